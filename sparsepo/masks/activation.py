@@ -1,0 +1,82 @@
+"""The activation mask (MaPO): how strongly the reference model reacts at each token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def activation_to_mask(
+    activation: Float[Tensor, "B T ..."],
+    response_mask: Bool[Tensor, "B T"] | Float[Tensor, "B T"],
+) -> Float[Tensor, "B T"]:
+    """Return one activation's share of a mask: standardised, then rescaled to [0, 1].
+
+    a_t = mean over features;  z_t = (a_t − mean a)/std a;  m_t = (z_t − min z)/(max z − min z),
+    all over the response's tokens, with the unbiased standard deviation.
+
+    Args:
+        activation: (B, T) or (B, T, *features), the captured values.
+        response_mask: (B, T), true on response tokens.
+
+    Returns:
+        (B, T) in [0, 1], 0 outside the response. A response whose values are all equal (one
+        token, say) gets 1 everywhere [ours].
+
+    Source: paper.md section 3.
+    """
+    inside = response_mask.bool()
+    values = activation.to(torch.promote_types(activation.dtype, torch.float32))
+    values = values.flatten(2).mean(-1) if values.dim() > 2 else values
+    # The rescaling undoes the standardisation up to rounding; both are kept because a response
+    # whose spread is nothing but rounding has to be recognised on the scale of its values.
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    mean = torch.where(inside, values, 0.0).sum(-1, keepdim=True) / count
+    centred = torch.where(inside, values - mean, 0.0)
+    variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+    scale = torch.where(inside, values.abs(), 0.0).amax(-1, keepdim=True)
+    constant = variance.sqrt() <= 4 * torch.finfo(values.dtype).eps * scale
+    standardised = centred / torch.where(constant, 1.0, variance.sqrt())
+    low = torch.where(inside, standardised, torch.inf).amin(-1, keepdim=True)
+    high = torch.where(inside, standardised, -torch.inf).amax(-1, keepdim=True)
+    rescaled = (standardised - low) / torch.where(constant, 1.0, high - low)
+    return torch.where(inside, torch.where(constant, 1.0, rescaled), 0.0)
+
+
+def combine_activations(
+    captures: Mapping[str, Iterable[Float[Tensor, "B T"]]],
+    response_mask: Bool[Tensor, "B T"],
+    mapping: Literal["none", "sigmoid", "rescale"] = "none",
+) -> Float[Tensor, "B T"]:
+    """Return the MaPO mask: the mean over families of the mean over a family's captures.
+
+    Args:
+        captures: family → feature means of each captured tensor, (B, T).
+        response_mask: (B, T), true on response tokens.
+        mapping: applied to the result: nothing, a sigmoid, or min-max rescaling per response.
+
+    Returns:
+        (B, T), 0 outside the response.
+
+    Raises:
+        ValueError: there is no capture.
+
+    Source: paper.md section 3.
+    """
+    families = []
+    for tensors in captures.values():
+        shares = [activation_to_mask(tensor, response_mask) for tensor in tensors]
+        if shares:
+            families.append(torch.stack(shares).mean(0))
+    if not families:
+        raise ValueError("an activation mask needs at least one captured activation")
+    mask = torch.stack(families).mean(0)
+    if mapping == "sigmoid":
+        mask = torch.where(response_mask.bool(), mask.sigmoid(), 0.0)
+    elif mapping == "rescale":
+        mask = activation_to_mask(mask, response_mask)
+    return mask

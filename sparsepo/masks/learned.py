@@ -1,0 +1,138 @@
+"""The learned mask: a small network on the reference model's hidden states (paper.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FEED_FORWARD_SIZE = 200
+"""Hidden size of the two-layer variant [code]."""
+
+FEED_FORWARD_DROPOUT = 0.1
+"""Dropout between its two layers [code]."""
+
+
+class _SignStraightThrough(torch.autograd.Function):
+    """sign(x) forward, identity backward: the binary mask has no useful gradient of its own."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:  # type: ignore[override]
+        return values.sign()
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad
+
+
+class _Score(nn.Module):
+    """One or two linear layers from a hidden state to one number."""
+
+    def __init__(self, hidden_size: int, feed_forward: int) -> None:
+        super().__init__()
+        _add_score_layers(self, hidden_size, feed_forward)
+
+    def forward(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        return _score(self, hidden)
+
+
+def _add_score_layers(module: nn.Module, hidden_size: int, feed_forward: int) -> None:
+    if feed_forward == 1:
+        module.w = nn.Linear(hidden_size, 1)
+    else:
+        module.ff1 = nn.Linear(hidden_size, FEED_FORWARD_SIZE)
+        module.ff2 = nn.Linear(FEED_FORWARD_SIZE, 1)
+
+
+def _score(module: nn.Module, hidden: Tensor) -> Tensor:
+    if hasattr(module, "w"):
+        scores = module.w(hidden)
+    else:
+        between = nn.functional.dropout(
+            module.ff1(hidden), FEED_FORWARD_DROPOUT, training=module.training
+        )
+        scores = module.ff2(between)
+    return scores.squeeze(-1)
+
+
+class LearnedMask(nn.Module):
+    """m = dropout(ReLU(Σ_l o_l m_l)), m_l = dropout(ReLU(w_l·LN(h_l) + b_l)).
+
+    With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and merger. With
+    binary=True the sign of the final ReLU is returned; its gradient passes straight through [ours].
+    Parameters are initialised as PyTorch does [code].
+
+    Args:
+        num_layers: how many hidden states there are, one per block.
+        hidden_size: their width d.
+        layers: "all" merges every layer, "last" reads the last one alone.
+        feed_forward: linear layers per mask, 1 or 2.
+        binary: whether the mask is 0 or 1.
+        eps: epsilon of the layer norm; the model's own is meant to be given.
+        dropout: dropout on each mask, in training only.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: paper.md section 3.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        hidden_size: int,
+        layers: Literal["all", "last"] = "all",
+        feed_forward: Literal[1, 2] = 1,
+        binary: bool = False,
+        eps: float = 1e-5,
+        dropout: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if layers not in ("all", "last") or feed_forward not in (1, 2):
+            raise ValueError(
+                f"layers must be all or last and feed_forward 1 or 2, not {layers}, {feed_forward}"
+            )
+        self.num_layers, self.layers, self.binary, self.dropout = (
+            num_layers,
+            layers,
+            binary,
+            dropout,
+        )
+        if layers == "last":
+            _add_score_layers(self, hidden_size, feed_forward)
+        else:
+            self.layer_norm = nn.LayerNorm(hidden_size, eps=eps)
+            self.w_per_layer = nn.ModuleList(
+                _Score(hidden_size, feed_forward) for _ in range(num_layers)
+            )
+            self.mixer = nn.Linear(num_layers, 1, bias=False)
+
+    def forward(self, hidden_states: Sequence[Float[Tensor, "... d"]]) -> Float[Tensor, "..."]:
+        """Return the mask, one value ≥ 0 per token.
+
+        Args:
+            hidden_states: one tensor per block, (B, T, d) or (N, d), the last after the final norm.
+
+        Returns:
+            (B, T) or (N,).
+
+        Raises:
+            ValueError: the number of hidden states is not num_layers.
+        """
+        if len(hidden_states) != self.num_layers:
+            raise ValueError(f"{len(hidden_states)} hidden states for {self.num_layers} layers")
+        if self.layers == "last":
+            mask = self._rectify(_score(self, hidden_states[-1]))
+        else:
+            per_layer = [
+                self._rectify(score(self.layer_norm(hidden)))
+                for score, hidden in zip(self.w_per_layer, hidden_states, strict=True)
+            ]
+            mask = self._rectify(self.mixer(torch.stack(per_layer, -1)).squeeze(-1))
+        return _SignStraightThrough.apply(mask) if self.binary else mask  # type: ignore[no-any-return,no-untyped-call]
+
+    def _rectify(self, scores: Tensor) -> Tensor:
+        return nn.functional.dropout(scores.relu(), self.dropout, training=self.training)

@@ -1,0 +1,17 @@
+"""The random mask: uniform values, the control of Table 5."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RandomMask(nn.Module):
+    """m_t drawn uniformly from [0, 1) per token, anew at every call. Source: paper.md section 3."""
+
+    def forward(self, hidden_states: list[Float[Tensor, "... d"]]) -> Float[Tensor, "..."]:
+        """Return a fresh mask of the shape of the hidden states without their last dimension."""
+        last = hidden_states[-1]
+        dtype = torch.promote_types(last.dtype, torch.float32)
+        return torch.rand(last.shape[:-1], dtype=dtype, device=last.device)

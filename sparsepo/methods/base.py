@@ -1,0 +1,149 @@
+"""What every method is: a frozen dataclass of hyper-parameters, callable on token statistics."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.types import LossOutput, TokenStats
+
+MaskKind = Literal["none", "activation", "learned-common", "learned-independent"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method reads from TokenStats; the trainer computes that and no more."""
+
+    ref_logps: bool = True
+    """The reference's log-probabilities (no reference model is loaded where nothing needs it)."""
+    kl: bool = False
+    """The token KL over the whole vocabulary."""
+    rejected: bool = True
+    """The rejected responses."""
+    mask: MaskKind = "none"
+    """Which masks fill reward_mask and kl_mask."""
+
+    @property
+    def reference(self) -> bool:
+        """Whether a reference model is needed at all."""
+        return self.ref_logps or self.kl or self.mask != "none"
+
+
+@dataclass(frozen=True)
+class Method(abc.ABC):
+    """A preference-optimization method: hyper-parameters as fields, the loss as a call.
+
+    A subclass sets `name`, `title`, `source` and `needs`, lists its hyper-parameters as dataclass
+    fields with defaults, checks them in `__post_init__`, and implements `__call__`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """How tables and figures call it."""
+    source: ClassVar[str]
+    """Paper and equation."""
+    needs: ClassVar[Needs]
+
+    @abc.abstractmethod
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss of B pairs from the statistics of their responses.
+
+        Args:
+            chosen: statistics of the chosen responses, each field (B, T).
+            rejected: statistics of the rejected responses, each field (B, T').
+
+        Returns:
+            The loss, per pair and mean, with detached implicit rewards and metrics.
+        """
+
+
+def response_sum(
+    values: Float[Tensor, "B T"], stats: TokenStats, mask: Float[Tensor, "B T"] | None = None
+) -> Float[Tensor, " B"]:
+    """Return Σ_t m_t v_t over response tokens; what stands on padding never counts.
+
+    Args:
+        values: one value per token, (B, T).
+        stats: the statistics whose `response_mask` tells the response tokens.
+        mask: m_t, (B, T); 1 everywhere when None.
+
+    Returns:
+        One sum per response, (B,).
+    """
+    weighted = values if mask is None else values * mask
+    return torch.where(stats.response_mask.bool(), weighted, 0.0).sum(-1)
+
+
+def response_mean(values: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
+    """Return the mean over response tokens, (B,)."""
+    return response_sum(values, stats) / stats.response_mask.sum(-1).clamp(min=1)
+
+
+def log_ratios(stats: TokenStats) -> Float[Tensor, "B T"]:
+    """Return r_t = log π(y_t) − log π_ref(y_t), (B, T), in nats."""
+    if stats.ref_logps is None:
+        raise ValueError("this method needs ref_logps, and the statistics hold none")
+    return stats.policy_logps - stats.ref_logps
+
+
+def token_kl(stats: TokenStats) -> Float[Tensor, "B T"]:
+    """Return k_t = KL(π_ref ‖ π) per token, (B, T), in nats."""
+    if stats.kl is None:
+        raise ValueError("this method needs the token KL, and the statistics hold none")
+    return stats.kl
+
+
+def logistic_output(
+    logits: Float[Tensor, " B"],
+    chosen_rewards: Float[Tensor, " B"],
+    rejected_rewards: Float[Tensor, " B"],
+    penalty: Float[Tensor, " B"] | None = None,
+    metrics: dict[str, Tensor] | None = None,
+) -> LossOutput:
+    """Return −log σ(logits) (+ penalty) per pair, and its mean, as a LossOutput.
+
+    Args:
+        logits: the argument of the sigmoid, (B,).
+        chosen_rewards: implicit rewards of the chosen responses, (B,).
+        rejected_rewards: the same of the rejected ones, (B,).
+        penalty: added to each pair's loss, (B,).
+        metrics: per-pair values to log.
+    """
+    per_pair = -F.logsigmoid(logits)
+    if penalty is not None:
+        per_pair = per_pair + penalty
+    return LossOutput(
+        loss=per_pair.mean(),
+        per_pair=per_pair,
+        chosen_rewards=chosen_rewards.detach(),
+        rejected_rewards=rejected_rewards.detach(),
+        metrics={name: value.detach() for name, value in (metrics or {}).items()},
+    )
+
+
+def require_range(
+    name: str, value: float, low: float = 0.0, *, inclusive: bool = True, high: float = math.inf
+) -> None:
+    """Raise a UserError unless low ≤ value ≤ high (low < value when not inclusive)."""
+    fits = isinstance(value, int | float) and math.isfinite(value) and value <= high
+    fits = fits and (value >= low if inclusive else value > low)
+    if not fits:
+        bound = "at least" if inclusive else "greater than"
+        upper = "" if high == math.inf else f" and at most {high:g}"
+        raise UserError(f"{name} must be {bound} {low:g}{upper}, not {value!r}.")
+
+
+def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise a UserError unless value is one of the choices."""
+    if value not in choices:
+        hint = did_you_mean(str(value), [str(choice) for choice in choices])
+        listed = ", ".join(str(choice) for choice in choices)
+        raise UserError(f"{name} cannot be {value!r}.{hint} Choose one of: {listed}.")

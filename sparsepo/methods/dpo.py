@@ -1,0 +1,41 @@
+"""DPO: direct preference optimization (arXiv 2305.18290)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sparsepo.methods.base import (
+    Method,
+    Needs,
+    log_ratios,
+    logistic_output,
+    require_range,
+    response_sum,
+)
+from sparsepo.types import LossOutput, TokenStats
+
+
+@dataclass(frozen=True)
+class DPO(Method):
+    """Logistic loss on the difference of the summed log-ratios.
+
+    L = −log σ(β[Σ r_w − Σ r_l]). Implicit reward: β Σ r. Source: arXiv 2305.18290, equation 7.
+    """
+
+    name: ClassVar[str] = "dpo"
+    title: ClassVar[str] = "DPO"
+    source: ClassVar[str] = "arXiv 2305.18290, equation 7"
+    needs: ClassVar[Needs] = Needs()
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss; policy_logps and ref_logps are read."""
+        chosen_rewards = self.beta * response_sum(log_ratios(chosen), chosen)
+        rejected_rewards = self.beta * response_sum(log_ratios(rejected), rejected)
+        return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)

@@ -1,0 +1,50 @@
+"""DPOP: DPO-Positive, also known as Smaug (arXiv 2402.13228)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sparsepo.methods.base import (
+    Method,
+    Needs,
+    log_ratios,
+    logistic_output,
+    require_range,
+    response_sum,
+)
+from sparsepo.types import LossOutput, TokenStats
+
+
+@dataclass(frozen=True)
+class DPOP(Method):
+    """DPO with a penalty where the chosen response becomes less likely than under the reference.
+
+    L = −log σ(β[Σ r_w − Σ r_l − λ·max(0, −Σ r_w)]). Implicit reward: β Σ r.
+    Source: arXiv 2402.13228, equation 3.
+    """
+
+    name: ClassVar[str] = "dpop"
+    title: ClassVar[str] = "DPOP"
+    source: ClassVar[str] = "arXiv 2402.13228, equation 3"
+    needs: ClassVar[Needs] = Needs()
+
+    beta: float = 0.3
+    lam: float = 50.0
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+        require_range("lam", self.lam)
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss; policy_logps and ref_logps are read."""
+        chosen_sum = response_sum(log_ratios(chosen), chosen)
+        rejected_sum = response_sum(log_ratios(rejected), rejected)
+        penalty = self.lam * (-chosen_sum).clamp(min=0)
+        return logistic_output(
+            self.beta * (chosen_sum - rejected_sum - penalty),
+            self.beta * chosen_sum,
+            self.beta * rejected_sum,
+            metrics={"dpop/penalty": self.beta * penalty},
+        )

@@ -1,0 +1,51 @@
+"""MaPO: TDPO v1 under one mask made from the reference model's activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsepo.methods.base import Needs, require_choice
+from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.types import TokenStats
+
+MASK_FAMILIES = ("mlp", "attention", "residual", "logits")
+"""The families of activations; paper.md section 3 lists what each captures."""
+
+
+@dataclass(frozen=True)
+class MaPO(MaskedMethod):
+    """The masked loss with an activation mask m on both terms.
+
+    L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)]). Source: paper.md section 2.
+    `mask_families` names the families averaged into m, joined by "+"; `mask_mapping` is what is
+    applied to m afterwards.
+    """
+
+    name: ClassVar[str] = "mapo"
+    title: ClassVar[str] = "MaPO"
+    source: ClassVar[str] = "arXiv 2410.05102, MaPO"
+    needs: ClassVar[Needs] = Needs(kl=True, mask="activation")
+
+    mask_families: str = "+".join(MASK_FAMILIES)
+    mask_mapping: Literal["none", "sigmoid", "rescale"] = "none"
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        super().__post_init__()
+        for family in self.families:
+            require_choice("mask_families", family, MASK_FAMILIES)
+        require_choice("mask_mapping", self.mask_mapping, ("none", "sigmoid", "rescale"))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families whose captures make the mask."""
+        return tuple(self.mask_families.split("+"))
+
+    def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Return the one mask, reward_mask, for both terms."""
+        mask = required_mask(stats.reward_mask, "reward_mask")
+        return mask, mask

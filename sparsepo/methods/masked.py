@@ -1,0 +1,84 @@
+"""The loss that MaPO and SparsePO share: TDPO v1 with a mask on each of its two terms."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsepo.methods.base import (
+    Method,
+    log_ratios,
+    logistic_output,
+    require_range,
+    response_sum,
+    token_kl,
+)
+from sparsepo.types import LossOutput, TokenStats
+
+
+def required_mask(mask: Float[Tensor, "B T"] | None, name: str) -> Float[Tensor, "B T"]:
+    """Return the mask, or raise a ValueError that names it."""
+    if mask is None:
+        raise ValueError(f"this method needs {name}, and the statistics hold none")
+    return mask
+
+
+def sparsity(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
+    """Return the percentage of response tokens whose mask value is exactly 0, (B,).
+
+    Source: paper.md section 3.
+    """
+    zeros = (mask == 0) & stats.response_mask.bool()
+    return 100.0 * zeros.sum(-1) / stats.response_mask.sum(-1).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class MaskedMethod(Method):
+    """Abstract: the masked loss; subclasses say which masks they read and what they add."""
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+
+    @abc.abstractmethod
+    def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Return (m_u, m_d), the masks on the log-ratios and on the token KL."""
+
+    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
+        """Return what a response adds to its pair's loss, or None."""
+        return None
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return −log σ(β[(Σ m_u r_w − Σ m_u r_l) − (Σ m_d k_l − Σ m_d k_w)]) + penalties.
+
+        The implicit reward is β(Σ m_u r + Σ m_d k), the quantity that the loss orders.
+
+        Args:
+            chosen: statistics of the chosen responses; policy_logps, ref_logps, kl and the masks
+                are read.
+            rejected: the same of the rejected responses.
+        """
+        ratio: list[Tensor] = []
+        kl: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
+        for side, stats in (("chosen", chosen), ("rejected", rejected)):
+            reward_mask, kl_mask = self.masks(stats)
+            ratio.append(response_sum(log_ratios(stats), stats, reward_mask))
+            kl.append(response_sum(token_kl(stats), stats, kl_mask))
+            metrics[f"sparsity/reward/{side}"] = sparsity(reward_mask, stats)
+            metrics[f"sparsity/kl/{side}"] = sparsity(kl_mask, stats)
+        penalties = [self.penalty(chosen), self.penalty(rejected)]
+        added = [penalty for penalty in penalties if penalty is not None]
+        return logistic_output(
+            self.beta * ((ratio[0] - ratio[1]) - (kl[1] - kl[0])),
+            self.beta * (ratio[0] + kl[0]),
+            self.beta * (ratio[1] + kl[1]),
+            penalty=torch.stack(added).sum(0) if added else None,
+            metrics=metrics,
+        )

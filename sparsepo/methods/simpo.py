@@ -1,0 +1,38 @@
+"""SimPO: simple preference optimization without a reference (arXiv 2405.14734)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sparsepo.methods.base import Method, Needs, logistic_output, require_range, response_mean
+from sparsepo.types import LossOutput, TokenStats
+
+
+@dataclass(frozen=True)
+class SimPO(Method):
+    """Logistic loss on length-normalised log-probabilities with a target margin.
+
+    L = −log σ(β·mean log π(y_w) − β·mean log π(y_l) − γ). Implicit reward: β·mean log π(y).
+    Source: arXiv 2405.14734, equation 6.
+    """
+
+    name: ClassVar[str] = "simpo"
+    title: ClassVar[str] = "SimPO"
+    source: ClassVar[str] = "arXiv 2405.14734, equation 6"
+    needs: ClassVar[Needs] = Needs(ref_logps=False)
+
+    beta: float = 2.0
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+        require_range("gamma", self.gamma)
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss; policy_logps alone is read."""
+        chosen_rewards = self.beta * response_mean(chosen.policy_logps, chosen)
+        rejected_rewards = self.beta * response_mean(rejected.policy_logps, rejected)
+        logits = chosen_rewards - rejected_rewards - self.gamma
+        return logistic_output(logits, chosen_rewards, rejected_rewards)

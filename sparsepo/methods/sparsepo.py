@@ -1,0 +1,100 @@
+"""SparsePO: learned sparse masks on the log-ratios and on the token KL (arXiv 2410.05102)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsepo.methods.base import Needs, require_choice, require_range, response_sum
+from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.types import TokenStats
+
+
+@dataclass(frozen=True)
+class LearnedMaskMethod(MaskedMethod):
+    """Abstract: the masked loss under learned masks, with their L1 weights and architecture.
+
+    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` belongs to the masks' optimizer
+    group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind` describe the networks.
+    """
+
+    l1_reward: float = 0.0
+    l1_kl: float = 0.0
+    mask_weight_decay: float = 0.01
+    mask_dropout: float = 0.01
+    mask_layers: Literal["all", "last"] = "all"
+    mask_feed_forward: Literal[1, 2] = 1
+    mask_kind: Literal["learned", "binary", "random"] = "learned"
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        super().__post_init__()
+        for name in ("l1_reward", "l1_kl", "mask_weight_decay"):
+            require_range(name, getattr(self, name))
+        require_range("mask_dropout", self.mask_dropout, high=0.99)
+        require_choice("mask_layers", self.mask_layers, ("all", "last"))
+        require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
+        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random"))
+
+
+def l1_norm(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
+    """Return ‖m‖₁ over the response tokens, not averaged by length, (B,)."""
+    return response_sum(mask.abs(), stats)
+
+
+@dataclass(frozen=True)
+class SparsePOCommon(LearnedMaskMethod):
+    """One learned mask m on both terms.
+
+    L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)])
+        + (λ_u + λ_d)/2 · (‖m(y_w)‖₁ + ‖m(y_l)‖₁). Source: paper.md section 2.
+    """
+
+    name: ClassVar[str] = "sparsepo-common"
+    title: ClassVar[str] = "SparsePO (common)"
+    source: ClassVar[str] = "arXiv 2410.05102, common mask"
+    needs: ClassVar[Needs] = Needs(kl=True, mask="learned-common")
+
+    def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Return the one mask, reward_mask, for both terms."""
+        mask = required_mask(stats.reward_mask, "reward_mask")
+        return mask, mask
+
+    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
+        """Return (λ_u + λ_d)/2 · ‖m‖₁, (B,)."""
+        weight = (self.l1_reward + self.l1_kl) / 2
+        if weight == 0:
+            return None
+        return weight * l1_norm(required_mask(stats.reward_mask, "reward_mask"), stats)
+
+
+@dataclass(frozen=True)
+class SparsePOIndependent(LearnedMaskMethod):
+    """Two learned masks, m_u on the log-ratios and m_d on the token KL.
+
+    L = −log σ(β[(Σ m_u r_w − Σ m_u r_l) − (Σ m_d k_l − Σ m_d k_w)])
+        + λ_u(‖m_u(y_w)‖₁ + ‖m_u(y_l)‖₁) + λ_d(‖m_d(y_w)‖₁ + ‖m_d(y_l)‖₁).
+    Source: paper.md section 2.
+    """
+
+    name: ClassVar[str] = "sparsepo-independent"
+    title: ClassVar[str] = "SparsePO (independent)"
+    source: ClassVar[str] = "arXiv 2410.05102, independent masks"
+    needs: ClassVar[Needs] = Needs(kl=True, mask="learned-independent")
+
+    def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Return (reward_mask, kl_mask)."""
+        return (
+            required_mask(stats.reward_mask, "reward_mask"),
+            required_mask(stats.kl_mask, "kl_mask"),
+        )
+
+    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
+        """Return λ_u‖m_u‖₁ + λ_d‖m_d‖₁, (B,)."""
+        if self.l1_reward == 0 and self.l1_kl == 0:
+            return None
+        reward_mask, kl_mask = self.masks(stats)
+        return self.l1_reward * l1_norm(reward_mask, stats) + self.l1_kl * l1_norm(kl_mask, stats)

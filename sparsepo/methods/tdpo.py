@@ -1,0 +1,83 @@
+"""TDPO: token-level direct preference optimization, both versions (arXiv 2404.11999)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sparsepo.methods.base import (
+    Method,
+    Needs,
+    log_ratios,
+    logistic_output,
+    require_range,
+    response_sum,
+    token_kl,
+)
+from sparsepo.types import LossOutput, TokenStats
+
+
+@dataclass(frozen=True)
+class TDPO1(Method):
+    """Logistic loss on summed log-ratios minus the difference of the sequential KLs.
+
+    L = −log σ(β[(Σ r_w − Σ r_l) − (Σ k_l − Σ k_w)]). Implicit reward: β(Σ r + Σ k).
+    Source: arXiv 2404.11999, the loss of TDPO1.
+    """
+
+    name: ClassVar[str] = "tdpo1"
+    title: ClassVar[str] = "TDPO v1"
+    source: ClassVar[str] = "arXiv 2404.11999, TDPO1"
+    needs: ClassVar[Needs] = Needs(kl=True)
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss; policy_logps, ref_logps and kl are read."""
+        chosen_ratio = response_sum(log_ratios(chosen), chosen)
+        rejected_ratio = response_sum(log_ratios(rejected), rejected)
+        chosen_kl = response_sum(token_kl(chosen), chosen)
+        rejected_kl = response_sum(token_kl(rejected), rejected)
+        return logistic_output(
+            self.beta * ((chosen_ratio - rejected_ratio) - (rejected_kl - chosen_kl)),
+            self.beta * (chosen_ratio + chosen_kl),
+            self.beta * (rejected_ratio + rejected_kl),
+        )
+
+
+@dataclass(frozen=True)
+class TDPO2(Method):
+    """TDPO v1 with a weight on the KL difference and no gradient through the chosen KL.
+
+    L = −log σ(β[(Σ r_w − Σ r_l) − α(Σ k_l − sg(Σ k_w))]). Implicit reward: β(Σ r + Σ k).
+    Source: arXiv 2404.11999, the loss of TDPO2.
+    """
+
+    name: ClassVar[str] = "tdpo2"
+    title: ClassVar[str] = "TDPO v2"
+    source: ClassVar[str] = "arXiv 2404.11999, TDPO2"
+    needs: ClassVar[Needs] = Needs(kl=True)
+
+    beta: float = 0.1
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        require_range("beta", self.beta, inclusive=False)
+        require_range("alpha", self.alpha)
+
+    def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
+        """Return the loss; policy_logps, ref_logps and kl are read."""
+        chosen_ratio = response_sum(log_ratios(chosen), chosen)
+        rejected_ratio = response_sum(log_ratios(rejected), rejected)
+        chosen_kl = response_sum(token_kl(chosen), chosen).detach()
+        rejected_kl = response_sum(token_kl(rejected), rejected)
+        return logistic_output(
+            self.beta * ((chosen_ratio - rejected_ratio) - self.alpha * (rejected_kl - chosen_kl)),
+            self.beta * (chosen_ratio + chosen_kl),
+            self.beta * (rejected_ratio + rejected_kl),
+        )
