@@ -1,0 +1,407 @@
+"""The one place for chat template, BOS and EOS, truncation, and the prompt/response boundary.
+
+The rule for the boundary: a prompt is tokenized by itself, so that training sees the very ids that
+generation starts from. Prompt and response are then tokenized once more as one text; the response
+is what follows the prompt's ids there. Where a token would straddle the boundary, so that the
+prompt's ids are not the beginning of the whole, the response is tokenized apart instead, and the
+pair counted.
+
+BOS: text begins with exactly one where the tokenizer has a BOS token; chat has what its template
+writes, nothing more, as `apply_chat_template` has it. EOS: each response ends with exactly one, and
+what a template writes after it is dropped. Truncation: a prompt loses its beginning (a BOS is
+kept), a response its end, and with it the EOS.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from sparsepo.errors import UserError
+from sparsepo.types import Message, PreferencePair, TokenizedPair
+
+LongResponse = Literal["truncate", "skip", "error"]
+
+CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+"""The paper's chat format, for tokenizers that have no template of their own."""
+
+EMPTY_PROMPT: Final = "empty prompt and no BOS token to begin with"
+LONG_RESPONSE: Final = "response longer than the context"
+IDENTICAL_AFTER_TRUNCATION: Final = "responses identical once truncated"
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeReport:
+    """What tokenization came to; counts are of pairs unless they say otherwise."""
+
+    pairs: int
+    """Pairs given."""
+    kept: int
+    """Pairs tokenized."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Reason → pairs left out for it."""
+    truncated_prompts: int = 0
+    """Prompts that lost their beginning."""
+    truncated_responses: int = 0
+    """Responses (up to two per pair) that lost their end, EOS included."""
+    boundary_mismatches: int = 0
+    """Responses tokenized apart from their prompt because a token would have straddled the two."""
+    template_mismatches: int = 0
+    """Responses that the chat template does not render right after its generation prompt; their
+    text is taken as it is."""
+
+    def __str__(self) -> str:
+        """One line with the counts that are not zero."""
+        line = f"{self.kept} of {self.pairs} pairs tokenized"
+        named = {
+            "prompts truncated": self.truncated_prompts,
+            "responses truncated": self.truncated_responses,
+            "boundary mismatches": self.boundary_mismatches,
+            "template mismatches": self.template_mismatches,
+        }
+        parts = [f"{count} {name}" for name, count in named.items() if count]
+        parts += [f"{count} skipped: {reason}" for reason, count in self.skipped.items()]
+        return "; ".join([line, *parts])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPairs:
+    """Tokenized pairs and how they came to be."""
+
+    pairs: list[TokenizedPair]
+    report: TokenizeReport
+
+
+def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Give a tokenizer without a chat template the paper's one.
+
+    A tokenizer that puts BOS before every text gets a template that writes it, since a template's
+    output is tokenized without added special tokens.
+
+    Args:
+        tokenizer: changed in place, so that it is saved with the template.
+
+    Returns:
+        True where the template was set, False where the tokenizer had one.
+
+    Raises:
+        UserError: the tokenizer has no EOS token, without which no turn ends.
+    """
+    if tokenizer.chat_template is not None:
+        return False
+    _eos_id(tokenizer)
+    bos = tokenizer.bos_token_id
+    adds_bos = bos is not None and bos in tokenizer("")["input_ids"]
+    tokenizer.chat_template = ("{{ bos_token }}" if adds_bos else "") + CHAT_TEMPLATE
+    return True
+
+
+def render_chat(
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    add_generation_prompt: bool = False,
+) -> str:
+    """Render messages with the tokenizer's chat template, set to the paper's where it has none.
+
+    Args:
+        messages: the dialogue.
+        tokenizer: the tokenizer whose template is used.
+        add_generation_prompt: end with what precedes an assistant's answer.
+
+    Returns:
+        The text; tokenize it without adding special tokens.
+
+    Raises:
+        UserError: the template refuses the dialogue (some know no system message).
+    """
+    ensure_chat_template(tokenizer)
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise UserError(
+            f"The tokenizer's chat template refuses a dialogue of {roles}: {error}."
+        ) from error
+    return str(text)
+
+
+def encode_prompts(
+    prompts: Sequence[str | list[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_prompt_length: int | None = None,
+) -> list[list[int]]:
+    """Tokenize prompts as training does, for generation and scoring.
+
+    Args:
+        prompts: texts, or messages before the answer.
+        tokenizer: the tokenizer.
+        max_prompt_length: longest prompt in tokens; longer ones lose their beginning.
+
+    Returns:
+        The ids of each prompt: for chat, those of `apply_chat_template` with
+        `add_generation_prompt=True`.
+    """
+    encoded = _prompt_ids([_prompt_text(p, tokenizer) for p in prompts], prompts, tokenizer)
+    if max_prompt_length is None:
+        return encoded
+    return [_truncate_prompt(ids, max_prompt_length, tokenizer) for ids in encoded]
+
+
+def tokenize_pairs(
+    pairs: Iterable[PreferencePair],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    max_prompt_length: int | None = None,
+    on_long_response: LongResponse = "truncate",
+) -> TokenizedPairs:
+    """Tokenize preference pairs; see the head of this file for the rules.
+
+    Args:
+        pairs: text or chat pairs.
+        tokenizer: any tokenizer with an EOS token; given the paper's chat template if chat pairs
+            come and it has none.
+        max_length: longest prompt + response, in tokens.
+        max_prompt_length: longest prompt, in tokens; half of `max_length` if None. A prompt is cut
+            to it whatever its responses, so that generation sees the same prompt.
+        on_long_response: what becomes of a response longer than `max_length` minus its prompt:
+            "truncate" cuts its end, "skip" leaves the pair out, "error" stops.
+
+    Returns:
+        The tokenized pairs, in order, and the counts.
+
+    Raises:
+        UserError: lengths that leave no room for a response, no EOS token, a refusing template, a
+            long response under "error", or no pair left.
+    """
+    limit = max_length // 2 if max_prompt_length is None else max_prompt_length
+    if not 0 < limit < max_length:
+        raise UserError(
+            f"max_prompt_length {limit} leaves no room in max_length {max_length}: "
+            "it has to be at least 1 and smaller than max_length."
+        )
+    if on_long_response not in get_args(LongResponse):
+        raise UserError(
+            f"on_long_response '{on_long_response}' is unknown; "
+            f"choose one of {', '.join(get_args(LongResponse))}."
+        )
+    work = _Work(tokenizer, _eos_id(tokenizer), max_length, limit, on_long_response)
+    everything = list(pairs)
+    tokenized: list[TokenizedPair] = []
+    for start in range(0, len(everything), _BATCH):
+        tokenized += work.tokenize(everything[start : start + _BATCH])
+    if everything and not tokenized:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in work.skipped.items())
+        raise UserError(f"No pair is left after tokenization: {reasons}.")
+    report = TokenizeReport(
+        pairs=len(everything),
+        kept=len(tokenized),
+        skipped=dict(work.skipped),
+        truncated_prompts=work.counts["truncated_prompts"],
+        truncated_responses=work.counts["truncated_responses"],
+        boundary_mismatches=work.counts["boundary_mismatches"],
+        template_mismatches=work.counts["template_mismatches"],
+    )
+    return TokenizedPairs(tokenized, report)
+
+
+class _Work:
+    """One run of `tokenize_pairs`: its settings, and the counts that it gathers."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        eos: int,
+        max_length: int,
+        max_prompt_length: int,
+        on_long_response: LongResponse,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.eos = eos
+        self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
+        self.on_long_response = on_long_response
+        self.skipped: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def tokenize(self, pairs: list[PreferencePair]) -> list[TokenizedPair]:
+        texts = [_prompt_text(pair.prompt, self.tokenizer) for pair in pairs]
+        prompts = _prompt_ids(texts, [pair.prompt for pair in pairs], self.tokenizer)
+        chosen = self._responses(pairs, texts, prompts, [pair.chosen for pair in pairs])
+        rejected = self._responses(pairs, texts, prompts, [pair.rejected for pair in pairs])
+        fitted = map(self._fit, pairs, prompts, chosen, rejected)
+        return [pair for pair in fitted if pair is not None]
+
+    def _responses(
+        self,
+        pairs: list[PreferencePair],
+        texts: list[str],
+        prompts: list[list[int]],
+        responses: Sequence[str | list[Message]],
+    ) -> list[list[int]]:
+        continuations = [
+            self._continuation(pair, text, response)
+            for pair, text, response in zip(pairs, texts, responses, strict=True)
+        ]
+        wholes = _encode(
+            [text + more for text, more in zip(texts, continuations, strict=True)], self.tokenizer
+        )
+        encoded = []
+        for pair, text, prompt, more, whole in zip(
+            pairs, texts, prompts, continuations, wholes, strict=True
+        ):
+            if isinstance(pair.prompt, str):
+                whole = _with_bos(whole, self.tokenizer)
+            if whole[: len(prompt)] == prompt:
+                ids = whole[len(prompt) :]
+            else:
+                self.counts["boundary_mismatches"] += 1
+                ids = _encode_apart(text, prompt, more, self.tokenizer)
+            encoded.append(self._end(ids))
+        return encoded
+
+    def _continuation(
+        self, pair: PreferencePair, prompt_text: str, response: str | list[Message]
+    ) -> str:
+        """Text that follows the prompt's text."""
+        if isinstance(response, str):
+            return response
+        assert isinstance(pair.prompt, list)
+        whole = render_chat([*pair.prompt, *response], self.tokenizer)
+        if whole.startswith(prompt_text):
+            return whole[len(prompt_text) :]
+        # Templates that open a <think> block, say, in the generation prompt only.
+        if len(response) > 1:
+            raise UserError(
+                f"Pair {pair.pair_id}: the chat template does not render the dialogue's "
+                f"beginning as its generation prompt, so a response of {len(response)} messages "
+                "cannot be told from it; join them into one message."
+            )
+        self.counts["template_mismatches"] += 1
+        return response[0]["content"]
+
+    def _end(self, ids: list[int]) -> list[int]:
+        """End with exactly one EOS: drop what a template writes after it, or add it."""
+        trailing = len(ids)
+        while trailing > 0 and (
+            ids[trailing - 1] == self.eos or not self._decode(ids[trailing - 1]).strip()
+        ):
+            trailing -= 1
+        tail = ids[trailing:]
+        if self.eos in tail:
+            return [*ids[:trailing], *tail[: tail.index(self.eos) + 1]]
+        return [*ids, self.eos]
+
+    def _decode(self, token: int) -> str:
+        return str(self.tokenizer.decode([token]))
+
+    def _fit(
+        self,
+        pair: PreferencePair,
+        prompt: list[int],
+        chosen: list[int],
+        rejected: list[int],
+    ) -> TokenizedPair | None:
+        """Truncate to the context, or leave the pair out."""
+        if not prompt:
+            self.skipped[EMPTY_PROMPT] += 1
+            return None
+        if len(prompt) > self.max_prompt_length:
+            self.counts["truncated_prompts"] += 1
+            prompt = _truncate_prompt(prompt, self.max_prompt_length, self.tokenizer)
+        room = self.max_length - len(prompt)
+        too_long = [ids for ids in (chosen, rejected) if len(ids) > room]
+        if too_long and self.on_long_response == "error":
+            raise UserError(
+                f"Pair {pair.pair_id}: a response of {len(too_long[0])} tokens is longer than the "
+                f"context (max_length {self.max_length} minus a prompt of {len(prompt)}); raise "
+                "max_length, or truncate or skip long responses."
+            )
+        if too_long and self.on_long_response == "skip":
+            self.skipped[LONG_RESPONSE] += 1
+            return None
+        if chosen[:room] == rejected[:room]:
+            self.skipped[IDENTICAL_AFTER_TRUNCATION] += 1
+            return None
+        self.counts["truncated_responses"] += len(too_long)
+        return TokenizedPair(pair.pair_id, prompt, chosen[:room], rejected[:room])
+
+
+def _prompt_text(prompt: str | list[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return render_chat(prompt, tokenizer, add_generation_prompt=True)
+
+
+def _prompt_ids(
+    texts: list[str],
+    prompts: Sequence[str | list[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[list[int]]:
+    return [
+        _with_bos(ids, tokenizer) if isinstance(prompt, str) else ids
+        for ids, prompt in zip(_encode(texts, tokenizer), prompts, strict=True)
+    ]
+
+
+def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    if not texts:
+        return []
+    encoded: Any = tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def _encode_apart(
+    prompt_text: str, prompt: list[int], response: str, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Tokenize a response by itself, so that prompt and response together decode to the text.
+
+    A tokenizer that puts a space before every text is given a line break first, whose ids are then
+    taken off again.
+    """
+    (apart,) = _encode([response], tokenizer)
+    text = tokenizer.decode(_encode([prompt_text + response], tokenizer)[0])
+    start = len(prompt) - len(_encode([prompt_text], tokenizer)[0])
+    if tokenizer.decode([*prompt[start:], *apart]) == text:
+        return apart
+    anchor, anchored = _encode(["\n", "\n" + response], tokenizer)
+    if anchored[: len(anchor)] == anchor:
+        return anchored[len(anchor) :]
+    return apart
+
+
+def _with_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    bos = tokenizer.bos_token_id
+    if bos is None or ids[:1] == [bos]:
+        return ids
+    return [bos, *ids]
+
+
+def _truncate_prompt(ids: list[int], length: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    if len(ids) <= length:
+        return ids
+    if length > 1 and ids[0] == tokenizer.bos_token_id:
+        return [ids[0], *ids[len(ids) - length + 1 :]]
+    return ids[len(ids) - length :]
+
+
+def _eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    eos = tokenizer.eos_token_id
+    if not isinstance(eos, int):
+        raise UserError(
+            "The tokenizer has no EOS token, so no response could end; set its eos_token."
+        )
+    return eos
