@@ -1,0 +1,1 @@
+"""The command that runs the experiments: stages, their store, engines, profiles and tables."""

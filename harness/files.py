@@ -1,0 +1,140 @@
+"""Writing and hashing files: whole or not at all, and one plain sentence when the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sparsepo.errors import UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with one spelling per value: sorted keys, no spaces, no NaN.
+
+    Args:
+        value: what ``json`` can write.
+
+    Returns:
+        The text that addresses are computed from.
+
+    Raises:
+        ValueError: for NaN and infinities, which have no JSON form.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def pretty_json(value: Any) -> str:
+    """Return JSON for people, one value a line, in the order given, ending in a newline."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the regular files under a folder, in the order of their relative paths."""
+    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's relative names and contents.
+
+    Args:
+        path: a file or a folder that exists.
+
+    Returns:
+        64 hexadecimal digits that do not depend on where the path lies.
+    """
+    path = path.resolve()
+    if path.is_file():
+        stat = path.stat()
+        return _file_hash(path, stat.st_mtime_ns, stat.st_size)
+    digest = hashlib.sha256()
+    for file in walk_files(path):
+        stat = file.stat()
+        inner = _file_hash(file, stat.st_mtime_ns, stat.st_size)
+        digest.update(f"{file.relative_to(path).as_posix()}\0{inner}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: Path, modified_ns: int, size: int) -> str:
+    return sha256_file(path)
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write several files so that a reader never sees a half-written one.
+
+    All of them are first written to a hidden folder beside their place and then renamed,
+    so that a full disk leaves the older versions untouched.
+
+    Args:
+        folder: where they go; made if it is missing.
+        files: name → content.
+
+    Raises:
+        UserError: if the disk is full or the folder may not be written.
+    """
+    staging: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            (staging / name).write_bytes(data)
+        for name in files:
+            (staging / name).replace(folder / name)
+    except OSError as error:
+        raise explain_disk_error(error, folder) or error from None
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def explain_disk_error(error: BaseException, place: Path) -> UserError | None:
+    """Return the plain sentence for a full or forbidden disk, None for any other error.
+
+    Libraries wrap such errors in types of their own (safetensors, torch), so that the whole
+    chain of causes and its texts are looked at.
+
+    Args:
+        error: what was raised.
+        place: the file or folder that was being written.
+
+    Returns:
+        An error that says what to do, or None.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        code = seen.errno if isinstance(seen, OSError) else None
+        text = str(seen).lower()
+        if code in _FULL or "no space left on device" in text or "disk quota exceeded" in text:
+            return UserError(
+                f"no space left on the disk of {place}: free some, or choose another place "
+                "with --store DIR (or SPARSEPO_STORE) and --out DIR"
+            )
+        if code in _FORBIDDEN or "read-only file system" in text:
+            where = (seen.filename if isinstance(seen, OSError) else None) or place
+            return UserError(
+                f"may not write or read {where}: change its permissions, or choose another "
+                "place with --store DIR (or SPARSEPO_STORE) and --out DIR"
+            )
+        seen = seen.__cause__ or seen.__context__
+    return None
