@@ -369,18 +369,18 @@ def _encode_apart(
 ) -> list[int]:
     """Tokenize a response by itself, so that prompt and response together decode to the text.
 
-    A tokenizer that puts a space before every text is given a line break first, whose ids are then
-    taken off again.
+    A tokenizer that puts a space before every text is given another character first, whose ids are
+    then taken off again; more than one is tried, since the response may merge with it.
     """
-    (apart,) = _encode([response], tokenizer)
-    text = tokenizer.decode(_encode([prompt_text + response], tokenizer)[0])
-    start = len(prompt) - len(_encode([prompt_text], tokenizer)[0])
-    if tokenizer.decode([*prompt[start:], *apart]) == text:
-        return apart
-    anchor, anchored = _encode(["\n", "\n" + response], tokenizer)
-    if anchored[: len(anchor)] == anchor:
-        return anchored[len(anchor) :]
-    return apart
+    prompt_only, whole, apart = _encode([prompt_text, prompt_text + response, response], tokenizer)
+    candidates = [apart]
+    for anchor, anchored in (_encode([c, c + response], tokenizer) for c in "\n.a"):
+        if anchored[: len(anchor)] == anchor:
+            candidates.append(anchored[len(anchor) :])
+    text = tokenizer.decode(whole)
+    body = prompt[len(prompt) - len(prompt_only) :]
+    exact = (ids for ids in candidates if tokenizer.decode([*body, *ids]) == text)
+    return next(exact, apart)
 
 
 def _with_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
