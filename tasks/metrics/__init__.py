@@ -1,0 +1,1 @@
+"""Text and program metrics, and what may be concluded from their values."""
