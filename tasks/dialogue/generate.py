@@ -1,0 +1,101 @@
+"""Seeded, batched sampling of responses from a Hugging Face model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sparsepo.errors import UserError
+from sparsepo.tokenize import render_chat
+from sparsepo.types import Message
+
+Progress = Callable[[int, int], None]
+"""Called with (responses so far, responses in all)."""
+
+
+def generate_responses(
+    model_dir: str | Path,
+    prompts: Sequence[list[Message]],
+    *,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 42,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Answer chat prompts by sampling, in batches padded on the left.
+
+    Prompts are rendered with the tokenizer's chat template and its generation prompt, and cut from
+    the left where prompt and response would not fit the model's context. The result depends on the
+    seed, the batch size and the order of the prompts; torch's own random state is left as it was.
+
+    Args:
+        model_dir: a model and tokenizer that `from_pretrained` loads.
+        prompts: chat messages up to the response, one list a prompt.
+        max_new_tokens: longest response, in tokens.
+        temperature: 0 decodes greedily.
+        top_p: nucleus sampling's share of probability, in (0, 1].
+        batch_size: prompts a batch.
+        seed: of the sampling.
+        device: such as "cpu" or "cuda"; by default CUDA where there is one.
+        progress: called after each batch.
+
+    Returns:
+        The responses without special tokens, in the order of the prompts.
+
+    Raises:
+        UserError: if `max_new_tokens` leaves the model no room for a prompt.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_dir)
+    model.to(place).eval()
+    context = int(getattr(model.config, "max_position_embeddings", tokenizer.model_max_length))
+    room = context - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of "
+            f"{context} tokens; lower it."
+        )
+    encoded = [
+        tokenizer(
+            render_chat(prompt, tokenizer, add_generation_prompt=True), add_special_tokens=False
+        )["input_ids"][-room:]
+        for prompt in prompts
+    ]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        if temperature > 0
+        else {"do_sample": False}
+    )
+    responses: list[str] = []
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        for start in range(0, len(encoded), batch_size):
+            batch = encoded[start : start + batch_size]
+            length = max(map(len, batch))
+            ids = torch.full((len(batch), length), pad, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for row, tokens in enumerate(batch):
+                ids[row, length - len(tokens) :] = torch.tensor(tokens)
+                mask[row, length - len(tokens) :] = 1
+            output = model.generate(
+                input_ids=ids.to(place),
+                attention_mask=mask.to(place),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=pad,
+                eos_token_id=tokenizer.eos_token_id,
+                **sampling,
+            )
+            responses += tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+            if progress is not None:
+                progress(len(responses), len(encoded))
+    return responses

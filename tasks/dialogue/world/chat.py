@@ -1,0 +1,24 @@
+"""Two renderings of one dialogue: the chat template of the models, and HH's plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EOS = "<|endoftext|>"
+"""End-of-sequence token of the world's tokenizer, the one of GPT-2 and Pythia."""
+
+HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
+
+Turn = tuple[str, str]
+"""(role, content); role is "user" or "assistant"."""
+
+
+def render_chat(turns: Sequence[Turn], generation_prompt: bool = False) -> str:
+    """Render as `sparsepo.tokenize.CHAT_TEMPLATE` does (a test holds the two together)."""
+    text = "".join(f"<|{role}|>\n{content}{EOS}\n" for role, content in turns)
+    return text + ("<|assistant|>\n" if generation_prompt else "")
+
+
+def render_hh(turns: Sequence[Turn]) -> str:
+    """Render as a dialogue of Anthropic/hh-rlhf."""
+    return "".join((HUMAN if role == "user" else ASSISTANT) + content for role, content in turns)

@@ -1,0 +1,42 @@
+"""Sizes and shares of the embedded world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
+
+
+def _default_rows() -> dict[str, int]:
+    return {"bbh": 150, "math_hard": 50, "gpqa": 100, "musr": 120, "mmlu_pro": 100, "ifeval": 60}
+
+
+@dataclass(frozen=True, slots=True)
+class WorldConfig:
+    """Everything that decides the world's files; equal configurations write equal bytes."""
+
+    seed: int = 0
+    documents: int = 30_000
+    """Documents of the base-model corpus."""
+    skill_share: float = 0.7
+    """Share of documents that practise a skill; the others are talk and plain facts."""
+    talk_share: float = 0.2
+    """Share of documents that are dialogues."""
+    good_talk_share: float = 0.6
+    """Share of corpus dialogues whose answer is one that the preference rules prefer."""
+    noise_share: float = 0.4
+    """Share of skill documents that open with text without meaning."""
+    noise_words: int = 20
+    """Longest such text, in words."""
+    train_pairs: int = 1500
+    test_pairs: int = 300
+    harmful_share: float = 0.3
+    """Share of requests that ask for harm."""
+    multi_turn_share: float = 0.3
+    label_noise: float = 0.08
+    """Probability that a pair's label is wrong, in the training and the test file alike."""
+    rows: Mapping[str, int] = field(default_factory=_default_rows)
+    """Held-out rows of each benchmark, spread evenly over its sub-tasks."""
+    fewshot_rows: int = 5
+    """MMLU-Pro validation rows, from which lm-eval takes its five few-shots."""

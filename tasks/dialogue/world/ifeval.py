@@ -1,0 +1,187 @@
+"""Verifiable instructions in IFEval's schema: nine of its 25 kinds, with short answers that obey.
+
+The instructions are worded as IFEval words them; the checkers that judge are lm-eval's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tasks.dialogue.world.chat import render_chat
+from tasks.dialogue.world.example import Example, Skill
+from tasks.dialogue.world.talk import TOPICS, Topic, indefinite
+
+ENDINGS = ("Any other questions?", "That is all.", "Good luck.")
+KEYWORDS = ("sun", "moon", "star", "rain", "snow", "wind")
+REQUESTS = ("Write about {a}.", "Describe {a}.", "Write a short text about {a}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction: its id, its words in the prompt, its arguments, and how to obey it."""
+
+    id: str
+    words: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    obey: Callable[[str], str] = str
+    """From a plain text to one that follows the instruction."""
+
+
+def no_comma(rng: Random, topic: Topic) -> Instruction:
+    """Use no comma: true of every plain text here, so only the talk around can break it."""
+    return Instruction("punctuation:no_comma", "Do not use any commas.")
+
+
+def quotation(rng: Random, topic: Topic) -> Instruction:
+    """Wrap the answer in quotation marks."""
+    words = "Wrap your entire response with double quotation marks."
+    return Instruction("startend:quotation", words, obey=lambda text: f'"{text}"')
+
+
+def end_checker(rng: Random, topic: Topic) -> Instruction:
+    """End with a given phrase."""
+    phrase = rng.choice(ENDINGS)
+    return Instruction(
+        "startend:end_checker",
+        f"Finish your response with this exact phrase: {phrase}",
+        {"end_phrase": phrase},
+        lambda text: f"{text} {phrase}",
+    )
+
+
+def title(rng: Random, topic: Topic) -> Instruction:
+    """Put a title in double angular brackets first."""
+    return Instruction(
+        "detectable_format:title",
+        "Add a title wrapped in double angular brackets.",
+        obey=lambda text: f"<<{topic.name}>>\n{text}",
+    )
+
+
+def postscript(rng: Random, topic: Topic) -> Instruction:
+    """Add a postscript."""
+    return Instruction(
+        "detectable_content:postscript",
+        "At the end add a postscript starting with P.S.",
+        {"postscript_marker": "P.S."},
+        lambda text: f"{text}\nP.S. I like {indefinite(topic)}.",
+    )
+
+
+def bullets(rng: Random, topic: Topic) -> Instruction:
+    """Give an exact number of bullet points."""
+    count = rng.choice((2, 3))
+
+    def obey(text: str) -> str:
+        facts = (text, *(fact for fact in topic.facts() if fact != text))
+        return "\n".join(f"* {fact}" for fact in facts[:count])
+
+    return Instruction(
+        "detectable_format:number_bullet_lists",
+        f"Your answer must contain exactly {count} bullet points.",
+        {"num_bullets": count},
+        obey,
+    )
+
+
+def placeholders(rng: Random, topic: Topic) -> Instruction:
+    """Leave placeholders in square brackets."""
+    count = rng.choice((1, 2))
+    marks = " ".join(("[name]", "[date]")[:count])
+    return Instruction(
+        "detectable_content:number_placeholders",
+        f"Use at least {count} placeholders in square brackets.",
+        {"num_placeholders": count},
+        lambda text: f"{text} {marks}",
+    )
+
+
+def highlight(rng: Random, topic: Topic) -> Instruction:
+    """Highlight a section with asterisks."""
+    return Instruction(
+        "detectable_format:number_highlighted_sections",
+        "Highlight at least 1 section with markdown.",
+        {"num_highlights": 1},
+        lambda text: f"*{topic.name}* {text}",
+    )
+
+
+def keyword(rng: Random, topic: Topic) -> Instruction:
+    """Mention a keyword that the topic would not bring along."""
+    word = rng.choice(KEYWORDS)
+    return Instruction(
+        "keywords:existence",
+        f"Include the keyword {word} in the response.",
+        {"keywords": [word]},
+        lambda text: f"{text} I see the {word}.",
+    )
+
+
+KINDS: tuple[Callable[[Random, Topic], Instruction], ...] = (
+    # In the order in which they are obeyed, so that two together still hold: what wraps the
+    # whole answer comes last.
+    bullets,
+    keyword,
+    placeholders,
+    highlight,
+    no_comma,
+    title,
+    postscript,
+    end_checker,
+    quotation,
+)
+
+CLASHES = frozenset(
+    {
+        frozenset(pair)
+        for pair in (
+            # A list line swallows what is put beside it, and asterisks count as bullets.
+            (bullets, keyword),
+            (bullets, highlight),
+            (bullets, placeholders),
+            (bullets, quotation),
+            (title, quotation),
+            (highlight, quotation),
+            (postscript, end_checker),
+        )
+    }
+)
+"""Pairs of kinds that one prompt never combines."""
+
+
+def compose(kinds: Sequence[Callable[[Random, Topic], Instruction]], rng: Random) -> Example:
+    """One prompt with the given kinds of instructions, and an answer that follows them all."""
+    topic = rng.choice(TOPICS)
+    wanted = [kind(rng, topic) for kind in sorted(kinds, key=KINDS.index)]
+    answer = rng.choice(topic.facts())
+    for instruction in wanted:
+        answer = instruction.obey(answer)
+    request = rng.choice(REQUESTS).format(a=indefinite(topic))
+    prompt = " ".join([request, *(instruction.words for instruction in wanted)])
+    return Example(
+        key=f"ifeval/{prompt}",
+        context=render_chat([("user", prompt)], generation_prompt=True),
+        answer=answer,
+        row={
+            "key": 0,
+            "prompt": prompt,
+            "instruction_id_list": [instruction.id for instruction in wanted],
+            "kwargs": [instruction.kwargs for instruction in wanted],
+        },
+    )
+
+
+def sample(rng: Random, two_share: float = 0.3) -> Example:
+    """Draw a prompt with one instruction, or with two that go together."""
+    if rng.random() >= two_share:
+        return compose([rng.choice(KINDS)], rng)
+    while True:
+        kinds = rng.sample(KINDS, 2)
+        if frozenset(kinds) not in CLASHES:
+            return compose(kinds, rng)
+
+
+SKILLS = (Skill("ifeval", "ifeval", sample, weight=3.0),)
