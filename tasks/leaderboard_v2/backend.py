@@ -1,0 +1,371 @@
+"""lm-eval's Hugging Face backend with prefixes computed once and truncations counted.
+
+A multiple-choice row is scored by one request per choice, and all of them repeat the row's prompt;
+BBH's rows moreover repeat their sub-task's three examples. Requests are therefore packed as a
+prefix tree: each shared prefix occurs once in a packed row, a token attends to its own ancestors
+only (a 4-dimensional additive mask), and positions count along the path. The log-probabilities are
+those of separate forward passes up to floating-point rounding; a test holds them to lm-eval's own.
+
+Shapes: S tokens of a packed row, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.models.huggingface import HFLM
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EncodedRequest = tuple[tuple[str, str], list[int], list[int]]  # (texts, context ids, answer ids)
+Progress = Callable[[int, int, str], None]  # (done, total, what)
+
+# Attention implementations that take a 4-dimensional additive mask.
+_MASKABLE = ("eager", "sdpa")
+# Characters of prompts whose tokens are kept between evaluations.
+_TOKEN_CACHE_CHARACTERS = 64_000_000
+
+
+@dataclass(slots=True)
+class PackedRow:
+    """Sequences packed into one row as a prefix tree.
+
+    Attributes:
+        token_ids: Tokens of the tree, S of them, parents before children.
+        positions: Position of each token in its own sequences.
+        parents: Index of each token's predecessor, −1 for a first token.
+        paths: For each packed sequence (by its index in the input) where its tokens are.
+    """
+
+    token_ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    paths: dict[int, list[int]] = field(default_factory=dict)
+
+    def visible(self) -> NDArray[np.bool_]:
+        """Which token sees which: itself and its ancestors, (S, S), row = the one that sees."""
+        count = len(self.token_ids)
+        visible = np.zeros((count, count), dtype=np.bool_)
+        start = 0
+        while start < count:
+            # A run is a stretch in which each token follows the one before it.
+            end = start + 1
+            while end < count and self.parents[end] == end - 1:
+                end += 1
+            parent = self.parents[start]
+            if parent >= 0:
+                visible[start:end, :start] = visible[parent, :start]
+            visible[start:end, start:end] = np.tri(end - start, dtype=np.bool_)
+            start = end
+        return visible
+
+
+def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[PackedRow]:
+    """Pack token sequences into rows in which a common prefix occurs once.
+
+    Sequences are taken in lexicographic order, where each one's longest common prefix is with its
+    neighbour; a row is closed when the next sequence would exceed the budget.
+
+    Args:
+        sequences: Token ids; none empty.
+        budget: Tokens of a row, exceeded only by a single longer sequence.
+
+    Returns:
+        Rows; every sequence is in exactly one of them.
+    """
+    rows: list[PackedRow] = []
+    row = PackedRow()
+    previous: Sequence[int] = ()
+    path: list[int] = []
+    for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
+        sequence = sequences[index]
+        shared = 0
+        for left, right in zip(previous, sequence, strict=False):
+            if left != right:
+                break
+            shared += 1
+        if row.token_ids and len(row.token_ids) + len(sequence) - shared > budget:
+            rows.append(row)
+            row, path, shared = PackedRow(), [], 0
+        first = len(row.token_ids)
+        path = path[:shared] + list(range(first, first + len(sequence) - shared))
+        for position in range(shared, len(sequence)):
+            row.token_ids.append(sequence[position])
+            row.positions.append(position)
+            row.parents.append(path[position - 1] if position else -1)
+        row.paths[index] = path
+        previous = sequence
+    if row.token_ids:
+        rows.append(row)
+    return rows
+
+
+class _TokenCache:
+    """Tokenised requests of one tokenizer, reused by every model that has the same one."""
+
+    def __init__(self) -> None:
+        self.tokenizer_key = ""
+        self.pairs: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        self.characters = 0
+
+    def of(self, tokenizer_key: str) -> _TokenCache:
+        if tokenizer_key != self.tokenizer_key:
+            self.tokenizer_key, self.pairs, self.characters = tokenizer_key, {}, 0
+        return self
+
+
+_token_cache = _TokenCache()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of everything of a tokenizer that decides on token ids and rendered prompts.
+
+    Args:
+        tokenizer: The tokenizer.
+
+    Returns:
+        A short hexadecimal string.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = [
+        type(tokenizer).__name__,
+        backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items())),
+        repr(sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items())),
+        repr(tokenizer.chat_template),
+        repr(getattr(tokenizer, "add_bos_token", None)),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+class LeaderboardLM(HFLM):
+    """lm-eval's `HFLM` for a loaded causal model.
+
+    Attributes:
+        fingerprint: Of the tokenizer, see `tokenizer_fingerprint`.
+        truncated: (leaf task, document number) of prompts that lost tokens on their left side.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int,
+        max_length: int | None,
+        pack_tokens: int | None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: A causal language model on its device.
+            tokenizer: Its tokenizer.
+            batch_size: Rows in a batch of generation, and of scoring where nothing is packed.
+            max_length: Context in tokens; ``None`` for the model's own.
+            pack_tokens: Tokens of a packed row; ``None`` scores as lm-eval does, without packing.
+            progress: Called with (done, total, what).
+        """
+        super().__init__(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            max_length=max_length,
+            backend="causal",
+        )
+        self.fingerprint = tokenizer_fingerprint(tokenizer)
+        self.truncated: set[tuple[str, int]] = set()
+        self._progress = progress
+        self._done = self._total = 0
+        self._what = ""
+        self._cut: list[bool] = []
+        self._last_context: tuple[str, list[int]] = ("", [])
+        accepted = inspect.signature(model.forward).parameters
+        implementation = getattr(model.config, "_attn_implementation", None)
+        packable = implementation in _MASKABLE and {
+            "attention_mask",
+            "position_ids",
+            "logits_to_keep",
+        } <= set(accepted)
+        self.pack_tokens = pack_tokens if packable else None
+        # A finished row must stop at the tokenizer's end of text even where the model's
+        # configuration names another one: lm-eval cannot cut there, it decodes without specials.
+        generation = model.generation_config
+        ends = generation.eos_token_id
+        known = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in known:
+            generation.eos_token_id = [*known, tokenizer.eos_token_id]
+
+    def _begin(self, total: int, what: str) -> None:
+        self._done, self._total, self._what = 0, total, what
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total, self._what)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        cache = _token_cache.of(self.fingerprint)
+        key = (context, continuation)
+        if key not in cache.pairs:
+            pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+            size = len(context) + len(continuation)
+            if cache.characters + size > _TOKEN_CACHE_CHARACTERS:
+                return pair
+            cache.characters += size
+            cache.pairs[key] = pair
+        return cache.pairs[key]
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **kwargs: Any,
+    ) -> list[int]:
+        """Token ids of a text, as lm-eval's method; remembers the last prompt.
+
+        Args:
+            string: The text.
+            add_special_tokens: As lm-eval's.
+            left_truncate_len: As lm-eval's.
+            **kwargs: As lm-eval's.
+
+        Returns:
+            The ids.
+        """
+        # The requests of a row follow one another and each encodes the row's prompt anew.
+        plain = add_special_tokens is None and left_truncate_len is None and not kwargs
+        if plain and string == self._last_context[0]:
+            return list(self._last_context[1])
+        ids: list[int] = super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
+        if plain:
+            self._last_context = (string, list(ids))
+        return ids
+
+    def loglikelihood(
+        self, requests: list[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Score (prompt, answer) requests.
+
+        Args:
+            requests: lm-eval's instances.
+            disable_tqdm: Ignored; progress goes to the callback.
+
+        Returns:
+            For each request (log-probability of the answer, whether it is the greedy one).
+        """
+        self._begin(len(requests), "scoring choices")
+        scores: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        for request, cut in zip(requests, self._cut, strict=True):
+            if cut:
+                self.truncated.add((request.task_name, request.doc_id))
+        return scores
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[EncodedRequest],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        longest = self.max_length + 1
+        self._cut = [len(context) + len(answer) > longest for _, context, answer in requests]
+        if self.pack_tokens is None:
+            scores: list[tuple[float, bool]] = super()._loglikelihood_tokens(
+                requests, disable_tqdm=True, override_bs=override_bs
+            )
+            return scores
+        return self._score_packed(requests, self.pack_tokens)
+
+    def _score_packed(
+        self, requests: list[EncodedRequest], budget: int
+    ) -> list[tuple[float, bool]]:
+        sequences: list[list[int]] = []
+        number: dict[tuple[int, ...], int] = {}
+        wanted: list[tuple[int, list[int]]] = []  # (number of its sequence, answer ids)
+        for _, context, answer in requests:
+            if not context or not 0 < len(answer) <= self.max_length:
+                raise ValueError("a request needs a prompt and an answer that fits the context")
+            inputs = (context + answer)[-(self.max_length + 1) :][:-1]
+            key = tuple(inputs)
+            if key not in number:
+                number[key] = len(sequences)
+                sequences.append(inputs)
+            wanted.append((number[key], answer))
+        by_sequence: dict[int, list[int]] = {}
+        for position, (sequence, _) in enumerate(wanted):
+            by_sequence.setdefault(sequence, []).append(position)
+
+        results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        for row in pack_prefix_trees(sequences, budget):
+            members = [
+                (position, row.paths[sequence][-len(wanted[position][1]) :])
+                for sequence in row.paths
+                for position in by_sequence[sequence]
+            ]
+            keep = sorted({index for _, places in members for index in places})
+            logps, greedy = self._row_log_probs(row, keep)
+            where = {index: offset for offset, index in enumerate(keep)}
+            for position, places in members:
+                answer = wanted[position][1]
+                offsets = [where[index] for index in places]
+                results[position] = (
+                    float(logps[offsets, answer].sum()),
+                    bool((greedy[offsets] == torch.tensor(answer)).all()),
+                )
+            self._advance(len(members))
+        return results
+
+    def _row_log_probs(self, row: PackedRow, keep: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities (K, V) after the K kept tokens, and the likeliest tokens (K,)."""
+        device, dtype = self.device, self.model.dtype
+        visible = torch.from_numpy(row.visible()).to(device)
+        # Finite, as minus infinity gives NaN where a whole row is masked.
+        mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(
+            ~visible, torch.finfo(dtype).min
+        )
+        with torch.inference_mode():
+            logits = self.model(
+                input_ids=torch.tensor([row.token_ids], device=device),
+                position_ids=torch.tensor([row.positions], device=device),
+                attention_mask=mask[None, None],
+                logits_to_keep=torch.tensor(keep, device=device),
+                use_cache=False,
+            ).logits[0]
+            logps = torch.log_softmax(logits.float(), dim=-1).cpu()
+        return logps, logps.argmax(dim=-1)
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits: torch.Tensor = super()._model_call(inps, *args, **kwargs)
+        self._advance(inps.shape[0])
+        return logits
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Generate greedily until a stop string, the end of text or the task's limit.
+
+        Args:
+            requests: lm-eval's instances.
+            disable_tqdm: Ignored; progress goes to the callback.
+
+        Returns:
+            The texts.
+        """
+        self._begin(len(requests), "generating")
+        for request in requests:
+            prompt, arguments = request.args
+            room = self.max_length - int(arguments["max_gen_toks"])
+            if len(self.tok_encode(prompt)) > room:
+                self.truncated.add((request.task_name, request.doc_id))
+        texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+        return texts
+
+    def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            tokens: torch.Tensor = super()._model_generate(context, *args, **kwargs)
+        self._advance(context.shape[0])
+        return tokens
