@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from sparsepo.masks.activation import activation_to_mask, combine_activations
+from sparsepo.masks.activation import (
+    FeatureMean,
+    activation_to_mask,
+    combine_activations,
+    feature_mean,
+)
 from sparsepo.masks.learned import LearnedMask
 from sparsepo.masks.random import RandomMask
 
-__all__ = ["LearnedMask", "RandomMask", "activation_to_mask", "combine_activations"]
+__all__ = [
+    "FeatureMean",
+    "LearnedMask",
+    "RandomMask",
+    "activation_to_mask",
+    "combine_activations",
+    "feature_mean",
+]

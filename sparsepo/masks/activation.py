@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+CONSTANT_TOLERANCE = 16
+"""A spread below this many rounding errors of the features is taken for no spread [ours]."""
+
+
+class FeatureMean(NamedTuple):
+    """A captured tensor, reduced over its features."""
+
+    mean: Float[Tensor, "*tokens"]
+    magnitude: Float[Tensor, "*tokens"]
+    """Mean absolute value: the scale on which rounding errors of the mean are measured. A layer
+    norm with equal scales, say, has means of nothing but rounding."""
+
+
+def feature_mean(
+    activation: Float[Tensor, "..."], features: int | tuple[int, ...] = -1
+) -> FeatureMean:
+    """Reduce an activation over its feature dimensions, in float32 at least."""
+    values = activation.to(torch.promote_types(activation.dtype, torch.float32))
+    return FeatureMean(values.mean(features), values.abs().mean(features))
+
 
 def activation_to_mask(
-    activation: Float[Tensor, "B T ..."],
+    activation: Float[Tensor, "B T ..."] | FeatureMean,
     response_mask: Bool[Tensor, "B T"] | Float[Tensor, "B T"],
 ) -> Float[Tensor, "B T"]:
     """Return one activation's share of a mask: standardised, then rescaled to [0, 1].
@@ -20,27 +40,27 @@ def activation_to_mask(
     all over the response's tokens, with the unbiased standard deviation.
 
     Args:
-        activation: (B, T) or (B, T, *features), the captured values.
+        activation: (B, T) or (B, T, *features), the captured values, or their feature means.
         response_mask: (B, T), true on response tokens.
 
     Returns:
-        (B, T) in [0, 1], 0 outside the response. A response whose values are all equal (one
-        token, say) gets 1 everywhere [ours].
+        (B, T) in [0, 1], 0 outside the response. A response whose values are all equal up to
+        rounding (one token, say) gets 1 everywhere [ours].
 
     Source: paper.md section 3.
     """
     inside = response_mask.bool()
-    values = activation.to(torch.promote_types(activation.dtype, torch.float32))
-    values = values.flatten(2).mean(-1) if values.dim() > 2 else values
-    # The rescaling undoes the standardisation up to rounding; both are kept because a response
-    # whose spread is nothing but rounding has to be recognised on the scale of its values.
+    if isinstance(activation, Tensor):
+        flat = activation.flatten(2) if activation.dim() > 2 else activation.unsqueeze(-1)
+        activation = feature_mean(flat)
+    values, magnitude = activation
     count = inside.sum(-1, keepdim=True).clamp(min=1)
     mean = torch.where(inside, values, 0.0).sum(-1, keepdim=True) / count
     centred = torch.where(inside, values - mean, 0.0)
-    variance = centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
-    scale = torch.where(inside, values.abs(), 0.0).amax(-1, keepdim=True)
-    constant = variance.sqrt() <= 4 * torch.finfo(values.dtype).eps * scale
-    standardised = centred / torch.where(constant, 1.0, variance.sqrt())
+    std = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    scale = torch.where(inside, magnitude, 0.0).amax(-1, keepdim=True)
+    constant = std <= CONSTANT_TOLERANCE * torch.finfo(values.dtype).eps * scale
+    standardised = centred / torch.where(constant, 1.0, std)
     low = torch.where(inside, standardised, torch.inf).amin(-1, keepdim=True)
     high = torch.where(inside, standardised, -torch.inf).amax(-1, keepdim=True)
     rescaled = (standardised - low) / torch.where(constant, 1.0, high - low)
@@ -48,14 +68,14 @@ def activation_to_mask(
 
 
 def combine_activations(
-    captures: Mapping[str, Iterable[Float[Tensor, "B T"]]],
+    captures: Mapping[str, Iterable[FeatureMean]],
     response_mask: Bool[Tensor, "B T"],
     mapping: Literal["none", "sigmoid", "rescale"] = "none",
 ) -> Float[Tensor, "B T"]:
     """Return the MaPO mask: the mean over families of the mean over a family's captures.
 
     Args:
-        captures: family → feature means of each captured tensor, (B, T).
+        captures: family → feature means of each captured tensor, (B, T) each.
         response_mask: (B, T), true on response tokens.
         mapping: applied to the result: nothing, a sigmoid, or min-max rescaling per response.
 

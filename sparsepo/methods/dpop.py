@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from sparsepo.methods.base import (
     Method,
     Needs,
@@ -41,7 +43,9 @@ class DPOP(Method):
         """Return the loss; policy_logps and ref_logps are read."""
         chosen_sum = response_sum(log_ratios(chosen), chosen)
         rejected_sum = response_sum(log_ratios(rejected), rejected)
-        penalty = self.lam * (-chosen_sum).clamp(min=0)
+        # torch.maximum shares the gradient between equals, as max(0, ·) of the authors' code does
+        # at step 0, where every log-ratio is 0.
+        penalty = self.lam * torch.maximum(torch.zeros_like(chosen_sum), -chosen_sum)
         return logistic_output(
             self.beta * (chosen_sum - rejected_sum - penalty),
             self.beta * chosen_sum,

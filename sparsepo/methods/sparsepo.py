@@ -19,6 +19,9 @@ class LearnedMaskMethod(MaskedMethod):
 
     `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` belongs to the masks' optimizer
     group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind` describe the networks.
+    `mask_initial_sparsity` is the largest sparsity, in percent, that a fresh mask may have: two
+    rectifiers in a row often start with every value 0, and such a mask passes no gradient, so that
+    nothing ever trains; it is drawn anew [ours]. 100 takes the first draw whatever it is.
     """
 
     l1_reward: float = 0.0
@@ -28,6 +31,7 @@ class LearnedMaskMethod(MaskedMethod):
     mask_layers: Literal["all", "last"] = "all"
     mask_feed_forward: Literal[1, 2] = 1
     mask_kind: Literal["learned", "binary", "random"] = "learned"
+    mask_initial_sparsity: float = 90.0
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -35,6 +39,7 @@ class LearnedMaskMethod(MaskedMethod):
         for name in ("l1_reward", "l1_kl", "mask_weight_decay"):
             require_range(name, getattr(self, name))
         require_range("mask_dropout", self.mask_dropout, high=0.99)
+        require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
         require_choice("mask_layers", self.mask_layers, ("all", "last"))
         require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
         require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random"))

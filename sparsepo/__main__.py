@@ -1,0 +1,219 @@
+"""`python -m sparsepo train`: train a model of one's own on preference pairs of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.registry import load_plugin, method_class
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one plain line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UserError instead of printing the usage."""
+        raise UserError(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m sparsepo`."""
+    parser = OneLineParser(prog="python -m sparsepo", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
+    train = commands.add_parser(
+        "train",
+        help="train a policy on preference pairs",
+        description="Train a policy on preference pairs and save it as a plain Hugging Face model. "
+        "Run the same command again after an interruption: it goes on from the last checkpoint.",
+    )
+    train.add_argument("--model", required=True, help="folder or hub id of the start model")
+    train.add_argument(
+        "--data", required=True, help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs"
+    )
+    train.add_argument("--method", required=True, help="name of a method")
+    train.add_argument("--output", required=True, help="folder for the trained model")
+    train.add_argument("--split", default="train", help="split of a folder or hub data set")
+    train.add_argument("--ref-model", help="folder or hub id of the reference; default: --model")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="a hyper-parameter of the method or any field of POConfig, e.g. beta=0.1, "
+        "learning_rate=5e-7, save_steps=100",
+    )
+    train.add_argument("--plugin", action="append", default=[], help="Python file with methods")
+    return parser
+
+
+def parse_settings(settings: Sequence[str], method: str) -> dict[str, Any]:
+    """Return `--set key=value` items as keyword arguments of POConfig.
+
+    Args:
+        settings: the items; a value is read as JSON where it is JSON, as text otherwise.
+        method: its hyper-parameters are accepted too, also a plug-in's.
+
+    Returns:
+        Field → value; hyper-parameters that are no fields of POConfig under method_args.
+
+    Raises:
+        UserError: no "=", a key that is neither a field nor a hyper-parameter of the method, or one
+            that the command sets itself.
+    """
+    import dataclasses
+
+    from sparsepo.config import POConfig
+
+    fields = POConfig.field_types()
+    own = [field.name for field in dataclasses.fields(method_class(method))]
+    arguments: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for item in settings:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise UserError(f"--set takes key=value, not '{item}'; write --set beta=0.1, say.")
+        if key in ("method", "output_dir", "method_args"):
+            raise UserError(f"--set cannot set '{key}'; use --method and --output.")
+        if key not in fields and key not in own:
+            hint = did_you_mean(key, [*own, *fields])
+            raise UserError(
+                f"Unknown option '{key}'.{hint} Method '{method}' uses {', '.join(own) or 'none'}; "
+                "every field of POConfig may be set too."
+            )
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        (arguments if key in fields else extra)[key] = value
+    if extra:
+        arguments["method_args"] = extra
+    return arguments
+
+
+def make_config(output: Path, method: str, arguments: dict[str, Any]) -> Any:
+    """Return the POConfig of a training run.
+
+    Raises:
+        UserError: a value that transformers or the method refuses.
+    """
+    from sparsepo.config import POConfig
+    from sparsepo.trainer import first_line
+
+    defaults = {"report_to": "none", "save_total_limit": 1, "save_strategy": "steps"}
+    try:
+        config = POConfig(output_dir=str(output), method=method, **{**defaults, **arguments})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"These options do not fit: {first_line(error)}.") from error
+    try:
+        config.make_method()
+    except TypeError as error:
+        raise UserError(f"These options do not fit: {first_line(error)}.") from error
+    return config
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run `python -m sparsepo train`.
+
+    Raises:
+        UserError: anything the user can mend.
+    """
+    for plugin in arguments.plugin:
+        load_plugin(plugin)
+    method_class(arguments.method)
+    settings = parse_settings(arguments.settings, arguments.method)
+
+    import transformers
+
+    from sparsepo.data import read_pairs
+    from sparsepo.trainer import POTrainer, load_policy, load_tokenizer
+
+    # One bar, the training's own; loading and saving show none.
+    transformers.utils.logging.disable_progress_bar()
+    output = Path(arguments.output)
+    config = make_config(output, arguments.method, settings)
+    if (output / "config.json").exists():
+        raise UserError(
+            f"{output} already holds a trained model; choose another --output or remove it."
+        )
+    data = read_pairs(arguments.data, arguments.split)
+    print(data.report, file=sys.stderr)
+    check_writable(output)
+    trainer = POTrainer(
+        load_policy(arguments.model),
+        ref_model=arguments.ref_model,
+        args=config,
+        train_dataset=data.pairs,
+        processing_class=load_tokenizer(arguments.model),
+    )
+    print(trainer.tokenizer_report, file=sys.stderr)
+    checkpoint = last_checkpoint(output)
+    if checkpoint is not None:
+        print(f"Resuming from {checkpoint}", file=sys.stderr)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    print(f"Saved to {output}", file=sys.stderr)
+
+
+def check_writable(output: Path) -> None:
+    """Raise a UserError unless files can be written to the output folder."""
+    probe = output / ".write-test"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written to {output} ({os.strerror(error.errno or 0)}); choose another "
+            "--output."
+        ) from error
+
+
+def last_checkpoint(output: Path) -> str | None:
+    """Return the newest complete checkpoint of an interrupted run, or None.
+
+    transformers writes trainer_state.json last, so a checkpoint without it was cut short.
+    """
+    found = [
+        folder
+        for folder in output.glob("checkpoint-*")
+        if folder.name.removeprefix("checkpoint-").isdigit()
+        and (folder / "trainer_state.json").is_file()
+    ]
+    newest = max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+    return None if newest is None else str(newest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
+    try:
+        arguments = build_parser().parse_args(argv)
+        train(arguments)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "Stopped; run the same command again to go on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 130
+    except OSError as error:
+        # The disk may fill up, or a mount vanish, in the middle of a checkpoint.
+        print(
+            f"Error: writing or reading failed ({error}); free some space or mend the path and run "
+            "the same command again.",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

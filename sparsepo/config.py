@@ -1,0 +1,126 @@
+"""POConfig: transformers' training arguments plus what preference optimization adds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import TrainingArguments
+
+from sparsepo.methods.base import Method
+from sparsepo.registry import get_method
+from sparsepo.token_stats import DEFAULT_CHUNK_SIZE
+
+HYPER_PARAMETERS = (
+    "beta",
+    "gamma",
+    "lam",
+    "alpha",
+    "l1_reward",
+    "l1_kl",
+    "mask_weight_decay",
+    "mask_dropout",
+    "mask_layers",
+    "mask_feed_forward",
+    "mask_kind",
+    "mask_initial_sparsity",
+    "mask_families",
+    "mask_mapping",
+)
+"""The built-in methods' hyper-parameters, by the names of their papers."""
+
+
+@dataclass
+class POConfig(TrainingArguments):
+    """Arguments of a POTrainer: every field of transformers.TrainingArguments, and these.
+
+    A hyper-parameter left at None takes the method's default; one that the method does not use is a
+    UserError. Defaults follow paper.md section 4 where they differ from transformers' own: AdamW,
+    cosine schedule, 10 % warm-up, seed 42.
+    """
+
+    method: str = field(default="sparsepo-common", metadata={"help": "Name of the method."})
+    method_args: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Further hyper-parameters, for plugged-in methods."}
+    )
+    beta: float | None = field(default=None, metadata={"help": "Strength of the reference."})
+    gamma: float | None = field(default=None, metadata={"help": "SimPO's target margin."})
+    lam: float | None = field(default=None, metadata={"help": "DPOP's penalty weight λ."})
+    alpha: float | None = field(default=None, metadata={"help": "TDPO v2's KL weight α."})
+    l1_reward: float | None = field(default=None, metadata={"help": "λ_u, L1 on the reward mask."})
+    l1_kl: float | None = field(default=None, metadata={"help": "λ_d, L1 on the KL mask."})
+    mask_weight_decay: float | None = field(
+        default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
+    )
+    mask_dropout: float | None = field(default=None, metadata={"help": "Dropout on the masks."})
+    mask_layers: Literal["all", "last"] | None = field(
+        default=None, metadata={"help": "Layers that a learned mask reads: all or last."}
+    )
+    mask_feed_forward: int | None = field(
+        default=None, metadata={"help": "Feed-forward layers of a learned mask: 1 or 2."}
+    )
+    mask_kind: Literal["learned", "binary", "random"] | None = field(
+        default=None, metadata={"help": "learned, binary or random."}
+    )
+    mask_initial_sparsity: float | None = field(
+        default=None, metadata={"help": "Largest sparsity (%) of a fresh mask; else drawn anew."}
+    )
+    mask_families: str | None = field(
+        default=None, metadata={"help": "MaPO's activation families, joined by +."}
+    )
+    mask_mapping: Literal["none", "sigmoid", "rescale"] | None = field(
+        default=None, metadata={"help": "MaPO's mapping: none, sigmoid or rescale."}
+    )
+    max_length: int | None = field(
+        default=1024, metadata={"help": "Tokens of prompt and response together."}
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
+    )
+    on_long_response: Literal["truncate", "skip", "error"] = field(
+        default="truncate", metadata={"help": "What happens to a response that does not fit."}
+    )
+    disable_dropout: bool = field(
+        default=True,
+        metadata={"help": "Switch off the policy's own dropout (adapters keep theirs)."},
+    )
+    check_reference: bool = field(
+        default=True,
+        metadata={"help": "Stop if the reference is not the policy's start (log-ratio 0)."},
+    )
+    chunk_size: int = field(
+        default=DEFAULT_CHUNK_SIZE, metadata={"help": "Tokens per chunk of the fused operation."}
+    )
+    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Warm-up steps; below 1 a share of all steps."}
+    )
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log entries."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available,
+        metadata={"help": "Pin batches in memory; of use on a GPU alone."},
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Kept off: pairs are not columns of the model."}
+    )
+
+    def make_method(self) -> Method:
+        """Return the method with the hyper-parameters that are set.
+
+        Raises:
+            UserError: the method is unknown or does not use one of them.
+        """
+        given = {
+            name: getattr(self, name)
+            for name in HYPER_PARAMETERS
+            if getattr(self, name) is not None
+        }
+        return get_method(self.method, **given, **(self.method_args or {}))
+
+    @classmethod
+    def field_types(cls) -> dict[str, Any]:
+        """Return the fields that may be set, with their declared types."""
+        return {item.name: item.type for item in dataclasses.fields(cls) if item.init}

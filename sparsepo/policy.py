@@ -1,0 +1,242 @@
+"""The trained module: the policy together with its learned masks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sparsepo.architectures import blocks_of, norm_epsilon
+from sparsepo.capture import output_head, run_body
+from sparsepo.errors import UserError
+from sparsepo.masks import LearnedMask, RandomMask
+from sparsepo.methods.base import Method, Needs
+from sparsepo.pack import block_mask, to_responses
+from sparsepo.reference import ReferenceStates, unwrap_peft
+from sparsepo.token_stats import DEFAULT_CHUNK_SIZE, token_stats
+from sparsepo.types import PackedBatch, TokenStats
+
+MASKS_FILE = "masks.safetensors"
+METHOD_FILE = "method.json"
+
+MaskPair = tuple[Tensor | None, Tensor | None]
+
+
+def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
+    """Return the mask networks that a method asks for, freshly initialised.
+
+    Args:
+        method: its `needs.mask` and mask hyper-parameters decide.
+        reference: the model whose states the masks read.
+
+    Returns:
+        "reward" (and "kl" where the masks are independent) → network; empty without learned masks.
+
+    Raises:
+        UserError: the reference's architecture cannot be read.
+    """
+    kinds = {"learned-common": ["reward"], "learned-independent": ["reward", "kl"]}
+    names = kinds.get(method.needs.mask, [])
+    if not names:
+        return nn.ModuleDict()
+    settings: Any = method
+    last_only = settings.mask_layers == "last"
+    num_layers = 1 if last_only else len(blocks_of(reference))
+
+    def make() -> nn.Module:
+        if settings.mask_kind == "random":
+            return RandomMask()
+        return LearnedMask(
+            num_layers,
+            int(reference.config.hidden_size),
+            layers=settings.mask_layers,
+            feed_forward=settings.mask_feed_forward,
+            binary=settings.mask_kind == "binary",
+            eps=norm_epsilon(reference),
+            dropout=settings.mask_dropout,
+        )
+
+    # The masks stay float32 under a half-precision policy: their gradients are tiny.
+    return nn.ModuleDict({name: make() for name in names})
+
+
+class PolicyWithMasks(nn.Module):
+    """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
+
+    def __init__(self, policy: PreTrainedModel, masks: nn.ModuleDict) -> None:
+        super().__init__()
+        self.policy = policy
+        self.masks = masks
+
+    def forward(
+        self,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        needs: Needs,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+    ) -> tuple[TokenStats, TokenStats | None]:
+        """Return the statistics of the chosen and of the rejected responses.
+
+        Args:
+            batch: pairs on the policy's device.
+            reference: the reference's states, None where nothing needs them.
+            needs: what to compute.
+            chunk_size: tokens per chunk of the fused operation.
+
+        Returns:
+            Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no
+            rejected responses.
+        """
+        model = unwrap_peft(self.policy)
+        hidden = run_body(model, batch, block_mask(batch, model.dtype))
+        head, bias = output_head(model)
+        fused = token_stats(
+            hidden,
+            head,
+            reference.hidden if reference else None,
+            reference.head if reference else None,
+            batch.targets,
+            chunk_size,
+            policy_bias=bias,
+            ref_bias=reference.bias if reference else None,
+            need_kl=needs.kl,
+        )
+        reward_mask, kl_mask = self._masks(batch, reference)
+        sides = batch.response_mask.shape[0]
+        fields = {
+            "policy_logps": to_responses(fused.policy_logps, batch),
+            "ref_logps": _laid_out(fused.ref_logps, batch),
+            "kl": _laid_out(fused.kl, batch),
+            "response_mask": batch.response_mask,
+            "reward_mask": reward_mask,
+            "kl_mask": kl_mask,
+        }
+        stats = [
+            TokenStats(**{name: None if v is None else v[side] for name, v in fields.items()})  # type: ignore[arg-type]
+            for side in range(sides)
+        ]
+        return stats[0], stats[1] if sides == 2 else None
+
+    def _masks(self, batch: PackedBatch, reference: ReferenceStates | None) -> MaskPair:
+        if reference is None:
+            return None, None
+        if reference.activation_mask is not None:
+            return reference.activation_mask, reference.activation_mask
+        if not self.masks or reference.layers is None:
+            return None, None
+        layers = [layer.float() for layer in reference.layers]
+        reward = to_responses(self.masks["reward"](layers), batch)
+        kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
+        return reward, kl
+
+    @torch.no_grad()
+    def masks_without_dropout(
+        self, batch: PackedBatch, reference: ReferenceStates
+    ) -> tuple[Float[Tensor, "responses pairs tokens"], Float[Tensor, "responses pairs tokens"]]:
+        """Return (reward, KL) masks as they are without dropout, for measuring sparsity."""
+        training = self.masks.training
+        self.masks.eval()
+        try:
+            reward, kl = self._masks(batch, reference)
+        finally:
+            self.masks.train(training)
+        assert reward is not None and kl is not None
+        return reward, kl
+
+    @torch.no_grad()
+    def redraw_mask(
+        self, name: str, batch: PackedBatch, reference: ReferenceStates, limit: float, draws: int
+    ) -> bool:
+        """Draw a learned mask's weights anew until it is not too sparse on a batch.
+
+        Args:
+            name: "reward" or "kl".
+            batch: the probe.
+            reference: its reference states.
+            limit: the largest sparsity, in percent of response tokens.
+            draws: how many draws to look at, the present one included.
+
+        Returns:
+            Whether the mask is alive now; random masks always are.
+        """
+        mask = self.masks[name]
+        if not isinstance(mask, LearnedMask) or reference.layers is None:
+            return True
+        layers = [layer.float() for layer in reference.layers]
+        was_training = mask.training
+        mask.eval()
+        for draw in range(draws):
+            if draw:
+                for module in mask.modules():
+                    if isinstance(module, nn.Linear):
+                        module.reset_parameters()
+            if 100.0 * float((mask(layers) == 0).float().mean()) <= limit:
+                mask.train(was_training)
+                return True
+        return False
+
+    def save_masks(self, directory: Path, method: Method) -> None:
+        """Write the masks and the method's hyper-parameters beside the policy.
+
+        Args:
+            directory: an existing folder.
+            method: written to method.json by name, with its hyper-parameters.
+        """
+        description = {"method": method.name, "hyper_parameters": asdict(method)}
+        (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        state = {name: value.contiguous() for name, value in self.masks.state_dict().items()}
+        if state:
+            save_file(state, directory / MASKS_FILE)
+
+    def load_masks(self, directory: Path) -> None:
+        """Read the masks that `save_masks` wrote.
+
+        Raises:
+            UserError: the file is missing or belongs to another mask architecture.
+        """
+        if not self.masks.state_dict():
+            return
+        file = directory / MASKS_FILE
+        if not file.is_file():
+            raise UserError(
+                f"The checkpoint {directory} holds no {MASKS_FILE}; give a folder that a masked "
+                "method saved."
+            )
+        try:
+            self.masks.load_state_dict(load_file(file))
+        except RuntimeError as error:
+            raise UserError(
+                f"The masks in {file} belong to another mask architecture or base model; use the "
+                "mask options that they were trained with."
+            ) from error
+
+    # What transformers.Trainer asks of a model, answered by the policy.
+
+    @property
+    def config(self) -> Any:
+        """The policy's configuration."""
+        return self.policy.config
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether the policy recomputes activations in the backward pass."""
+        return bool(self.policy.is_gradient_checkpointing)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Switch on recomputation in the policy."""
+        self.policy.gradient_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Switch it off."""
+        self.policy.gradient_checkpointing_disable()
+
+
+def _laid_out(values: Tensor | None, batch: PackedBatch) -> Tensor | None:
+    return None if values is None else to_responses(values, batch)

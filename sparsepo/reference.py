@@ -1,0 +1,130 @@
+"""The frozen reference: what it gives the loss and the masks, response positions only."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sparsepo.capture import (
+    capture_activations,
+    capture_layers,
+    mean_logits,
+    output_head,
+    run_body,
+)
+from sparsepo.masks import FeatureMean, combine_activations
+from sparsepo.methods.base import Method, Needs
+from sparsepo.methods.mapo import MaPO
+from sparsepo.pack import block_mask, to_responses
+from sparsepo.types import PackedBatch
+
+
+@dataclass(frozen=True)
+class ReferenceStates:
+    """What the reference says of a batch of N response tokens; None where nobody asked."""
+
+    hidden: Float[Tensor, "N d"]
+    """Final states at the predicting positions; the output projection turns them into logits."""
+    head: Float[Tensor, "V d"]
+    bias: Float[Tensor, " V"] | None
+    layers: list[Float[Tensor, "N d"]] | None = None
+    """Every layer's states there, the last after the final norm: the learned masks' input."""
+    activation_mask: Float[Tensor, "responses pairs tokens"] | None = None
+
+
+def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the transformers model inside a PEFT model; any other model as it is."""
+    inner: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
+    return inner
+
+
+class Reference:
+    """The frozen reference model: a copy of the policy's start, or the policy without adapters."""
+
+    def __init__(self, model: PreTrainedModel, *, shared_with_policy: bool = False) -> None:
+        """Freeze the model.
+
+        Args:
+            model: the reference; for a PEFT policy the policy itself.
+            shared_with_policy: the reference is the policy with its adapters switched off.
+        """
+        self._outer = model
+        self._shared = shared_with_policy
+        self.model = unwrap_peft(model)
+        if not shared_with_policy:
+            self.model.eval().requires_grad_(False)
+
+    @classmethod
+    def of_policy(cls, policy: PreTrainedModel) -> Reference:
+        """Return the reference that a policy starts from.
+
+        With PEFT that is the base model, its adapters off, so that no second copy is held.
+        """
+        if hasattr(policy, "peft_config"):
+            return cls(policy, shared_with_policy=True)
+        return cls(copy.deepcopy(policy))
+
+    def to(self, device: torch.device) -> Reference:
+        """Move the model to a device (in place) and return the reference."""
+        if not self._shared:
+            self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
+        """Run the reference on a batch and keep what the method's needs name.
+
+        Args:
+            batch: on the reference's device.
+            method: its hyper-parameters describe an activation mask.
+            needs: what to read; the method's own, or more.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        adapters_off = self._outer.disable_adapter() if self._shared else contextlib.nullcontext()
+        try:
+            with adapters_off:
+                return self._read(batch, method, needs)
+        finally:
+            self.model.train(was_training)
+
+    def _read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
+        head, bias = output_head(self.model)
+        mask = block_mask(batch, self.model.dtype)
+        if needs.mask in ("learned-common", "learned-independent"):
+            last_only = getattr(method, "mask_layers", "all") == "last"
+            with capture_layers(self.model, batch, last_only) as layers:
+                hidden = run_body(self.model, batch, mask)
+            return ReferenceStates(hidden, head, bias, layers=layers)
+        if needs.mask == "activation":
+            families = method.families if isinstance(method, MaPO) else MaPO().families
+            mapping = method.mask_mapping if isinstance(method, MaPO) else "none"
+            inside = tuple(family for family in families if family != "logits")
+            with capture_activations(self.model, batch, inside) as found:
+                hidden = run_body(self.model, batch, mask)
+            if "logits" in families:
+                found["logits"] = [mean_logits(hidden, head, bias)]
+            activation_mask = _activation_mask(found, batch, mapping)
+            return ReferenceStates(hidden, head, bias, activation_mask=activation_mask)
+        return ReferenceStates(run_body(self.model, batch, mask), head, bias)
+
+
+def _activation_mask(
+    found: dict[str, list[FeatureMean]], batch: PackedBatch, mapping: str
+) -> Float[Tensor, "responses pairs tokens"]:
+    sides, pairs, tokens = batch.response_mask.shape
+    captures = {
+        family: [
+            FeatureMean(*(to_responses(values, batch).flatten(0, 1) for values in reduced))
+            for reduced in tensors
+        ]
+        for family, tensors in found.items()
+    }
+    mask = combine_activations(captures, batch.response_mask.flatten(0, 1), mapping)  # type: ignore[arg-type]
+    return mask.view(sides, pairs, tokens)

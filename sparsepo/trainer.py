@@ -1,0 +1,531 @@
+"""POTrainer: transformers.Trainer with preference pairs in and a method's loss out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    set_seed,
+)
+
+from sparsepo.config import POConfig
+from sparsepo.errors import UserError
+from sparsepo.methods.base import Method, Needs, response_mean, response_sum
+from sparsepo.methods.masked import sparsity
+from sparsepo.pack import pack_pairs
+from sparsepo.policy import PolicyWithMasks, make_masks
+from sparsepo.reference import Reference, ReferenceStates
+from sparsepo.tokenize import TokenizeReport, tokenize_pairs
+from sparsepo.types import LossOutput, PackedBatch, PreferencePair, TokenizedPair, TokenStats
+
+STEP_ZERO_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""Largest |log-ratio| of a token at step 0, in nats; half precisions get HALF_TOLERANCE."""
+
+HALF_TOLERANCE = 0.5
+"""For float16 and bfloat16: two runs of the same weights may use different kernels."""
+
+
+MASK_PROBE_PAIRS = 16
+"""Training pairs on which a fresh mask must be alive."""
+
+MASK_DRAWS = 100
+"""How often a mask is drawn before that is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """One pair under the trained policy, masks without dropout."""
+
+    pair_id: str
+    loss: float
+    chosen_reward: float
+    """Implicit reward of the chosen response, as the method defines it."""
+    rejected_reward: float
+    chosen_logps: float
+    """Σ_t log π(y_t | x, y_<t) of the chosen response, in nats."""
+    rejected_logps: float
+    chosen_kl: float | None
+    """Mean token KL(π_ref ‖ π) of the chosen response, in nats; None without a reference."""
+    rejected_kl: float | None
+
+
+def load_policy(model: str | PreTrainedModel) -> PreTrainedModel:
+    """Return a causal language model from a folder or hub id; a model is returned as it is.
+
+    Raises:
+        UserError: nothing can be loaded from there.
+    """
+    if not isinstance(model, str | Path):
+        return model
+    try:
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"No causal language model can be loaded from '{model}'; give a folder with config.json "
+            f"and weights, or a hub id ({first_line(error)})."
+        ) from error
+    return loaded
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or hub id.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"No tokenizer can be loaded from '{model}'; save one beside the model "
+            f"({first_line(error)})."
+        ) from error
+    return tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for a one-line message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """Set a model's own dropout to 0, in modules and in attention; adapters keep theirs.
+
+    Preference losses compare the policy with its reference token by token; dropout in one of them
+    would make their log-ratio differ from 0 at the start.
+    """
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            continue
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        # Attention passes a plain number to its kernel.
+        for attribute in ("attention_dropout", "attn_dropout"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
+
+
+class POTrainer(Trainer):
+    """Trains a policy on preference pairs with any registered method.
+
+    `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
+
+    Args:
+        model: the policy: a model, a PEFT model, a folder or a hub id.
+        ref_model: the reference; None takes the policy's start (PEFT: the policy without adapters),
+            or nothing where the method needs none.
+        args: the configuration.
+        train_dataset: preference pairs.
+        eval_dataset: pairs for `evaluate`.
+        processing_class: the tokenizer; None loads it from the model's folder or id.
+        callbacks: further transformers callbacks.
+
+    Raises:
+        UserError: an option that the method does not use, data without a usable pair, or a model,
+            tokenizer and reference that do not fit together.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        ref_model: str | PreTrainedModel | None = None,
+        args: POConfig | None = None,
+        train_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        args = args if args is not None else POConfig(output_dir="sparsepo-output")
+        self.method: Method = args.make_method()
+        self.needs: Needs = self.method.needs
+        if processing_class is None:
+            name = model if isinstance(model, str) else model.config.name_or_path
+            processing_class = load_tokenizer(str(name))
+        policy = load_policy(model)
+        # Masks are initialised here: the same seed must give the same masks.
+        set_seed(args.seed)
+        self.reference: Reference | None = None
+        if self.needs.reference:
+            self.reference = (
+                Reference.of_policy(policy)
+                if ref_model is None
+                else Reference(load_policy(ref_model))
+            )
+        elif ref_model is not None:
+            raise UserError(
+                f"Method '{self.method.name}' uses no reference model; leave ref_model out."
+            )
+        if args.disable_dropout:
+            switch_off_dropout(policy)
+        self._check_sizes(policy, processing_class)
+        masks = make_masks(self.method, (self.reference.model if self.reference else policy))
+        self.tokenizer_report: TokenizeReport | None = None
+        self._config: POConfig = args
+        self._tokenizer = processing_class
+        tokenized = None
+        if train_dataset is not None:
+            tokenized, self.tokenizer_report = self._tokenize(train_dataset)
+        # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
+        random_state = torch.get_rng_state()
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        super().__init__(
+            model=PolicyWithMasks(policy, masks),
+            args=args,
+            data_collator=self._collate,
+            train_dataset=tokenized,
+            eval_dataset=None,
+            processing_class=processing_class,
+            callbacks=callbacks,
+        )
+        self.eval_pairs = eval_dataset
+        # compute_loss divides by the pairs of the whole accumulated batch itself.
+        self.loss_is_scaled_for_ga = True
+        if self.reference is not None:
+            self.reference.to(self.args.device)
+        if tokenized and len(masks):
+            torch.set_rng_state(random_state)
+            self._draw_living_masks(tokenized[:MASK_PROBE_PAIRS])
+            set_seed(args.seed)
+
+    @property
+    def policy(self) -> PreTrainedModel:
+        """The language model that is trained."""
+        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        return module.policy
+
+    def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
+        limit = getattr(self.method, "mask_initial_sparsity", 100.0)
+        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        if self.reference is None or limit >= 100:
+            return
+        batch = pack_pairs(pairs).to(self.args.device)
+        states = self.reference.read(batch, self.method, self.needs)
+        for name in module.masks:
+            if not module.redraw_mask(name, batch, states, limit, MASK_DRAWS):
+                raise UserError(
+                    f"In {MASK_DRAWS} draws no {name} mask started with less than {limit:g} % "
+                    "zeros; raise mask_initial_sparsity or try another seed."
+                )
+
+    def _check_sizes(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        vocabulary = policy.get_output_embeddings().weight.shape[0]
+        if len(tokenizer) > vocabulary:
+            raise UserError(
+                f"The tokenizer has {len(tokenizer)} tokens and the model {vocabulary}; use the "
+                "model's own tokenizer or resize its embeddings."
+            )
+        if self.reference is None:
+            return
+        ref_vocabulary = self.reference.model.get_output_embeddings().weight.shape[0]
+        if ref_vocabulary != vocabulary:
+            raise UserError(
+                f"Policy and reference have different vocabularies ({vocabulary} and "
+                f"{ref_vocabulary} tokens); they must come from the same model family."
+            )
+
+    def _tokenize(
+        self, pairs: Sequence[PreferencePair]
+    ) -> tuple[list[TokenizedPair], TokenizeReport]:
+        config = self._config
+        tokenized = tokenize_pairs(
+            pairs,
+            self._tokenizer,
+            max_length=config.max_length,
+            max_prompt_length=config.max_prompt_length,
+            on_long_response=config.on_long_response,
+        )
+        return tokenized.pairs, tokenized.report
+
+    def _collate(self, pairs: list[TokenizedPair]) -> dict[str, Any]:
+        return vars(pack_pairs(pairs, rejected=self.needs.rejected))
+
+    # Loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """Collect the micro-batches of one step and count their pairs, over all processes.
+
+        The mean over all pairs of a step does not depend on how they are split.
+        """
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        pairs = torch.tensor(sum(len(sample["pair_ids"]) for sample in samples), device=device)
+        if self.args.world_size > 1:
+            pairs = self.accelerator.gather(pairs).sum()
+        return samples, pairs
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return Σ_pairs L / (pairs of the whole step), and record the metrics.
+
+        Raises:
+            UserError: a pair's loss is not finite, or the reference is not the policy's start.
+        """
+        batch = PackedBatch(**inputs)
+        reference = self._read_reference(batch, self.needs)
+        chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
+        if self.state.global_step == 0:
+            self._check_step_zero(chosen, rejected)
+        output = self.method(chosen, rejected)
+        self._check_finite(output, batch)
+        self._record("", self._metrics(batch, reference, chosen, rejected, output))
+        loss = output.per_pair.sum()
+        if num_items_in_batch is not None:
+            # DDP averages gradients over processes; the pairs were counted over all of them.
+            loss = loss / num_items_in_batch * self.args.world_size
+        else:
+            loss = loss / len(batch.pair_ids)
+        return (loss, output) if return_outputs else loss
+
+    def _read_reference(self, batch: PackedBatch, needs: Needs) -> ReferenceStates | None:
+        if self.reference is None:
+            return None
+        return self.reference.read(batch, self.method, needs)
+
+    def _check_step_zero(self, *sides: TokenStats | None) -> None:
+        if not (self._config.check_reference and self.needs.ref_logps):
+            return
+        dtype = self.policy.dtype
+        tolerance = STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
+        for stats in sides:
+            if stats is None or stats.ref_logps is None:
+                continue
+            ratio = (stats.policy_logps.detach() - stats.ref_logps).abs().max().item()
+            if ratio > tolerance:
+                raise UserError(
+                    f"The reference is not the policy's start: at step 0 a token's log-ratio is "
+                    f"{ratio:.2g} nats, above {tolerance:g}; leave ref_model out, or set "
+                    "check_reference=false if that is intended."
+                )
+
+    def _check_finite(self, output: LossOutput, batch: PackedBatch) -> None:
+        finite = output.per_pair.isfinite()
+        if not bool(finite.all()):
+            bad = [pair for pair, ok in zip(batch.pair_ids, finite.tolist(), strict=True) if not ok]
+            raise UserError(
+                f"The loss is not finite at step {self.state.global_step} for "
+                f"{'pair' if len(bad) == 1 else 'pairs'} {', '.join(bad)}; training stopped and "
+                "the last checkpoint is kept: lower the learning rate or look at these rows."
+            )
+
+    # Metrics
+
+    @torch.no_grad()
+    def _metrics(
+        self,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        chosen: TokenStats,
+        rejected: TokenStats | None,
+        output: LossOutput,
+    ) -> dict[str, Tensor]:
+        metrics = dict(output.metrics)
+        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        if reference is not None and reference.layers is not None and len(module.masks):
+            reward, kl = module.masks_without_dropout(batch, reference)
+            for side, stats in enumerate((chosen, rejected)):
+                if stats is not None:
+                    name = ("chosen", "rejected")[side]
+                    metrics[f"sparsity/reward/{name}"] = sparsity(reward[side], stats)
+                    metrics[f"sparsity/kl/{name}"] = sparsity(kl[side], stats)
+        for name, stats in (("chosen", chosen), ("rejected", rejected)):
+            if stats is not None:
+                metrics[f"logps/{name}"] = response_sum(stats.policy_logps, stats)
+                if stats.kl is not None:
+                    metrics[f"kl/{name}"] = response_mean(stats.kl, stats)
+        metrics["rewards/chosen"] = output.chosen_rewards
+        if rejected is not None:
+            metrics["rewards/rejected"] = output.rejected_rewards
+            metrics["rewards/margins"] = output.chosen_rewards - output.rejected_rewards
+            metrics["rewards/accuracies"] = (metrics["rewards/margins"] > 0).float()
+        return metrics
+
+    def _record(self, prefix: str, metrics: dict[str, Tensor]) -> None:
+        for name, values in metrics.items():
+            self._sums[prefix + name] += float(values.double().sum())
+            self._counts[prefix + name] += values.numel()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each metric since the last entry, over all processes, and log."""
+        if self._counts and "loss" in logs:
+            names = sorted(self._counts)
+            table = torch.tensor(
+                [[self._sums[name], self._counts[name]] for name in names],
+                dtype=torch.float64,
+                device=self.args.device if self.args.device.type != "mps" else "cpu",
+            )
+            if self.args.world_size > 1:
+                table = self.accelerator.reduce(table, "sum")
+            means = (table[:, 0] / table[:, 1]).tolist()
+            logs = {**logs, **dict(zip(names, means, strict=True))}
+            self._sums.clear()
+            self._counts.clear()
+        super().log(logs, start_time)
+
+    # Evaluation
+
+    def score_pairs(
+        self, pairs: Sequence[PreferencePair], batch_size: int | None = None
+    ) -> list[PairScore]:
+        """Score pairs with the current policy and masks, dropout off.
+
+        Args:
+            pairs: any preference pairs; those that do not fit the context are left out.
+            batch_size: pairs per batch; per_device_eval_batch_size when None.
+
+        Returns:
+            One score per pair that was kept, in order.
+        """
+        tokenized, _ = self._tokenize(pairs)
+        size = batch_size or self.args.eval_batch_size
+        # What costs little more here than in training is measured for every method.
+        needs = replace(self.needs, rejected=True)
+        if self.reference is not None:
+            needs = replace(needs, ref_logps=True, kl=True)
+        module = self.model
+        was_training = module.training
+        module.eval()
+        scores: list[PairScore] = []
+        try:
+            with torch.no_grad():
+                for start in range(0, len(tokenized), size):
+                    part = pack_pairs(tokenized[start : start + size]).to(self.args.device)
+                    scores += self._score_batch(part, needs)
+        finally:
+            module.train(was_training)
+        return scores
+
+    def _score_batch(self, batch: PackedBatch, needs: Needs) -> list[PairScore]:
+        reference = self._read_reference(batch, needs)
+        chosen, rejected = self.model(batch, reference, needs, self._config.chunk_size)
+        output = self.method(chosen, rejected)
+        none = [None] * len(batch.pair_ids)
+        columns = [
+            batch.pair_ids,
+            output.per_pair.tolist(),
+            output.chosen_rewards.tolist(),
+            output.rejected_rewards.tolist(),
+            response_sum(chosen.policy_logps, chosen).tolist(),
+            response_sum(rejected.policy_logps, rejected).tolist(),
+            none if chosen.kl is None else response_mean(chosen.kl, chosen).tolist(),
+            none if rejected.kl is None else response_mean(rejected.kl, rejected).tolist(),
+        ]
+        return [PairScore(*row) for row in zip(*columns, strict=True)]
+
+    def evaluate(
+        self,
+        eval_dataset: Sequence[PreferencePair] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
+
+        Args:
+            eval_dataset: pairs; the trainer's own when None.
+            ignore_keys: not used; part of transformers' signature.
+            metric_key_prefix: put before each name.
+
+        Raises:
+            UserError: there are no pairs to evaluate on.
+        """
+        pairs = eval_dataset if eval_dataset is not None else self.eval_pairs
+        scores = self.score_pairs(pairs) if pairs else []
+        if not scores:
+            raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
+
+        def mean(values: list[float]) -> float:
+            return sum(values) / len(values)
+
+        metrics = {
+            "loss": mean([score.loss for score in scores]),
+            "rewards/chosen": mean([score.chosen_reward for score in scores]),
+            "rewards/rejected": mean([score.rejected_reward for score in scores]),
+            "rewards/margins": mean([s.chosen_reward - s.rejected_reward for s in scores]),
+            "rewards/accuracies": mean(
+                [float(s.chosen_reward > s.rejected_reward) for s in scores]
+            ),
+        }
+        for side in ("chosen", "rejected"):
+            values = [kl for s in scores if (kl := getattr(s, f"{side}_kl")) is not None]
+            if values:
+                metrics[f"kl/{side}"] = mean(values)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(dict(named))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    # Optimizer and checkpoints
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer; the masks' weights get a group of their own.
+
+        Their decay is `mask_weight_decay` on weights and none on biases and norms.
+        """
+        optimizer = super().create_optimizer(model)
+        decay = getattr(self.method, "mask_weight_decay", None)
+        if decay is None:
+            return optimizer
+        wrapped = model if model is not None else self.model
+        mask_ids = {
+            id(parameter): parameter.ndim > 1
+            for name, parameter in wrapped.named_parameters()
+            if "masks." in name
+        }
+        settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+        for group in optimizer.param_groups:
+            group["params"] = [p for p in group["params"] if id(p) not in mask_ids]
+        trained = [p for p in wrapped.parameters() if id(p) in mask_ids and p.requires_grad]
+        for is_weight, weight_decay in ((True, decay), (False, 0.0)):
+            chosen = [p for p in trained if mask_ids[id(p)] is is_weight]
+            if chosen:
+                optimizer.add_param_group(
+                    {**settings, "params": chosen, "weight_decay": weight_decay}
+                )
+        return optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        directory = Path(output_dir if output_dir is not None else str(self.args.output_dir))
+        if not self.args.should_save:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        policy_state = None
+        if state_dict is not None:
+            policy_state = {
+                name.removeprefix("policy."): value
+                for name, value in state_dict.items()
+                if name.startswith("policy.")
+            }
+        module.policy.save_pretrained(directory, state_dict=policy_state)
+        module.save_masks(directory, self.method)
+        self._tokenizer.save_pretrained(directory)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        module: PolicyWithMasks = self.accelerator.unwrap_model(
+            model if model is not None else self.model
+        )
+        super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
+        module.load_masks(Path(resume_from_checkpoint))
+
+
+__all__ = ["POConfig", "POTrainer", "PairScore", "load_policy", "load_tokenizer"]
