@@ -115,4 +115,5 @@ def final_norm_of(model: PreTrainedModel) -> nn.Module:
 def norm_epsilon(model: PreTrainedModel) -> float:
     """Return the epsilon of the model's own norms, which learned masks share (paper.md §3)."""
     norm = final_norm_of(model)
-    return float(getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", 1e-5))
+    # LayerNorm calls it eps, RMSNorm variance_epsilon.
+    return float(getattr(norm, "eps", getattr(norm, "variance_epsilon", 1e-5)))

@@ -204,12 +204,13 @@ def _registered_attention(model: PreTrainedModel, sink: AttentionSink) -> Iterat
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         sink(query, key, value)
-        eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+        # Eager attention is a function of each architecture's own module.
+        eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
         attend = AttentionInterface().get_interface(chosen, eager)
         return attend(module, query, key, value, *args, **kwargs)
 
     AttentionInterface.register(_CAPTURE_ATTENTION, capture)
-    configs = {
+    configs: dict[int, Any] = {
         id(module.config): module.config for module in model.modules() if hasattr(module, "config")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}

@@ -73,7 +73,7 @@ class POConfig(TrainingArguments):
     mask_mapping: Literal["none", "sigmoid", "rescale"] | None = field(
         default=None, metadata={"help": "MaPO's mapping: none, sigmoid or rescale."}
     )
-    max_length: int | None = field(
+    max_length: int = field(
         default=1024, metadata={"help": "Tokens of prompt and response together."}
     )
     max_prompt_length: int | None = field(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparsepo.capture import (
@@ -40,7 +41,8 @@ class ReferenceStates:
 
 def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
     """Return the transformers model inside a PEFT model; any other model as it is."""
-    inner: PreTrainedModel = model.get_base_model() if hasattr(model, "peft_config") else model
+    outer: Any = model
+    inner: PreTrainedModel = outer.get_base_model() if hasattr(model, "peft_config") else model
     return inner
 
 
@@ -54,7 +56,7 @@ class Reference:
             model: the reference; for a PEFT policy the policy itself.
             shared_with_policy: the reference is the policy with its adapters switched off.
         """
-        self._outer = model
+        self._outer: Any = model
         self._shared = shared_with_policy
         self.model = unwrap_peft(model)
         if not shared_with_policy:
@@ -73,7 +75,7 @@ class Reference:
     def to(self, device: torch.device) -> Reference:
         """Move the model to a device (in place) and return the reference."""
         if not self._shared:
-            self.model.to(device)
+            nn.Module.to(self.model, device)
         return self
 
     @torch.no_grad()

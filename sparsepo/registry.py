@@ -6,9 +6,10 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.methods import BUILT_IN
@@ -20,6 +21,16 @@ _plugged_in: dict[str, type[Method]] = {}
 _origins: dict[str, str] = {}
 
 MethodClass = TypeVar("MethodClass", bound=type[Method])
+
+
+def is_method(value: object) -> TypeGuard[type[Method]]:
+    """Return whether a value is a concrete method class with a name."""
+    return (
+        isinstance(value, type)
+        and issubclass(value, Method)
+        and not inspect.isabstract(value)
+        and isinstance(getattr(value, "name", None), str)
+    )
 
 
 def register_method(cls: MethodClass, origin: str = "registered in this process") -> MethodClass:
@@ -35,7 +46,7 @@ def register_method(cls: MethodClass, origin: str = "registered in this process"
     Raises:
         UserError: the name is taken by another class.
     """
-    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(cls.name, str)):
+    if not is_method(cls):
         raise UserError(f"{cls!r} is not a method: it must subclass sparsepo.Method and set name.")
     known = available_methods() if cls.name not in _plugged_in else _plugged_in
     other = known.get(cls.name)
@@ -63,10 +74,10 @@ def _entry_points() -> dict[str, type[Method]]:
                 f"The plug-in method '{entry_point.name}' ({entry_point.value}) cannot be loaded "
                 f"({type(error).__name__}: {error}); repair or uninstall its package."
             ) from error
-        if not (isinstance(cls, type) and issubclass(cls, Method)):
+        if not is_method(cls):
             raise UserError(
                 f"The entry point '{entry_point.name}' ({entry_point.value}) is not a subclass of "
-                "sparsepo.Method; repair or uninstall its package."
+                "sparsepo.Method with a name; repair or uninstall its package."
             )
         if cls.name in BUILT_IN:
             raise UserError(
@@ -163,10 +174,7 @@ def load_plugin(path: str | Path) -> list[str]:
     classes = [
         value
         for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Method)
-        and value.__module__ == module_name
-        and isinstance(getattr(value, "name", None), str)
+        if is_method(value) and value.__module__ == module_name
     ]
     if not classes:
         raise UserError(f"The plug-in {file} defines no subclass of sparsepo.Method.")

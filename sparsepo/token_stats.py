@@ -42,7 +42,7 @@ class _TokenStats(torch.autograd.Function):
     """Forward and backward of `token_stats`; see there."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         policy_hidden: Tensor,
         policy_head: Tensor,
@@ -95,7 +95,7 @@ class _TokenStats(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_logps: Tensor, _grad_ref: Tensor | None, grad_kl: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors

@@ -73,8 +73,8 @@ def load_policy(model: str | PreTrainedModel) -> PreTrainedModel:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"No causal language model can be loaded from '{model}'; give a folder with config.json "
-            f"and weights, or a hub id ({first_line(error)})."
+            f"No causal language model can be loaded from '{model}'; give a folder with its "
+            f"config.json and weights, or a hub id ({first_line(error)})."
         ) from error
     return loaded
 
@@ -203,12 +203,17 @@ class POTrainer(Trainer):
     @property
     def policy(self) -> PreTrainedModel:
         """The language model that is trained."""
+        return self._module.policy
+
+    @property
+    def _module(self) -> PolicyWithMasks:
+        """The trained module without what accelerate wraps around it."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
-        return module.policy
+        return module
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
-        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        module = self._module
         if self.reference is None or limit >= 100:
             return
         batch = pack_pairs(pairs).to(self.args.device)
@@ -338,7 +343,7 @@ class POTrainer(Trainer):
         output: LossOutput,
     ) -> dict[str, Tensor]:
         metrics = dict(output.metrics)
-        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        module = self._module
         if reference is not None and reference.layers is not None and len(module.masks):
             reward, kl = module.masks_without_dropout(batch, reference)
             for side, stats in enumerate((chosen, rejected)):
@@ -400,7 +405,7 @@ class POTrainer(Trainer):
         needs = replace(self.needs, rejected=True)
         if self.reference is not None:
             needs = replace(needs, ref_logps=True, kl=True)
-        module = self.model
+        module = self._module
         was_training = module.training
         module.eval()
         scores: list[PairScore] = []
@@ -415,7 +420,7 @@ class POTrainer(Trainer):
 
     def _score_batch(self, batch: PackedBatch, needs: Needs) -> list[PairScore]:
         reference = self._read_reference(batch, needs)
-        chosen, rejected = self.model(batch, reference, needs, self._config.chunk_size)
+        chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
         output = self.method(chosen, rejected)
         none = [None] * len(batch.pair_ids)
         columns = [
@@ -430,7 +435,7 @@ class POTrainer(Trainer):
         ]
         return [PairScore(*row) for row in zip(*columns, strict=True)]
 
-    def evaluate(
+    def evaluate(  # type: ignore[override]
         self,
         eval_dataset: Sequence[PreferencePair] | None = None,
         ignore_keys: list[str] | None = None,
@@ -483,7 +488,7 @@ class POTrainer(Trainer):
         decay = getattr(self.method, "mask_weight_decay", None)
         if decay is None:
             return optimizer
-        wrapped = model if model is not None else self.model
+        wrapped = model if model is not None else self._module
         mask_ids = {
             id(parameter): parameter.ndim > 1
             for name, parameter in wrapped.named_parameters()
@@ -506,7 +511,7 @@ class POTrainer(Trainer):
         if not self.args.should_save:
             return
         directory.mkdir(parents=True, exist_ok=True)
-        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
+        module = self._module
         policy_state = None
         if state_dict is not None:
             policy_state = {

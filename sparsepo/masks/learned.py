@@ -20,11 +20,11 @@ class _SignStraightThrough(torch.autograd.Function):
     """sign(x) forward, identity backward: the binary mask has no useful gradient of its own."""
 
     @staticmethod
-    def forward(ctx: object, values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: object, values: Tensor) -> Tensor:
         return values.sign()
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, grad: Tensor) -> Tensor:
         return grad
 
 
@@ -33,32 +33,25 @@ class _Score(nn.Module):
 
     def __init__(self, hidden_size: int, feed_forward: int) -> None:
         super().__init__()
-        _add_score_layers(self, hidden_size, feed_forward)
+        if feed_forward == 1:
+            self.w = nn.Linear(hidden_size, 1)
+        else:
+            self.ff1 = nn.Linear(hidden_size, FEED_FORWARD_SIZE)
+            self.ff2 = nn.Linear(FEED_FORWARD_SIZE, 1)
+        self.feed_forward = feed_forward
 
-    def forward(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
-        return _score(self, hidden)
-
-
-def _add_score_layers(module: nn.Module, hidden_size: int, feed_forward: int) -> None:
-    if feed_forward == 1:
-        module.w = nn.Linear(hidden_size, 1)
-    else:
-        module.ff1 = nn.Linear(hidden_size, FEED_FORWARD_SIZE)
-        module.ff2 = nn.Linear(FEED_FORWARD_SIZE, 1)
-
-
-def _score(module: nn.Module, hidden: Tensor) -> Tensor:
-    if hasattr(module, "w"):
-        scores = module.w(hidden)
-    else:
-        between = nn.functional.dropout(
-            module.ff1(hidden), FEED_FORWARD_DROPOUT, training=module.training
-        )
-        scores = module.ff2(between)
-    return scores.squeeze(-1)
+    def score(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
+        if self.feed_forward == 1:
+            scores: Tensor = self.w(hidden)
+        else:
+            between = nn.functional.dropout(
+                self.ff1(hidden), FEED_FORWARD_DROPOUT, training=self.training
+            )
+            scores = self.ff2(between)
+        return scores.squeeze(-1)
 
 
-class LearnedMask(nn.Module):
+class LearnedMask(_Score):
     """m = dropout(ReLU(Σ_l o_l m_l)), m_l = dropout(ReLU(w_l·LN(h_l) + b_l)).
 
     With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and merger. With
@@ -90,25 +83,24 @@ class LearnedMask(nn.Module):
         eps: float = 1e-5,
         dropout: float = 0.01,
     ) -> None:
-        super().__init__()
         if layers not in ("all", "last") or feed_forward not in (1, 2):
             raise ValueError(
                 f"layers must be all or last and feed_forward 1 or 2, not {layers}, {feed_forward}"
             )
-        self.num_layers, self.layers, self.binary, self.dropout = (
-            num_layers,
-            layers,
-            binary,
-            dropout,
-        )
+        # A mask that reads the last layer alone is itself one score: its parameters have no prefix.
         if layers == "last":
-            _add_score_layers(self, hidden_size, feed_forward)
+            super().__init__(hidden_size, feed_forward)
         else:
+            nn.Module.__init__(self)
             self.layer_norm = nn.LayerNorm(hidden_size, eps=eps)
             self.w_per_layer = nn.ModuleList(
                 _Score(hidden_size, feed_forward) for _ in range(num_layers)
             )
             self.mixer = nn.Linear(num_layers, 1, bias=False)
+        self.num_layers = num_layers
+        self.layers = layers
+        self.binary = binary
+        self.dropout = dropout
 
     def forward(self, hidden_states: Sequence[Float[Tensor, "... d"]]) -> Float[Tensor, "..."]:
         """Return the mask, one value ≥ 0 per token.
@@ -125,14 +117,18 @@ class LearnedMask(nn.Module):
         if len(hidden_states) != self.num_layers:
             raise ValueError(f"{len(hidden_states)} hidden states for {self.num_layers} layers")
         if self.layers == "last":
-            mask = self._rectify(_score(self, hidden_states[-1]))
+            mask = self._rectify(self.score(hidden_states[-1]))
         else:
             per_layer = [
-                self._rectify(score(self.layer_norm(hidden)))
-                for score, hidden in zip(self.w_per_layer, hidden_states, strict=True)
+                self._rectify(network.score(self.layer_norm(hidden)))
+                for network, hidden in zip(self.w_per_layer, hidden_states, strict=True)
+                if isinstance(network, _Score)
             ]
             mask = self._rectify(self.mixer(torch.stack(per_layer, -1)).squeeze(-1))
-        return _SignStraightThrough.apply(mask) if self.binary else mask  # type: ignore[no-any-return,no-untyped-call]
+        if not self.binary:
+            return mask
+        binary: Tensor = _SignStraightThrough.apply(mask)
+        return binary
 
     def _rectify(self, scores: Tensor) -> Tensor:
         return nn.functional.dropout(scores.relu(), self.dropout, training=self.training)

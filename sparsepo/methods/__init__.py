@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsepo.methods.base import LossOutput, Method, Needs, TokenStats
+from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.dpo import DPO
 from sparsepo.methods.dpop import DPOP
 from sparsepo.methods.mapo import MaPO
@@ -24,12 +24,10 @@ __all__ = [
     "SFT",
     "TDPO1",
     "TDPO2",
-    "LossOutput",
     "MaPO",
     "Method",
     "Needs",
     "SimPO",
     "SparsePOCommon",
     "SparsePOIndependent",
-    "TokenStats",
 ]

@@ -133,12 +133,17 @@ def require_range(
     name: str, value: float, low: float = 0.0, *, inclusive: bool = True, high: float = math.inf
 ) -> None:
     """Raise a UserError unless low ≤ value ≤ high (low < value when not inclusive)."""
-    fits = isinstance(value, int | float) and math.isfinite(value) and value <= high
-    fits = fits and (value >= low if inclusive else value > low)
-    if not fits:
+    if not _in_range(value, low, high, inclusive):
         bound = "at least" if inclusive else "greater than"
         upper = "" if high == math.inf else f" and at most {high:g}"
         raise UserError(f"{name} must be {bound} {low:g}{upper}, not {value!r}.")
+
+
+def _in_range(value: object, low: float, high: float, inclusive: bool) -> bool:
+    # Hyper-parameters come from users: the annotation is a wish, not a fact.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value <= high and (value >= low if inclusive else value > low)
 
 
 def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
