@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.registry import load_plugin, method_class
+
+if TYPE_CHECKING:
+    from sparsepo.trainer import POTrainer
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -157,8 +161,22 @@ def train(arguments: argparse.Namespace) -> None:
     if checkpoint is not None:
         print(f"Resuming from {checkpoint}", file=sys.stderr)
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
+    save_whole(trainer, output)
     print(f"Saved to {output}", file=sys.stderr)
+
+
+def save_whole(trainer: POTrainer, output: Path) -> None:
+    """Save the model so that an interruption leaves either all of it or nothing that loads.
+
+    Files are written apart and moved in place one by one, config.json, by which a finished model
+    is known, last.
+    """
+    apart = output / ".saving"
+    shutil.rmtree(apart, ignore_errors=True)
+    trainer.save_model(str(apart))
+    for file in sorted(apart.iterdir(), key=lambda file: file.name == "config.json"):
+        file.replace(output / file.name)
+    apart.rmdir()
 
 
 def check_writable(output: Path) -> None:
