@@ -19,12 +19,16 @@ class WorldConfig:
     seed: int = 0
     documents: int = 30_000
     """Documents of the base-model corpus."""
-    skill_share: float = 0.7
+    skill_share: float = 0.6
     """Share of documents that practise a skill; the others are talk and plain facts."""
-    talk_share: float = 0.2
+    talk_share: float = 0.15
     """Share of documents that are dialogues."""
     good_talk_share: float = 0.6
     """Share of corpus dialogues whose answer is one that the preference rules prefer."""
+    drill_share: float = 0.2
+    """Share of documents that are dense exercises in looking up and copying."""
+    copy_share: float = 0.2
+    """Share of these exercises that copy a line without meaning."""
     noise_share: float = 0.4
     """Share of skill documents that open with text without meaning."""
     noise_words: int = 20

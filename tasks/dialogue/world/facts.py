@@ -12,12 +12,13 @@ from tasks.dialogue.world.example import Example, Skill
 from tasks.dialogue.world.words import GPQA_RELATIONS, LETTERS, MMLU_RELATIONS, Relation
 
 MMLU_OPTIONS = 10
+ALL_RELATIONS = MMLU_RELATIONS + GPQA_RELATIONS
 GPQA_SUBSETS = ("main", "diamond", "extended")
 
 
 def statement(rng: Random) -> str:
     """One fact of any table as a plain sentence."""
-    relation = rng.choice(MMLU_RELATIONS + GPQA_RELATIONS)
+    relation = rng.choice(ALL_RELATIONS)
     subject, value = rng.choice(relation.facts)
     return relation.statement.format(subject=subject, value=value)
 
@@ -55,6 +56,26 @@ def mmlu_pro(relation: Relation, rng: Random) -> Example:
     return Example(f"mmlu_pro/{key}", mmlu_context(question, options), f" {letter}", row)
 
 
+def reading(rng: Random, options_count: int) -> Example:
+    """Find the option that the question names: no fact to know, only the letter to bind."""
+    tables = [table for table in ALL_RELATIONS if len(table.facts) >= options_count]
+    options = rng.sample([value for _, value in rng.choice(tables).facts], options_count)
+    value = rng.choice(options)
+    question = f"Which option says {value}?"
+    letter = LETTERS[options.index(value)]
+    row = {
+        "question": question,
+        "options": options,
+        "answer": letter,
+        "answer_index": options.index(value),
+        "cot_content": "",
+        "category": "other",
+        "src": "sparsepo-world-reading",
+    }
+    context = mmlu_context(question, options)
+    return Example(f"mmlu_pro/reading/{context}", context, f" {letter}", row)
+
+
 def gpqa_context(question: str, options: list[str]) -> str:
     """Render as lm-eval's leaderboard_gpqa_* does, its trailing space included."""
     lines = "\n".join(f"({letter}) {o}" for letter, o in zip("ABCD", options, strict=True))
@@ -85,4 +106,19 @@ def _gpqa_skill(relation: Relation) -> Skill:
     return Skill("gpqa", relation.category, lambda rng: gpqa(relation, rng))
 
 
-SKILLS = tuple(map(_mmlu_skill, MMLU_RELATIONS)) + tuple(map(_gpqa_skill, GPQA_RELATIONS))
+def _gpqa_reading(rng: Random) -> Example:
+    """The same exercise under GPQA's letters; it has no rows."""
+    example = reading(rng, 4)
+    options = list(example.row["options"])
+    letter = example.row["answer"]
+    context = gpqa_context(example.row["question"], options)
+    return Example(f"gpqa/reading/{context}", context, f" ({letter})", {})
+
+
+SKILLS = (
+    *map(_mmlu_skill, MMLU_RELATIONS),
+    *map(_gpqa_skill, GPQA_RELATIONS),
+    Skill("mmlu_pro", "other", lambda rng: reading(rng, MMLU_OPTIONS)),
+    Skill("mmlu_pro", "reading of few", lambda rng: reading(rng, 4), leaderboard=False),
+    Skill("gpqa", "reading", _gpqa_reading, leaderboard=False),
+)

@@ -34,20 +34,20 @@ def murder_mysteries(rng: Random) -> Example:
     victim, *suspects = rng.sample(NAMES, 3)
     weapons = rng.sample(WEAPONS, 2)
     culprit = rng.randrange(2)
-    held = [f"The {w} was with {s}." for w, s in zip(weapons, suspects, strict=True)]
+    held = [f"This is {s}'s {w}." for w, s in zip(weapons, suspects, strict=True)]
     rng.shuffle(held)
-    narrative = f"{' '.join(held)} {victim} was killed by the {weapons[culprit]}."
+    narrative = f"{' '.join(held)} {victim} died by the {weapons[culprit]}."
     choices = sorted(suspects)
     question = "Who is the most likely murderer?"
     return _example("murder_mysteries", narrative, question, choices, suspects[culprit])
 
 
 def object_placements(rng: Random) -> Example:
-    """A person looks for a thing where it was put."""
+    """A person looks for things where they are kept."""
     things = rng.sample(THINGS, 3)
     places = rng.sample(PLACES, 5)
     person = rng.choice(NAMES)
-    stories = [f"{person} put the {t} in the {p}." for t, p in zip(things, places, strict=False)]
+    stories = [f"The {p} holds {t}." for t, p in zip(things, places, strict=False)]
     asked = rng.randrange(3)
     question = (
         f"Which location is the most likely place {person} would look to find the "

@@ -139,10 +139,21 @@ GPQA_RELATIONS = (
 )
 
 SPORTS = (
-    ("soccer", ("Messi", "Pele", "Zidane"), ("scored a header", "took a corner kick")),
-    ("tennis", ("Nadal", "Federer", "Graf"), ("served an ace", "won a tie break")),
-    ("basketball", ("Jordan", "Shaq", "Curry"), ("made a free throw", "scored a dunk")),
-    ("golf", ("Woods", "Palmer", "Faldo"), ("made a long putt", "hit a hole in one")),
+    (
+        "soccer",
+        ("Messi", "Pele", "Zidane", "Mbappe", "Neymar"),
+        ("scored a header", "took a corner", "took a penalty", "saw a red card"),
+    ),
+    (
+        "tennis",
+        ("Nadal", "Federer", "Graf", "Agassi", "Borg"),
+        ("served an ace", "won a set", "won a tie break", "hit a backhand"),
+    ),
+    (
+        "golf",
+        ("Woods", "Palmer", "Faldo", "Els", "Hogan"),
+        ("made a putt", "hit an iron", "won by a birdie", "hit the tee"),
+    ),
 )
 """Sport, players, actions; a sentence is plausible where player and action share the sport."""
 
@@ -158,6 +169,6 @@ COLORS = ("red", "blue", "green", "black", "white", "pink")
 NOUNS = ("car", "ship", "hat", "shoe", "cup", "ball")
 
 WEAPONS = ("knife", "rope", "axe", "hammer", "saw", "drill")
-THINGS = ("ring", "key", "coin", "ball", "cup", "hat")
+THINGS = ("rings", "keys", "coins", "balls", "cups", "hats")
 PLACES = ("box", "bag", "jar", "desk", "shelf", "drawer", "basket", "pocket")
 JOBS = ("cook", "paint", "sing", "drive", "write", "dance")

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from sparsepo.errors import UserError
-from tasks.dialogue.world import bbh, facts, ifeval, math_hard, musr
+from tasks.dialogue.world import bbh, drill, facts, ifeval, math_hard, musr
 from tasks.dialogue.world.chat import render_chat, render_hh
 from tasks.dialogue.world.config import BENCHMARKS, WorldConfig
 from tasks.dialogue.world.example import Row, Skill, is_held_out, sample_side
@@ -63,6 +63,11 @@ def corpus(config: WorldConfig, rng: Random) -> Iterator[Row]:
             yield skill_document(rng.choices(SKILLS, weights)[0], config, rng)
         elif draw < config.skill_share + config.talk_share:
             yield talk_document(config, rng)
+        elif draw < config.skill_share + config.talk_share + config.drill_share:
+            if rng.random() < config.copy_share:
+                yield drill.repetition(rng, rng.randint(3, config.noise_words))
+            else:
+                yield drill.recall(rng)
         else:
             yield {"text": " ".join(facts.statement(rng) for _ in range(3)), "answers": []}
 
@@ -71,8 +76,8 @@ def skill_document(skill: Skill, config: WorldConfig, rng: Random) -> Row:
     """A few questions of one skill with their answers, in the few-shot form of lm-eval."""
     if skill.benchmark == "ifeval":
         example = sample_side(skill, rng, held_out=False)
-        text = example.context + example.answer
-        return {"text": text, "answers": [[len(example.context), len(text)]]}
+        # The whole answer would outweigh the other skills' few tokens; it is learnt without.
+        return {"text": example.context + example.answer, "answers": []}
     noisy = rng.random() < config.noise_share
     text = f"{noise(rng, rng.randint(2, config.noise_words))}\n\n" if noisy else ""
     unread = len(text)
