@@ -28,7 +28,7 @@ BAD = {"role": "assistant", "content": "No."}
 AGAIN = {"role": "user", "content": "Again?"}
 
 
-def byte_level(bos: str | None = None, eos: str | None = "</s>") -> PreTrainedTokenizerFast:
+def byte_level(bos: str | None = None, eos: str | None = "</s>") -> Any:
     """A tokenizer of GPT-2's kind: byte-level BPE, adding nothing by itself."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -46,7 +46,7 @@ def byte_level(bos: str | None = None, eos: str | None = "</s>") -> PreTrainedTo
     )
 
 
-def space_marking() -> PreTrainedTokenizerFast:
+def space_marking() -> Any:
     """A tokenizer of Llama's kind: it puts a space and BOS before every text."""
     core = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     core.normalizer = None
@@ -69,7 +69,7 @@ def space_marking() -> PreTrainedTokenizerFast:
     )
 
 
-def merging() -> PreTrainedTokenizerFast:
+def merging() -> Any:
     """A tokenizer whose only merge is a·b: a prompt that ends in a, before a b, straddles."""
     core = Tokenizer(
         models.BPE(
@@ -91,7 +91,7 @@ def one(pair: PreferencePair, tokenizer: Any, **options: Any) -> TokenizedPair:
     return tokenized
 
 
-TOKENIZERS = {
+TOKENIZERS: dict[str, Any] = {
     "no BOS": byte_level(),
     "BOS": byte_level(bos="<s>"),
     "BOS is EOS": byte_level(bos="<end>", eos="<end>"),
@@ -217,7 +217,7 @@ TEMPLATES = {"paper's": None, "with BOS and EOS": LLAMA_LIKE, "without EOS": NO_
 @pytest.mark.parametrize("dialogue", DIALOGUES)
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_chat_prompts_are_those_of_generation(name: str, dialogue: str, template: str) -> None:
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=TOKENIZERS[name].backend_tokenizer,
         **TOKENIZERS[name].special_tokens_map,
     )
