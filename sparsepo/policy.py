@@ -225,15 +225,6 @@ class PolicyWithMasks(nn.Module):
         return self.policy.config
 
     @property
-    def _keys_to_ignore_on_save(self) -> list[str]:
-        """Weights that a checkpoint holds once only, under another name."""
-        return list(self.policy.all_tied_weights_keys)
-
-    def tie_weights(self) -> None:
-        """Tie them again after loading."""
-        self.policy.tie_weights()
-
-    @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether the policy recomputes activations in the backward pass."""
         return bool(self.policy.is_gradient_checkpointing)

@@ -529,7 +529,15 @@ class POTrainer(Trainer):
         module: PolicyWithMasks = self.accelerator.unwrap_model(
             model if model is not None else self.model
         )
-        super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
+        if hasattr(module.policy, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
+        else:
+            # A saved model may name weights otherwise than the model in memory does (GPT-NeoX's
+            # head); only from_pretrained knows both names, the parent would skip such weights.
+            saved = type(module.policy).from_pretrained(
+                resume_from_checkpoint, dtype=module.policy.dtype
+            )
+            module.policy.load_state_dict(saved.state_dict())
         module.load_masks(Path(resume_from_checkpoint))
 
 
