@@ -1,0 +1,280 @@
+"""The command line: ``python -m harness run | list | doctor | clean``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from harness.experiments.spec import TableSpec
+from sparsepo.errors import UserError, did_you_mean
+
+COMMANDS = ("run", "list", "doctor", "clean")
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that worker processes are ended and folders closed on the way out."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one plain line with the closest known word."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = _Parser(
+        prog="python -m harness",
+        description="Reproduce the experiments of the SparsePO paper.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser(
+        "run", help="run experiments and write their tables", allow_abbrev=False
+    )
+    what = run.add_argument_group("what to run")
+    what.add_argument("--table", metavar="N", help="number of a table, such as 1")
+    what.add_argument("--figure", metavar="N", help="number of a figure")
+    what.add_argument("--all", action="store_true", help="every experiment there is")
+    run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    run.add_argument("--methods", metavar="A,B", help="only these rows")
+    run.add_argument("--seeds", type=int, metavar="N", help="training seeds of each method")
+    run.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of the profile, such as data.hh_rlhf=FILE or po.epochs=2",
+    )
+    run.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="load methods from a Python file; they become rows",
+    )
+    run.add_argument("--engine", default="local", help="local (default) or ray")
+    run.add_argument("--workers", type=int, metavar="N", help="stages at once")
+    run.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    run.add_argument("--quiet", action="store_true", help="no progress, no printed table")
+    _add_store(run)
+    listing = commands.add_parser(
+        "list", help="experiments, profiles, methods, engines", allow_abbrev=False
+    )
+    listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
+    doctor = commands.add_parser("doctor", help="check this machine", allow_abbrev=False)
+    doctor.add_argument("--out", type=Path, default=Path("results"))
+    _add_store(doctor)
+    clean = commands.add_parser(
+        "clean", help="remove unfinished work and logs from the store", allow_abbrev=False
+    )
+    clean.add_argument("--all", action="store_true", help="remove finished artefacts too")
+    clean.add_argument("--out", type=Path, default=Path("results"))
+    _add_store(clean)
+    return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="where artefacts are kept (default: SPARSEPO_STORE, or .store in --out)",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: of the command line; those of the process by default.
+
+    Returns:
+        0, 1 if a stage failed, 2 for a user's error, 130 or 143 when interrupted or terminated.
+    """
+    from harness.engines.worker import StageError
+
+    previous = _on_terminate()
+    try:
+        return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except _Terminated:
+        print("terminated: run the same command again to go on from here", file=sys.stderr)
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        # Whoever read the output has left; what was to be written to disk has been.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _on_terminate() -> signal.Handlers | None:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread
+        return None
+    return previous  # type: ignore[return-value]
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = build_parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        raise UserError(
+            f"unknown command '{arguments[0]}'.{did_you_mean(arguments[0], COMMANDS)} "
+            f"Commands: {', '.join(COMMANDS)}"
+        )
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = _flags(parser, options.command)
+        raise UserError(
+            f"unknown option {unknown[0]}.{did_you_mean(unknown[0].split('=')[0], flags)} "
+            f"See: python -m harness {options.command} --help"
+        )
+    handlers = {"run": _run, "list": _list, "doctor": _doctor, "clean": _clean}
+    return handlers[options.command](options)
+
+
+def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            sub: argparse.ArgumentParser = action.choices[command]
+            return [flag for inner in sub._actions for flag in inner.option_strings]
+    return []
+
+
+def _run(options: argparse.Namespace) -> int:
+    from harness.runs import RunRequest, run_table
+
+    experiments = _experiments(options)
+    for spec in experiments:
+        table = run_table(
+            spec,
+            RunRequest(
+                profile=options.profile,
+                methods=_names(options.methods),
+                seeds=options.seeds,
+                assignments=tuple(options.set),
+                plugins=tuple(options.plugin),
+                engine=options.engine,
+                workers=options.workers,
+                out=options.out,
+                store=_store(options),
+                quiet=options.quiet,
+            ),
+        )
+        if not options.quiet:
+            from rich.console import Console
+
+            from harness.render.table import print_table
+
+            console = Console()
+            if not console.is_terminal:
+                # A pipe has no width of its own; a table must not be folded to 80 columns.
+                console = Console(width=170)
+            print_table(table, console)
+            folder = options.out / table["profile"] / table["id"]
+            print(f"written: {folder}/{table['id']}.{{json,md,csv,tex,png}}")
+    return 0
+
+
+def _experiments(options: argparse.Namespace) -> list[TableSpec]:
+    from harness.experiments import EXPERIMENTS, get_experiment
+
+    chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
+    if len(chosen) + bool(options.all) != 1:
+        raise UserError("say what to run: one of --table N, --figure N or --all")
+    if options.all:
+        return list(EXPERIMENTS.values())
+    return [get_experiment(chosen[0], getattr(options, chosen[0]))]
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UserError("--methods is empty: name methods with commas between, such as sft,dpo")
+    return names
+
+
+def _store(options: argparse.Namespace) -> Path:
+    if options.store is not None:
+        return Path(options.store)
+    variable = os.environ.get("SPARSEPO_STORE")
+    return Path(variable) if variable else Path(options.out) / ".store"
+
+
+def _list(options: argparse.Namespace) -> int:
+    from harness.engines import ENGINES
+    from harness.experiments import EXPERIMENTS
+    from harness.profiles import PROFILES
+    from sparsepo.registry import available_methods, load_plugin, method_origin
+
+    for file in options.plugin:
+        load_plugin(file)
+    print("experiments")
+    for name, spec in EXPERIMENTS.items():
+        print(f"  {name:<24}{spec.title}")
+    print("profiles")
+    for name, make in PROFILES.items():
+        print(f"  {name:<24}{make().description}")
+    print("methods")
+    for name, cls in available_methods().items():
+        print(f"  {name:<24}{cls.title} ({method_origin(name)})")
+    print("engines")
+    for name in ENGINES:
+        print(f"  {name}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from harness.doctor import diagnose
+
+    failed = []
+    for check in diagnose(_store(options)):
+        mark = "ok" if check.ok else "FAIL" if check.required else "--"
+        print(f"{mark:<5}{check.name:<32}{check.text}")
+        if check.required and not check.ok:
+            failed.append(check.name)
+    if failed:
+        raise UserError(f"not ready: {', '.join(failed)}; the remedies stand above")
+    print("ready")
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from harness.store import Store
+
+    place = _store(options)
+    if not place.is_dir():
+        print(f"nothing to clean: {place} does not exist")
+        return 0
+    removed, freed = Store(place).clean(everything=options.all)
+    print(f"removed {removed} folders and logs, {freed / 1e6:.1f} MB, from {place}")
+    return 0

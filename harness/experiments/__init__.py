@@ -1,0 +1,30 @@
+"""The paper's tables and figures as typed specifications."""
+
+from __future__ import annotations
+
+from harness.experiments.spec import TableSpec
+from harness.experiments.table1 import TABLE1
+from sparsepo.errors import UserError, did_you_mean
+
+__all__ = ["EXPERIMENTS", "TableSpec", "get_experiment"]
+
+EXPERIMENTS: dict[str, TableSpec] = {TABLE1.id: TABLE1}
+
+
+def get_experiment(kind: str, number: str) -> TableSpec:
+    """Return an experiment.
+
+    Args:
+        kind: "table" or "figure".
+        number: as the user typed it, such as "1".
+
+    Raises:
+        UserError: if there is none of that number.
+    """
+    wanted = f"{kind}{number.strip().lower().removeprefix(kind)}"
+    if wanted not in EXPERIMENTS:
+        raise UserError(
+            f"unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
+            "See them with: python -m harness list"
+        )
+    return EXPERIMENTS[wanted]

@@ -1,0 +1,36 @@
+"""Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""
+
+from harness.experiments.spec import ColumnSpec, RowSpec, TableSpec
+
+TABLE1 = TableSpec(
+    id="table1",
+    title="Helpful and harmless dialogue: Open LLM Leaderboard v2 after preference optimization",
+    rows=(
+        RowSpec("sft", "SFT"),
+        RowSpec("dpo", "DPO"),
+        RowSpec("tdpo1", "TDPO v1"),
+        RowSpec("tdpo2", "TDPO v2"),
+        RowSpec("simpo", "SimPO"),
+        RowSpec("dpop", "DPOP"),
+        RowSpec("mapo", "MaPO"),
+        RowSpec("sparsepo-common", "SparsePO (common)"),
+        RowSpec("sparsepo-independent", "SparsePO (independent)"),
+    ),
+    columns=(
+        ColumnSpec("bbh", "BBH"),
+        ColumnSpec("math_hard", "MATH"),
+        ColumnSpec("gpqa", "GPQA"),
+        ColumnSpec("musr", "MuSR"),
+        ColumnSpec("mmlu_pro", "MMLU-Pro"),
+        ColumnSpec("ifeval_inst", "IFEval inst."),
+        ColumnSpec("ifeval_prom", "IFEval prom."),
+        ColumnSpec("avg", "Avg"),
+    ),
+    average="avg",
+    supplement=(
+        ColumnSpec("preference_accuracy", "Preference accuracy (%)"),
+        ColumnSpec("win_rate", "Win rate (%)"),
+    ),
+    baseline="dpo",
+    reference="sft",
+)

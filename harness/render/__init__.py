@@ -1,0 +1,1 @@
+"""Tables and pictures from the JSON that a run wrote; nothing is computed here."""

@@ -1,0 +1,94 @@
+"""The picture of a table: what alignment gained against what it left of the skills."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Okabe and Ito's palette, distinguishable with every common colour blindness; the marker shapes
+# tell methods apart without any colour.
+_COLOURS = (
+    "#000000",
+    "#0072B2",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#999999",
+    "#CC79A7",
+    "#E69F00",
+    "#D55E00",
+)
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h")
+
+
+def trade_off_png(table: Mapping[str, Any]) -> bytes:
+    """Draw Avg against preference accuracy and, where there is one, win rate.
+
+    Args:
+        table: a table's JSON.
+
+    Returns:
+        A PNG; equal tables give equal bytes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    gained = {row["method"]: row["values"] for row in table["supplement"]["rows"]}
+    panels = [
+        column
+        for column in table["supplement"]["columns"]
+        if any(values.get(column) for values in gained.values())
+    ]
+    figure, axes = pyplot.subplots(
+        1,
+        max(1, len(panels)),
+        figsize=(1.5 + 4.0 * max(1, len(panels)), 4.2),
+        squeeze=False,
+        sharey=True,
+    )
+    for axis, column in zip(axes[0], panels, strict=False):
+        for index, row in enumerate(table["rows"]):
+            across, up = gained[row["method"]].get(column), row["values"].get("avg")
+            if across is None or up is None:
+                continue
+            axis.errorbar(
+                across["mean"],
+                up["mean"],
+                xerr=_arms(across),
+                yerr=_arms(up),
+                color=_COLOURS[index % len(_COLOURS)],
+                marker=_MARKERS[index % len(_MARKERS)],
+                markeredgecolor="black",
+                markeredgewidth=0.6,
+                markersize=8,
+                elinewidth=1.0,
+                capsize=2,
+                linestyle="none",
+                label=row["label"],
+            )
+        axis.set_xlabel(f"{table['column_labels'][column]}, held-out prompts")
+        axis.grid(alpha=0.25)
+    axes[0][0].set_ylabel("Leaderboard average (0 = chance, 100 = perfect)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="center right", frameon=False, fontsize=8)
+    number = table["id"].removeprefix("table")
+    figure.suptitle(
+        f"Alignment against skills, Table {number}, {table['profile']} profile "
+        "(mean and 95 % interval)",
+        fontsize=10,
+    )
+    figure.tight_layout(rect=(0, 0, 1 - 2.0 / figure.get_figwidth(), 1))
+    stream = io.BytesIO()
+    # Without the software's name the bytes do not change with matplotlib's version string.
+    figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
+    return stream.getvalue()
+
+
+def _arms(value: Mapping[str, Any]) -> Sequence[Sequence[float]]:
+    low, high = value["ci95"]
+    return [[max(0.0, value["mean"] - low)], [max(0.0, high - value["mean"])]]

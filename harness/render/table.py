@@ -1,0 +1,301 @@
+"""A table's JSON as Markdown, CSV, LaTeX and in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.render.notes import footnotes, heading, paper_heading
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MISSING = "–"
+_CSV_COLUMNS = (
+    "table",
+    "profile",
+    "method",
+    "column",
+    "mean",
+    "ci95_low",
+    "ci95_high",
+    "n",
+    "seeds",
+    "difference",
+    "p_holm",
+    "significant",
+    "paper",
+)
+_LATEX = {
+    "\\": "/",
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "{": r"\{",
+    "}": r"\}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "×": r"$\times$",
+    "α": r"$\alpha$",
+    "½": r"$\frac{1}{2}$",
+    "▲": r"$\triangle$",
+    "▼": r"$\nabla$",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, ready to be shown."""
+
+    value: str
+    interval: str
+    best: bool = False
+    mark: str = ""
+    """▲ or ▼: significantly above or below the baseline."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table of the page."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, str, list[Cell | None]]]
+    """(label, "n × seeds", cells)."""
+
+
+def blocks(table: Mapping[str, Any]) -> list[Block]:
+    """Return what is shown: the table, what was gained, and the paper's own numbers.
+
+    Args:
+        table: a table's JSON.
+
+    Returns:
+        Two blocks, and a third one if the paper has this table.
+    """
+    labels: Mapping[str, str] = table["column_labels"]
+    shown = [_block(heading(table), table["columns"], table["rows"], labels, table["significance"])]
+    gained = table["supplement"]
+    if any(value for row in gained["rows"] for value in row["values"].values()):
+        shown.append(
+            _block(
+                "What was gained, on held-out prompts",
+                gained["columns"],
+                gained["rows"],
+                labels,
+                gained["significance"],
+            )
+        )
+    if any(row["paper"] for row in table["rows"]):
+        shown.append(_paper_block(table))
+    return shown
+
+
+def _block(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    labels: Mapping[str, str],
+    significance: Sequence[Mapping[str, Any]],
+) -> Block:
+    best = {c: _best([row["values"].get(c) for row in rows]) for c in columns}
+    marks = {
+        (entry["method"], entry["column"]): "▲" if entry["difference"] > 0 else "▼"
+        for entry in significance
+        if entry["significant"]
+    }
+    lines = []
+    for row in rows:
+        cells: list[Cell | None] = []
+        for column in columns:
+            value = row["values"].get(column)
+            if value is None:
+                cells.append(None)
+                continue
+            low, high = value["ci95"]
+            cells.append(
+                Cell(
+                    f"{value['mean']:.2f}",
+                    f"[{low:.2f}, {high:.2f}]",
+                    best[column] is not None and value["mean"] == best[column],
+                    marks.get((row["method"], column), ""),
+                )
+            )
+        lines.append((row["label"], _size(row["values"].values()), cells))
+    return Block(title, [labels[c] for c in columns], lines)
+
+
+def _paper_block(table: Mapping[str, Any]) -> Block:
+    columns = table["columns"]
+    rows = [row for row in table["rows"] if row["paper"]]
+    best = {c: max(row["paper"][c] for row in rows) for c in columns}
+    lines: list[tuple[str, str, list[Cell | None]]] = [
+        (
+            row["label"],
+            "",
+            [Cell(f"{row['paper'][c]:.2f}", "", row["paper"][c] == best[c]) for c in columns],
+        )
+        for row in rows
+    ]
+    return Block(paper_heading(table), [table["column_labels"][c] for c in columns], lines)
+
+
+def _best(values: Sequence[Mapping[str, Any] | None]) -> float | None:
+    found = [float(value["mean"]) for value in values if value is not None]
+    # A column in which all agree has no best value.
+    return max(found) if len(set(found)) > 1 else None
+
+
+def _size(values: Any) -> str:
+    """Rows × seeds, with the smallest and the largest n of the columns."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return MISSING
+    smallest, largest = min(v["n"] for v in found), max(v["n"] for v in found)
+    rows = f"{largest}" if smallest == largest else f"{smallest}–{largest}"
+    return f"{rows} × {found[0]['seeds']}"
+
+
+def _plain(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    return " ".join(part for part in (cell.value + cell.mark, cell.interval) if part)
+
+
+def to_markdown(table: Mapping[str, Any]) -> str:
+    """Return the page in Markdown: blocks and notes, best values in bold."""
+    parts: list[str] = []
+    for block in blocks(table):
+        sized = any(size for _, size, _ in block.rows)
+        header = ["method", *block.columns, *(["n × seeds"] if sized else [])]
+        lines = [
+            f"**{block.title}**",
+            "",
+            "| " + " | ".join(header) + " |",
+            "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|",
+        ]
+        for label, size, cells in block.rows:
+            texts = []
+            for cell in cells:
+                value = f"**{cell.value}**" if cell and cell.best else cell.value if cell else ""
+                rest = f"{cell.mark} {cell.interval}".rstrip() if cell else ""
+                texts.append((value + rest if rest[:1] in "▲▼" else f"{value} {rest}").strip())
+            row = [label, *(text or MISSING for text in texts), *([size] if sized else [])]
+            lines.append("| " + " | ".join(row) + " |")
+        parts.append("\n".join(lines))
+    parts.append("\n".join(f"- {note}" for note in footnotes(table)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(table: Mapping[str, Any]) -> str:
+    """Return one line per number: table, method, column, mean, interval, n, seeds, the paper's."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for part in (table, table["supplement"]):
+        compared = {(e["method"], e["column"]): e for e in part["significance"]}
+        for row in part["rows"]:
+            for column in part["columns"]:
+                value = row["values"].get(column)
+                entry = compared.get((row["method"], column))
+                paper = (row.get("paper") or {}).get(column, "")
+                numbers = (
+                    [value["mean"], *value["ci95"], value["n"], value["seeds"]]
+                    if value is not None
+                    else [""] * 5
+                )
+                tests = (
+                    [entry["difference"], entry["p_holm"], entry["significant"]]
+                    if entry
+                    else [""] * 3
+                )
+                ids = [table["id"], table["profile"], row["method"], column]
+                writer.writerow([*ids, *numbers, *tests, paper])
+    return stream.getvalue()
+
+
+def to_latex(table: Mapping[str, Any]) -> str:
+    """Return a LaTeX fragment of tables; its first line names the packages that it needs."""
+    parts = [r"% \usepackage{booktabs,graphicx}"]
+    for index, block in enumerate(blocks(table)):
+        lines = [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{_tex(block.title)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}",
+            r"\toprule",
+            " & ".join(["Method", *map(_tex, block.columns)]) + r" \\",
+            r"\midrule",
+        ]
+        for label, _, cells in block.rows:
+            texts = [_tex_cell(cell) for cell in cells]
+            lines.append(" & ".join([_tex(label), *texts]) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}}"]
+        if index == 0:
+            notes = " ".join(_tex(note) for note in footnotes(table))
+            lines += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
+        lines.append(r"\end{table}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(
+        _LATEX.get(character, character if character.isascii() else "?") for character in text
+    )
+
+
+def _tex_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "--"
+    value = rf"\textbf{{{cell.value}}}" if cell.best else cell.value
+    mark = {"▲": r"$^{\triangle}$", "▼": r"$^{\nabla}$", "": ""}[cell.mark]
+    interval = rf" {{\scriptsize {cell.interval}}}" if cell.interval else ""
+    return value + mark + interval
+
+
+def print_table(table: Mapping[str, Any], console: Console) -> None:
+    """Print the page in the terminal."""
+    for block in blocks(table):
+        console.print(_rich(block))
+    for note in footnotes(table):
+        console.print(note, style="dim", markup=False, highlight=False)
+
+
+def _rich(block: Block) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    sized = any(size for _, size, _ in block.rows)
+    shown = Table(title=block.title, box=box.SIMPLE_HEAD, title_justify="left")
+    shown.add_column("method", no_wrap=True)
+    for column in block.columns:
+        shown.add_column(column, justify="right")
+    if sized:
+        shown.add_column("n × seeds", justify="right")
+    for label, size, cells in block.rows:
+        texts = []
+        for cell in cells:
+            if cell is None:
+                texts.append(Text(MISSING))
+                continue
+            text = Text(cell.value + cell.mark, style="bold" if cell.best else "")
+            if cell.interval:
+                text.append("\n" + cell.interval, style="not bold dim")
+            texts.append(text)
+        shown.add_row(Text(label), *texts, *([Text(size)] if sized else []))
+    return shown

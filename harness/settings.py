@@ -1,0 +1,160 @@
+"""``--set key=value``: typed changes to a profile's frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from sparsepo.errors import UserError, did_you_mean
+
+Settings = TypeVar("Settings")
+
+
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Split ``key=value``.
+
+    Raises:
+        UserError: if there is no equals sign or no key.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text}: write key=value, such as --set po.epochs=1")
+    return key.strip(), value.strip()
+
+
+def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """Return settings with the assignments made, in their order.
+
+    Args:
+        settings: a frozen dataclass whose fields are values, dataclasses or mappings.
+        assignments: ``dotted.key=value`` texts.
+
+    Returns:
+        A changed copy.
+
+    Raises:
+        UserError: for an unknown key (with the closest one) or a value of the wrong type.
+    """
+    for text in assignments:
+        key, value = parse_assignment(text)
+        settings = cast(Settings, _assign(settings, key.split("."), value, key))
+    return settings
+
+
+def known_keys(settings: object, prefix: str = "") -> list[str]:
+    """Return every key that ``apply_assignments`` knows, dotted, in the order of the fields."""
+    keys: list[str] = []
+    if dataclasses.is_dataclass(settings):
+        items = [(f.name, getattr(settings, f.name)) for f in dataclasses.fields(settings)]
+    elif isinstance(settings, Mapping):
+        items = list(settings.items())
+    else:
+        return [prefix]
+    for name, value in items:
+        keys += known_keys(value, f"{prefix}.{name}" if prefix else str(name))
+    return keys
+
+
+def _assign(settings: object, path: list[str], text: str, key: str) -> object:
+    name, *rest = path
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        hints = typing.get_type_hints(type(settings))
+        names = [field.name for field in dataclasses.fields(settings)]
+        _require_known(name, names, key)
+        old = getattr(settings, name)
+        new = _assign(old, rest, text, key) if rest else _convert(text, hints[name], key, old)
+        return dataclasses.replace(settings, **{name: new})
+    if isinstance(settings, _OpenMapping):
+        old = settings.get(name, _OpenMapping() if rest else None)
+        if rest and not isinstance(old, Mapping):
+            raise UserError(f"--set {key}: {name} has no parts")
+        new = _assign(old, rest, text, key) if rest else _guess(text)
+        return _OpenMapping({**settings, name: new})
+    if isinstance(settings, Mapping):
+        _require_known(name, list(settings), key)
+        old = settings[name]
+        new = _assign(old, rest, text, key) if rest else _convert(text, type(old), key, old)
+        return {**settings, name: new}
+    raise UserError(f"unknown key {key}: {key.rsplit('.', len(path))[0]} has no parts")
+
+
+class _OpenMapping(dict[str, Any]):
+    """A mapping that takes new keys: another module knows which ones are valid."""
+
+
+def open_mapping(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a two-level mapping to which ``--set`` may add keys; their check is the caller's."""
+    return _OpenMapping({name: _OpenMapping(inner) for name, inner in values.items()})
+
+
+def _require_known(name: str, names: Sequence[str], key: str) -> None:
+    if name not in names:
+        raise UserError(
+            f"unknown key {key}.{did_you_mean(name, names)} Keys there: {', '.join(names)}"
+        )
+
+
+def _convert(text: str, hint: Any, key: str, old: object) -> object:
+    if dataclasses.is_dataclass(old) or isinstance(old, Mapping):
+        inside = ", ".join(f"{key}.{inner}" for inner in known_keys(old)[:3])
+        raise UserError(
+            f"--set {key}: this is a group of settings; set one of it, such as {inside}"
+        )
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if type(None) in options and text.lower() in {"none", "null"}:
+        return None
+    for option in options:
+        value = _as(option, text)
+        if value is not None:
+            return value
+    raise UserError(f"--set {key}={text}: this must be {' or '.join(map(_describe, options))}")
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+
+
+def _as(option: Any, text: str) -> object | None:
+    origin = typing.get_origin(option)
+    if origin is typing.Literal:
+        return next((value for value in typing.get_args(option) if str(value) == text), None)
+    if origin is tuple:
+        inner = typing.get_args(option)[0]
+        parts = [_as(inner, part.strip()) for part in text.split(",")]
+        return None if None in parts else tuple(parts)
+    if option is bool:
+        return {"true": True, "false": False}.get(text.lower())
+    if option is str:
+        return text
+    try:
+        if option is int:
+            return int(text)
+        if option is float:
+            number = float(text)
+            return number if math.isfinite(number) else None
+    except ValueError:
+        return None
+    return None
+
+
+def _describe(option: Any) -> str:
+    origin = typing.get_origin(option)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(option)))
+    if origin is tuple:
+        return f"{_describe(typing.get_args(option)[0])}s with commas between"
+    names = {bool: "true or false", int: "an integer", float: "a finite number", str: "a text"}
+    return "none" if option is type(None) else names.get(option, str(option))
+
+
+def _guess(text: str) -> object:
+    """Read a value whose type another module knows: JSON if it is any, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

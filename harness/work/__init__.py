@@ -1,0 +1,1 @@
+"""Stage functions: they run in worker processes and write artefacts. One module per hash."""
