@@ -8,21 +8,35 @@ UserError that names the place.
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from sparsepo.errors import UserError
+from sparsepo.rows import Row, kind_of, read_rows
 from sparsepo.types import Message, PreferencePair
 
-Row = dict[str, Any]
+__all__ = [
+    "DIALOGUES_PART",
+    "EMPTY_RESPONSE",
+    "IDENTICAL_RESPONSES",
+    "MISSING_PROMPT",
+    "MISSING_RESPONSE",
+    "NO_ASSISTANT_TURN",
+    "Content",
+    "PairData",
+    "ReadReport",
+    "Row",
+    "RowParser",
+    "SkipRow",
+    "build_pairs",
+    "read_pairs",
+    "read_rows",
+]
+
 Content = str | list[Message]
 RowParser = Callable[[Row, str], tuple[Content, Content, Content]]
 """`(row, where) -> (prompt, chosen, rejected)`; `where` names the row for error messages, and
@@ -34,9 +48,6 @@ EMPTY_RESPONSE: Final = "empty response"
 IDENTICAL_RESPONSES: Final = "identical responses"
 NO_ASSISTANT_TURN: Final = "no assistant turn at the end"
 DIALOGUES_PART: Final = "dialogues part before the last turn"
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,161 +156,6 @@ def build_pairs(
     return PairData(pairs, ReadReport(str(source), count, len(pairs), dict(skipped)))
 
 
-def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
-    """Read the rows of a file, a folder or a hub data set as plain dictionaries.
-
-    Args:
-        source: see `read_pairs`.
-        split: the split of a folder or hub data set; ignored for a single file.
-
-    Yields:
-        One dictionary per row, in order.
-
-    Raises:
-        UserError: the source is missing, unreadable, truncated or not in the format of its name.
-    """
-    path = Path(source)
-    if path.is_dir():
-        yield from _folder_rows(path, split)
-    elif path.is_file():
-        try:
-            yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"{path} cannot be read: {reason}.") from error
-    elif (
-        isinstance(source, str)
-        and _HUB_ID.fullmatch(source)
-        and not source.endswith(_FILE_SUFFIXES)
-    ):
-        yield from _hub_rows(source, split)
-    else:
-        raise UserError(f"No such file or folder: {source}.")
-
-
-# --- rows from files, folders and the hub -------------------------------------------------------
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb") as raw:
-        magic = raw.read(2)
-    gzipped = magic == b"\x1f\x8b"
-    if path.suffix == ".gz" and not gzipped:
-        raise UserError(f"{path} is named .gz but is not a gzip file; rename or compress it.")
-    with gzip.open(path, "rb") if gzipped else path.open("rb") as stream:
-        number = 0
-        try:
-            for number, line in enumerate(stream, start=1):
-                if number == 1 and line.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-                    yield from _json_array(path, line + stream.read())
-                    return
-                row = _json_line(path, number, line)
-                if row is not None:
-                    yield row
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"{path} is a damaged or truncated gzip file: it breaks off after line {number}; "
-                "fetch it again."
-            ) from error
-
-
-def _json_line(path: Path, number: int, line: bytes) -> Row | None:
-    text = _decode(path, number, line).strip()
-    if not text:
-        return None
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number} is not valid JSON: {error.msg}.") from error
-    except RecursionError as error:
-        raise UserError(f"{path}, line {number} is nested too deeply.") from error
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{path}, line {number} is {_kind(row)}; each line has to be a JSON object."
-        )
-    return row
-
-
-def _json_array(path: Path, content: bytes) -> Iterator[Row]:
-    try:
-        rows = json.loads(_decode(path, 1, content))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno} is not valid JSON: {error.msg}.") from error
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, item {index} is {_kind(row)}; it has to be a JSON object.")
-        yield row
-
-
-def _decode(path: Path, number: int, line: bytes) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        number += line.count(b"\n", 0, error.start)
-        raise UserError(
-            f"{path}, line {number} is not UTF-8; convert the file to UTF-8."
-        ) from error
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path)
-        for batch in file.iter_batches():
-            yield from batch.to_pylist()
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{path} is not a readable Parquet file: {reason}.") from error
-
-
-def _folder_rows(path: Path, split: str) -> Iterator[Row]:
-    import datasets
-
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        try:
-            loaded = datasets.load_from_disk(str(path))
-        except Exception as error:
-            raise _unreadable(str(path), error) from error
-        if isinstance(loaded, Mapping):
-            if split not in loaded:
-                raise UserError(
-                    f"{path} has no split '{split}'; it has {', '.join(map(str, loaded))}."
-                )
-            loaded = loaded[split]
-        yield from loaded
-    else:
-        yield from _load_dataset(str(path), split)
-
-
-def _hub_rows(name: str, split: str) -> Iterator[Row]:
-    yield from _load_dataset(name, split)
-
-
-def _load_dataset(name: str, split: str) -> Iterator[Row]:
-    import datasets
-
-    # `datasets` raises a dozen unrelated exception types for missing, gated, empty and broken data,
-    # and for an absent network; all of them are the user's to mend.
-    try:
-        loaded = datasets.load_dataset(name, split=split)
-    except Exception as error:
-        raise _unreadable(name, error) from error
-    yield from loaded
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()
-    detail = reason[0].rstrip(".") if reason else type(error).__name__
-    if Path(name).is_dir():
-        return UserError(f"The folder {name} cannot be read as a data set: {detail}.")
-    return UserError(
-        f"'{name}' is neither a file or folder here nor a data set that the hub gives ({detail}); "
-        "check the name, or give a local file."
-    )
-
-
 # --- one row ------------------------------------------------------------------------------------
 
 
@@ -395,13 +251,13 @@ def _text_or_messages(value: Any, where: str) -> Content:
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
-        raise UserError(f"{where} is {_kind(value)}; it has to be text or a list of messages.")
+        raise UserError(f"{where} is {kind_of(value)}; it has to be text or a list of messages.")
     return [_message(item, f"{where}, message {index}") for index, item in enumerate(value)]
 
 
 def _message(item: Any, where: str) -> Message:
     if not isinstance(item, Mapping):
-        raise UserError(f"{where} is {_kind(item)}; it has to have 'role' and 'content'.")
+        raise UserError(f"{where} is {kind_of(item)}; it has to have 'role' and 'content'.")
     for key in ("role", "content"):
         if not isinstance(item.get(key), str):
             raise UserError(
@@ -474,9 +330,3 @@ def _stem(source: str | Path, split: str) -> str:
 
 def _counts(skipped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-
-
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text"}
-    names |= {list: "a list", dict: "an object", type(None): "null"}
-    return names.get(type(value), f"of type {type(value).__name__}")
