@@ -36,7 +36,9 @@ class MaPO(MaskedMethod):
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        for family in self.families:
+        # `--set mask_families=3` arrives as a number.
+        named = self.families if isinstance(self.mask_families, str) else (self.mask_families,)
+        for family in named:
             require_choice("mask_families", family, MASK_FAMILIES)
         require_choice("mask_mapping", self.mask_mapping, ("none", "sigmoid", "rescale"))
 
