@@ -77,7 +77,7 @@ def capture_activations(
 ) -> Iterator[dict[str, list[FeatureMean]]]:
     """Collect the activations of a MaPO mask while the model (without its head) runs inside.
 
-    The points of paper.md section 3: MLP activation; queries, keys, values, rotary-embedded queries
+    The points of docs/methods.md: MLP activation; queries, keys, values, rotary-embedded queries
     and keys, attention output before its projection; both ends of the attention norm, attention
     delta, post-attention sum, output of the MLP norm, MLP delta, post-MLP sum, token embedding,
     final norm. Where attention and MLP run in parallel the post-attention sum does not occur in the

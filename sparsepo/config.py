@@ -37,7 +37,7 @@ class POConfig(TrainingArguments):
     """Arguments of a POTrainer: every field of transformers.TrainingArguments, and these.
 
     A hyper-parameter left at None takes the method's default; one that the method does not use is a
-    UserError. Defaults follow paper.md section 4 where they differ from transformers' own: AdamW,
+    UserError. Defaults follow arXiv 2410.05102 where they differ from transformers' own: AdamW,
     cosine schedule, 10 % warm-up, seed 42.
     """
 

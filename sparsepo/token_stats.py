@@ -178,7 +178,7 @@ def token_stats(
     Raises:
         ValueError: shapes do not fit together.
 
-    Source: paper.md section 1; TDPO (arXiv 2404.11999) for the direction of the KL.
+    Source: arXiv 2410.05102; TDPO (arXiv 2404.11999) for the direction of the KL.
     """
     if (ref_hidden is None) != (ref_head is None):
         raise ValueError("ref_hidden and ref_head must be given together")

@@ -47,7 +47,7 @@ def activation_to_mask(
         (B, T) in [0, 1], 0 outside the response. A response whose values are all equal up to
         rounding (one token, say) gets 1 everywhere [ours].
 
-    Source: paper.md section 3.
+    Source: arXiv 2410.05102.
     """
     inside = response_mask.bool()
     if isinstance(activation, Tensor):
@@ -85,7 +85,7 @@ def combine_activations(
     Raises:
         ValueError: there is no capture.
 
-    Source: paper.md section 3.
+    Source: arXiv 2410.05102.
     """
     families = []
     for tensors in captures.values():

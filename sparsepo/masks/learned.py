@@ -1,4 +1,4 @@
-"""The learned mask: a small network on the reference model's hidden states (paper.md section 3)."""
+"""The learned mask: a small network on the reference model's hidden states (docs/methods.md)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class LearnedMask(_Score):
     Raises:
         ValueError: an argument is out of range.
 
-    Source: paper.md section 3.
+    Source: arXiv 2410.05102.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class RandomMask(nn.Module):
-    """m_t drawn uniformly from [0, 1) per token, anew at every call. Source: paper.md section 3."""
+    """m_t drawn uniformly from [0, 1) per token, anew at every call. Source: arXiv 2410.05102."""
 
     def forward(self, hidden_states: list[Float[Tensor, "... d"]]) -> Float[Tensor, "..."]:
         """Return a fresh mask of the shape of the hidden states without their last dimension."""

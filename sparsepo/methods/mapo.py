@@ -13,14 +13,14 @@ from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.types import TokenStats
 
 MASK_FAMILIES = ("mlp", "attention", "residual", "logits")
-"""The families of activations; paper.md section 3 lists what each captures."""
+"""The families of activations; docs/methods.md lists what each captures."""
 
 
 @dataclass(frozen=True)
 class MaPO(MaskedMethod):
     """The masked loss with an activation mask m on both terms.
 
-    L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)]). Source: paper.md section 2.
+    L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)]). Source: arXiv 2410.05102.
     `mask_families` names the families averaged into m, joined by "+"; `mask_mapping` is what is
     applied to m afterwards.
     """

@@ -30,7 +30,7 @@ def required_mask(mask: Float[Tensor, "B T"] | None, name: str) -> Float[Tensor,
 def sparsity(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
     """Return the percentage of response tokens whose mask value is exactly 0, (B,).
 
-    Source: paper.md section 3.
+    Source: arXiv 2410.05102.
     """
     zeros = (mask == 0) & stats.response_mask.bool()
     return 100.0 * zeros.sum(-1) / stats.response_mask.sum(-1).clamp(min=1)

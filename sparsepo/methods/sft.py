@@ -13,7 +13,7 @@ from sparsepo.types import LossOutput, TokenStats
 class SFT(Method):
     """Mean negative log-likelihood of the chosen response.
 
-    L = −mean_t log π(y_w,t | x, y_w,<t). Source: paper.md section 2.
+    L = −mean_t log π(y_w,t | x, y_w,<t). Source: arXiv 2410.05102.
     """
 
     name: ClassVar[str] = "sft"

@@ -55,7 +55,7 @@ class SparsePOCommon(LearnedMaskMethod):
     """One learned mask m on both terms.
 
     L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)])
-        + (λ_u + λ_d)/2 · (‖m(y_w)‖₁ + ‖m(y_l)‖₁). Source: paper.md section 2.
+        + (λ_u + λ_d)/2 · (‖m(y_w)‖₁ + ‖m(y_l)‖₁). Source: arXiv 2410.05102.
     """
 
     name: ClassVar[str] = "sparsepo-common"
@@ -82,7 +82,7 @@ class SparsePOIndependent(LearnedMaskMethod):
 
     L = −log σ(β[(Σ m_u r_w − Σ m_u r_l) − (Σ m_d k_l − Σ m_d k_w)])
         + λ_u(‖m_u(y_w)‖₁ + ‖m_u(y_l)‖₁) + λ_d(‖m_d(y_w)‖₁ + ‖m_d(y_l)‖₁).
-    Source: paper.md section 2.
+    Source: arXiv 2410.05102.
     """
 
     name: ClassVar[str] = "sparsepo-independent"

@@ -173,7 +173,7 @@ def plain_token_values(
 
 
 def plain_loss(name: str, h: dict[str, float], w: Any, l: Any) -> Tensor:  # noqa: E741
-    """Write the table of paper.md section 2 out; w and l hold logps, r, k, m_u, m_d, mask."""
+    """Write the table of docs/methods.md out; w and l hold logps, r, k, m_u, m_d, mask."""
     sums = torch.Tensor.sum
     if name == "sft":
         return -(sums(w["logps"], -1) / w["mask"].sum(-1))
