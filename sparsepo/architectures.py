@@ -113,7 +113,7 @@ def final_norm_of(model: PreTrainedModel) -> nn.Module:
 
 
 def norm_epsilon(model: PreTrainedModel) -> float:
-    """Return the epsilon of the model's own norms, which learned masks share (paper.md §3)."""
+    """Return the epsilon of the model's own norms, which learned masks share (arXiv 2410.05102)."""
     norm = final_norm_of(model)
     # LayerNorm calls it eps, RMSNorm variance_epsilon.
     return float(getattr(norm, "eps", getattr(norm, "variance_epsilon", 1e-5)))
