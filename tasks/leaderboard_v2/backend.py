@@ -70,17 +70,19 @@ def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[P
     """Pack token sequences into rows in which a common prefix occurs once.
 
     Sequences are taken in lexicographic order, where each one's longest common prefix is with its
-    neighbour; a row is closed when the next sequence would exceed the budget.
+    neighbour. A row starts with one sequence and is closed when the next would bring more than
+    ``budget`` tokens to it, so that the choices of a long prompt still find room beside it.
 
     Args:
         sequences: Token ids; none empty.
-        budget: Tokens of a row, exceeded only by a single longer sequence.
+        budget: Largest number of tokens of a row beyond its first sequence.
 
     Returns:
         Rows; every sequence is in exactly one of them.
     """
     rows: list[PackedRow] = []
     row = PackedRow()
+    room = 0
     previous: Sequence[int] = ()
     path: list[int] = []
     for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
@@ -90,10 +92,12 @@ def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[P
             if left != right:
                 break
             shared += 1
-        if row.token_ids and len(row.token_ids) + len(sequence) - shared > budget:
+        if row.token_ids and len(row.token_ids) + len(sequence) - shared > room:
             rows.append(row)
             row, path, shared = PackedRow(), [], 0
         first = len(row.token_ids)
+        if not first:
+            room = len(sequence) + budget
         path = path[:shared] + list(range(first, first + len(sequence) - shared))
         for position in range(shared, len(sequence)):
             row.token_ids.append(sequence[position])
@@ -168,7 +172,7 @@ class LeaderboardLM(HFLM):
             tokenizer: Its tokenizer.
             batch_size: Rows in a batch of generation, and of scoring where nothing is packed.
             max_length: Context in tokens; ``None`` for the model's own.
-            pack_tokens: Tokens of a packed row; ``None`` scores as lm-eval does, without packing.
+            pack_tokens: Tokens packed beside a row's first sequence; ``None`` for no packing.
             progress: Called with (done, total, what).
         """
         super().__init__(

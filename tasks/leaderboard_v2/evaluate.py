@@ -48,8 +48,8 @@ class LeaderboardSettings:
         max_gen_toks: Cap on new tokens, one number or one for each benchmark; lm-eval's own limits
             are 1024 (math_hard) and 1280 (ifeval). Never more than half of the context, so that
             the prompt keeps the other half.
-        pack_tokens: Tokens of a row in which common prefixes are computed once; ``None`` scores
-            as lm-eval does.
+        pack_tokens: Requests with a common prefix are packed into one row, which takes this many
+            tokens beyond its first request; ``None`` scores each request apart, as lm-eval does.
         device: Where the model runs.
         dtype: The model's type, or ``"auto"`` for the one that it was saved in.
         seed: Of GPQA's shuffled answers and of lm-eval's generators.
@@ -60,7 +60,7 @@ class LeaderboardSettings:
     batch_size: int = 16
     max_length: int | None = None
     max_gen_toks: int | Mapping[str, int] | None = None
-    pack_tokens: int | None = 768
+    pack_tokens: int | None = 512
     device: str = "cpu"
     dtype: str = "float32"
     seed: int = 0
@@ -207,11 +207,14 @@ def run_suite(lm: LeaderboardLM, suite: Suite, seed: int) -> dict[str, dict[str,
     chat = {n: t for n, t in suite.tasks.items() if LEAF_TASKS[n].benchmark == "ifeval"}
     plain = {n: t for n, t in suite.tasks.items() if n not in chat}
     found: dict[str, dict[str, Any]] = {}
+    add_bos = lm.add_bos_token
     for tasks, template in ((plain, False), (chat, True)):
         if not tasks:
             continue
         for task in tasks.values():
             task.request_key = lm.fingerprint
+        # What the template writes is the whole prompt, as in training: no BOS besides.
+        lm.add_bos_token = False if template else add_bos
         with seeded(str(seed)), compiled_templates():
             results = evaluate(
                 lm=lm,
@@ -223,6 +226,7 @@ def run_suite(lm: LeaderboardLM, suite: Suite, seed: int) -> dict[str, dict[str,
             )
         for leaf in tasks:
             found[leaf] = _leaf_result(leaf, suite, results)
+    lm.add_bos_token = add_bos
     return {leaf: found[leaf] for leaf in suite.tasks}
 
 

@@ -101,7 +101,9 @@ class RowsTask(ConfigurableTask):
         Args:
             **kwargs: As lm-eval's method takes.
         """
-        plain = tuple(sorted((k, repr(v)) for k, v in kwargs.items() if not callable(v)))
+        # `request_key` stands for the tokenizer; its name, a path, differs between equal ones.
+        settings = {k: v for k, v in kwargs.items() if k != "tokenizer_name" and not callable(v)}
+        plain = tuple(sorted((k, repr(v)) for k, v in settings.items()))
         key = (self.request_key, plain)
         if self.request_key and key == self._built_for:
             for instance in self._instances:
