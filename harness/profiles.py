@@ -63,6 +63,7 @@ class BaseSettings:
     vocabulary_size: int = 1024
     context: int = 128
     rotary_share: float = 0.5
+    initializer_range: float = 0.02
     steps: int = 1000
     batch_size: int = 32
     learning_rate: float = 3e-3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -30,9 +29,6 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
     Returns:
         JSON values; times are kept elsewhere.
     """
-    from sparsepo.tokenize import CHAT_TEMPLATE
-
-    digest = hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
     settings = asdict(profile)
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
@@ -43,7 +39,6 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "python": platform.python_version(),
         "hardware": hardware(resolve_device(profile)),
         "model": settings["model"]["dialogue"],
-        "chat_template": f"<|role|> … sha256 {digest[:8]}",
         "statistics": {
             **settings["statistics"],
             "method": "percentile intervals of a paired bootstrap, crossed over rows (stratified "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -283,6 +284,7 @@ def table_json(
         },
         "provenance": {
             **provenance,
+            "chat_template": chat_template(store, graph),
             "evaluation": evaluation_facts(boards),
             "data": _read(store, graph.pairs, "report.json"),
             "tokenization": {
@@ -294,6 +296,19 @@ def table_json(
             },
         },
     }
+
+
+def chat_template(store: Store, graph: Graph) -> str:
+    """Name the chat template that was saved with the first model, by the hash of its text."""
+    first = next(iter(graph.systems.values()))[0]
+    folder = store.folder(first.model.address) / "model"
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        template = file.read_text(encoding="utf-8")
+    else:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        template = str(config.get("chat_template"))
+    return f"sha256 {hashlib.sha256(template.encode()).hexdigest()[:12]}"
 
 
 def evaluation_facts(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

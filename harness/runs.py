@@ -71,7 +71,7 @@ def run_table(
     labels = rows(spec, request.methods, plugins)
     given = user_benchmarks(request.assignments)
     graph = build_graph(profile, list(labels), plugins, given)
-    engine = get_engine(request.engine, request.workers or _workers(profile))
+    engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
     store = Store(request.store)
     shown = display or make_display(request.quiet)
     try:
@@ -200,11 +200,9 @@ def write_table(table: Mapping[str, Any], graph: Any, store: Store, out: Path) -
     )
 
 
-def _workers(profile: Profile) -> int | None:
-    if profile.workers is not None:
-        return profile.workers
-    if resolve_device(profile) == "cuda":
-        import torch
+def _gpus(profile: Profile) -> int:
+    if resolve_device(profile) != "cuda":
+        return 0
+    import torch
 
-        return max(1, torch.cuda.device_count())
-    return None
+    return torch.cuda.device_count()

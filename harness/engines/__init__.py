@@ -26,27 +26,28 @@ class Engine(Protocol):
         """Make ``stages``, of which every input is among them or in ``finished``."""
 
 
-def _local(workers: int | None) -> Engine:
+def _local(workers: int | None, gpus: int) -> Engine:
     from harness.engines.local import LocalEngine
 
-    return LocalEngine(workers)
+    return LocalEngine(workers, gpus)
 
 
-def _ray(workers: int | None) -> Engine:
+def _ray(workers: int | None, gpus: int) -> Engine:
     from harness.engines.ray import RayEngine
 
-    return RayEngine(workers)
+    return RayEngine(workers, 1.0 if gpus else 0.0)
 
 
-ENGINES: dict[str, Callable[[int | None], Engine]] = {"local": _local, "ray": _ray}
+ENGINES: dict[str, Callable[[int | None, int], Engine]] = {"local": _local, "ray": _ray}
 
 
-def get_engine(name: str, workers: int | None = None) -> Engine:
+def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
     """Return the engine of a name.
 
     Args:
         name: "local" or "ray".
         workers: how many stages may run at once; None for the engine's default.
+        gpus: how many GPUs stages share out, one each; 0 for none.
 
     Raises:
         UserError: for an unknown name.
@@ -55,7 +56,7 @@ def get_engine(name: str, workers: int | None = None) -> Engine:
         raise UserError(
             f"unknown engine '{name}'.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}"
         )
-    return ENGINES[name](workers)
+    return ENGINES[name](workers, gpus)
 
 
 def make_all(

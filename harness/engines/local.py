@@ -40,14 +40,17 @@ class LocalEngine:
     """Run stages in spawned processes that live until the run ends.
 
     Args:
-        workers: number of processes; a stage that asks for more threads takes as many of
-            their places.
+        workers: number of processes, by default one per GPU or core; a stage that asks for
+            more threads takes as many of their places.
+        gpus: number of GPUs; each process sees one of them.
     """
 
     name = "local"
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or default_workers()
+    def __init__(self, workers: int | None = None, gpus: int = 0) -> None:
+        self.workers = workers or gpus or default_workers()
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self._gpus = (listed.split(",") if listed else [str(i) for i in range(gpus)])[:gpus]
 
     def run(
         self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
@@ -68,8 +71,11 @@ class LocalEngine:
             return
         pool: list[_Worker] = []
         try:
-            with _environment(quiet_environment()):
-                for _ in range(min(self.workers, len(stages))):
+            for index in range(min(self.workers, len(stages))):
+                values = quiet_environment()
+                if self._gpus:
+                    values["CUDA_VISIBLE_DEVICES"] = self._gpus[index % len(self._gpus)]
+                with _environment(values):
                     pool.append(_start(store.root))
             self._schedule(list(stages), set(finished), pool, store, display)
         finally:
@@ -196,8 +202,7 @@ def _serve(connection: Connection, root: str, parent: int) -> None:
         try:
             job: Job = connection.recv()
         except (EOFError, OSError):
-            # Interpreter shutdown with torch loaded takes a second and does nothing of use.
-            os._exit(0)
+            return
         last = [0.0]
 
         def progress(done: float, total: float, what: str, last: list[float] = last) -> None:

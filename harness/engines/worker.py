@@ -142,6 +142,8 @@ def quiet_environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # Libraries' locks outlive a worker that is ended early; the tracker would say so aloud.
+        "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
     }
 
 

@@ -74,14 +74,22 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     axes[0][0].set_ylabel("Leaderboard average (0 = chance, 100 = perfect)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="center right", frameon=False, fontsize=8)
+        left = 1 - 1.9 / figure.get_figwidth()
+        figure.legend(
+            handles,
+            labels,
+            loc="center left",
+            bbox_to_anchor=(left, 0.5),
+            frameon=False,
+            fontsize=8,
+        )
     number = table["id"].removeprefix("table")
     figure.suptitle(
         f"Alignment against skills, Table {number}, {table['profile']} profile "
         "(mean and 95 % interval)",
         fontsize=10,
     )
-    figure.tight_layout(rect=(0, 0, 1 - 2.0 / figure.get_figwidth(), 1))
+    figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
     stream = io.BytesIO()
     # Without the software's name the bytes do not change with matplotlib's version string.
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})

@@ -32,6 +32,13 @@ def footnotes(table: Mapping[str, Any]) -> list[str]:
         "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
         "a column in bold.",
         _significance(table, table["significance"], names, labels),
+        "Preference accuracy: share of held-out pairs whose chosen response has the higher "
+        "implicit reward of the method itself (SFT: the higher mean log-probability)."
+        + (
+            " Win rate: sampled responses against the chosen ones, by the world's rules, ties ½."
+            if "win_rate" not in table["missing"]
+            else ""
+        ),
         _significance(table, table["supplement"]["significance"], names, labels),
         _chance(table, names, labels),
     ]
