@@ -410,7 +410,9 @@ class POTrainer(Trainer):
         module.eval()
         scores: list[PairScore] = []
         try:
-            with torch.no_grad():
+            # Random masks must neither move a score nor the training that goes on afterwards.
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(self.args.seed)
                 for start in range(0, len(tokenized), size):
                     part = pack_pairs(tokenized[start : start + size]).to(self.args.device)
                     scores += self._score_batch(part, needs)
