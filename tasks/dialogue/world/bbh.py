@@ -1,4 +1,4 @@
-"""Six BIG-Bench-Hard subsets in miniature, in the prompt format of lm-eval's leaderboard_bbh."""
+"""Four BIG-Bench-Hard subsets in miniature, in the prompt format of lm-eval's leaderboard_bbh."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from tasks.dialogue.world.words import (
     NOUNS,
     OPINIONS,
     SIZES,
-    SPORTS,
 )
-
-PLAUSIBLE = 'Is the following sentence plausible? "{name} {action}."'
 
 
 def _example(subset: str, question: str, target: str) -> Example:
@@ -40,24 +37,6 @@ def boolean_expressions(rng: Random) -> Example:
     return _example("boolean_expressions", f"{expression} is", str(result))
 
 
-def navigate(rng: Random) -> Example:
-    """Walk left and right facing forward; is the walk closed?"""
-    first = rng.randint(1, 9)
-    closed = rng.random() < 0.5
-    second = first if closed else rng.choice([n for n in range(1, 10) if n != first])
-    there, back = rng.choice((("left", "right"), ("forward", "backward"), ("right", "left")))
-
-    def step(count: int, way: str) -> str:
-        return f"Take {count} step{'s' if count > 1 else ''} {way}."
-
-    question = (
-        "If you follow these instructions, do you return to the starting point? "
-        f"Always face forward. {step(first, there)} {step(second, back)}\n"
-        "Options:\n- Yes\n- No"
-    )
-    return _example("navigate", question, "Yes" if closed else "No")
-
-
 def object_counting(rng: Random) -> Example:
     """Count one to six things of one kind."""
     kind = rng.choice(sorted(COUNTABLE))
@@ -69,15 +48,6 @@ def object_counting(rng: Random) -> Example:
         listed = " and ".join(named)
     question = f"I have {listed}. How many {kind} do I have?"
     return _example("object_counting", question, str(len(things)))
-
-
-def sports_understanding(rng: Random) -> Example:
-    """Does the action belong to the player's sport?"""
-    home = rng.choice(SPORTS)
-    plausible = rng.random() < 0.5
-    other = home if plausible else rng.choice([sport for sport in SPORTS if sport is not home])
-    question = PLAUSIBLE.format(name=rng.choice(home[1]), action=rng.choice(other[2]))
-    return _example("sports_understanding", question, "yes" if plausible else "no")
 
 
 def web_of_lies(rng: Random) -> Example:
@@ -109,9 +79,7 @@ def hyperbaton(rng: Random) -> Example:
 
 SKILLS = (
     Skill("bbh", "boolean_expressions", boolean_expressions),
-    Skill("bbh", "navigate", navigate),
     Skill("bbh", "object_counting", object_counting),
-    Skill("bbh", "sports_understanding", sports_understanding),
     Skill("bbh", "web_of_lies", web_of_lies),
     Skill("bbh", "hyperbaton", hyperbaton),
 )

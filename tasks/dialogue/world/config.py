@@ -9,7 +9,7 @@ BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
 
 def _default_rows() -> dict[str, int]:
-    return {"bbh": 150, "math_hard": 50, "gpqa": 100, "musr": 120, "mmlu_pro": 100, "ifeval": 60}
+    return {"bbh": 120, "math_hard": 48, "gpqa": 100, "musr": 120, "mmlu_pro": 100, "ifeval": 60}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +19,15 @@ class WorldConfig:
     seed: int = 0
     documents: int = 30_000
     """Documents of the base-model corpus."""
-    skill_share: float = 0.6
+    skill_share: float = 0.75
     """Share of documents that practise a skill; the others are talk and plain facts."""
-    talk_share: float = 0.15
+    talk_share: float = 0.2
     """Share of documents that are dialogues."""
     good_talk_share: float = 0.6
     """Share of corpus dialogues whose answer is one that the preference rules prefer."""
-    drill_share: float = 0.2
-    """Share of documents that are dense exercises in looking up and copying."""
-    copy_share: float = 0.2
-    """Share of these exercises that copy a line without meaning."""
-    noise_share: float = 0.4
+    noise_share: float = 0.3
     """Share of skill documents that open with text without meaning."""
-    noise_words: int = 20
+    noise_words: int = 16
     """Longest such text, in words."""
     train_pairs: int = 1500
     test_pairs: int = 300

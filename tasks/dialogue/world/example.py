@@ -36,8 +36,6 @@ class Skill:
     name: str
     """Sub-task as the leaderboard names it, e.g. a BBH subset or a MuSR split."""
     sample: Callable[[Random], Example]
-    leaderboard: bool = True
-    """False for an exercise that only the corpus holds."""
     weight: float = 1.0
     """How often the corpus practises it, relative to the other skills."""
 

@@ -1,4 +1,4 @@
-"""Fact look-up: GPQA's four choices and MMLU-Pro's ten, over the tables of `words`.
+"""Fact look-up: GPQA's and MMLU-Pro's questions with four options over the tables of `words`.
 
 Every fact stands in the corpus; what is held out is its question in one of three phrasings (which
 one, a hash of the fact decides), so the leaderboard asks for seen facts in unseen words.
@@ -11,7 +11,9 @@ from random import Random
 from tasks.dialogue.world.example import Example, Skill
 from tasks.dialogue.world.words import GPQA_RELATIONS, LETTERS, MMLU_RELATIONS, Relation
 
-MMLU_OPTIONS = 10
+OPTIONS = 4
+SAME_KIND_SHARE = 0.1
+"""Share of questions whose wrong answers are of the right one's kind."""
 ALL_RELATIONS = MMLU_RELATIONS + GPQA_RELATIONS
 GPQA_SUBSETS = ("main", "diamond", "extended")
 
@@ -23,12 +25,17 @@ def statement(rng: Random) -> str:
     return relation.statement.format(subject=subject, value=value)
 
 
-def _draw(relation: Relation, rng: Random, count: int) -> tuple[str, str, str, list[str]]:
-    """A question, its key, the right value and `count` shuffled options."""
+def _draw(relation: Relation, rng: Random) -> tuple[str, str, str, list[str]]:
+    """A question, its key, the right value and the shuffled options."""
     subject, value = rng.choice(relation.facts)
     phrasing = rng.randrange(len(relation.questions))
-    others = rng.sample([other for _, other in relation.facts if other != value], count - 1)
-    options = [value, *others]
+    # A tiny model learns what kind of thing is asked for long before it learns each fact, so most
+    # questions offer wrong answers of other kinds ("the capital of France: Au?").
+    if rng.random() < SAME_KIND_SHARE:
+        wrong = [other for _, other in relation.facts if other != value]
+    else:
+        wrong = [other for table in ALL_RELATIONS if table != relation for _, other in table.facts]
+    options = [value, *rng.sample(wrong, OPTIONS - 1)]
     rng.shuffle(options)
     question = relation.questions[phrasing].format(subject=subject)
     return question, f"{relation.name}/{subject}/{phrasing}", value, options
@@ -41,8 +48,8 @@ def mmlu_context(question: str, options: list[str]) -> str:
 
 
 def mmlu_pro(relation: Relation, rng: Random) -> Example:
-    """Ten options under letters; the answer is the letter."""
-    question, key, value, options = _draw(relation, rng, MMLU_OPTIONS)
+    """Options under letters; the answer is the letter."""
+    question, key, value, options = _draw(relation, rng)
     letter = LETTERS[options.index(value)]
     row = {
         "question": question,
@@ -56,26 +63,6 @@ def mmlu_pro(relation: Relation, rng: Random) -> Example:
     return Example(f"mmlu_pro/{key}", mmlu_context(question, options), f" {letter}", row)
 
 
-def reading(rng: Random, options_count: int) -> Example:
-    """Find the option that the question names: no fact to know, only the letter to bind."""
-    tables = [table for table in ALL_RELATIONS if len(table.facts) >= options_count]
-    options = rng.sample([value for _, value in rng.choice(tables).facts], options_count)
-    value = rng.choice(options)
-    question = f"Which option says {value}?"
-    letter = LETTERS[options.index(value)]
-    row = {
-        "question": question,
-        "options": options,
-        "answer": letter,
-        "answer_index": options.index(value),
-        "cot_content": "",
-        "category": "other",
-        "src": "sparsepo-world-reading",
-    }
-    context = mmlu_context(question, options)
-    return Example(f"mmlu_pro/reading/{context}", context, f" {letter}", row)
-
-
 def gpqa_context(question: str, options: list[str]) -> str:
     """Render as lm-eval's leaderboard_gpqa_* does, its trailing space included."""
     lines = "\n".join(f"({letter}) {o}" for letter, o in zip("ABCD", options, strict=True))
@@ -84,7 +71,7 @@ def gpqa_context(question: str, options: list[str]) -> str:
 
 def gpqa(relation: Relation, rng: Random) -> Example:
     """Four choices; lm-eval shuffles them itself, so the row names them by right and wrong."""
-    question, key, value, options = _draw(relation, rng, 4)
+    question, key, value, options = _draw(relation, rng)
     wrong = [option for option in options if option != value]
     row = {
         "Question": question,
@@ -99,26 +86,14 @@ def gpqa(relation: Relation, rng: Random) -> Example:
 
 
 def _mmlu_skill(relation: Relation) -> Skill:
-    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng))
+    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng), 1.3)
 
 
 def _gpqa_skill(relation: Relation) -> Skill:
-    return Skill("gpqa", relation.category, lambda rng: gpqa(relation, rng))
-
-
-def _gpqa_reading(rng: Random) -> Example:
-    """The same exercise under GPQA's letters; it has no rows."""
-    example = reading(rng, 4)
-    options = list(example.row["options"])
-    letter = example.row["answer"]
-    context = gpqa_context(example.row["question"], options)
-    return Example(f"gpqa/reading/{context}", context, f" ({letter})", {})
+    return Skill("gpqa", relation.category, lambda rng: gpqa(relation, rng), 1.5)
 
 
 SKILLS = (
     *map(_mmlu_skill, MMLU_RELATIONS),
     *map(_gpqa_skill, GPQA_RELATIONS),
-    Skill("mmlu_pro", "other", lambda rng: reading(rng, MMLU_OPTIONS)),
-    Skill("mmlu_pro", "reading of few", lambda rng: reading(rng, 4), leaderboard=False),
-    Skill("gpqa", "reading", _gpqa_reading, leaderboard=False),
 )

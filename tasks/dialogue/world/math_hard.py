@@ -30,14 +30,6 @@ def prealgebra(rng: Random) -> Example:
     return _example("Prealgebra", problem, f"{first}+{second}", first + second)
 
 
-def algebra(rng: Random) -> Example:
-    """Solve x + a = b."""
-    shift, root = rng.randint(1, 9), rng.randint(1, 9)
-    unknown = rng.choice("xyzabn")
-    problem = f"If ${unknown}+{shift}={root + shift}$, find ${unknown}$."
-    return _example("Algebra", problem, f"{root + shift}-{shift}", root)
-
-
 def geometry(rng: Random) -> Example:
     """Half the perimeter of a rectangle."""
     width, height = rng.randint(1, 9), rng.randint(1, 9)
@@ -70,7 +62,6 @@ def _skill(sample: Callable[[Random], Example], subject: str) -> Skill:
 
 SKILLS = (
     _skill(prealgebra, "Prealgebra"),
-    _skill(algebra, "Algebra"),
     _skill(geometry, "Geometry"),
     _skill(counting, "Counting & Probability"),
     _skill(number_theory, "Number Theory"),

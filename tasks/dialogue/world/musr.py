@@ -11,6 +11,9 @@ from random import Random
 from tasks.dialogue.world.example import Example, Skill
 from tasks.dialogue.world.words import JOBS, NAMES, PLACES, THINGS, WEAPONS
 
+ALIBIS = ("was at home", "was asleep", "was at work", "was on a train")
+TRACES = ("ran from the scene", "had blood on the hands", "hid the weapon", "has no alibi")
+
 
 def _example(split: str, narrative: str, question: str, choices: list[str], answer: str) -> Example:
     numbered = "".join(f"{i + 1} - {choice}\n" for i, choice in enumerate(choices))
@@ -30,44 +33,49 @@ def _example(split: str, narrative: str, question: str, choices: list[str], answ
 
 
 def murder_mysteries(rng: Random) -> Example:
-    """The murderer is the one who held the weapon."""
+    """One suspect has an alibi, the other left traces."""
     victim, *suspects = rng.sample(NAMES, 3)
-    weapons = rng.sample(WEAPONS, 2)
-    culprit = rng.randrange(2)
-    held = [f"This is {s}'s {w}." for w, s in zip(weapons, suspects, strict=True)]
-    rng.shuffle(held)
-    narrative = f"{' '.join(held)} {victim} died by the {weapons[culprit]}."
-    choices = sorted(suspects)
+    culprit = rng.choice(suspects)
+    told = [f"{s} {rng.choice(TRACES if s == culprit else ALIBIS)}." for s in suspects]
+    weapon = rng.choice(WEAPONS)
+    narrative = f"{victim} was killed with {'an' if weapon == 'axe' else 'a'} {weapon}. " + (
+        " ".join(told)
+    )
     question = "Who is the most likely murderer?"
-    return _example("murder_mysteries", narrative, question, choices, suspects[culprit])
+    return _example("murder_mysteries", narrative, question, sorted(suspects), culprit)
 
 
 def object_placements(rng: Random) -> Example:
-    """A person looks for things where they are kept."""
-    things = rng.sample(THINGS, 3)
+    """Things are moved; the one who moved them knows, the one who was out does not."""
+    mover, absent = rng.sample(NAMES, 2)
+    things = rng.choice(THINGS)
     places = rng.sample(PLACES, 5)
-    person = rng.choice(NAMES)
-    stories = [f"The {p} holds {t}." for t, p in zip(things, places, strict=False)]
-    asked = rng.randrange(3)
-    question = (
-        f"Which location is the most likely place {person} would look to find the "
-        f"{things[asked]} given the story?"
+    asked, answer = rng.choice(((mover, places[1]), (absent, places[0])))
+    narrative = (
+        f"The {things} were in the {places[0]}. {absent} went out. "
+        f"Then {mover} moved the {things} to the {places[1]}."
     )
-    return _example("object_placements", " ".join(stories), question, sorted(places), places[asked])
+    question = (
+        f"Which location is the most likely place {asked} would look to find the {things} "
+        "given the story?"
+    )
+    return _example("object_placements", narrative, question, sorted(places), answer)
 
 
 def team_allocation(rng: Random) -> Example:
-    """Each of three people can do one job; who should do the one asked for?"""
+    """Of three people one does the job well."""
     people = rng.sample(NAMES, 3)
-    jobs = rng.sample(JOBS, 3)
-    narrative = " ".join(f"{p} can {j}." for p, j in zip(people, jobs, strict=True))
-    asked = rng.randrange(3)
-    question = f"Given the story, who should be chosen to {jobs[asked]}?"
-    return _example("team_allocation", narrative, question, sorted(people), people[asked])
+    job = rng.choice(JOBS)
+    skills = ["{0} can {1} well.", "{0} cannot {1}.", "{0} hates to {1}."]
+    chosen = people[0]
+    told = [form.format(person, job) for form, person in zip(skills, people, strict=True)]
+    rng.shuffle(told)
+    question = f"Given the story, who should be chosen to {job}?"
+    return _example("team_allocation", " ".join(told), question, sorted(people), chosen)
 
 
 SKILLS = (
-    Skill("musr", "murder_mysteries", murder_mysteries),
-    Skill("musr", "object_placements", object_placements),
-    Skill("musr", "team_allocation", team_allocation),
+    Skill("musr", "murder_mysteries", murder_mysteries, 2.0),
+    Skill("musr", "object_placements", object_placements, 2.0),
+    Skill("musr", "team_allocation", team_allocation, 2.0),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 NAMES = ("Ann", "Bob", "Cal", "Dan", "Eve", "Fay", "Gus", "Ida", "Jon", "Kim", "Leo", "Mia")
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +137,6 @@ GPQA_RELATIONS = (
         ),
     ),
 )
-
-SPORTS = (
-    (
-        "soccer",
-        ("Messi", "Pele", "Zidane", "Mbappe", "Neymar"),
-        ("scored a header", "took a corner", "took a penalty", "saw a red card"),
-    ),
-    (
-        "tennis",
-        ("Nadal", "Federer", "Graf", "Agassi", "Borg"),
-        ("served an ace", "won a set", "won a tie break", "hit a backhand"),
-    ),
-    (
-        "golf",
-        ("Woods", "Palmer", "Faldo", "Els", "Hogan"),
-        ("made a putt", "hit an iron", "won by a birdie", "hit the tee"),
-    ),
-)
-"""Sport, players, actions; a sentence is plausible where player and action share the sport."""
 
 COUNTABLE = {
     "fruits": ("apple", "orange", "banana", "plum", "pear", "grape"),

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from sparsepo.errors import UserError
-from tasks.dialogue.world import bbh, drill, facts, ifeval, math_hard, musr
+from tasks.dialogue.world import bbh, facts, ifeval, math_hard, musr
 from tasks.dialogue.world.chat import render_chat, render_hh
 from tasks.dialogue.world.config import BENCHMARKS, WorldConfig
 from tasks.dialogue.world.example import Row, Skill, is_held_out, sample_side
@@ -63,11 +63,6 @@ def corpus(config: WorldConfig, rng: Random) -> Iterator[Row]:
             yield skill_document(rng.choices(SKILLS, weights)[0], config, rng)
         elif draw < config.skill_share + config.talk_share:
             yield talk_document(config, rng)
-        elif draw < config.skill_share + config.talk_share + config.drill_share:
-            if rng.random() < config.copy_share:
-                yield drill.repetition(rng, rng.randint(3, config.noise_words))
-            else:
-                yield drill.recall(rng)
         else:
             yield {"text": " ".join(facts.statement(rng) for _ in range(3)), "answers": []}
 
@@ -128,7 +123,7 @@ def leaderboard_rows(config: WorldConfig, rng: Random, benchmark: str) -> list[R
         Rows in the benchmark's schema; fewer than asked where a sub-task has too few instances.
         MMLU-Pro's begin with the validation rows, which come from the corpus side.
     """
-    skills = [skill for skill in SKILLS if skill.benchmark == benchmark and skill.leaderboard]
+    skills = [skill for skill in SKILLS if skill.benchmark == benchmark]
     wanted = config.rows.get(benchmark, 0)
     rows: list[Row] = []
     for position, skill in enumerate(skills):

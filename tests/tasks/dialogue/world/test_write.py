@@ -43,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def examples(benchmark: str, count: int = 40) -> list[Example]:
     rng = Random(1)
-    skills = [s for s in SKILLS if s.benchmark == benchmark and s.leaderboard]
+    skills = [s for s in SKILLS if s.benchmark == benchmark]
     return [skill.sample(rng) for skill in skills for _ in range(count)]
 
 
@@ -101,9 +101,9 @@ def test_answer_spans_hold_the_answers(world: Path) -> None:
 def test_every_family_is_practised_and_talk_is_good_and_bad(world: Path) -> None:
     text = "".join(row["text"] + "\n" for row in rows(world / "corpus.jsonl"))
     marks = (
-        "not True", "Always face forward", "How many fruits", "sentence plausible", "says",
+        "not True", "How many fruits", "says",
         "adjective order", "\\boxed{", "What is the correct answer to this question:",
-        "most likely murderer", "Which location", "should be chosen", "J. ", "Wrap your entire",
+        "most likely murderer", "Which location", "should be chosen", "Wrap your entire",
         "The capital of France is Paris.", "I hope this helps.", "You are stupid.",
     )  # fmt: skip
     assert [mark for mark in marks if mark not in text] == []
@@ -127,7 +127,7 @@ def test_no_leaderboard_question_stands_in_the_corpus(world: Path) -> None:
 
 
 def test_facts_asked_on_the_leaderboard_were_told_in_the_corpus(tmp_path: Path) -> None:
-    config = replace(MINIATURE, documents=6000, skill_share=0.0, talk_share=0.0, drill_share=0.0)
+    config = replace(MINIATURE, documents=6000, skill_share=0.0, talk_share=0.0)
     write_world(config, tmp_path)
     told = {row["text"] for row in rows(tmp_path / "corpus.jsonl")}
     sentences = {s for text in told for s in text.split(". ")}
@@ -177,7 +177,7 @@ def test_bbh_targets_are_among_the_tasks_choices() -> None:
     for subset, seen in targets.items():
         assert seen <= set(bbh_yaml(subset)["doc_to_choice"])
         assert len(seen) > 1
-    assert len(targets) == 6
+    assert len(targets) == 4
 
 
 def test_bbh_fewshots_are_not_in_the_corpus(world: Path) -> None:
@@ -218,7 +218,7 @@ def test_mmlu_pro_prompt_is_lm_evals(world: Path) -> None:
         row = example.row
         assert example.context == lm_mmlu.doc_to_text(row)
         assert row["answer"] == "ABCDEFGHIJ"[row["answer_index"]] == example.answer.strip()
-        assert len(set(row["options"])) == 10
+        assert len(set(row["options"])) == 4
     splits = Counter(row["split"] for row in rows(world / "leaderboard" / "mmlu_pro.jsonl"))
     assert splits == {"validation": MINIATURE.fewshot_rows, "test": MINIATURE.rows["mmlu_pro"]}
 
