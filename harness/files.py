@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -77,6 +78,26 @@ def content_hash(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _file_hash(path: Path, modified_ns: int, size: int) -> str:
     return sha256_file(path)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that could not be written later, without making anything now.
+
+    Args:
+        folder: where results will go; it need not exist.
+
+    Raises:
+        UserError: if a file is in its way, or the nearest folder that exists may not be written.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(
+            f"{folder} cannot be a folder, the file {place} is in its way: choose --out"
+        )
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"may not write {place}: change its permissions, or choose --out DIR")
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

@@ -103,7 +103,11 @@ def build_graph(
         {"sources": sources},
         {"world": world} if needs_world else {},
         files,
-        code=("tasks.leaderboard_v2.rows", "tasks.leaderboard_v2.scoring"),
+        code=(
+            "tasks.leaderboard_v2.rows",
+            "tasks.leaderboard_v2.scoring",
+            "tasks.leaderboard_v2.sources",
+        ),
         libraries=("datasets",),
         seconds_hint=5,
     )

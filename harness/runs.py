@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.engines import get_engine, make_all
 from harness.experiments.spec import TableSpec
-from harness.files import pretty_json, write_files
+from harness.files import pretty_json, require_writable, write_files
 from harness.pipeline import BENCHMARKS, build_graph, resolve_device
 from harness.profiles import (
     TINY_REAL_LIMIT,
@@ -71,6 +71,7 @@ def run_table(
     labels = rows(spec, request.methods, plugins)
     given = user_benchmarks(request.assignments)
     graph = build_graph(profile, list(labels), plugins, given)
+    require_writable(request.out / profile.name / spec.id)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
     store = Store(request.store)
     shown = display or make_display(request.quiet)
