@@ -12,12 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lm_eval.models.utils import resolve_max_length
+
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.backend import LeaderboardLM, Progress
 from tasks.leaderboard_v2.rows import (
     BenchmarkRows,
     check_benchmark_names,
-    fingerprint_source,
     read_benchmark,
 )
 from tasks.leaderboard_v2.scoring import (
@@ -29,6 +30,7 @@ from tasks.leaderboard_v2.scoring import (
     columns_from_scores,
 )
 from tasks.leaderboard_v2.sentences import ensure_sentence_splitter
+from tasks.leaderboard_v2.sources import fingerprint_source
 from tasks.leaderboard_v2.suite import Suite, build_suite, compiled_templates, quiet, seeded
 
 RESULT_FILE = "leaderboard.json"
@@ -168,6 +170,8 @@ def evaluate_leaderboard(
     Raises:
         UserError: If the model or a source cannot be read, or no benchmark has rows.
     """
+    if settings.batch_size < 1:
+        raise UserError(f"The batch size must be at least 1, not {settings.batch_size}.")
     with quiet():
         model, tokenizer = _load(model_dir, settings)
         lm = LeaderboardLM(
@@ -178,6 +182,7 @@ def evaluate_leaderboard(
             pack_tokens=settings.pack_tokens,
             progress=progress,
         )
+        _check_context(settings, resolve_max_length(model.config, tokenizer))
         prepared = prepare(data, settings, lm.max_length)
         if not prepared.suite.tasks:
             reasons = "; ".join(f"{n}: {b.missing}" for n, b in prepared.benchmarks.items())
@@ -353,6 +358,16 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
 
         tokenizer.chat_template = CHAT_TEMPLATE
     return model.to(settings.device), tokenizer
+
+
+def _check_context(settings: LeaderboardSettings, context: int) -> None:
+    # Below this, lm-eval has no room for a prompt beside an answer.
+    smallest = 16
+    if settings.max_length is not None and not smallest <= settings.max_length <= context:
+        raise UserError(
+            f"max_length must lie between {smallest} and the model's context of {context} tokens, "
+            f"not {settings.max_length}."
+        )
 
 
 def _write(result: Mapping[str, Any], output: Path) -> None:

@@ -1,12 +1,4 @@
-"""Benchmark rows: read from the hub, a local file or a folder, checked, assigned to leaf tasks.
-
-A source is
-
-- ``"hub"``: lm-eval's own dataset on the Hugging Face hub;
-- a file: JSON Lines (gzip or not) or Parquet, in the hub's schema, with one column more where the
-  hub has configs or splits: ``subset`` for BBH and (optional) GPQA, ``split`` for MuSR and
-  (optional) MMLU-Pro; MATH rows are assigned by their ``type``;
-- a folder laid out as the hub repository (``datasets.load_dataset`` reads it).
+"""Benchmark rows: checked, assigned to leaf tasks, capped.
 
 Row cap: at most ``limit`` rows of each leaf task, evenly spaced over the rows that can be used, so
 that the choice does not depend on a random generator.
@@ -18,51 +10,28 @@ test samples) gives its first five usable test rows as examples, which are then 
 from __future__ import annotations
 
 import ast
-import gzip
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-import zlib
+import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sparsepo.errors import UserError, did_you_mean
 from tasks.leaderboard_v2.scoring import BENCHMARKS, LEAF_TASKS, Benchmark
+from tasks.leaderboard_v2.sources import (
+    HUB,
+    REQUIRED_FIELDS,
+    Row,
+    existing,
+    fingerprint_source,
+    read_file,
+    read_folder,
+    read_hub,
+)
 
-Row = dict[str, Any]
-
-HUB: Final = "hub"
 MMLU_PRO_SHOTS: Final = 5
 
-# What lm-eval's prompts and scoring read.
-REQUIRED_FIELDS: dict[Benchmark, tuple[str, ...]] = {
-    "bbh": ("subset", "input", "target"),
-    "math_hard": ("problem", "solution", "level", "type"),
-    "gpqa": (
-        "Question",
-        "Correct Answer",
-        "Incorrect Answer 1",
-        "Incorrect Answer 2",
-        "Incorrect Answer 3",
-    ),
-    "musr": ("split", "narrative", "question", "choices", "answer_choice"),
-    "mmlu_pro": ("question", "options", "answer"),
-    "ifeval": ("key", "prompt", "instruction_id_list", "kwargs"),
-}
-_MATH_TYPES: dict[str, str] = {  # value of `type` → config name
-    "Algebra": "algebra",
-    "Counting & Probability": "counting_and_probability",
-    "Geometry": "geometry",
-    "Intermediate Algebra": "intermediate_algebra",
-    "Number Theory": "number_theory",
-    "Prealgebra": "prealgebra",
-    "Precalculus": "precalculus",
-}
 _NATURAL_IDS: tuple[str, ...] = ("id", "key", "question_id", "Record ID")
 
 
@@ -121,33 +90,6 @@ def evenly_spaced(count: int, limit: int | None) -> list[int]:
     return [index * count // limit for index in range(limit)]
 
 
-def fingerprint_source(source: str | Path | None) -> str:
-    """A short string that changes with the content of a source.
-
-    Args:
-        source: As in the module's docstring; ``None`` for no source.
-
-    Returns:
-        For a file a hash of its bytes, for a folder a hash of its files' names, sizes and times.
-
-    Raises:
-        UserError: If a file or folder does not exist.
-    """
-    if source is None or source == HUB:
-        return str(source)
-    path = _existing(source)
-    digest = hashlib.sha256(str(path.resolve()).encode())
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                stat = file.stat()
-                entry = f"{file.relative_to(path)}|{stat.st_size}|{stat.st_mtime_ns}"
-                digest.update(entry.encode())
-    else:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:24]
-
-
 def read_benchmark(
     benchmark: Benchmark, source: str | Path | None, limit: int | None = None
 ) -> BenchmarkRows:
@@ -176,15 +118,15 @@ def read_benchmark(
     fingerprint = fingerprint_source(source)
     if source == HUB:
         try:
-            grouped = _read_hub(benchmark)
+            grouped = read_hub(benchmark)
         except Exception as error:  # the hub raises a dozen kinds; each means "no data here"
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             return BenchmarkRows(HUB, fingerprint, missing=f"not readable from the hub: {reason}")
         name = HUB
     else:
-        path = _existing(source)
+        path = existing(source)
         name = path.name
-        grouped = _read_folder(benchmark, path) if path.is_dir() else _read_file(benchmark, path)
+        grouped = read_folder(benchmark, path) if path.is_dir() else read_file(benchmark, path)
     return _assign(benchmark, name, fingerprint, grouped, limit)
 
 
@@ -220,152 +162,6 @@ def check_benchmark_names(data: Iterable[str]) -> None:
                 f"Unknown benchmark '{name}'; the leaderboard has {', '.join(BENCHMARKS)}."
                 + did_you_mean(name, BENCHMARKS)
             )
-
-
-def _existing(source: str | Path) -> Path:
-    path = Path(source)
-    if not path.exists():
-        raise UserError(
-            f"Benchmark data '{source}' does not exist; give a file, a folder or 'hub'."
-        )
-    return path
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a JSON Lines (gzip or not) or Parquet file.
-
-    Args:
-        path: The file; Parquet is known by its suffix.
-
-    Yields:
-        Line numbers from 1 and rows.
-
-    Raises:
-        UserError: If the file cannot be read; names the line where there is one.
-    """
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{path}' is not a readable Parquet file: {error}") from error
-        yield from enumerate(rows, start=1)
-        return
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    number = 0
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if compressed
-            else path.open(encoding="utf-8") as lines
-        ):
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise UserError(f"Line {number} of '{path}' is not a JSON object.")
-                yield number, row
-    except json.JSONDecodeError as error:
-        raise UserError(f"Line {number} of '{path}' is not valid JSON: {error.msg}.") from error
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"'{path}' cannot be read after line {number} ({error}); the file may be cut off."
-        ) from error
-
-
-def _read_file(benchmark: Benchmark, path: Path) -> dict[str, list[tuple[str, Row]]]:
-    """Rows of a file by group (subset, split, subject); the group decides the leaf task."""
-    grouped: dict[str, list[tuple[str, Row]]] = {}
-    for number, row in read_rows(path):
-        absent = [name for name in REQUIRED_FIELDS[benchmark] if name not in row]
-        if absent:
-            raise UserError(
-                f"Line {number} of '{path}' lacks the column '{absent[0]}' that {benchmark} needs; "
-                f"it has {', '.join(map(str, row)) or 'none'}."
-            )
-        grouped.setdefault(_group(benchmark, row), []).append((str(number - 1), row))
-    return grouped
-
-
-def _group(benchmark: Benchmark, row: Row) -> str:
-    if benchmark == "bbh":
-        return str(row["subset"])
-    if benchmark == "math_hard":
-        return _MATH_TYPES.get(str(row["type"]), str(row["type"]))
-    if benchmark == "gpqa":
-        return "gpqa_" + str(row.get("subset") or "main").removeprefix("gpqa_")
-    if benchmark == "musr":
-        return str(row["split"])
-    if benchmark == "mmlu_pro":
-        return str(row.get("split") or "test")
-    return "train"
-
-
-def _hub_layout(benchmark: Benchmark) -> Iterator[tuple[str, str | None, str]]:
-    """(group, config name, split) of each part of a benchmark's hub repository."""
-    if benchmark == "mmlu_pro":
-        yield from (("validation", None, "validation"), ("test", None, "test"))
-        return
-    for leaf in LEAF_TASKS.values():
-        if leaf.benchmark != benchmark:
-            continue
-        if benchmark in ("bbh", "math_hard"):
-            yield leaf.key, leaf.key, "test"
-        elif benchmark == "gpqa":
-            yield leaf.key, leaf.key, "train"
-        else:
-            yield leaf.key, None, leaf.key
-
-
-def _read_hub(benchmark: Benchmark) -> dict[str, list[tuple[str, Row]]]:
-    import datasets
-    import lm_eval
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    # The repository's name is lm-eval's to say.
-    leaf = next(leaf for leaf in LEAF_TASKS.values() if leaf.benchmark == benchmark)
-    definition = Path(lm_eval.__path__[0]) / "tasks" / "leaderboard" / leaf.yaml
-    repository = str(load_yaml(definition, resolve_func=False)["dataset_path"])
-    grouped = {}
-    for group, config, split in _hub_layout(benchmark):
-        rows = datasets.load_dataset(repository, config, split=split)
-        grouped[group] = [(str(index), dict(row)) for index, row in enumerate(rows)]
-    return grouped
-
-
-def _read_folder(benchmark: Benchmark, path: Path) -> dict[str, list[tuple[str, Row]]]:
-    import datasets
-
-    grouped: dict[str, list[tuple[str, Row]]] = {}
-    failures: list[str] = []
-    # A cache of its own, deleted at once: datasets would otherwise serve an earlier state of a
-    # folder whose files have changed.
-    cache = tempfile.mkdtemp(prefix="sparsepo-rows-")
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        for group, config, split in _hub_layout(benchmark):
-            try:
-                rows = datasets.load_dataset(
-                    os.fspath(path.resolve()), config, split=split, cache_dir=cache
-                )
-            except (ValueError, FileNotFoundError) as error:
-                failures.append(str(error).splitlines()[0])
-                continue
-            grouped[group] = [(str(index), dict(row)) for index, row in enumerate(rows)]
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
-        shutil.rmtree(cache, ignore_errors=True)
-    if not grouped:
-        raise UserError(
-            f"Folder '{path}' is not laid out as the hub's repository for {benchmark}: "
-            f"{failures[0] if failures else 'it holds no data files'}"
-        )
-    return grouped
 
 
 def _assign(
@@ -482,4 +278,13 @@ def _ifeval_problem(row: Row) -> str | None:
         return "no instruction"
     if any(name not in instructions_registry.INSTRUCTION_DICT for name in names):
         return "unknown instruction"
+    state = random.getstate()  # instructions draw what their arguments leave open
+    try:
+        for name, arguments in zip(names, kwargs, strict=True):
+            given = {key: value for key, value in arguments.items() if value}
+            instructions_registry.INSTRUCTION_DICT[name](name).build_description(**given)
+    except Exception:  # instruction classes raise what they like
+        return "kwargs that its instruction refuses"
+    finally:
+        random.setstate(state)
     return None

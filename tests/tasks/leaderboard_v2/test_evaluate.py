@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -387,6 +388,27 @@ def test_generation_cap_keeps_room_for_the_prompt() -> None:
     assert LeaderboardSettings(max_gen_toks=64).generation_cap(8, "math_hard", 1024) == 4
 
 
+def test_nothing_is_printed_and_no_generator_is_moved(
+    model_dir: Path,
+    data: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    evaluate_module._prepared.clear()
+    state, torch_state = random.getstate(), torch.get_rng_state()
+    seen: list[tuple[int, int, str]] = []
+    evaluate_leaderboard(
+        model_dir, data, SETTINGS, tmp_path, progress=lambda *event: seen.append(event)
+    )
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err, caplog.messages) == ("", "", [])
+    assert random.getstate() == state
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert {what for _, _, what in seen} == {"scoring choices", "generating"}
+    assert all(0 < done <= total for done, total, _ in seen)
+
+
 def test_user_errors(model_dir: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a readable causal model"):
         evaluate_leaderboard(tmp_path, data, SETTINGS, tmp_path)
@@ -394,6 +416,9 @@ def test_user_errors(model_dir: Path, data: dict[str, Path], tmp_path: Path) -> 
         evaluate_leaderboard(model_dir, {"mmlu": None}, SETTINGS, tmp_path)
     with pytest.raises(UserError, match="No leaderboard benchmark has rows"):
         evaluate_leaderboard(model_dir, {}, SETTINGS, tmp_path)
+    for wrong in ({"max_length": 4096}, {"max_length": 3}, {"batch_size": 0}):
+        with pytest.raises(UserError, match="must"):
+            evaluate_leaderboard(model_dir, data, LeaderboardSettings(**wrong), tmp_path)
     assert not list(tmp_path.glob("leaderboard*"))
 
 

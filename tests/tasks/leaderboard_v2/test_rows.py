@@ -10,14 +10,12 @@ import pyarrow.parquet
 import pytest
 
 from sparsepo.errors import UserError
-from tasks.leaderboard_v2 import rows as rows_module
 from tasks.leaderboard_v2.rows import (
     describe_missing,
     evenly_spaced,
-    fingerprint_source,
     read_benchmark,
-    read_rows,
 )
+from tasks.leaderboard_v2.sources import REQUIRED_FIELDS, fingerprint_source, read_rows
 
 from .conftest import ROWS, write_jsonl
 
@@ -114,6 +112,8 @@ def test_one_mmlu_pro_row_is_evaluated_without_examples(tmp_path: Path) -> None:
         ("ifeval", {"kwargs": []}, "instruction_id_list and kwargs differ in length"),
         ("ifeval", {"instruction_id_list": ["x:y"], "kwargs": [{}]}, "unknown instruction"),
         ("ifeval", {"instruction_id_list": [], "kwargs": []}, "no instruction"),
+        ("ifeval", {"kwargs": [{"words": 3}]}, "kwargs that its instruction refuses"),
+        ("ifeval", {"kwargs": ["none"]}, "kwargs that its instruction refuses"),
     ],
 )
 def test_rows_that_lm_eval_cannot_evaluate_are_counted(
@@ -214,12 +214,24 @@ def test_a_folder_that_is_not_the_hubs_is_refused(tmp_path: Path) -> None:
         read_benchmark("bbh", tmp_path)
 
 
+def test_folders_with_other_columns_or_broken_files_are_refused(tmp_path: Path) -> None:
+    for name in ("validation", "test"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"question": "?", "answer": "A"}])
+    with pytest.raises(UserError, match="lacks the column 'options'"):
+        read_benchmark("mmlu_pro", tmp_path)
+    (tmp_path / "test.jsonl").write_text('{"question": "?"}\n{"question": \n')
+    with pytest.raises(UserError, match="cannot be read"):
+        read_benchmark("mmlu_pro", tmp_path)
+
+
 def test_fingerprint_follows_content(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", ROWS["bbh"])
     first = fingerprint_source(path)
     assert fingerprint_source(path) == first
     write_jsonl(path, ROWS["bbh"][:-1])
     assert fingerprint_source(path) != first
+    copied = write_jsonl(tmp_path / "copy.jsonl", ROWS["bbh"])
+    assert fingerprint_source(copied) == first  # the content counts, not where it lies
     assert fingerprint_source("hub") == "hub"
 
 
@@ -248,7 +260,7 @@ def test_unreadable_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("benchmark", ROWS)
 def test_missing_column_is_named(tmp_path: Path, benchmark: Any) -> None:
-    for name in rows_module.REQUIRED_FIELDS[benchmark]:
+    for name in REQUIRED_FIELDS[benchmark]:
         row = {key: value for key, value in ROWS[benchmark][0].items() if key != name}
         path = write_jsonl(tmp_path / "rows.jsonl", [row])
         with pytest.raises(UserError, match=f"lacks the column '{name}'"):

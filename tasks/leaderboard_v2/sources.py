@@ -1,0 +1,296 @@
+"""Where benchmark rows come from: the hub, a local file or a folder, in the hub's own schema.
+
+A source is
+
+- ``"hub"``: lm-eval's own dataset on the Hugging Face hub;
+- a file: JSON Lines (gzip or not) or Parquet, in the hub's schema, with one column more where the
+  hub has configs or splits: ``subset`` for BBH and (optional) GPQA, ``split`` for MuSR and
+  (optional) MMLU-Pro; MATH rows are assigned by their ``type``;
+- a folder laid out as the hub repository (``datasets.load_dataset`` reads it).
+
+Readers return rows by group: the BBH subset, GPQA config, MATH subject, MuSR or data split, each
+row with its position in the file or split.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sparsepo.errors import UserError
+from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark
+
+Row = dict[str, Any]
+GroupedRows = dict[str, list[tuple[str, Row]]]
+
+HUB: Final = "hub"
+
+# What lm-eval's prompts and scoring read.
+REQUIRED_FIELDS: dict[Benchmark, tuple[str, ...]] = {
+    "bbh": ("subset", "input", "target"),
+    "math_hard": ("problem", "solution", "level", "type"),
+    "gpqa": (
+        "Question",
+        "Correct Answer",
+        "Incorrect Answer 1",
+        "Incorrect Answer 2",
+        "Incorrect Answer 3",
+    ),
+    "musr": ("split", "narrative", "question", "choices", "answer_choice"),
+    "mmlu_pro": ("question", "options", "answer"),
+    "ifeval": ("key", "prompt", "instruction_id_list", "kwargs"),
+}
+_MATH_TYPES: dict[str, str] = {  # value of `type` → config name
+    "Algebra": "algebra",
+    "Counting & Probability": "counting_and_probability",
+    "Geometry": "geometry",
+    "Intermediate Algebra": "intermediate_algebra",
+    "Number Theory": "number_theory",
+    "Prealgebra": "prealgebra",
+    "Precalculus": "precalculus",
+}
+
+
+def fingerprint_source(source: str | Path | None) -> str:
+    """A short string that changes with the content of a source.
+
+    Args:
+        source: As in the module's docstring; ``None`` for no source.
+
+    Returns:
+        A hash of a file's bytes, or of the names and bytes of a folder's files.
+
+    Raises:
+        UserError: If a file or folder does not exist.
+    """
+    if source is None or source == HUB:
+        return str(source)
+    path = existing(source)
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+                digest.update(file.read_bytes())
+    else:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def existing(source: str | Path) -> Path:
+    """The path of a local source.
+
+    Args:
+        source: A file or folder.
+
+    Returns:
+        Its path.
+
+    Raises:
+        UserError: If there is nothing there.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise UserError(
+            f"Benchmark data '{source}' does not exist; give a file, a folder or 'hub'."
+        )
+    return path
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield (line number, row) of a JSON Lines (gzip or not) or Parquet file.
+
+    Args:
+        path: The file; Parquet is known by its suffix.
+
+    Yields:
+        Line numbers from 1 and rows.
+
+    Raises:
+        UserError: If the file cannot be read; names the line where there is one.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        try:
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{path}' is not a readable Parquet file: {error}") from error
+        yield from enumerate(rows, start=1)
+        return
+    with path.open("rb") as probe:
+        compressed = probe.read(2) == b"\x1f\x8b"
+    number = 0
+    try:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if compressed
+            else path.open(encoding="utf-8") as lines
+        ):
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise UserError(f"Line {number} of '{path}' is not a JSON object.")
+                yield number, row
+    except json.JSONDecodeError as error:
+        raise UserError(f"Line {number} of '{path}' is not valid JSON: {error.msg}.") from error
+    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(
+            f"'{path}' cannot be read after line {number} ({error}); the file may be cut off."
+        ) from error
+
+
+def read_file(benchmark: Benchmark, path: Path) -> GroupedRows:
+    """Rows of a local file.
+
+    Args:
+        benchmark: Which benchmark the file holds.
+        path: The file.
+
+    Returns:
+        Rows by group; the row's own column says which.
+
+    Raises:
+        UserError: If the file cannot be read or a row lacks a column.
+    """
+    grouped: GroupedRows = {}
+    for number, row in read_rows(path):
+        _check_columns(benchmark, row, REQUIRED_FIELDS[benchmark], f"Line {number} of '{path}'")
+        grouped.setdefault(_group(benchmark, row), []).append((str(number - 1), row))
+    return grouped
+
+
+def _check_columns(benchmark: str, row: Row, names: tuple[str, ...], where: str) -> None:
+    absent = [name for name in names if name not in row]
+    if absent:
+        raise UserError(
+            f"{where} lacks the column '{absent[0]}' that {benchmark} needs; "
+            f"it has {', '.join(map(str, row)) or 'none'}."
+        )
+
+
+def _group(benchmark: Benchmark, row: Row) -> str:
+    if benchmark == "bbh":
+        return str(row["subset"])
+    if benchmark == "math_hard":
+        return _MATH_TYPES.get(str(row["type"]), str(row["type"]))
+    if benchmark == "gpqa":
+        return "gpqa_" + str(row.get("subset") or "main").removeprefix("gpqa_")
+    if benchmark == "musr":
+        return str(row["split"])
+    if benchmark == "mmlu_pro":
+        return str(row.get("split") or "test")
+    return "train"
+
+
+def _hub_layout(benchmark: Benchmark) -> Iterator[tuple[str, str | None, str]]:
+    """(group, config name, split) of each part of a benchmark's hub repository."""
+    if benchmark == "mmlu_pro":
+        yield from (("validation", None, "validation"), ("test", None, "test"))
+        return
+    for leaf in LEAF_TASKS.values():
+        if leaf.benchmark != benchmark:
+            continue
+        if benchmark in ("bbh", "math_hard"):
+            yield leaf.key, leaf.key, "test"
+        elif benchmark == "gpqa":
+            yield leaf.key, leaf.key, "train"
+        else:
+            yield leaf.key, None, leaf.key
+
+
+def read_hub(benchmark: Benchmark) -> GroupedRows:
+    """Rows of lm-eval's own dataset on the hub.
+
+    Args:
+        benchmark: Which benchmark.
+
+    Returns:
+        Rows by group.
+
+    Raises:
+        UserError: If a row lacks a column.
+        Exception: Whatever `datasets` raises if the hub cannot be read.
+    """
+    import datasets
+    import lm_eval
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    # The repository's name is lm-eval's to say.
+    leaf = next(leaf for leaf in LEAF_TASKS.values() if leaf.benchmark == benchmark)
+    definition = Path(lm_eval.__path__[0]) / "tasks" / "leaderboard" / leaf.yaml
+    repository = str(load_yaml(definition, resolve_func=False)["dataset_path"])
+    return {
+        group: _plain_rows(
+            benchmark, datasets.load_dataset(repository, config, split=split), repository
+        )
+        for group, config, split in _hub_layout(benchmark)
+    }
+
+
+def read_folder(benchmark: Benchmark, path: Path) -> GroupedRows:
+    """Rows of a folder laid out as the benchmark's hub repository.
+
+    Args:
+        benchmark: Which benchmark.
+        path: The folder.
+
+    Returns:
+        Rows by group; groups that the folder does not have are absent.
+
+    Raises:
+        UserError: If the folder has none of the groups, or a file in it cannot be read.
+    """
+    import datasets
+
+    grouped: GroupedRows = {}
+    failures: list[str] = []
+    # A cache of its own, deleted at once: datasets would otherwise serve an earlier state of a
+    # folder whose files have changed.
+    cache = tempfile.mkdtemp(prefix="sparsepo-rows-")
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        for group, config, split in _hub_layout(benchmark):
+            try:
+                rows = datasets.load_dataset(
+                    os.fspath(path.resolve()), config, split=split, cache_dir=cache
+                )
+            except datasets.exceptions.DatasetGenerationError as error:
+                cause = str(error.__cause__ or error).splitlines()[0]
+                raise UserError(f"A file of folder '{path}' cannot be read: {cause}") from error
+            except (ValueError, FileNotFoundError) as error:
+                failures.append(str(error).splitlines()[0])
+                continue
+            grouped[group] = _plain_rows(benchmark, rows, f"folder '{path}'")
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+        shutil.rmtree(cache, ignore_errors=True)
+    if not grouped:
+        raise UserError(
+            f"Folder '{path}' is not laid out as the hub's repository for {benchmark}: "
+            f"{failures[0] if failures else 'it holds no data files'}"
+        )
+    return grouped
+
+
+def _plain_rows(benchmark: Benchmark, dataset: Any, where: str) -> list[tuple[str, Row]]:
+    # Configs and splits say what these columns say in a single file.
+    names = tuple(
+        name for name in REQUIRED_FIELDS[benchmark] if name not in ("subset", "split", "type")
+    )
+    rows = [(str(index), dict(row)) for index, row in enumerate(dataset)]
+    if rows:
+        _check_columns(benchmark, rows[0][1], names, f"Row 0 of {where}")
+    return rows
