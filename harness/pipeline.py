@@ -103,11 +103,7 @@ def build_graph(
         {"sources": sources},
         {"world": world} if needs_world else {},
         files,
-        code=(
-            "tasks.leaderboard_v2.rows",
-            "tasks.leaderboard_v2.scoring",
-            "tasks.leaderboard_v2.sources",
-        ),
+        code=("tasks.leaderboard_v2", "harness.work.common"),
         libraries=("datasets",),
         seconds_hint=5,
     )

@@ -58,15 +58,15 @@ class BaseSettings:
     """The tiny base model, trained from scratch (fields of tasks.dialogue.base_model)."""
 
     layers: int = 3
-    width: int = 128
+    width: int = 96
     heads: int = 4
     vocabulary_size: int = 1024
     context: int = 128
-    rotary_share: float = 0.5
-    initializer_range: float = 0.02
-    steps: int = 1000
-    batch_size: int = 32
-    learning_rate: float = 3e-3
+    rotary_share: float = 0.25
+    initializer_range: float = 0.08
+    steps: int = 2000
+    batch_size: int = 16
+    learning_rate: float = 4e-3
     warmup_steps: int = 50
     weight_decay: float = 0.05
     adam_beta2: float = 0.98
