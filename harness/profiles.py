@@ -64,7 +64,7 @@ class BaseSettings:
     context: int = 128
     rotary_share: float = 0.25
     initializer_range: float = 0.08
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 16
     learning_rate: float = 4e-3
     warmup_steps: int = 50
