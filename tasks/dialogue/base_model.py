@@ -42,7 +42,7 @@ class BaseModelConfig:
     initializer_range: float = 0.08
     """Standard deviation of the first weights. Pythia's 0.02 is for far wider models: at this width
     it leaves attention flat for hundreds of steps."""
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 16
     """Windows a step."""
     learning_rate: float = 4e-3
