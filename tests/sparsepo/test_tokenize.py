@@ -148,7 +148,7 @@ def test_an_empty_prompt_begins_with_bos_or_is_skipped() -> None:
 # --- the boundary -------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prompt=st.text(min_size=1, max_size=20),
     chosen=st.text(min_size=1, max_size=20),
@@ -164,7 +164,7 @@ def test_prompt_and_response_decode_to_the_text(prompt: str, chosen: str, reject
         assert tokenizer.decode([*pair.prompt_ids, *ids]) == f"{bos}{prompt}{response}{eos}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     prompt=st.text(alphabet="abH i!\n", min_size=1, max_size=12),
     chosen=st.text(alphabet="abH i!\n", min_size=1, max_size=12),
