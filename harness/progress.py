@@ -22,6 +22,7 @@ class Display:
         self._remaining: dict[str, Stage] = {}
         self._running: dict[str, tuple[Stage, float]] = {}
         self._seen: dict[str, list[float]] = {}
+        self._first: dict[str, tuple[float, float]] = {}
         self._workers = 1
         self.total = 0
         self.made = 0
@@ -56,6 +57,23 @@ class Display:
         if made:
             self._seen.setdefault(stage.function, []).append(seconds)
 
+    def stage_left(self, address: str, done: float, total: float) -> float | None:
+        """Estimate the rest of a running stage from its pace since its first report.
+
+        The time before that goes into imports and reading, which do not repeat.
+
+        Args:
+            address: the stage's.
+            done: how much of `total` is done.
+            total: all there is.
+
+        Returns:
+            Seconds, or None at the first report.
+        """
+        now = time.monotonic()
+        before, since = self._first.setdefault(address, (done, now))
+        return (now - since) * (total - done) / (done - before) if done > before else None
+
     def note(self, text: str) -> None:
         """Show one line."""
 
@@ -88,11 +106,11 @@ class PlainDisplay(Display):
 
     def progress(self, address: str, done: float, total: float, what: str) -> None:
         """Print a line if the last one of this stage is old."""
+        left = self.stage_left(address, done, total)
         now = time.monotonic()
         stage, since = self._running[address]
-        if now - self._last.get(address, since) >= _PLAIN_EVERY and done > 0:
+        if now - self._last.get(address, since) >= _PLAIN_EVERY and left is not None:
             self._last[address] = now
-            left = (now - since) * (total - done) / done
             self.note(f"{stage.name}: {what} {done:g}/{total:g}, about {duration(left)} left")
 
     def finished(self, address: str, seconds: float, made: bool) -> None:
@@ -145,8 +163,7 @@ class RichDisplay(Display):
 
     def progress(self, address: str, done: float, total: float, what: str) -> None:
         """Move a bar."""
-        _, since = self._running[address]
-        left = (time.monotonic() - since) * (total - done) / done if done > 0 else None
+        left = self.stage_left(address, done, total)
         self._bars.update(
             self._tasks[address],
             completed=done,
