@@ -160,9 +160,20 @@ def train(arguments: argparse.Namespace) -> None:
     checkpoint = last_checkpoint(output)
     if checkpoint is not None:
         print(f"Resuming from {checkpoint}", file=sys.stderr)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        close_progress_bar(trainer)
     save_whole(trainer, output)
     print(f"Saved to {output}", file=sys.stderr)
+
+
+def close_progress_bar(trainer: POTrainer) -> None:
+    """End the bar's line, so that what is said next stands on a line of its own."""
+    for callback in trainer.callback_handler.callbacks:
+        bar = getattr(callback, "training_bar", None)
+        if bar is not None:
+            bar.close()
 
 
 def save_whole(trainer: POTrainer, output: Path) -> None:
@@ -171,9 +182,14 @@ def save_whole(trainer: POTrainer, output: Path) -> None:
     Files are written apart and moved in place one by one, config.json, by which a finished model
     is known, last.
     """
+    from safetensors import SafetensorError
+
     apart = output / ".saving"
     shutil.rmtree(apart, ignore_errors=True)
-    trainer.save_model(str(apart))
+    try:
+        trainer.save_model(str(apart))
+    except SafetensorError as error:
+        raise OSError(f"the model is not complete: {error}") from error
     for file in sorted(apart.iterdir(), key=lambda file: file.name == "config.json"):
         file.replace(output / file.name)
     apart.rmdir()
@@ -196,13 +212,20 @@ def check_writable(output: Path) -> None:
 def last_checkpoint(output: Path) -> str | None:
     """Return the newest complete checkpoint of an interrupted run, or None.
 
-    transformers writes trainer_state.json last, so a checkpoint without it was cut short.
+    transformers writes trainer_state.json last, so a checkpoint without a whole one was cut short.
     """
+
+    def whole(folder: Path) -> bool:
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return True
+
     found = [
         folder
         for folder in output.glob("checkpoint-*")
-        if folder.name.removeprefix("checkpoint-").isdigit()
-        and (folder / "trainer_state.json").is_file()
+        if folder.name.removeprefix("checkpoint-").isdigit() and whole(folder)
     ]
     newest = max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
     return None if newest is None else str(newest)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 
+from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.registry import get_method
 from sparsepo.token_stats import DEFAULT_CHUNK_SIZE
@@ -30,6 +34,21 @@ HYPER_PARAMETERS = (
     "mask_mapping",
 )
 """The built-in methods' hyper-parameters, by the names of their papers."""
+
+_PLAIN_TYPES: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
+_AT_LEAST_1 = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "chunk_size",
+    "max_length",
+)
 
 
 @dataclass
@@ -74,7 +93,8 @@ class POConfig(TrainingArguments):
         default=None, metadata={"help": "MaPO's mapping: none, sigmoid or rescale."}
     )
     max_length: int = field(
-        default=1024, metadata={"help": "Tokens of prompt and response together."}
+        default=1024,
+        metadata={"help": "Tokens of prompt and response together, within the model's context."},
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
@@ -106,6 +126,29 @@ class POConfig(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: pairs are not columns of the model."}
     )
+
+    def __post_init__(self) -> None:
+        """Check types and ranges, many of which transformers leaves to fail in mid-training.
+
+        Raises:
+            UserError: a value of the wrong type, or a size below 1.
+        """
+        hints = typing.get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            hint = hints[item.name]
+            union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+            kinds = set(typing.get_args(hint)) if union else {hint}
+            value = getattr(self, item.name, None)
+            if kinds <= set(_PLAIN_TYPES) and value != item.default:
+                accepted = kinds | {int} if float in kinds else kinds
+                fits = type(value) in accepted or (str in kinds and isinstance(value, Path))
+                if not fits:
+                    names = [_PLAIN_TYPES[kind] for kind in _PLAIN_TYPES if kind in kinds]
+                    raise UserError(f"{item.name} must be {' or '.join(names)}, not {value!r}.")
+        for name in _AT_LEAST_1:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        super().__post_init__()
 
     def make_method(self) -> Method:
         """Return the method with the hyper-parameters that are set.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -71,7 +72,7 @@ def load_policy(model: str | PreTrainedModel) -> PreTrainedModel:
         return model
     try:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
             f"config.json and weights, or a hub id ({first_line(error)})."
@@ -92,6 +93,9 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
             f"No tokenizer can be loaded from '{model}'; save one beside the model "
             f"({first_line(error)})."
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # From the model's configuration alone transformers makes a tokenizer without words.
+        raise UserError(f"There are no tokenizer files in '{model}'; save one beside the model.")
     return tokenizer
 
 
@@ -172,6 +176,9 @@ class POTrainer(Trainer):
         self._check_sizes(policy, processing_class)
         masks = make_masks(self.method, (self.reference.model if self.reference else policy))
         self.tokenizer_report: TokenizeReport | None = None
+        # Beyond its positions a model fails, or computes something it never learned.
+        positions = getattr(policy.config, "max_position_embeddings", None)
+        self._context: int = positions or args.max_length
         self._config: POConfig = args
         self._tokenizer = processing_class
         tokenized = None
@@ -248,7 +255,7 @@ class POTrainer(Trainer):
         tokenized = tokenize_pairs(
             pairs,
             self._tokenizer,
-            max_length=config.max_length,
+            max_length=min(config.max_length, self._context),
             max_prompt_length=config.max_prompt_length,
             on_long_response=config.on_long_response,
         )
@@ -507,6 +514,13 @@ class POTrainer(Trainer):
                     {**settings, "params": chosen, "weight_decay": weight_decay}
                 )
         return optimizer
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (RuntimeError, SafetensorError) as error:
+            # This is how torch and safetensors say that a disk is full.
+            raise OSError(f"the checkpoint is not complete: {first_line(error)}") from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(output_dir if output_dir is not None else str(self.args.output_dir))
