@@ -219,14 +219,13 @@ def test_a_killed_command_run_again_is_the_uninterrupted_one(tmp_path: Path) -> 
 def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     """The newest whole one counts; trainer_state.json is what transformers writes last."""
     assert last_checkpoint(tmp_path) is None
-    for step, whole in ((9, True), (10, True), (100, False)):
+    states = {"9": "{}", "10": "{}", "90": None, "100": "", "110": '{"log_', "final": "{}"}
+    for step, text in states.items():
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         (folder / "model.safetensors").touch()
-        if whole:
-            (folder / "trainer_state.json").touch()
-    (tmp_path / "checkpoint-final").mkdir()
-    (tmp_path / "checkpoint-final" / "trainer_state.json").touch()
+        if text is not None:
+            (folder / "trainer_state.json").write_text(text)
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
