@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nltk
@@ -34,7 +35,7 @@ def test_built_in_splitter(built_in: PunktTokenizer, text: str, count: int) -> N
 
 
 def test_installed_punkt_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sentences.write_punkt_tables(tmp_path / "tokenizers" / "punkt_tab" / "english")
+    shutil.copytree(sentences.BUILT_IN, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     monkeypatch.setattr(sentences, "_active", None)
     assert sentences.ensure_sentence_splitter() == "punkt_tab"
