@@ -166,7 +166,8 @@ def load_plugin(path: str | Path) -> list[str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not from the bytecode cache, which takes an edit within the same second for no edit.
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except Exception as error:
         raise UserError(
             f"The plug-in {file} cannot be loaded ({type(error).__name__}: {error}); repair it."
