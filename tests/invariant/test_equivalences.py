@@ -97,10 +97,10 @@ def test_recomputed_activations_train_the_same(tmp_path: Path, architecture: str
     plain = trained(tmp_path, "sparsepo-common", architecture=architecture, **PLAIN)
     model = small_model(architecture)
     again = make_trainer(
-        tmp_path, "sparsepo-common", model=model, gradient_checkpointing=True, **PLAIN
+        tmp_path, "sparsepo-common", model=model, activation_checkpointing=True, **PLAIN
     )
     again.train()
-    assert model.is_gradient_checkpointing
+    assert model.is_activation_checkpointing
     assert_same_logs(again, plain, 1e-5)
     assert_same_weights(state(again), state(plain), 1e-6)
 
