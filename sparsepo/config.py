@@ -100,7 +100,8 @@ class POConfig(TrainingArguments):
         default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
     )
     on_long_response: Literal["truncate", "skip", "error"] = field(
-        default="truncate", metadata={"help": "What happens to a response that does not fit."}
+        default="error",
+        metadata={"help": "What happens to a response that does not fit: error, truncate, skip."},
     )
     disable_dropout: bool = field(
         default=True,

@@ -328,7 +328,7 @@ class _Work:
             raise UserError(
                 f"Pair {pair.pair_id}: a response of {len(too_long[0])} tokens is longer than the "
                 f"context (max_length {self.max_length} minus a prompt of {len(prompt)}); raise "
-                "max_length, or truncate or skip long responses."
+                "max_length, or set on_long_response to truncate or skip."
             )
         if too_long and self.on_long_response == "skip":
             self.skipped[LONG_RESPONSE] += 1

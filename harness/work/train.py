@@ -62,6 +62,7 @@ def train_policy(context: StageContext) -> None:
             ),
             max_length=training["max_length"],
             max_prompt_length=training["max_prompt_length"],
+            on_long_response="truncate",
             lr_scheduler_type=training["scheduler"],
             warmup_steps=training["warmup"],
             weight_decay=training["weight_decay"],

@@ -269,8 +269,8 @@ def test_a_response_longer_than_the_context(
     content = rows(3)
     content[1]["chosen"] = " cat" * 500
     file = write_rows(tmp_path / "d.jsonl", content)
-    assert main(words(model, file, output, "on_long_response=error")) == 2
-    assert_one_line(capsys, "response")
+    assert main(words(model, file, output)) == 2
+    assert_one_line(capsys, "response", "on_long_response")
     assert not written(output)
     # Asked to, it goes on without the row and says so.
     assert main(words(model, file, output, "on_long_response=skip")) == 0
@@ -293,7 +293,8 @@ def test_a_max_length_beyond_the_models_context(
     """The default, 1024, is longer than this model's 96 positions: what fits is used."""
     content = rows(3)
     content[1]["chosen"] = " cat" * 500
-    assert main(words(model, write_rows(tmp_path / "d.jsonl", content), output)) == 0
+    file = write_rows(tmp_path / "d.jsonl", content)
+    assert main(words(model, file, output, "on_long_response=truncate")) == 0
     assert "3 of 3 pairs tokenized" in capsys.readouterr().err
 
 
