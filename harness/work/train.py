@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from harness.stages import StageContext
 from harness.work.common import read_pairs_file, write_json
 from sparsepo import POConfig, POTrainer, load_plugin
+from sparsepo.loading import last_checkpoint
 from tasks.dialogue.base_model import BaseModelConfig, train_base_model
 
 MODEL = "model"
@@ -79,7 +80,7 @@ def train_policy(context: StageContext) -> None:
         train_dataset=read_pairs_file(context.inputs["pairs"] / "train.jsonl"),
         callbacks=[_Report(context)],
     )
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     trainer.save_model(str(context.work / MODEL))
     history = [
         {k: v for k, v in entry.items() if not any(word in k for word in _TIMINGS)}
@@ -102,19 +103,6 @@ def starting_model(context: StageContext) -> Path | str:
     if "model" in context.files:
         return context.files["model"]
     return str(context.config["model"])
-
-
-def last_complete_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that was written to its end; others are removed.
-
-    transformers writes trainer_state.json last, so a checkpoint without it was interrupted.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
-    complete = [path for path in found if (path / "trainer_state.json").is_file()]
-    for path in found:
-        if path not in complete:
-            shutil.rmtree(path, ignore_errors=True)
-    return str(complete[-1]) if complete else None
 
 
 class _Report(TrainerCallback):
