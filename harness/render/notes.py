@@ -31,7 +31,6 @@ def footnotes(table: Mapping[str, Any]) -> list[str]:
         "Values are normalised scores, 0 = chance, 100 = perfect, mean over seeds, with 95 % "
         "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
         "a column in bold.",
-        _significance(table, table["significance"], names, labels),
         "Preference accuracy: share of held-out pairs whose chosen response has the higher "
         "implicit reward of the method itself (SFT: the higher mean log-probability)."
         + (
@@ -39,7 +38,9 @@ def footnotes(table: Mapping[str, Any]) -> list[str]:
             if "win_rate" not in table["missing"]
             else ""
         ),
-        _significance(table, table["supplement"]["significance"], names, labels),
+        _significance(
+            table, [*table["significance"], *table["supplement"]["significance"]], names, labels
+        ),
         _chance(table, names, labels),
     ]
     missing: Mapping[str, str] = table["missing"]

@@ -128,7 +128,7 @@ def _block(
             cells.append(
                 Cell(
                     f"{value['mean']:.2f}",
-                    f"[{low:.2f}, {high:.2f}]",
+                    f"[{low:.1f}, {high:.1f}]",
                     best[column] is not None and value["mean"] == best[column],
                     marks.get((row["method"], column), ""),
                 )

@@ -137,7 +137,7 @@ def test_csv_holds_every_number() -> None:
 
 def test_markdown_tables_are_rectangular() -> None:
     text = to_markdown(table())
-    assert "**30.00**▲ [29.00, 31.00]" in text
+    assert "**30.00**▲ [29.0, 31.0]" in text
     for part in text.split("\n\n"):
         lines = [line for line in part.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1
@@ -179,7 +179,7 @@ def test_terminal_shows_every_row_and_note() -> None:
     for expected in (
         "TDPO v1",
         "30.00▲",
-        "[29.00, 31.00]",
+        "[29.0, 31.0]",
         MISSING,
         "100 × 3",
         "Missing, not zero",
