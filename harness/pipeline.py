@@ -242,7 +242,9 @@ def _sources(
         source: str | None = getattr(profile.data, name)
         if user_benchmarks and name not in user_benchmarks and source == WORLD:
             source = None
-            notes[name] = f"no rows given (data.{name}), and real rows are not mixed with others"
+            notes[name] = (
+                f"no rows given (data.{name}), and real rows are not mixed with the world's"
+            )
         elif source is None:
             notes[name] = f"no rows given (data.{name})"
         if source not in (None, WORLD, "hub"):
@@ -366,7 +368,12 @@ def _leaderboard(
         {
             "sources": dict(sources),
             "settings": {
-                "limit": values.limit,
+                "limit": {
+                    name: own if own is not None else values.limit
+                    for name, own in asdict(values.limits).items()
+                    if own is not None or values.limit is not None
+                }
+                or None,
                 "batch_size": values.batch_size,
                 "pack_tokens": values.pack_tokens,
                 "max_gen_toks": {k: v for k, v in caps.items() if v is not None} or None,

@@ -99,11 +99,25 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """Caps on the rows of each leaf task of a benchmark; none leaves it to `limit`."""
+
+    bbh: int | None = None
+    math_hard: int | None = None
+    gpqa: int | None = None
+    musr: int | None = None
+    mmlu_pro: int | None = None
+    ifeval: int | None = None
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Leaderboard and win rate."""
 
     limit: int | None
     """Cap on the rows of each of the leaderboard's leaf tasks, evenly spaced; none for all."""
+    limits: LimitSettings
+    """Caps of single benchmarks, which come before `limit`."""
     batch_size: int
     pack_tokens: int | None
     """Tokens of a row in which prompts share their common prefix; none scores as lm-eval does."""
@@ -160,7 +174,8 @@ FIRST_SEED = 42
 # Real rows that a user gives to the tiny profile are capped, so that a run stays within minutes.
 TINY_REAL_TRAIN_PAIRS = 600
 TINY_REAL_TEST_PAIRS = 150
-TINY_REAL_LIMIT = 16
+# Of each leaf task: BBH has 24 of them, MATH 7, GPQA and MuSR 3, the others one.
+TINY_REAL_LIMITS = LimitSettings(bbh=16, math_hard=10, gpqa=50, musr=50, mmlu_pro=150, ifeval=100)
 
 _PAPER_METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
@@ -231,6 +246,7 @@ def _tiny() -> Profile:
         methods=open_mapping(methods),
         evaluation=EvaluationSettings(
             limit=None,
+            limits=LimitSettings(),
             batch_size=64,
             pack_tokens=768,
             math_tokens=16,
@@ -288,6 +304,7 @@ def _small() -> Profile:
         methods=open_mapping(_PAPER_METHODS),
         evaluation=EvaluationSettings(
             limit=100,  # [ours]
+            limits=LimitSettings(),
             batch_size=16,
             pack_tokens=None,
             math_tokens=512,  # [ours]
@@ -347,6 +364,7 @@ def _paper() -> Profile:
         methods=open_mapping(_PAPER_METHODS),
         evaluation=EvaluationSettings(
             limit=None,  # [paper]
+            limits=LimitSettings(),
             batch_size=8,
             pack_tokens=None,  # lm-eval's own scoring
             math_tokens=None,  # lm-eval's own

@@ -41,8 +41,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "model": settings["model"]["dialogue"],
         "statistics": {
             **settings["statistics"],
-            "method": "percentile intervals of a paired bootstrap, crossed over rows (stratified "
-            "by leaf task) and seeds",
+            "method": "percentile intervals, shifted by the bootstrap's estimate of bias, of a "
+            "paired bootstrap crossed over rows (stratified by leaf task) and seeds",
             "multiple_comparisons": "Holm, within each column, over the methods compared with "
             "the baseline",
         },

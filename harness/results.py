@@ -49,7 +49,9 @@ class Statistic:
 
     def as_json(self) -> dict[str, Any]:
         """Return the cell as the table's JSON holds it."""
-        low, high = percentile_interval(self.replicates)
+        low, high = percentile_interval(self.replicates, estimate=self.mean)
+        # The shift may leave the range that every score of a table has.
+        low, high = max(low, 0.0), min(high, 100.0)
         cell: dict[str, Any] = {
             "mean": round(self.mean, _DIGITS),
             "ci95": [round(low, _DIGITS), round(high, _DIGITS)],

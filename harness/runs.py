@@ -12,7 +12,7 @@ from harness.experiments.spec import TableSpec
 from harness.files import pretty_json, require_writable, write_files
 from harness.pipeline import BENCHMARKS, build_graph, resolve_device
 from harness.profiles import (
-    TINY_REAL_LIMIT,
+    TINY_REAL_LIMITS,
     TINY_REAL_TEST_PAIRS,
     TINY_REAL_TRAIN_PAIRS,
     WORLD,
@@ -109,8 +109,9 @@ def settle(request: RunRequest) -> Profile:
             data = replace(data, train_pairs=TINY_REAL_TRAIN_PAIRS)
         if "data.test_pairs" not in keys:
             data = replace(data, test_pairs=TINY_REAL_TEST_PAIRS)
-    if user_benchmarks(request.assignments) and "evaluation.limit" not in keys:
-        evaluation = replace(evaluation, limit=TINY_REAL_LIMIT)
+    capped = any(key.startswith("evaluation.limit") for key in keys)
+    if user_benchmarks(request.assignments) and not capped:
+        evaluation = replace(evaluation, limits=TINY_REAL_LIMITS)
     return replace(profile, data=data, evaluation=evaluation)
 
 

@@ -103,27 +103,42 @@ def bootstrap_mean(scores: ArrayLike, replicates: int, seed: int) -> FloatArray:
     return average_drawn_seeds(per_seed, seed_draws(seeds, replicates, seed))
 
 
-def percentile_interval(replicates: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile bootstrap interval.
+def percentile_interval(
+    replicates: ArrayLike, level: float = LEVEL, estimate: float | None = None
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval, without its bias where the estimate is given.
+
+    A score that is floored at chance sub-task by sub-task is larger in a resample than in the
+    sample, on average: noise below the floor is cut, noise above is not. The replicates are
+    therefore shifted by the bootstrap's estimate of bias, ``θ*_r − (mean(θ*) − θ)``; without a
+    floor the shift is next to nothing.
 
     Args:
         replicates: values of a statistic, (R,).
         level: its nominal coverage in (0, 1).
+        estimate: the statistic θ of the sample itself; None for no shift.
 
     Returns:
-        (low, high).
+        (low, high), which contains the estimate where one is given.
 
     Raises:
         ValueError: for a level outside (0, 1).
 
     Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), sections 10.2 and 13.3.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie in (0, 1), not {level}")
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1.0 - tail])
-    return float(low), float(high)
+    values = without_bias(replicates, estimate)
+    low, high = (float(bound) for bound in np.quantile(values, [tail, 1.0 - tail]))
+    return (low, high) if estimate is None else (min(low, estimate), max(high, estimate))
+
+
+def without_bias(replicates: ArrayLike, estimate: float | None) -> FloatArray:
+    """Shift replicates so that their mean is the estimate, (R,); unchanged without one."""
+    values = np.asarray(replicates, dtype=np.float64)
+    return values if estimate is None else values - (values.mean() - estimate)
 
 
 def two_sided_p(differences: ArrayLike) -> float:
@@ -161,8 +176,8 @@ def compare(
         The difference with its interval and p-value.
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    low, high = percentile_interval(differences, level)
-    return Comparison(difference, low, high, two_sided_p(differences))
+    low, high = percentile_interval(differences, level, difference)
+    return Comparison(difference, low, high, two_sided_p(without_bias(differences, difference)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

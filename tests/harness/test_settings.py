@@ -142,10 +142,11 @@ def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
     capped = settle(RunRequest(assignments=real))
     assert capped.data.train_pairs is not None
     assert capped.data.test_pairs is not None
-    assert capped.evaluation.limit is not None
+    assert capped.evaluation.limits.bbh is not None
     own = settle(RunRequest(assignments=(*real, "data.train_pairs=none", "evaluation.limit=7")))
     assert own.data.train_pairs is None
     assert own.evaluation.limit == 7
+    assert own.evaluation.limits.bbh is None
     assert settle(RunRequest(profile="paper", assignments=real)).data.train_pairs is None
 
 

@@ -108,6 +108,24 @@ def test_empty_scores_and_levels_are_refused() -> None:
         percentile_interval([1.0], level=95)
 
 
+def test_an_interval_of_floored_scores_contains_the_estimate() -> None:
+    """24 sub-tasks at chance, floored one by one: resamples lie above the sample."""
+    generator = np.random.default_rng(3)
+    scores = (generator.random((24, 16)) < 0.5).astype(float)
+    weights = [row_weights(16, 1000, (0, i)) for i in range(24)]
+
+    def floored(means: np.ndarray) -> np.ndarray:
+        return np.maximum((means - 0.5) / 0.5, 0.0)
+
+    estimate = float(np.mean([floored(row.mean()) for row in scores]))
+    drawn = np.mean([floored(w @ r / 16) for w, r in zip(weights, scores, strict=True)], axis=0)
+    assert drawn.mean() > estimate + 0.02
+    low, high = percentile_interval(drawn, estimate=estimate)
+    assert low < estimate < high
+    plain = percentile_interval(drawn)
+    assert high - low == pytest.approx(plain[1] - plain[0])
+
+
 def test_holm_known_answer() -> None:
     # Holm's own kind of example: 0.01·4, 0.013·3 raised to it, 0.03·2, 0.04·1 raised to it.
     adjusted = holm({"c": 0.03, "a": 0.01, "d": 0.04, "b": 0.013})
