@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sparsepo.errors import UserError, did_you_mean
+from sparsepo.errors import UserError, did_you_mean, first_line
 from sparsepo.registry import load_plugin, method_class
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ def make_config(output: Path, method: str, arguments: dict[str, Any]) -> Any:
         UserError: a value that transformers or the method refuses.
     """
     from sparsepo.config import POConfig
-    from sparsepo.trainer import first_line
 
     defaults = {"report_to": "none", "save_total_limit": 1, "save_strategy": "steps"}
     try:
@@ -136,7 +135,8 @@ def train(arguments: argparse.Namespace) -> None:
     import transformers
 
     from sparsepo.data import read_pairs
-    from sparsepo.trainer import POTrainer, load_policy, load_tokenizer
+    from sparsepo.loading import last_checkpoint, load_policy, load_tokenizer
+    from sparsepo.trainer import POTrainer
 
     # One bar, the training's own; loading and saving show none.
     transformers.utils.logging.disable_progress_bar()
@@ -207,28 +207,6 @@ def check_writable(output: Path) -> None:
             f"Nothing can be written to {output} ({os.strerror(error.errno or 0)}); choose another "
             "--output."
         ) from error
-
-
-def last_checkpoint(output: Path) -> str | None:
-    """Return the newest complete checkpoint of an interrupted run, or None.
-
-    transformers writes trainer_state.json last, so a checkpoint without a whole one was cut short.
-    """
-
-    def whole(folder: Path) -> bool:
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return True
-
-    found = [
-        folder
-        for folder in output.glob("checkpoint-*")
-        if folder.name.removeprefix("checkpoint-").isdigit() and whole(folder)
-    ]
-    newest = max(found, key=lambda folder: int(folder.name.split("-")[1]), default=None)
-    return None if newest is None else str(newest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,3 +22,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for a one-line message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -67,6 +67,20 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
     return nn.ModuleDict({name: make() for name in names})
 
 
+def describe(method: Method) -> dict[str, Any]:
+    """Return a method's name and hyper-parameters as JSON data."""
+    return {"method": method.name, "hyper_parameters": asdict(method)}
+
+
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """Return what `describe` said of the method that saved a folder, or None if it holds none."""
+    try:
+        description: dict[str, Any] = json.loads((directory / METHOD_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return description
+
+
 class PolicyWithMasks(nn.Module):
     """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
 
@@ -189,8 +203,7 @@ class PolicyWithMasks(nn.Module):
             directory: an existing folder.
             method: written to method.json by name, with its hyper-parameters.
         """
-        description = {"method": method.name, "hyper_parameters": asdict(method)}
-        (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        (directory / METHOD_FILE).write_text(json.dumps(describe(method), indent=2) + "\n")
         state = {name: value.contiguous() for name, value in self.masks.state_dict().items()}
         if state:
             save_file(state, directory / MASKS_FILE)
@@ -228,6 +241,10 @@ class PolicyWithMasks(nn.Module):
     def is_gradient_checkpointing(self) -> bool:
         """Whether the policy recomputes activations in the backward pass."""
         return bool(self.policy.is_gradient_checkpointing)
+
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Switch on recomputation in the policy, by the name that transformers 6 will call."""
+        self.policy.activation_checkpointing_enable(**kwargs)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
         """Switch on recomputation in the policy."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -22,11 +19,13 @@ from transformers import (
 )
 
 from sparsepo.config import POConfig
-from sparsepo.errors import UserError
-from sparsepo.methods.base import Method, Needs, response_mean, response_sum
+from sparsepo.errors import UserError, first_line
+from sparsepo.loading import load_policy, load_tokenizer, switch_off_dropout
+from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
+from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
 from sparsepo.pack import pack_pairs
-from sparsepo.policy import PolicyWithMasks, make_masks
+from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
 from sparsepo.reference import Reference, ReferenceStates
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.types import LossOutput, PackedBatch, PreferencePair, TokenizedPair, TokenStats
@@ -43,82 +42,6 @@ MASK_PROBE_PAIRS = 16
 
 MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class PairScore:
-    """One pair under the trained policy, masks without dropout."""
-
-    pair_id: str
-    loss: float
-    chosen_reward: float
-    """Implicit reward of the chosen response, as the method defines it."""
-    rejected_reward: float
-    chosen_logps: float
-    """Σ_t log π(y_t | x, y_<t) of the chosen response, in nats."""
-    rejected_logps: float
-    chosen_kl: float | None
-    """Mean token KL(π_ref ‖ π) of the chosen response, in nats; None without a reference."""
-    rejected_kl: float | None
-
-
-def load_policy(model: str | PreTrainedModel) -> PreTrainedModel:
-    """Return a causal language model from a folder or hub id; a model is returned as it is.
-
-    Raises:
-        UserError: nothing can be loaded from there.
-    """
-    if not isinstance(model, str | Path):
-        return model
-    try:
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"No causal language model can be loaded from '{model}'; give a folder with its "
-            f"config.json and weights, or a hub id ({first_line(error)})."
-        ) from error
-    return loaded
-
-
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a folder or hub id.
-
-    Raises:
-        UserError: there is none.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"No tokenizer can be loaded from '{model}'; save one beside the model "
-            f"({first_line(error)})."
-        ) from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # From the model's configuration alone transformers makes a tokenizer without words.
-        raise UserError(f"There are no tokenizer files in '{model}'; save one beside the model.")
-    return tokenizer
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, for a one-line message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def switch_off_dropout(model: nn.Module) -> None:
-    """Set a model's own dropout to 0, in modules and in attention; adapters keep theirs.
-
-    Preference losses compare the policy with its reference token by token; dropout in one of them
-    would make their log-ratio differ from 0 at the start.
-    """
-    for name, module in model.named_modules():
-        if "lora_dropout" in name:
-            continue
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        # Attention passes a plain number to its kernel.
-        for attribute in ("attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, 0.0)
 
 
 class POTrainer(Trainer):
@@ -186,8 +109,7 @@ class POTrainer(Trainer):
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
+        self._means = RunningMeans()
         super().__init__(
             model=PolicyWithMasks(policy, masks),
             args=args,
@@ -298,7 +220,7 @@ class POTrainer(Trainer):
             self._check_step_zero(chosen, rejected)
         output = self.method(chosen, rejected)
         self._check_finite(output, batch)
-        self._record("", self._metrics(batch, reference, chosen, rejected, output))
+        self._means.record(self._metrics(batch, reference, chosen, rejected, output))
         loss = output.per_pair.sum()
         if num_items_in_batch is not None:
             # DDP averages gradients over processes; the pairs were counted over all of them.
@@ -340,7 +262,6 @@ class POTrainer(Trainer):
 
     # Metrics
 
-    @torch.no_grad()
     def _metrics(
         self,
         batch: PackedBatch,
@@ -349,48 +270,29 @@ class POTrainer(Trainer):
         rejected: TokenStats | None,
         output: LossOutput,
     ) -> dict[str, Tensor]:
-        metrics = dict(output.metrics)
+        metrics = pair_metrics(output, chosen, rejected)
         module = self._module
         if reference is not None and reference.layers is not None and len(module.masks):
+            # The loss was computed under dropout; sparsity is a property of the mask without it.
             reward, kl = module.masks_without_dropout(batch, reference)
             for side, stats in enumerate((chosen, rejected)):
                 if stats is not None:
                     name = ("chosen", "rejected")[side]
                     metrics[f"sparsity/reward/{name}"] = sparsity(reward[side], stats)
                     metrics[f"sparsity/kl/{name}"] = sparsity(kl[side], stats)
-        for name, stats in (("chosen", chosen), ("rejected", rejected)):
-            if stats is not None:
-                metrics[f"logps/{name}"] = response_sum(stats.policy_logps, stats)
-                if stats.kl is not None:
-                    metrics[f"kl/{name}"] = response_mean(stats.kl, stats)
-        metrics["rewards/chosen"] = output.chosen_rewards
-        if rejected is not None:
-            metrics["rewards/rejected"] = output.rejected_rewards
-            metrics["rewards/margins"] = output.chosen_rewards - output.rejected_rewards
-            metrics["rewards/accuracies"] = (metrics["rewards/margins"] > 0).float()
         return metrics
-
-    def _record(self, prefix: str, metrics: dict[str, Tensor]) -> None:
-        for name, values in metrics.items():
-            self._sums[prefix + name] += float(values.double().sum())
-            self._counts[prefix + name] += values.numel()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each metric since the last entry, over all processes, and log."""
-        if self._counts and "loss" in logs:
-            names = sorted(self._counts)
-            table = torch.tensor(
-                [[self._sums[name], self._counts[name]] for name in names],
-                dtype=torch.float64,
-                device=self.args.device if self.args.device.type != "mps" else "cpu",
-            )
-            if self.args.world_size > 1:
-                table = self.accelerator.reduce(table, "sum")
-            means = (table[:, 0] / table[:, 1]).tolist()
-            logs = {**logs, **dict(zip(names, means, strict=True))}
-            self._sums.clear()
-            self._counts.clear()
+        if "loss" in logs:
+            logs = {**logs, **self._means.take(self._sum_over_processes)}
         super().log(logs, start_time)
+
+    def _sum_over_processes(self, table: Tensor) -> Tensor:
+        if self.args.world_size == 1:
+            return table
+        total: Tensor = self.accelerator.reduce(table.to(self.args.device), "sum")
+        return total.cpu()
 
     # Evaluation
 
@@ -430,19 +332,7 @@ class POTrainer(Trainer):
     def _score_batch(self, batch: PackedBatch, needs: Needs) -> list[PairScore]:
         reference = self._read_reference(batch, needs)
         chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
-        output = self.method(chosen, rejected)
-        none = [None] * len(batch.pair_ids)
-        columns = [
-            batch.pair_ids,
-            output.per_pair.tolist(),
-            output.chosen_rewards.tolist(),
-            output.rejected_rewards.tolist(),
-            response_sum(chosen.policy_logps, chosen).tolist(),
-            response_sum(rejected.policy_logps, rejected).tolist(),
-            none if chosen.kl is None else response_mean(chosen.kl, chosen).tolist(),
-            none if rejected.kl is None else response_mean(rejected.kl, rejected).tolist(),
-        ]
-        return [PairScore(*row) for row in zip(*columns, strict=True)]
+        return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
 
     def evaluate(  # type: ignore[override]
         self,
@@ -465,23 +355,7 @@ class POTrainer(Trainer):
         if not scores:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
 
-        def mean(values: list[float]) -> float:
-            return sum(values) / len(values)
-
-        metrics = {
-            "loss": mean([score.loss for score in scores]),
-            "rewards/chosen": mean([score.chosen_reward for score in scores]),
-            "rewards/rejected": mean([score.rejected_reward for score in scores]),
-            "rewards/margins": mean([s.chosen_reward - s.rejected_reward for s in scores]),
-            "rewards/accuracies": mean(
-                [float(s.chosen_reward > s.rejected_reward) for s in scores]
-            ),
-        }
-        for side in ("chosen", "rejected"):
-            values = [kl for s in scores if (kl := getattr(s, f"{side}_kl")) is not None]
-            if values:
-                metrics[f"kl/{side}"] = mean(values)
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        named = {f"{metric_key_prefix}_{name}": value for name, value in summary(scores).items()}
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
@@ -545,6 +419,7 @@ class POTrainer(Trainer):
         module: PolicyWithMasks = self.accelerator.unwrap_model(
             model if model is not None else self.model
         )
+        self._check_same_run(Path(resume_from_checkpoint))
         if hasattr(module.policy, "peft_config"):
             super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
         else:
@@ -556,5 +431,13 @@ class POTrainer(Trainer):
             module.policy.load_state_dict(saved.state_dict())
         module.load_masks(Path(resume_from_checkpoint))
 
+    def _check_same_run(self, checkpoint: Path) -> None:
+        written = read_description(checkpoint)
+        if written is not None and written != describe(self.method):
+            raise UserError(
+                f"{checkpoint} was written by a run with another method or other hyper-parameters "
+                f"({written['method']}); take those again, or another output folder."
+            )
 
-__all__ = ["POConfig", "POTrainer", "PairScore", "load_policy", "load_tokenizer"]
+
+__all__ = ["POConfig", "POTrainer", "PairScore"]

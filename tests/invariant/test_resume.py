@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from sparsepo import UserError, registry
-from sparsepo.__main__ import last_checkpoint, main
+from sparsepo.__main__ import main
+from sparsepo.loading import last_checkpoint
 from sparsepo.trainer import POTrainer
 from tests.invariant.training import assert_same_weights, history, make_trainer, state
 from tests.small_models import small_model, small_tokenizer, text_pairs
