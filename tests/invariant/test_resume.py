@@ -103,9 +103,24 @@ def test_adapters_resume_too(tmp_path: Path) -> None:
     assert_same_weights(state(resumed), state(whole))
 
 
+@pytest.mark.parametrize(
+    ("method", "changes"), [("simpo", {}), ("dpo", {"beta": 0.7})], ids=["method", "beta"]
+)
+def test_another_runs_checkpoint_is_refused(
+    tmp_path: Path, method: str, changes: dict[str, Any]
+) -> None:
+    run: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
+    make_trainer(tmp_path, "dpo", **run).train()
+    other = make_trainer(tmp_path, method, **changes, **run)
+    with pytest.raises(UserError, match="another method or other hyper-parameters"):
+        other.train(resume_from_checkpoint=True)
+
+
 def test_masks_of_another_architecture_are_refused(tmp_path: Path) -> None:
     run: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
     make_trainer(tmp_path, "sparsepo-common", **run).train()
+    for description in tmp_path.glob("checkpoint-*/method.json"):
+        description.unlink()
     other = make_trainer(tmp_path, "sparsepo-common", mask_layers="last", **run)
     with pytest.raises(UserError, match=r"masks in .*another mask architecture"):
         other.train(resume_from_checkpoint=True)
@@ -114,6 +129,7 @@ def test_masks_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_masks_that_are_missing_are_named(tmp_path: Path) -> None:
     run: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
     make_trainer(tmp_path, "dpo", **run).train()
+    (tmp_path / "checkpoint-2" / "method.json").unlink()
     other = make_trainer(tmp_path, "sparsepo-common", **run)
     with pytest.raises(UserError, match=r"checkpoint-2 holds no masks\.safetensors"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

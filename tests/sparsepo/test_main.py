@@ -156,7 +156,7 @@ def test_rows_that_are_no_preference_are_skipped_and_counted(
 def test_a_response_that_is_cut_is_counted(
     model: Path, data: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(model, data, output, "max_length=16")) == 0
+    assert main(words(model, data, output, "max_length=16", "on_long_response=truncate")) == 0
     said = capsys.readouterr().err
     assert "8 of 8 pairs tokenized" in said
     assert "truncated" in said or "cut" in said
