@@ -14,21 +14,18 @@ row with its position in the file or split.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from sparsepo.errors import UserError
+from sparsepo.rows import Row, read_rows
 from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark
 
-Row = dict[str, Any]
 GroupedRows = dict[str, list[tuple[str, Row]]]
 
 HUB: Final = "hub"
@@ -105,51 +102,6 @@ def existing(source: str | Path) -> Path:
     return path
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, row) of a JSON Lines (gzip or not) or Parquet file.
-
-    Args:
-        path: The file; Parquet is known by its suffix.
-
-    Yields:
-        Line numbers from 1 and rows.
-
-    Raises:
-        UserError: If the file cannot be read; names the line where there is one.
-    """
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{path}' is not a readable Parquet file: {error}") from error
-        yield from enumerate(rows, start=1)
-        return
-    with path.open("rb") as probe:
-        compressed = probe.read(2) == b"\x1f\x8b"
-    number = 0
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if compressed
-            else path.open(encoding="utf-8") as lines
-        ):
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise UserError(f"Line {number} of '{path}' is not a JSON object.")
-                yield number, row
-    except json.JSONDecodeError as error:
-        raise UserError(f"Line {number} of '{path}' is not valid JSON: {error.msg}.") from error
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"'{path}' cannot be read after line {number} ({error}); the file may be cut off."
-        ) from error
-
-
 def read_file(benchmark: Benchmark, path: Path) -> GroupedRows:
     """Rows of a local file.
 
@@ -164,9 +116,9 @@ def read_file(benchmark: Benchmark, path: Path) -> GroupedRows:
         UserError: If the file cannot be read or a row lacks a column.
     """
     grouped: GroupedRows = {}
-    for number, row in read_rows(path):
-        _check_columns(benchmark, row, REQUIRED_FIELDS[benchmark], f"Line {number} of '{path}'")
-        grouped.setdefault(_group(benchmark, row), []).append((str(number - 1), row))
+    for number, row in enumerate(read_rows(path)):
+        _check_columns(benchmark, row, REQUIRED_FIELDS[benchmark], f"Row {number} of '{path}'")
+        grouped.setdefault(_group(benchmark, row), []).append((str(number), row))
     return grouped
 
 
