@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from sparsepo.errors import UserError, did_you_mean
+from sparsepo.rows import Row
 from tasks.leaderboard_v2.scoring import BENCHMARKS, LEAF_TASKS, Benchmark
 from tasks.leaderboard_v2.sources import (
     HUB,
     REQUIRED_FIELDS,
-    Row,
     existing,
     fingerprint_source,
     read_file,

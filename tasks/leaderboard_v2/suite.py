@@ -24,10 +24,10 @@ from lm_eval import utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from sparsepo.rows import Row
 from tasks.leaderboard_v2.rows import BenchmarkRows, LeafRows
 from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark, option_chance
 from tasks.leaderboard_v2.sentences import ensure_sentence_splitter
-from tasks.leaderboard_v2.sources import Row
 
 UPSTREAM = Path(lm_eval.__path__[0]) / "tasks" / "leaderboard"
 # The seed that `lm_eval.simple_evaluate` gives to few-shot samplers.
