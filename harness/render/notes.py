@@ -42,6 +42,7 @@ def footnotes(table: Mapping[str, Any]) -> list[str]:
             table, [*table["significance"], *table["supplement"]["significance"]], names, labels
         ),
         _chance(table, names, labels),
+        _ceiling(table, labels),
     ]
     missing: Mapping[str, str] = table["missing"]
     if missing:
@@ -55,8 +56,9 @@ def footnotes(table: Mapping[str, Any]) -> list[str]:
         )
     if table["profile"] == "tiny":
         notes.append(
-            "Tiny profile: a GPT-NeoX trained from scratch on an embedded world; it shows the "
-            "trade-off, it does not measure the paper's models."
+            "Tiny profile: a GPT-NeoX trained from scratch on an embedded world whose skills were "
+            "chosen for being learnable by it; it shows the trade-off, it does not measure the "
+            "paper's models."
         )
     notes.append(_provenance(table["provenance"]))
     return [note for note in notes if note]
@@ -97,6 +99,19 @@ def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[
         who = "all methods" if len(methods) == len(names) else ", ".join(names[m] for m in methods)
         parts.append(f"{labels[column]} ({who})")
     return f"Not above chance (95 % interval before flooring at 0): {'; '.join(parts)}."
+
+
+def _ceiling(table: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    values = {
+        column: [
+            row["values"][column]["mean"] for row in table["rows"] if row["values"].get(column)
+        ]
+        for column in table["columns"]
+    }
+    full = [labels[column] for column, means in values.items() if means and min(means) >= 100.0]
+    if not full:
+        return ""
+    return f"At the ceiling for every method, so it tells none apart: {', '.join(full)}."
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
