@@ -172,3 +172,31 @@ def test_replicates_stay_within_the_scores(seeds: int, rows: int, seed: int) -> 
     assert replicates.shape == (50,)
     assert (replicates >= scores.min() - 1e-12).all()
     assert (replicates <= scores.max() + 1e-12).all()
+
+
+def test_two_rows_in_one_direction_are_no_significant_difference() -> None:
+    """Most replicates without any difference: they must count on both sides."""
+    first = np.ones((3, 150))
+    second = first.copy()
+    second[:, :2] = 0.0
+    found = compare(
+        bootstrap_mean(second, 2000, 0),
+        bootstrap_mean(first, 2000, 0),
+        float((second - first).mean()),
+    )
+    # P(neither row is drawn) = (1 - 2/150)^150 = 0.134, on two sides.
+    assert found.p == pytest.approx(0.267, abs=0.05)
+    assert found.low < found.difference < 0.0 <= found.high
+
+
+def test_eight_rows_in_one_direction_are_one() -> None:
+    first = np.ones((1, 150))
+    second = first.copy()
+    second[:, :8] = 0.0
+    found = compare(
+        bootstrap_mean(second, 2000, 0),
+        bootstrap_mean(first, 2000, 0),
+        float((second - first).mean()),
+    )
+    assert found.p < 0.01
+    assert found.high < 0.0
