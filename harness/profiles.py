@@ -212,7 +212,7 @@ def _tiny() -> Profile:
     }
     return Profile(
         name="tiny",
-        description="embedded world, a GPT-NeoX of half a million parameters, two CPU cores, minutes",
+        description="embedded world, a GPT-NeoX of half a million parameters, two cores, minutes",
         data=DataSettings(
             hh_rlhf=WORLD,
             train_pairs=None,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.pipeline import Graph, build_graph, training_code
+from harness.methods import training_code
+from harness.pipeline import Graph, build_graph
 from harness.profiles import Profile, get_profile
 from harness.results import PAPER
 from harness.settings import apply_assignments

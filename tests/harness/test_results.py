@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cells import compare_with, leaderboard_cells, mean_cells
 from harness.profiles import StatisticsSettings
-from harness.results import compare_with, leaderboard_cells, mean_cells, paper_numbers
+from harness.results import paper_numbers
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import columns_from_scores
 
