@@ -71,7 +71,7 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
             )
         axis.set_xlabel(f"{table['column_labels'][column]}, held-out prompts")
         axis.grid(alpha=0.25)
-    axes[0][0].set_ylabel("Leaderboard average (0 = chance, 100 = perfect)")
+    axes[0][0].set_ylabel("Leaderboard average (100 = perfect)")
     handles, labels = axes[0][0].get_legend_handles_labels()
     if handles:
         left = 1 - 1.9 / figure.get_figwidth()
