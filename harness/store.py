@@ -52,7 +52,10 @@ class Store:
                     f"the store {self.root} cannot be a folder, a file is in its way: choose "
                     "another place with --store DIR"
                 ) from None
-            raise explain_disk_error(error, self.root) or error from None
+            raise explain_disk_error(error, self.root) or UserError(
+                f"the store {self.root} cannot be made ({error.strerror}): choose another place "
+                "with --store DIR or --out DIR"
+            ) from None
 
     def folder(self, address: str) -> Path:
         """Return where an artefact is, or would be."""

@@ -281,6 +281,11 @@ def test_store_where_a_file_is(tmp_path: Path) -> None:
         Store(tmp_path / "store")
 
 
+def test_a_store_that_cannot_be_made_for_another_reason() -> None:
+    with pytest.raises(UserError, match="cannot be made .*choose another place"):
+        Store(Path("/proc/no-such-folder"))
+
+
 def test_stage_record_keeps_time_apart_and_names_its_inputs(
     tmp_path: Path, store: Store, recorder: Any
 ) -> None:
