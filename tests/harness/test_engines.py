@@ -282,7 +282,7 @@ def test_store_where_a_file_is(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_made_for_another_reason() -> None:
-    with pytest.raises(UserError, match="cannot be made .*choose another place"):
+    with pytest.raises(UserError, match=r"cannot be made .*choose another place"):
         Store(Path("/proc/no-such-folder"))
 
 
