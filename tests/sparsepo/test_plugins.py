@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_table import SMALL
+
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "tests" / "plugin_pkg"
 
@@ -76,6 +78,19 @@ def test_the_installed_method_is_listed_by_the_harness(installed: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "ipo" in result.stdout.split()
     assert "sparsepo-ipo" in result.stdout
+
+
+def test_the_installed_method_is_a_row_of_table_1(installed: Path, tmp_path: Path) -> None:
+    command = ["-m", "harness", "run", "--table", "1", "--methods", "sft,ipo", "--seeds", "1"]
+    result = run(*command, "--out", str(tmp_path), "--set", *SMALL, target=installed)
+    assert result.returncode == 0, result.stderr
+    table = json.loads((tmp_path / "tiny" / "table1" / "table1.json").read_text())
+    assert [row["method"] for row in table["rows"]] == ["sft", "ipo"]
+    row = table["rows"][1]
+    assert row["label"] == "IPO"
+    assert row["paper"] is None
+    assert row["values"]["avg"]["seeds"] == 1
+    assert "IPO" in result.stdout
 
 
 def test_a_single_file_is_a_plugin_too() -> None:
