@@ -193,6 +193,11 @@ def test_other_endings(
     assert shown.count("\n") == 1
 
 
+def heed_interrupts() -> None:
+    """A process started in the background inherits that Ctrl-C is ignored: undo that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -209,6 +214,7 @@ def test_a_signal_in_the_middle(
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     partial = tmp_path / "out" / ".store" / "partial"
     for _ in range(12_000):
@@ -217,7 +223,10 @@ def test_a_signal_in_the_middle(
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(number)
-    out, err = process.communicate()
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == code, err
     assert err.count("\n") == 1
     assert word in err

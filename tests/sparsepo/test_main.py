@@ -545,6 +545,8 @@ def test_ctrl_c_stops_with_one_line(model: Path, data: Path, tmp_path: Path, out
         [sys.executable, "-m", "sparsepo", *arguments],
         cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True, text=True, check=False,
+        # A process started in the background inherits that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
@@ -556,7 +558,9 @@ def test_ctrl_c_stops_with_one_line(model: Path, data: Path, tmp_path: Path, out
 
 
 @pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
+    threading.current_thread() is not threading.main_thread()
+    or signal.getsignal(signal.SIGINT) is not signal.default_int_handler,
+    reason="signals need the main thread of a process that does not ignore them",
 )
 def test_ctrl_c_and_the_same_command_again(
     model: Path, data: Path, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
