@@ -101,6 +101,10 @@ def make(
                 # What could not be written to the end must not be resumed from.
                 shutil.rmtree(store.partial(job.address), ignore_errors=True)
                 raise disk from None
+            # What the stage printed comes before its end, and is there when the error is told.
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             with suppress(OSError), log.open("a", encoding="utf-8") as stream:
                 traceback.print_exc(file=stream)
             text = " ".join(str(error).split())[:300]
