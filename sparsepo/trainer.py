@@ -17,6 +17,7 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
+from transformers.trainer_utils import IntervalStrategy
 
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
@@ -96,6 +97,11 @@ class POTrainer(Trainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
+        if args.eval_strategy != "no" and not eval_dataset:
+            raise UserError(
+                f"eval_strategy={IntervalStrategy(args.eval_strategy).value} needs held-out pairs; give an "
+                "eval_dataset, or leave eval_strategy at no."
+            )
         self._check_sizes(policy, processing_class)
         masks = make_masks(self.method, (self.reference.model if self.reference else policy))
         self.tokenizer_report: TokenizeReport | None = None
@@ -115,11 +121,10 @@ class POTrainer(Trainer):
             args=args,
             data_collator=self._collate,
             train_dataset=tokenized,
-            eval_dataset=None,
+            eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
         )
-        self.eval_pairs = eval_dataset
         # compute_loss divides by the pairs of the whole accumulated batch itself.
         self.loss_is_scaled_for_ga = True
         if self.reference is not None:
@@ -350,7 +355,7 @@ class POTrainer(Trainer):
         Raises:
             UserError: there are no pairs to evaluate on.
         """
-        pairs = eval_dataset if eval_dataset is not None else self.eval_pairs
+        pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         scores = self.score_pairs(pairs) if pairs else []
         if not scores:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")

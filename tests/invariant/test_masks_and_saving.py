@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from sparsepo import UserError
+from sparsepo import POConfig, UserError
 from sparsepo.masks import LearnedMask
 from sparsepo.methods.masked import sparsity
 from sparsepo.pack import pack_pairs
@@ -451,3 +451,35 @@ def test_logged_metrics_are_the_means_over_the_pairs(tmp_path: Path) -> None:
         assert logged[f"rewards/{name}"] == pytest.approx(0, abs=1e-4)
     assert logged["rewards/accuracies"] <= 1
     assert logged["rewards/margins"] == pytest.approx(0, abs=1e-4)
+
+
+# Evaluation while training
+
+
+def test_held_out_pairs_are_evaluated_while_training(tmp_path: Path) -> None:
+    trainer = POTrainer(
+        small_model("gpt_neox", spread=1.0),
+        args=POConfig(
+            output_dir=str(tmp_path), method="dpo", max_steps=4, eval_strategy="steps",
+            eval_steps=2, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
+        ),
+        train_dataset=text_pairs(8),
+        eval_dataset=text_pairs(4, seed=1),
+        processing_class=small_tokenizer(),
+    )  # fmt: skip
+    trainer.train()
+    found = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert [entry["step"] for entry in found] == [2, 4]
+    assert all("eval_rewards/accuracies" in entry for entry in found)
+    assert found[-1]["eval_loss"] == trainer.evaluate()["eval_loss"]
+
+
+def test_evaluation_without_held_out_pairs_is_refused(tmp_path: Path) -> None:
+    args = POConfig(output_dir=str(tmp_path), method="dpo", eval_strategy="epoch", use_cpu=True)
+    with pytest.raises(UserError, match="eval_strategy=epoch needs held-out pairs"):
+        POTrainer(
+            small_model("gpt_neox"),
+            args=args,
+            train_dataset=text_pairs(8),
+            processing_class=small_tokenizer(),
+        )
