@@ -98,9 +98,10 @@ class POTrainer(Trainer):
         if args.disable_dropout:
             switch_off_dropout(policy)
         if args.eval_strategy != "no" and not eval_dataset:
+            strategy = IntervalStrategy(args.eval_strategy).value
             raise UserError(
-                f"eval_strategy={IntervalStrategy(args.eval_strategy).value} needs held-out pairs; give an "
-                "eval_dataset, or leave eval_strategy at no."
+                f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
+                "eval_strategy at no."
             )
         self._check_sizes(policy, processing_class)
         masks = make_masks(self.method, (self.reference.model if self.reference else policy))
