@@ -124,6 +124,14 @@ class POConfig(TrainingArguments):
         default_factory=torch.cuda.is_available,
         metadata={"help": "Pin batches in memory; of use on a GPU alone."},
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Kept off: every trained weight has a part in every loss."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Kept off: a loss that is not finite stops the training anyway."},
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Kept off: pairs are not columns of the model."}
     )

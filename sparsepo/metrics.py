@@ -5,7 +5,6 @@ The names are documented in docs/metrics.md.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,17 +97,36 @@ def summary(scores: Sequence[PairScore]) -> dict[str, float]:
 
 
 class RunningMeans:
-    """Means over all pairs seen since the last log entry."""
+    """Means over all pairs seen since the last log entry.
+
+    Sums stay on the device until they are taken: reading a number there would make it wait.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
+        self._sums: dict[str, Tensor] = {}
 
-    def record(self, metrics: dict[str, Tensor]) -> None:
-        """Add a batch's values."""
+    @torch.no_grad()
+    def record(self, metrics: dict[str, Float[Tensor, " B"]], weights: Float[Tensor, " B"]) -> None:
+        """Add a batch's values.
+
+        Args:
+            metrics: one value per pair by metric name.
+            weights: 1 for a pair that counts, 0 for one that stands in to fill a batch.
+        """
+        weights = weights.double()
         for name, values in metrics.items():
-            self._sums[name] += float(values.double().sum())
-            self._counts[name] += values.numel()
+            entry = torch.stack([(values.double() * weights).sum(), weights.sum()])
+            self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+
+    def table(self) -> tuple[list[str], Float[Tensor, "metrics 2"]]:
+        """Return the metrics' names, sorted, and the sum and count of each."""
+        names = sorted(self._sums)
+        rows = [self._sums[name] for name in names]
+        return names, torch.stack(rows) if rows else torch.empty(0, 2, dtype=torch.float64)
+
+    def restore(self, names: Sequence[str], table: Float[Tensor, "metrics 2"]) -> None:
+        """Go on from what `table` returned."""
+        self._sums = dict(zip(names, table, strict=True))
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Return the means and begin anew.
@@ -116,11 +134,9 @@ class RunningMeans:
         Args:
             reduce: sums a (metrics, 2) table of sums and counts over all processes.
         """
-        names = sorted(self._counts)
+        names, table = self.table()
+        self._sums = {}
         if not names:
             return {}
-        rows = [[self._sums[name], self._counts[name]] for name in names]
-        table = reduce(torch.tensor(rows, dtype=torch.float64))
-        self._sums.clear()
-        self._counts.clear()
-        return dict(zip(names, (table[:, 0] / table[:, 1]).tolist(), strict=True))
+        sums, counts = reduce(table).T
+        return dict(zip(names, (sums / counts).tolist(), strict=True))

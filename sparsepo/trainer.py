@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -27,9 +28,17 @@ from sparsepo.methods.masked import sparsity
 from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
 from sparsepo.pack import pack_pairs
 from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
+from sparsepo.processes import collected, maximum, seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
-from sparsepo.types import LossOutput, PackedBatch, PreferencePair, TokenizedPair, TokenStats
+from sparsepo.types import (
+    FILLER,
+    LossOutput,
+    PackedBatch,
+    PreferencePair,
+    TokenizedPair,
+    TokenStats,
+)
 
 STEP_ZERO_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """Largest |log-ratio| of a token at step 0, in nats; half precisions get HALF_TOLERANCE."""
@@ -117,6 +126,7 @@ class POTrainer(Trainer):
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._means = RunningMeans()
+        self._losses: list[tuple[list[str], Tensor]] = []
         super().__init__(
             model=PolicyWithMasks(policy, masks),
             args=args,
@@ -225,15 +235,24 @@ class POTrainer(Trainer):
         if self.state.global_step == 0:
             self._check_step_zero(chosen, rejected)
         output = self.method(chosen, rejected)
-        self._check_finite(output, batch)
-        self._means.record(self._metrics(batch, reference, chosen, rejected, output))
-        loss = output.per_pair.sum()
+        weights = _weights(batch, output)
+        self._losses.append((batch.pair_ids, output.per_pair.detach() * weights))
+        if self.accelerator.sync_gradients:
+            self._check_finite()
+        self._means.record(self._metrics(batch, reference, chosen, rejected, output), weights)
+        loss = (output.per_pair * weights).sum()
         if num_items_in_batch is not None:
             # DDP averages gradients over processes; the pairs were counted over all of them.
             loss = loss / num_items_in_batch * self.args.world_size
         else:
             loss = loss / len(batch.pair_ids)
         return (loss, output) if return_outputs else loss
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self._losses = []
+        seed_apart(self.accelerator, self.args.seed)
+        return prepared
 
     def _read_reference(self, batch: PackedBatch, needs: Needs) -> ReferenceStates | None:
         if self.reference is None:
@@ -248,7 +267,7 @@ class POTrainer(Trainer):
         for stats in sides:
             if stats is None or stats.ref_logps is None:
                 continue
-            ratio = (stats.policy_logps.detach() - stats.ref_logps).abs().max().item()
+            ratio = maximum(self.accelerator, (stats.policy_logps - stats.ref_logps).abs())
             if ratio > tolerance:
                 raise UserError(
                     f"The reference is not the policy's start: at step 0 a token's log-ratio is "
@@ -256,15 +275,20 @@ class POTrainer(Trainer):
                     "check_reference=false if that is intended."
                 )
 
-    def _check_finite(self, output: LossOutput, batch: PackedBatch) -> None:
-        finite = output.per_pair.isfinite()
-        if not bool(finite.all()):
-            bad = [pair for pair, ok in zip(batch.pair_ids, finite.tolist(), strict=True) if not ok]
-            raise UserError(
-                f"The loss is not finite at step {self.state.global_step} for "
-                f"{'pair' if len(bad) == 1 else 'pairs'} {', '.join(bad)}; training stopped and "
-                "the last checkpoint is kept: lower the learning rate or look at these rows."
-            )
+    def _check_finite(self) -> None:
+        # Once a step, over its micro-batches and all processes: asking makes the device wait.
+        losses, self._losses = self._losses, []
+        finite = torch.cat([values for _, values in losses]).isfinite()
+        if maximum(self.accelerator, ~finite) == 0:
+            return
+        pair_ids = [pair for names, _ in losses for pair in names]
+        own = [pair for pair, ok in zip(pair_ids, finite.tolist(), strict=True) if not ok]
+        bad = collected(self.accelerator, own)
+        raise UserError(
+            f"The loss is not finite at step {self.state.global_step} for "
+            f"{'pair' if len(bad) == 1 else 'pairs'} {', '.join(bad)}; training stopped and "
+            "the last checkpoint is kept: lower the learning rate or look at these rows."
+        )
 
     # Metrics
 
@@ -297,8 +321,8 @@ class POTrainer(Trainer):
     def _sum_over_processes(self, table: Tensor) -> Tensor:
         if self.args.world_size == 1:
             return table
-        total: Tensor = self.accelerator.reduce(table.to(self.args.device), "sum")
-        return total.cpu()
+        total: Tensor = self.accelerator.reduce(table, "sum")
+        return total
 
     # Evaluation
 
@@ -323,17 +347,19 @@ class POTrainer(Trainer):
         module = self._module
         was_training = module.training
         module.eval()
-        scores: list[PairScore] = []
-        try:
+        batches = [tokenized[start : start + size] for start in range(0, len(tokenized), size)]
+
+        def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
             # Random masks must neither move a score nor the training that goes on afterwards.
+            torch.manual_seed(self.args.seed + number)
+            return self._score_batch(pack_pairs(pairs).to(self.args.device), needs)
+
+        try:
             with torch.no_grad(), torch.random.fork_rng():
-                torch.manual_seed(self.args.seed)
-                for start in range(0, len(tokenized), size):
-                    part = pack_pairs(tokenized[start : start + size]).to(self.args.device)
-                    scores += self._score_batch(part, needs)
+                found = spread(self.accelerator, batches, score)
         finally:
             module.train(was_training)
-        return scores
+        return [one for scores in found for one in scores]
 
     def _score_batch(self, batch: PackedBatch, needs: Needs) -> list[PairScore]:
         reference = self._read_reference(batch, needs)
@@ -444,6 +470,12 @@ class POTrainer(Trainer):
                 f"{checkpoint} was written by a run with another method or other hyper-parameters "
                 f"({written['method']}); take those again, or another output folder."
             )
+
+
+def _weights(batch: PackedBatch, output: LossOutput) -> Float[Tensor, " pairs"]:
+    """Return 1 for each pair and 0 for one that only fills a process's batch."""
+    counts = [float(pair_id != FILLER) for pair_id in batch.pair_ids]
+    return torch.ones_like(output.per_pair) if all(counts) else output.per_pair.new_tensor(counts)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

@@ -28,6 +28,10 @@ class PreferencePair:
     rejected: str | list[Message]
 
 
+FILLER = ""
+"""Pair id of a pair that only fills a process's batch: it has no part in loss and metrics."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
     """Token ids of one pair; both responses end with EOS unless they were truncated."""
