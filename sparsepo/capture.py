@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from sparsepo.architectures import architecture_of, blocks_of, final_norm_of, submodule
+from sparsepo.attention import CAPTURED, AttentionMask
 from sparsepo.masks import FeatureMean, feature_mean
 from sparsepo.types import PackedBatch
-
-_CAPTURE_ATTENTION = "sparsepo_capture"
 
 AttentionSink = Callable[[Tensor, Tensor, Tensor], None]
 """Receives queries, keys (rotary-embedded where the architecture has that) and values,
@@ -209,14 +208,15 @@ def _registered_attention(model: PreTrainedModel, sink: AttentionSink) -> Iterat
         attend = AttentionInterface().get_interface(chosen, eager)
         return attend(module, query, key, value, *args, **kwargs)
 
-    AttentionInterface.register(_CAPTURE_ATTENTION, capture)
+    listening = f"{CAPTURED}{chosen}"
+    AttentionInterface.register(listening, capture)
     configs: dict[int, Any] = {
         id(module.config): module.config for module in model.modules() if hasattr(module, "config")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
     try:
         for config in configs.values():
-            config._attn_implementation_internal = _CAPTURE_ATTENTION
+            config._attn_implementation_internal = listening
         yield
     finally:
         for key, config in configs.items():
@@ -245,7 +245,7 @@ def _wrapped_gptj_attention(model: PreTrainedModel, sink: AttentionSink) -> Iter
 
 
 def run_body(
-    model: PreTrainedModel, batch: PackedBatch, mask: Float[Tensor, "rows 1 length length"]
+    model: PreTrainedModel, batch: PackedBatch, mask: AttentionMask
 ) -> Float[Tensor, "N d"]:
     """Run a model without its head; return its final states at the predicting positions, (N, d)."""
     output = model.base_model(

@@ -1,13 +1,18 @@
-"""Token ids → a batch of rows: prompts shared by both responses, or one row per response.
+"""Token ids → a batch of rows: several pairs to a row, each with its prompt standing once.
 
-The block mask makes both forms the same computation: a token sees the tokens before it in its own
-prompt and its own response, and nothing else.
+The attention mask (attention.py) makes every layout the same computation: a token sees the tokens
+before it in its own prompt and its own response, and nothing else. So a layout is chosen for little
+padding alone, and results come back in the order of the given pairs.
 """
 
 from __future__ import annotations
 
+import heapq
+from bisect import bisect_left, insort
 from collections.abc import Sequence
+from itertools import chain
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,98 +21,170 @@ from sparsepo.types import PackedBatch, TokenizedPair
 
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
+Rows = list[list[int]]
+"""Numbers of the sequences that stand in each row."""
+
+
+def packed_length(pair: TokenizedPair, rejected: bool = True) -> int:
+    """Return the tokens that a pair takes in a row: prompt, chosen and rejected response."""
+    responses = len(pair.chosen_ids) + (len(pair.rejected_ids) if rejected else 0)
+    return len(pair.prompt_ids) + responses
+
+
+def cells(rows: Rows, lengths: Sequence[int]) -> int:
+    """Return rows × length of the rectangle that holds these rows, padding included."""
+    return len(rows) * max(sum(lengths[item] for item in row) for row in rows)
+
+
+def plan_rows(lengths: Sequence[int], tokens_per_row: int | None = None) -> Rows:
+    """Return which sequences share a row, for a rectangle with few cells.
+
+    Best-fit decreasing: the longest sequence first, each into the fullest row that still holds it
+    (Johnson, Demers, Ullman, Garey & Graham 1974, doi:10.1137/0203025). Rows that may be longer
+    than the longest sequence are levelled afterwards if that makes the rectangle smaller. The
+    answer depends on the lengths alone and is never larger than a rectangle of one sequence a row.
+
+    Args:
+        lengths: tokens of each sequence, at least one.
+        tokens_per_row: how long a row may grow; the longest sequence counts where it is longer, and
+            where this is None.
+
+    Returns:
+        The rows; sequences ascend within a row, and rows by their first sequence.
+    """
+    longest = max(lengths)
+    budget = max(longest, tokens_per_row or longest)
+    plans = [_best_fit(lengths, longest)]
+    if budget > longest:
+        fitted = _best_fit(lengths, budget)
+        plans += [fitted, level(lengths, len(fitted))]
+    best = min(plans, key=lambda rows: cells(rows, lengths))
+    return sorted(sorted(row) for row in best)
+
+
+def _best_fit(lengths: Sequence[int], capacity: int) -> Rows:
+    rows: Rows = []
+    spaces: list[tuple[int, int]] = []  # (tokens left, row), ascending
+    for item in _longest_first(lengths):
+        length = lengths[item]
+        place = bisect_left(spaces, (length, -1))
+        if place == len(spaces):
+            space, row = capacity, len(rows)
+            rows.append([])
+        else:
+            space, row = spaces.pop(place)
+        rows[row].append(item)
+        insort(spaces, (space - length, row))
+    return rows
+
+
+def level(lengths: Sequence[int], count: int) -> Rows:
+    """Return `count` rows of about equal length: the longest sequence first, each to the shortest.
+
+    Graham 1969, doi:10.1137/0117039: the longest row is at most 4/3 of the shortest possible one.
+
+    Args:
+        lengths: tokens of each sequence, at least `count` sequences of at least one token.
+        count: rows; none stays empty.
+    """
+    rows: Rows = [[] for _ in range(count)]
+    filled = [(0, row) for row in range(count)]
+    for item in _longest_first(lengths):
+        tokens, row = heapq.heappop(filled)
+        rows[row].append(item)
+        heapq.heappush(filled, (tokens + lengths[item], row))
+    return rows
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda item: -lengths[item])
+
 
 def pack_pairs(
-    pairs: Sequence[TokenizedPair], *, share_prompt: bool = True, rejected: bool = True
+    pairs: Sequence[TokenizedPair],
+    *,
+    tokens_per_row: int | None = None,
+    share_prompt: bool = True,
+    rejected: bool = True,
 ) -> PackedBatch:
-    """Return pairs as one batch, a row [prompt | chosen | rejected] per pair.
+    """Return pairs as one batch, [prompt | chosen | rejected] of several pairs to a row.
 
     Args:
         pairs: at least one pair; prompts and responses hold at least one token each.
+        tokens_per_row: how long a row may grow, see `plan_rows`; None takes the longest pair.
         share_prompt: False gives the plain form instead, with a row [prompt | response] for each
             response; it computes the same and is the reference in tests.
         rejected: False leaves the rejected responses out, for methods that do not read them.
 
     Returns:
-        The batch, on the CPU, padded to its longest row.
+        The batch, on the CPU, padded to its longest row. Response tokens are numbered by side,
+        pair and token, whatever rows they stand in.
 
     Raises:
         ValueError: there is no pair, or a prompt or response without tokens.
     """
     if not pairs:
         raise ValueError("a batch needs at least one pair")
-    rows: list[list[tuple[int, int, list[int]]]] = []
-    for index, pair in enumerate(pairs):
-        responses = [(CHOSEN, pair.chosen_ids)]
-        if rejected:
-            responses.append((REJECTED, pair.rejected_ids))
-        if not pair.prompt_ids or not all(ids for _, ids in responses):
+    parts = (CHOSEN, REJECTED) if rejected else (CHOSEN,)
+    responses = [(pair.chosen_ids, pair.rejected_ids)[: len(parts)] for pair in pairs]
+    for pair, own in zip(pairs, responses, strict=True):
+        if not pair.prompt_ids or not all(own):
             raise ValueError(f"pair {pair.pair_id} has a prompt or response without tokens")
-        prompt = (index, PROMPT, pair.prompt_ids)
-        parts = [(index, part, ids) for part, ids in responses]
-        rows.extend([[prompt, *parts]] if share_prompt else [[prompt, part] for part in parts])
-    length = max(sum(len(ids) for _, _, ids in row) for row in rows)
-    tokens = max(len(ids) for row in rows for _, part, ids in row if part in (CHOSEN, REJECTED))
-    sides = 2 if rejected else 1
-    shape = (len(rows), length)
-    input_ids = torch.zeros(shape, dtype=torch.long)
-    position_ids = torch.zeros(shape, dtype=torch.long)
-    pair_index = torch.full(shape, PADDING)
-    part_index = torch.full(shape, PADDING)
-    response_mask = torch.zeros((sides, len(pairs), tokens), dtype=torch.bool)
-    found: dict[int, list[tuple[int, int, int]]] = {CHOSEN: [], REJECTED: []}
-    for row_number, row in enumerate(rows):
+    if share_prompt:
+        plan = plan_rows([packed_length(pair, rejected) for pair in pairs], tokens_per_row)
+        rows = [[(index, parts) for index in row] for row in plan]
+    else:
+        rows = [[(index, (part,))] for index in range(len(pairs)) for part in parts]
+
+    # One entry per prompt or response, in the order in which they stand in the rows.
+    token_ids: list[list[int]] = []
+    entries: list[tuple[int, ...]] = []
+    ends = []
+    for row, units in enumerate(rows):
         start = 0
-        prompt_length = len(row[0][2])
-        for index, part, ids in row:
-            end = start + len(ids)
-            first = 0 if part == PROMPT else prompt_length
-            input_ids[row_number, start:end] = torch.tensor(ids)
-            position_ids[row_number, start:end] = torch.arange(first, first + len(ids))
-            pair_index[row_number, start:end] = index
-            part_index[row_number, start:end] = part
-            if part != PROMPT:
-                side = part - CHOSEN
-                response_mask[side, index, : len(ids)] = True
-                offset = row_number * length
-                for token, target in enumerate(ids):
-                    # The first response token is predicted from the last prompt token.
-                    source = prompt_length - 1 if token == 0 else start + token - 1
-                    slot = (side * len(pairs) + index) * tokens + token
-                    found[part].append((offset + source, target, slot))
-            start = end
-    table = torch.tensor(found[CHOSEN] + found[REJECTED], dtype=torch.long)
+        for index, unit_parts in units:
+            prompt = pairs[index].prompt_ids
+            last = start + len(prompt) - 1
+            for part in (PROMPT, *unit_parts):
+                ids = prompt if part == PROMPT else responses[index][part - CHOSEN]
+                first = 0 if part == PROMPT else len(prompt)
+                token_ids.append(ids)
+                entries.append((row, start, index, part, first, last))
+                start += len(ids)
+        ends.append(start)
+    shape = (len(rows), max(ends))
+    sizes = np.fromiter(map(len, token_ids), dtype=np.int64)
+    total = int(sizes.sum())
+    ids_by_token = np.fromiter(chain.from_iterable(token_ids), dtype=np.int64, count=total)
+    row, start, index, part, first, last = np.repeat(np.array(entries).T, sizes, axis=1)
+    within = np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    cell = row * shape[1] + start + within
+
+    def laid_out(values: np.ndarray, padding: int) -> Tensor:
+        table = np.full(shape, padding, dtype=np.int64)
+        table.flat[cell] = values
+        return torch.from_numpy(table)
+
+    side = part - CHOSEN
+    order = np.lexsort((within, index, side))
+    order = order[side[order] >= 0]
+    tokens = max(len(ids) for own in responses for ids in own)
+    # The first response token is predicted from the last prompt token.
+    sources = np.where(within == 0, row * shape[1] + last, cell - 1)[order]
+    slots = ((side * len(pairs) + index) * tokens + within)[order]
+    response_mask = np.zeros((len(parts), len(pairs), tokens), dtype=np.bool_)
+    response_mask.flat[slots] = True
     return PackedBatch(
         pair_ids=[pair.pair_id for pair in pairs],
-        input_ids=input_ids,
-        position_ids=position_ids,
-        pair_index=pair_index,
-        part=part_index,
-        sources=table[:, 0].contiguous(),
-        targets=table[:, 1].contiguous(),
-        slots=table[:, 2].contiguous(),
-        response_mask=response_mask,
+        input_ids=laid_out(ids_by_token, 0),
+        position_ids=laid_out(first + within, 0),
+        pair_index=laid_out(index, PADDING),
+        part=laid_out(part, PADDING),
+        sources=torch.from_numpy(sources),
+        targets=torch.from_numpy(ids_by_token[order]),
+        slots=torch.from_numpy(slots),
+        response_mask=torch.from_numpy(response_mask),
     )
-
-
-def block_mask(batch: PackedBatch, dtype: torch.dtype) -> Float[Tensor, "rows 1 length length"]:
-    """Return the additive attention mask of a batch: 0 where a token may look, else the minimum.
-
-    A finite minimum rather than −inf keeps fully masked padding rows free of NaN, and a float mask
-    rather than a boolean one is what eager attention in transformers adds correctly.
-
-    Args:
-        batch: the packed batch.
-        dtype: the model's dtype.
-    """
-    length = batch.input_ids.shape[1]
-    query_pair, key_pair = batch.pair_index[:, :, None], batch.pair_index[:, None, :]
-    query_part, key_part = batch.part[:, :, None], batch.part[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool, device=batch.part.device).tril()
-    allowed = (query_pair == key_pair) & (key_pair != PADDING) & causal
-    allowed = allowed & ((key_part == PROMPT) | (key_part == query_part))
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
 
 def to_responses(

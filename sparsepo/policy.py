@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparsepo.architectures import blocks_of, norm_epsilon
+from sparsepo.attention import attention_mask_for
 from sparsepo.capture import output_head, run_body
 from sparsepo.errors import UserError
 from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
-from sparsepo.pack import block_mask, to_responses
+from sparsepo.pack import to_responses
 from sparsepo.reference import ReferenceStates, unwrap_peft
 from sparsepo.token_stats import DEFAULT_CHUNK_SIZE, token_stats
 from sparsepo.types import PackedBatch, TokenStats
@@ -109,7 +110,7 @@ class PolicyWithMasks(nn.Module):
             rejected responses.
         """
         model = unwrap_peft(self.policy)
-        hidden = run_body(model, batch, block_mask(batch, model.dtype))
+        hidden = run_body(model, batch, attention_mask_for(model, batch))
         head, bias = output_head(model)
         fused = token_stats(
             hidden,

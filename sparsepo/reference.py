@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sparsepo.attention import attention_mask_for
 from sparsepo.capture import (
     capture_activations,
     capture_layers,
@@ -22,7 +23,7 @@ from sparsepo.capture import (
 from sparsepo.masks import FeatureMean, combine_activations
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.mapo import MaPO
-from sparsepo.pack import block_mask, to_responses
+from sparsepo.pack import to_responses
 from sparsepo.types import PackedBatch
 
 
@@ -98,7 +99,7 @@ class Reference:
 
     def _read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
         head, bias = output_head(self.model)
-        mask = block_mask(batch, self.model.dtype)
+        mask = attention_mask_for(self.model, batch)
         if needs.mask in ("learned-common", "learned-independent"):
             last_only = getattr(method, "mask_layers", "all") == "last"
             with capture_layers(self.model, batch, last_only) as layers:

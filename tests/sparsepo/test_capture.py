@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import sparsepo
 from sparsepo.architectures import ARCHITECTURES, blocks_of, norm_epsilon
+from sparsepo.attention import block_mask
 from sparsepo.capture import (
     capture_activations,
     capture_layers,
@@ -28,7 +29,7 @@ from sparsepo.capture import (
 )
 from sparsepo.errors import UserError
 from sparsepo.masks import FeatureMean, activation_to_mask
-from sparsepo.pack import block_mask, pack_pairs
+from sparsepo.pack import pack_pairs
 from sparsepo.reference import Reference
 from tests.small_models import ALL_ARCHITECTURES, small_model, token_pairs
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from sparsepo.attention import block_mask
 from sparsepo.capture import output_head, run_body
-from sparsepo.pack import block_mask, pack_pairs, to_responses
+from sparsepo.pack import pack_pairs, to_responses
 from sparsepo.token_stats import token_stats
 from sparsepo.types import PackedBatch, TokenizedPair
 from tests.small_models import ALL_ARCHITECTURES, VOCABULARY, small_model, token_pairs
