@@ -111,6 +111,10 @@ class POConfig(TrainingArguments):
         default=True,
         metadata={"help": "Stop if the reference is not the policy's start (log-ratio 0)."},
     )
+    reference_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder that keeps the reference's log-probabilities between runs."},
+    )
     chunk_size: int = field(
         default=DEFAULT_CHUNK_SIZE, metadata={"help": "Tokens per chunk of the fused operation."}
     )
@@ -163,14 +167,22 @@ class POConfig(TrainingArguments):
         """Return the method with the hyper-parameters that are set.
 
         Raises:
-            UserError: the method is unknown or does not use one of them.
+            UserError: the method is unknown or does not use one of them, or reads no reference
+                cache where one is given.
         """
         given = {
             name: getattr(self, name)
             for name in HYPER_PARAMETERS
             if getattr(self, name) is not None
         }
-        return get_method(self.method, **given, **(self.method_args or {}))
+        method = get_method(self.method, **given, **(self.method_args or {}))
+        if self.reference_cache is not None and not method.needs.cacheable:
+            why = "needs the reference model itself at every step"
+            raise UserError(
+                f"Method '{self.method}' {why if method.needs.reference else 'uses no reference'}, "
+                "so that a cache saves it nothing; leave reference_cache out."
+            )
+        return method
 
     @classmethod
     def field_types(cls) -> dict[str, Any]:

@@ -124,10 +124,13 @@ class PolicyWithMasks(nn.Module):
             need_kl=needs.kl,
         )
         reward_mask, kl_mask = self._masks(batch, reference)
+        ref_logps = _laid_out(fused.ref_logps, batch)
+        if reference is not None and reference.logps is not None:
+            ref_logps = reference.logps
         sides = batch.response_mask.shape[0]
         fields = {
             "policy_logps": to_responses(fused.policy_logps, batch),
-            "ref_logps": _laid_out(fused.ref_logps, batch),
+            "ref_logps": ref_logps,
             "kl": _laid_out(fused.kl, batch),
             "response_mask": batch.response_mask,
             "reward_mask": reward_mask,

@@ -31,13 +31,16 @@ from sparsepo.types import PackedBatch
 class ReferenceStates:
     """What the reference says of a batch of N response tokens; None where nobody asked."""
 
-    hidden: Float[Tensor, "N d"]
-    """Final states at the predicting positions; the output projection turns them into logits."""
-    head: Float[Tensor, "V d"]
-    bias: Float[Tensor, " V"] | None
+    hidden: Float[Tensor, "N d"] | None = None
+    """Final states at the predicting positions; the output projection turns them into logits. None
+    where a cache says what is needed, so that the model did not run."""
+    head: Float[Tensor, "V d"] | None = None
+    bias: Float[Tensor, " V"] | None = None
     layers: list[Float[Tensor, "N d"]] | None = None
     """Every layer's states there, the last after the final norm: the learned masks' input."""
     activation_mask: Float[Tensor, "responses pairs tokens"] | None = None
+    logps: Float[Tensor, "responses pairs tokens"] | None = None
+    """log π_ref(y_t) from a cache, in nats; made from hidden and head where None."""
 
 
 def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
@@ -45,6 +48,12 @@ def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
     outer: Any = model
     inner: PreTrainedModel = outer.get_base_model() if hasattr(model, "peft_config") else model
     return inner
+
+
+def mask_settings(method: Method) -> tuple[tuple[str, ...], str]:
+    """Return (families, mapping) of a method's activation mask: its own, or MaPO's defaults."""
+    mapo = method if isinstance(method, MaPO) else MaPO()
+    return mapo.families, mapo.mask_mapping
 
 
 class Reference:
@@ -55,7 +64,8 @@ class Reference:
 
         Args:
             model: the reference; for a PEFT policy the policy itself.
-            shared_with_policy: the reference is the policy with its adapters switched off.
+            shared_with_policy: the reference is the policy itself, with its adapters switched off
+                where it has any; without adapters only as long as nothing was trained.
         """
         self._outer: Any = model
         self._shared = shared_with_policy
@@ -72,6 +82,11 @@ class Reference:
         if hasattr(policy, "peft_config"):
             return cls(policy, shared_with_policy=True)
         return cls(copy.deepcopy(policy))
+
+    @property
+    def without_adapters(self) -> bool:
+        """Whether adapters inside the model are switched off while it runs."""
+        return self._shared and hasattr(self._outer, "peft_config")
 
     def to(self, device: torch.device) -> Reference:
         """Move the model to a device (in place) and return the reference."""
@@ -90,7 +105,9 @@ class Reference:
         """
         was_training = self.model.training
         self.model.eval()
-        adapters_off = self._outer.disable_adapter() if self._shared else contextlib.nullcontext()
+        adapters_off: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self.without_adapters:
+            adapters_off = self._outer.disable_adapter()
         try:
             with adapters_off:
                 return self._read(batch, method, needs)
@@ -106,8 +123,7 @@ class Reference:
                 hidden = run_body(self.model, batch, mask)
             return ReferenceStates(hidden, head, bias, layers=layers)
         if needs.mask == "activation":
-            families = method.families if isinstance(method, MaPO) else MaPO().families
-            mapping = method.mask_mapping if isinstance(method, MaPO) else "none"
+            families, mapping = mask_settings(method)
             inside = tuple(family for family in families if family != "logits")
             with capture_activations(self.model, batch, inside) as found:
                 hidden = run_body(self.model, batch, mask)

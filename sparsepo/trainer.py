@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
+from sparsepo.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
 from sparsepo.loading import load_policy, load_tokenizer, switch_off_dropout
@@ -30,6 +31,7 @@ from sparsepo.pack import pack_pairs
 from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
 from sparsepo.processes import collected, maximum, seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates
+from sparsepo.reference_cache import CachedValues
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.types import (
     FILLER,
@@ -95,11 +97,13 @@ class POTrainer(Trainer):
         set_seed(args.seed)
         self.reference: Reference | None = None
         if self.needs.reference:
-            self.reference = (
-                Reference.of_policy(policy)
-                if ref_model is None
-                else Reference(load_policy(ref_model))
-            )
+            if ref_model is not None:
+                self.reference = Reference(load_policy(ref_model))
+            elif args.reference_cache is None or self.needs.online_reference:
+                self.reference = Reference.of_policy(policy)
+            else:
+                # Until training begins the policy is the reference itself.
+                self.reference = Reference(policy, shared_with_policy=True)
         elif ref_model is not None:
             raise UserError(
                 f"Method '{self.method.name}' uses no reference model; leave ref_model out."
@@ -144,6 +148,10 @@ class POTrainer(Trainer):
             torch.set_rng_state(random_state)
             self._draw_living_masks(tokenized[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
+        self._cache: CachedReference | None = None
+        self._cached: CachedValues | None = None
+        if args.reference_cache is not None:
+            self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
 
     @property
     def policy(self) -> PreTrainedModel:
@@ -155,6 +163,29 @@ class POTrainer(Trainer):
         """The trained module without what accelerate wraps around it."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
         return module
+
+    def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
+        assert self.reference is not None
+        source = start if isinstance(start, str | Path) else start.config.name_or_path
+        pairs = list(train_pairs)
+        held_out: Any = self.eval_dataset
+        if held_out:
+            pairs += self._tokenize(held_out)[0]
+        self._cache = CachedReference(
+            self._config,
+            self.accelerator,
+            self.reference,
+            self._tokenizer,
+            min(self._config.max_length, self._context),
+            str(source) or None,
+        )
+        show = not self.args.disable_tqdm and self.accelerator.is_local_main_process
+        with told_progress(self.callback_handler.callbacks, show) as progress:
+            self._cache.fill(self.reference, self.method, pairs, progress)
+        if train_pairs:
+            self._cached = self._cache.select(train_pairs, self.method)
+        if not (self.needs.online_reference or self.reference.without_adapters):
+            self.reference = None
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
@@ -230,7 +261,7 @@ class POTrainer(Trainer):
             UserError: a pair's loss is not finite, or the reference is not the policy's start.
         """
         batch = PackedBatch(**inputs)
-        reference = self._read_reference(batch, self.needs)
+        reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
         if self.state.global_step == 0:
             self._check_step_zero(chosen, rejected)
@@ -254,10 +285,19 @@ class POTrainer(Trainer):
         seed_apart(self.accelerator, self.args.seed)
         return prepared
 
-    def _read_reference(self, batch: PackedBatch, needs: Needs) -> ReferenceStates | None:
-        if self.reference is None:
-            return None
-        return self.reference.read(batch, self.method, needs)
+    def _read_reference(
+        self,
+        batch: PackedBatch,
+        needs: Needs,
+        reference: Reference | None,
+        cached: CachedValues | None,
+    ) -> ReferenceStates | None:
+        if cached is None:
+            return None if reference is None else reference.read(batch, self.method, needs)
+        online = None
+        if needs.online_reference and reference is not None:
+            online = reference.read(batch, self.method, replace(needs, mask="none"))
+        return states_from(cached, batch, online)
 
     def _check_step_zero(self, *sides: TokenStats | None) -> None:
         if not (self._config.check_reference and self.needs.ref_logps):
@@ -342,7 +382,12 @@ class POTrainer(Trainer):
         size = batch_size or self.args.eval_batch_size
         # What costs little more here than in training is measured for every method.
         needs = replace(self.needs, rejected=True)
-        if self.reference is not None:
+        reference, cached = self.reference, None
+        if reference is None and self._cache is not None:
+            reference = self._cache.reload()
+            if reference is None:
+                cached = self._cache.select(tokenized, self.method)
+        if reference is not None:
             needs = replace(needs, ref_logps=True, kl=True)
         module = self._module
         was_training = module.training
@@ -352,7 +397,9 @@ class POTrainer(Trainer):
         def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
             # Random masks must neither move a score nor the training that goes on afterwards.
             torch.manual_seed(self.args.seed + number)
-            return self._score_batch(pack_pairs(pairs).to(self.args.device), needs)
+            batch = pack_pairs(pairs).to(self.args.device)
+            states = self._read_reference(batch, needs, reference, cached)
+            return self._score_batch(batch, needs, states)
 
         try:
             with torch.no_grad(), torch.random.fork_rng():
@@ -361,8 +408,9 @@ class POTrainer(Trainer):
             module.train(was_training)
         return [one for scores in found for one in scores]
 
-    def _score_batch(self, batch: PackedBatch, needs: Needs) -> list[PairScore]:
-        reference = self._read_reference(batch, needs)
+    def _score_batch(
+        self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
+    ) -> list[PairScore]:
         chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
         return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
 

@@ -36,6 +36,19 @@ class Needs:
         """Whether a reference model is needed at all."""
         return self.ref_logps or self.kl or self.mask != "none"
 
+    @property
+    def online_reference(self) -> bool:
+        """Whether the reference model has to run at every step: its whole distribution or states.
+
+        What else a method reads of it is the same at every step, and can be kept.
+        """
+        return self.kl or self.mask in ("learned-common", "learned-independent")
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether a cache of the reference's log-probabilities and activation masks saves work."""
+        return self.mask == "activation" or (self.ref_logps and not self.online_reference)
+
 
 @dataclass(frozen=True)
 class Method(abc.ABC):
