@@ -1,10 +1,14 @@
 """The fused operation: hidden states and output projections → per-token statistics.
 
-Shapes: N tokens, d and d' hidden sizes of policy and reference, V vocabulary.
+Shapes: N tokens, d and d' hidden sizes of policy and reference, V vocabulary; a block is n of the
+tokens × v of the vocabulary.
 
-Logits are made chunk by chunk and never kept as a whole: beyond its inputs and outputs the
-operation holds O(chunk_size × V) numbers, however many tokens there are. The backward pass makes a
-chunk's log-probabilities again; where all of them fit a stated budget they are kept instead.
+Logits exist one block at a time, small enough for a CPU's cache, where the dozen element-wise steps
+between projection and result cost little; beyond its inputs and outputs the operation holds a few
+blocks, however many tokens there are and however large the vocabulary is. The forward pass joins
+the blocks' sums as an online softmax does. The backward pass makes the blocks again, save those
+that fitted a stated budget and were kept, and leaves out the tokens that no gradient reaches: what
+a sparse mask removes from the loss is removed from the work.
 Everything between the projection and the results is float32 at least.
 """
 
@@ -16,11 +20,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-DEFAULT_CHUNK_SIZE = 512
-"""Tokens per chunk."""
+BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
+"""Logits in a block, by device type: 4 MB of float32 stay in a core's cache, where 512 MB are what
+a GPU needs for full occupation."""
+
+CHUNK_SIZE = {"cpu": 512, "cuda": 2048}
+"""Tokens per block, by device type."""
 
 KEEP_BYTES = 64 * 2**20
-"""What the log-probabilities of a whole batch may take to be kept for the backward pass."""
+"""What kept blocks may take between the forward and the backward pass."""
+
+_FALLBACK = "cuda"
+"""Other accelerators are taken to want what a GPU wants."""
 
 
 class FusedStats(NamedTuple):
@@ -31,11 +42,49 @@ class FusedStats(NamedTuple):
     kl: Float[Tensor, " N"] | None
 
 
-def _log_probs(
-    hidden: Float[Tensor, "n d"], head: Float[Tensor, "V d"], bias: Float[Tensor, " V"] | None
-) -> Float[Tensor, "n V"]:
-    logits = torch.nn.functional.linear(hidden, head, bias)
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+class _Head(NamedTuple):
+    """One model's half of the operation."""
+
+    hidden: Float[Tensor, "N d"]
+    weight: Float[Tensor, "V d"]
+    bias: Float[Tensor, " V"] | None
+
+    def rows(self, index: slice | Tensor) -> _Head:
+        return _Head(self.hidden[index], self.weight, self.bias)
+
+    def logits(self, words: slice) -> Float[Tensor, "n v"]:
+        bias = None if self.bias is None else self.bias[words]
+        logits = torch.nn.functional.linear(self.hidden, self.weight[words], bias)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class _Normaliser:
+    """log Σ_v exp(l_v) of n tokens, joined from blocks."""
+
+    def __init__(self, blocks: int, tokens: int, like: Tensor) -> None:
+        self.maxima = like.new_empty(blocks, tokens)
+        self.sums = torch.empty_like(self.maxima)
+
+    def add(self, block: int, logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:
+        """Turn a block's logits into exp(l − its maximum), in place, and note its sum."""
+        # The largest of nothing but -inf would make exp(-inf + inf).
+        maximum = logits.amax(1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
+        weights = logits.sub_(maximum).exp_()
+        self.maxima[block] = maximum[:, 0]
+        self.sums[block] = weights.sum(1)
+        return weights
+
+    def join(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """Return the largest logit and Σ_v exp(l_v − largest)."""
+        largest = self.maxima.amax(0)
+        return largest, ((self.maxima - largest).exp() * self.sums).sum(0)
+
+
+class _Kept(NamedTuple):
+    """A block as the forward pass left it: π = policy × its scale per token, likewise π_ref."""
+
+    policy: Float[Tensor, "n v"]
+    ref: Float[Tensor, "n v"] | None
 
 
 class _TokenStats(torch.autograd.Function):
@@ -52,93 +101,180 @@ class _TokenStats(torch.autograd.Function):
         ref_bias: Tensor | None,
         targets: Tensor,
         chunk_size: int,
+        block_elements: int,
         need_kl: bool,
         keep_bytes: int,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        tokens, vocabulary = len(targets), policy_head.shape[0]
+        policy = _Head(policy_hidden, policy_head, policy_bias)
+        ref = None
+        if ref_hidden is not None and ref_head is not None:
+            ref = _Head(ref_hidden, ref_head, ref_bias)
         dtype = torch.promote_types(policy_hidden.dtype, torch.float32)
-        policy_logps = policy_hidden.new_empty(tokens, dtype=dtype)
-        has_ref = ref_hidden is not None
-        ref_logps = torch.empty_like(policy_logps) if has_ref else None
-        kl = torch.empty_like(policy_logps) if has_ref and need_kl else None
-        copies = 2 if kl is not None else 1
-        keep = tokens * vocabulary * dtype.itemsize * copies <= keep_bytes
-        keep = keep and any(ctx.needs_input_grad)
-        kept: list[Tensor] = []
-        for start in range(0, tokens, chunk_size):
+        logps = policy_hidden.new_empty(len(targets), dtype=dtype)
+        total = torch.empty_like(logps)
+        ref_logps = torch.empty_like(logps) if ref is not None else None
+        ref_total = torch.empty_like(logps) if ref is not None else None
+        kl = torch.empty_like(logps) if ref is not None and need_kl else None
+        left = keep_bytes if any(ctx.needs_input_grad) else 0
+        kept: dict[tuple[int, int], _Kept] = {}
+        scales: dict[int, tuple[Tensor, Tensor | None]] = {}
+        vocabulary = policy_head.shape[0]
+        for start in range(0, len(targets), chunk_size):
             part = slice(start, start + chunk_size)
-            target = targets[part, None]
-            policy = _log_probs(policy_hidden[part], policy_head, policy_bias)
-            policy_logps[part] = policy.gather(-1, target).squeeze(-1)
-            if keep:
-                kept.append(policy)
-            if ref_hidden is None or ref_head is None or ref_logps is None:
-                continue
-            ref = _log_probs(ref_hidden[part], ref_head, ref_bias)
-            ref_logps[part] = ref.gather(-1, target).squeeze(-1)
-            if kl is None:
-                continue
-            # A token that the reference rules out (-inf logit) contributes nothing to the sum.
-            ref_probs = ref.exp()
-            difference = torch.where(ref_probs > 0, ref - policy, 0.0)
-            # Rounding can leave a sum of -1e-8 where both distributions agree.
-            kl[part] = (ref_probs * difference).sum(-1).clamp(min=0)
-            if keep:
-                kept.append(ref_probs)
-        ctx.save_for_backward(
-            policy_hidden, policy_head, policy_bias, ref_hidden, ref_head, ref_bias, targets, *kept
-        )
-        ctx.chunk_size, ctx.keep, ctx.has_kl = chunk_size, keep, kl is not None
+            target = targets[part]
+            words = _vocabulary_blocks(vocabulary, len(target), block_elements)
+            ours = policy.rows(part)
+            theirs = ref.rows(part) if ref is not None else None
+            sums = _Normaliser(len(words), len(target), logps)
+            ref_sums = _Normaliser(len(words), len(target), logps)
+            differences = torch.zeros_like(sums.sums)
+            at_target, ref_at_target = torch.zeros_like(logps[part]), torch.zeros_like(logps[part])
+            for block, columns in enumerate(words):
+                logits = ours.logits(columns)
+                _pick(at_target, logits, target, columns)
+                ref_weights = None
+                if theirs is not None:
+                    ref_logits = theirs.logits(columns)
+                    _pick(ref_at_target, ref_logits, target, columns)
+                    difference = None
+                    if kl is not None:
+                        difference = ref_logits - logits
+                        if ours.bias is not None or theirs.bias is not None:
+                            # A bias of -inf rules a token out; where the reference does, it
+                            # contributes nothing to the sum.
+                            difference.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
+                    weights = ref_sums.add(block, ref_logits)
+                    if difference is not None:
+                        differences[block] = torch.linalg.vecdot(weights, difference)
+                        ref_weights = weights
+                policy_weights = sums.add(block, logits)
+                size = policy_weights.nbytes + (0 if ref_weights is None else ref_weights.nbytes)
+                if size <= left:
+                    left -= size
+                    kept[start, block] = _Kept(policy_weights, ref_weights)
+            largest, summed = sums.join()
+            total[part] = largest + summed.log()
+            logps[part] = at_target - total[part]
+            ref_scale = None
+            if ref_logps is not None and ref_total is not None:
+                ref_largest, ref_summed = ref_sums.join()
+                ref_total[part] = ref_largest + ref_summed.log()
+                ref_logps[part] = ref_at_target - ref_total[part]
+                ref_scale = (ref_sums.maxima - ref_total[part]).exp_()
+                if kl is not None:
+                    # KL = E_ref[l_ref − l] − log(Z_ref/Z); the quotient of the sums keeps digits
+                    # that the difference of two logarithms near log V would lose. Rounding can
+                    # still leave -1e-8 where both distributions agree.
+                    expected = (ref_scale * differences).sum(0)
+                    ratio = (ref_largest - largest) + (ref_summed / summed).log()
+                    kl[part] = (expected - ratio).clamp_(min=0)
+            if any((start, block) in kept for block in range(len(words))):
+                scales[start] = ((sums.maxima - total[part]).exp_(), ref_scale)
+        ctx.save_for_backward(*policy, *(ref or (None, None, None)), targets, total, ref_total)
+        ctx.kept, ctx.scales = kept, scales
+        ctx.chunk_size, ctx.block_elements = chunk_size, block_elements
+        ctx.has_kl = kl is not None
+        ctx.set_materialize_grads(False)
         if ref_logps is not None:
             ctx.mark_non_differentiable(ref_logps)
-        return policy_logps, ref_logps, kl
+        return logps, ref_logps, kl
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, grad_logps: Tensor, _grad_ref: Tensor | None, grad_kl: Tensor | None
+        ctx: Any, grad_logps: Tensor | None, _grad_ref: Tensor | None, grad_kl: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        policy_hidden, policy_head, policy_bias, ref_hidden, ref_head, ref_bias, targets = saved[:7]
-        kept = list(saved[7:])
-        chunk_size = ctx.chunk_size
+        policy, ref = _Head(*saved[:3]), _Head(*saved[3:6])
+        targets, total, ref_total = saved[6:]
+        # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref.
+        onto_target = torch.zeros_like(total) if grad_logps is None else grad_logps
+        onto_ref = grad_kl if ctx.has_kl else None
+        onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
         needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(policy_hidden) if needs_hidden else None
-        wide = torch.promote_types(policy_head.dtype, torch.float32)
-        grad_head = torch.zeros_like(policy_head, dtype=wide) if needs_head else None
-        grad_bias = torch.zeros_like(policy_bias, dtype=wide) if needs_bias else None
-        for start in range(0, len(targets), chunk_size):
-            part = slice(start, start + chunk_size)
-            if ctx.keep:
-                policy_probs = kept.pop(0).exp()
-            else:
-                policy_probs = _log_probs(policy_hidden[part], policy_head, policy_bias).exp_()
-            # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref.
-            if ctx.has_kl:
-                ref_probs = (
-                    kept.pop(0)
-                    if ctx.keep
-                    else _log_probs(ref_hidden[part], ref_head, ref_bias).exp_()
-                )
-                kl_part = grad_kl[part, None]  # type: ignore[index]
-                grad_logits = policy_probs.mul_(kl_part - grad_logps[part, None])
-                grad_logits.addcmul_(ref_probs, kl_part, value=-1)
-            else:
-                grad_logits = policy_probs.mul_(-grad_logps[part, None])
-            grad_logits.scatter_add_(-1, targets[part, None], grad_logps[part, None])
-            if grad_bias is not None:
-                grad_bias += grad_logits.sum(0)
-            grad_logits = grad_logits.to(policy_head.dtype)
+        grad_hidden = torch.zeros_like(policy.hidden, dtype=total.dtype) if needs_hidden else None
+        grad_head = torch.zeros_like(policy.weight, dtype=total.dtype) if needs_head else None
+        grad_bias = None
+        if needs_bias and policy.bias is not None:
+            grad_bias = torch.zeros_like(policy.bias, dtype=total.dtype)
+        for start in range(0, len(targets), ctx.chunk_size):
+            part = torch.arange(start, min(start + ctx.chunk_size, len(targets)))
+            part = part.to(targets.device)
+            reached = onto_policy[part] != 0
+            if onto_ref is not None:
+                reached |= onto_ref[part] != 0
+            rows = reached.nonzero()[:, 0]
+            everything = len(rows) == len(part)
+            part = part[rows]
+            if not len(part):
+                continue
+            ours = policy.rows(part)
+            theirs = ref.rows(part) if onto_ref is not None else None
+            ref_rows = None if onto_ref is None else onto_ref[part]
+            words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
+            part_hidden = None if grad_hidden is None else torch.zeros_like(grad_hidden[part])
+            for block, columns in enumerate(words):
+                kept = ctx.kept.pop((start, block), None)
+                if kept is None:
+                    grad = ours.logits(columns).sub_(total[part, None]).exp_()
+                    grad *= onto_policy[part, None]
+                    if theirs is not None:
+                        ref_probs = theirs.logits(columns).sub_(ref_total[part, None]).exp_()
+                        grad.addcmul_(ref_probs, ref_rows[:, None], value=-1)
+                else:
+                    scale, ref_scale = (
+                        None if s is None else s[block, rows] for s in ctx.scales[start]
+                    )
+                    grad = kept.policy if everything else kept.policy[rows]
+                    grad *= (onto_policy[part] * scale)[:, None]
+                    if ref_rows is not None:
+                        weights = kept.ref if everything else kept.ref[rows]
+                        grad.addcmul_(weights, (ref_rows * ref_scale)[:, None], value=-1)
+                if grad_bias is not None:
+                    grad_bias[columns] += grad.sum(0)
+                grad = grad.to(policy.weight.dtype)
+                if part_hidden is not None:
+                    _add_product(part_hidden, grad, policy.weight[columns])
+                if grad_head is not None:
+                    _add_product(grad_head[columns], grad.T, ours.hidden)
             if grad_hidden is not None:
-                grad_hidden[part] = grad_logits @ policy_head
-            if grad_head is not None:
-                grad_head += grad_logits.T @ policy_hidden[part]
+                grad_hidden[part] = part_hidden
+        wide = onto_target[:, None]
+        if grad_hidden is not None:
+            grad_hidden.addcmul_(wide, policy.weight[targets].to(total.dtype))
+        if grad_head is not None:
+            grad_head.index_add_(0, targets, wide * policy.hidden)
+        if grad_bias is not None:
+            grad_bias.index_add_(0, targets, onto_target)
         return (
-            grad_hidden,
-            grad_head.to(policy_head.dtype) if grad_head is not None else None,
-            grad_bias.to(policy_bias.dtype) if grad_bias is not None else None,
-            *[None] * 7,
+            None if grad_hidden is None else grad_hidden.to(policy.hidden.dtype),
+            None if grad_head is None else grad_head.to(policy.weight.dtype),
+            None if grad_bias is None else grad_bias.to(policy.weight.dtype),
+            *[None] * 9,
         )
+
+
+def _vocabulary_blocks(vocabulary: int, tokens: int, block_elements: int) -> list[slice]:
+    width = max(1, block_elements // max(1, tokens))
+    return [slice(first, first + width) for first in range(0, vocabulary, width)]
+
+
+def _pick(
+    found: Float[Tensor, " n"], logits: Float[Tensor, "n v"], targets: Tensor, columns: slice
+) -> None:
+    """Write the logits of those targets that lie in a block into `found`."""
+    index = targets - columns.start
+    inside = (index >= 0) & (index < logits.shape[1])
+    values = logits.gather(1, index.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    torch.where(inside, values, found, out=found)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left @ right to a total; a product in half precision is added up in float32."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def token_stats(
@@ -147,11 +283,12 @@ def token_stats(
     ref_hidden: Float[Tensor, "N e"] | None,
     ref_head: Float[Tensor, "V e"] | None,
     targets: Int[Tensor, " N"],
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    chunk_size: int | None = None,
     *,
     policy_bias: Float[Tensor, " V"] | None = None,
     ref_bias: Float[Tensor, " V"] | None = None,
     need_kl: bool = True,
+    block_elements: int | None = None,
     keep_bytes: int = KEEP_BYTES,
 ) -> FusedStats:
     """Return log π(y), log π_ref(y) and KL(π_ref ‖ π) of N tokens without N × V logits.
@@ -165,12 +302,14 @@ def token_stats(
         ref_hidden: the reference's hidden states there; None gives no reference statistics.
         ref_head: the reference's output projection; its width may differ from the policy's.
         targets: the tokens y.
-        chunk_size: tokens per chunk; bounds memory, does not change the results.
+        chunk_size: tokens per block; None takes CHUNK_SIZE of the device. It bounds memory and
+            moves the results by rounding only.
         policy_bias: the policy's output bias b, where the model has one.
         ref_bias: the reference's.
         need_kl: False skips the KL.
-        keep_bytes: the whole batch's log-probabilities are kept for the backward pass when they
-            take no more than this, and recomputed otherwise.
+        block_elements: logits per block; None takes BLOCK_ELEMENTS of the device.
+        keep_bytes: as many blocks as fit this are kept for the backward pass, the others are
+            computed again there.
 
     Returns:
         policy_logps, ref_logps and kl, (N,) each, in nats, float32 at least.
@@ -189,8 +328,12 @@ def token_stats(
         )
     if len(policy_hidden) != len(targets):
         raise ValueError(f"{len(policy_hidden)} hidden states for {len(targets)} targets")
+    device = policy_hidden.device.type
+    chunk_size = CHUNK_SIZE.get(device, CHUNK_SIZE[_FALLBACK]) if chunk_size is None else chunk_size
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if block_elements is None:
+        block_elements = BLOCK_ELEMENTS.get(device, BLOCK_ELEMENTS[_FALLBACK])
     return FusedStats(
         *_TokenStats.apply(
             policy_hidden,
@@ -201,6 +344,7 @@ def token_stats(
             ref_bias,
             targets,
             chunk_size,
+            block_elements,
             need_kl,
             keep_bytes,
         )
