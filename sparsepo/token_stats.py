@@ -208,28 +208,26 @@ class _TokenStats(torch.autograd.Function):
             part = part[rows]
             if not len(part):
                 continue
-            ours = policy.rows(part)
-            theirs = ref.rows(part) if onto_ref is not None else None
-            ref_rows = None if onto_ref is None else onto_ref[part]
+            ours, theirs = policy.rows(part), ref.rows(part) if onto_ref is not None else None
+            factor = onto_policy[part, None]
+            ref_factor = None if onto_ref is None else onto_ref[part, None]
             words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
             part_hidden = None if grad_hidden is None else torch.zeros_like(grad_hidden[part])
             for block, columns in enumerate(words):
                 kept = ctx.kept.pop((start, block), None)
                 if kept is None:
-                    grad = ours.logits(columns).sub_(total[part, None]).exp_()
-                    grad *= onto_policy[part, None]
-                    if theirs is not None:
+                    grad = ours.logits(columns).sub_(total[part, None]).exp_().mul_(factor)
+                    if theirs is not None and ref_factor is not None:
                         ref_probs = theirs.logits(columns).sub_(ref_total[part, None]).exp_()
-                        grad.addcmul_(ref_probs, ref_rows[:, None], value=-1)
+                        grad.addcmul_(ref_probs, ref_factor, value=-1)
                 else:
-                    scale, ref_scale = (
-                        None if s is None else s[block, rows] for s in ctx.scales[start]
-                    )
+                    scale, ref_scale = ctx.scales[start]
                     grad = kept.policy if everything else kept.policy[rows]
-                    grad *= (onto_policy[part] * scale)[:, None]
-                    if ref_rows is not None:
+                    grad *= factor * scale[block, rows, None]
+                    if ref_factor is not None:
                         weights = kept.ref if everything else kept.ref[rows]
-                        grad.addcmul_(weights, (ref_rows * ref_scale)[:, None], value=-1)
+                        ref_factor_here = ref_factor * ref_scale[block, rows, None]
+                        grad.addcmul_(weights, ref_factor_here, value=-1)
                 if grad_bias is not None:
                     grad_bias[columns] += grad.sum(0)
                 grad = grad.to(policy.weight.dtype)
@@ -237,7 +235,7 @@ class _TokenStats(torch.autograd.Function):
                     _add_product(part_hidden, grad, policy.weight[columns])
                 if grad_head is not None:
                     _add_product(grad_head[columns], grad.T, ours.hidden)
-            if grad_hidden is not None:
+            if grad_hidden is not None and part_hidden is not None:
                 grad_hidden[part] = part_hidden
         wide = onto_target[:, None]
         if grad_hidden is not None:
