@@ -21,7 +21,7 @@ from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
 from sparsepo.pack import to_responses
 from sparsepo.reference import ReferenceStates, unwrap_peft
-from sparsepo.token_stats import DEFAULT_CHUNK_SIZE, token_stats
+from sparsepo.token_stats import token_stats
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
@@ -95,7 +95,7 @@ class PolicyWithMasks(nn.Module):
         batch: PackedBatch,
         reference: ReferenceStates | None,
         needs: Needs,
-        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        chunk_size: int | None = None,
     ) -> tuple[TokenStats, TokenStats | None]:
         """Return the statistics of the chosen and of the rejected responses.
 
@@ -103,7 +103,7 @@ class PolicyWithMasks(nn.Module):
             batch: pairs on the policy's device.
             reference: the reference's states, None where nothing needs them.
             needs: what to compute.
-            chunk_size: tokens per chunk of the fused operation.
+            chunk_size: tokens per block of the fused operation, None for the device's own.
 
         Returns:
             Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no
