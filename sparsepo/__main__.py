@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +17,13 @@ from sparsepo.registry import load_plugin, method_class
 
 if TYPE_CHECKING:
     from sparsepo.trainer import POTrainer
+
+
+LAST_FILES = ("config.json", "adapter_config.json")
+"""The files by which a finished model, or finished adapters, are known."""
+
+PATIENCE = 30
+"""Seconds that a process leaves to the first one on its machine to tell an error they share."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -51,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         dest="settings",
         help="a hyper-parameter of the method or any field of POConfig, e.g. beta=0.1, "
-        "learning_rate=5e-7, save_steps=100",
+        "learning_rate=5e-7, save_steps=100, lora_r=16",
     )
     train.add_argument("--plugin", action="append", default=[], help="Python file with methods")
     return parser
@@ -135,37 +143,61 @@ def train(arguments: argparse.Namespace) -> None:
     import transformers
 
     from sparsepo.data import read_pairs
-    from sparsepo.loading import last_checkpoint, load_policy, load_tokenizer
+    from sparsepo.loading import last_checkpoint, load_tokenizer
     from sparsepo.trainer import POTrainer
 
     # One bar, the training's own; loading and saving show none.
     transformers.utils.logging.disable_progress_bar()
     output = Path(arguments.output)
     config = make_config(output, arguments.method, settings)
-    if (output / "config.json").exists():
+    if any((output / name).exists() for name in LAST_FILES):
         raise UserError(
             f"{output} already holds a trained model; choose another --output or remove it."
         )
     data = read_pairs(arguments.data, arguments.split)
-    print(data.report, file=sys.stderr)
+    say(data.report)
     check_writable(output)
     trainer = POTrainer(
-        load_policy(arguments.model),
+        arguments.model,
         ref_model=arguments.ref_model,
         args=config,
         train_dataset=data.pairs,
         processing_class=load_tokenizer(arguments.model),
     )
-    print(trainer.tokenizer_report, file=sys.stderr)
+    say(trainer.tokenizer_report)
     checkpoint = last_checkpoint(output)
     if checkpoint is not None:
-        print(f"Resuming from {checkpoint}", file=sys.stderr)
+        say(f"Resuming from {checkpoint}")
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         close_progress_bar(trainer)
+    if config.merge_adapters:
+        trainer.merge_adapters()
     save_whole(trainer, output)
-    print(f"Saved to {output}", file=sys.stderr)
+    say(f"Saved to {output}")
+
+
+def is_first() -> bool:
+    """Return whether this is the first of the processes that a launcher started on this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def say(text: object) -> None:
+    """Print to standard error, once for all processes of a machine."""
+    if is_first():
+        print(text, file=sys.stderr)
+
+
+def say_error(text: str) -> None:
+    """Print an error; where several processes meet the same one, the first alone tells it.
+
+    A launcher ends all processes when one of them has ended. So the others wait, and speak only if
+    the first has met no error.
+    """
+    if not is_first():
+        time.sleep(PATIENCE)
+    print(f"Error: {text}", file=sys.stderr, flush=True)
 
 
 def close_progress_bar(trainer: POTrainer) -> None:
@@ -179,25 +211,28 @@ def close_progress_bar(trainer: POTrainer) -> None:
 def save_whole(trainer: POTrainer, output: Path) -> None:
     """Save the model so that an interruption leaves either all of it or nothing that loads.
 
-    Files are written apart and moved in place one by one, config.json, by which a finished model
-    is known, last.
+    Files are written apart and moved in place one by one; the one by which a finished model is
+    known comes last. Every process takes part, since each may hold a part of the weights.
     """
     from safetensors import SafetensorError
 
     apart = output / ".saving"
-    shutil.rmtree(apart, ignore_errors=True)
+    if trainer.args.should_save:
+        shutil.rmtree(apart, ignore_errors=True)
     try:
         trainer.save_model(str(apart))
     except SafetensorError as error:
         raise OSError(f"the model is not complete: {error}") from error
-    for file in sorted(apart.iterdir(), key=lambda file: file.name == "config.json"):
-        file.replace(output / file.name)
-    apart.rmdir()
+    if trainer.args.should_save:
+        for file in sorted(apart.iterdir(), key=lambda file: file.name in LAST_FILES):
+            file.replace(output / file.name)
+        apart.rmdir()
+    trainer.accelerator.wait_for_everyone()
 
 
 def check_writable(output: Path) -> None:
     """Raise a UserError unless files can be written to the output folder."""
-    probe = output / ".write-test"
+    probe = output / f".write-test-{os.environ.get('RANK', '0')}"
     try:
         output.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
@@ -215,20 +250,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
         train(arguments)
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        say_error(str(error))
         return 2
     except KeyboardInterrupt:
-        print(
-            "Stopped; run the same command again to go on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        say("Stopped; run the same command again to go on from the last checkpoint.")
         return 130
     except OSError as error:
         # The disk may fill up, or a mount vanish, in the middle of a checkpoint.
-        print(
-            f"Error: writing or reading failed ({error}); free some space or mend the path and run "
-            "the same command again.",
-            file=sys.stderr,
+        say_error(
+            f"writing or reading failed ({error}); free some space or mend the path and run "
+            "the same command again."
         )
         return 2
     return 0

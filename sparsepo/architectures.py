@@ -30,6 +30,8 @@ class Architecture:
     first_norm: str
     second_norm: str | None
     """The norm before the MLP; None where the MLP reads the attention's norm."""
+    adapter_targets: tuple[str, ...]
+    """The projections that get LoRA adapters by default: queries and values, or what makes them."""
 
 
 _GPT2 = Architecture(
@@ -42,6 +44,7 @@ _GPT2 = Architecture(
     activation="mlp.act",
     first_norm="ln_1",
     second_norm="ln_2",
+    adapter_targets=("c_attn",),
 )
 _LLAMA = Architecture(
     blocks="layers",
@@ -53,6 +56,7 @@ _LLAMA = Architecture(
     activation="mlp.act_fn",
     first_norm="input_layernorm",
     second_norm="post_attention_layernorm",
+    adapter_targets=("q_proj", "v_proj"),
 )
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt2": _GPT2,
@@ -62,6 +66,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         projection="attn.out_proj",
         query_key=("attn.q_proj", "attn.k_proj"),
         second_norm=None,
+        adapter_targets=("q_proj", "v_proj"),
     ),
     "gpt_neox": Architecture(
         blocks="layers",
@@ -73,6 +78,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         activation="mlp.act",
         first_norm="input_layernorm",
         second_norm="post_attention_layernorm",
+        adapter_targets=("query_key_value",),
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,

@@ -15,7 +15,6 @@ from transformers import TrainingArguments
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.registry import get_method
-from sparsepo.token_stats import DEFAULT_CHUNK_SIZE
 
 HYPER_PARAMETERS = (
     "beta",
@@ -48,6 +47,8 @@ _AT_LEAST_1 = (
     "gradient_accumulation_steps",
     "chunk_size",
     "max_length",
+    "lora_r",
+    "lora_alpha",
 )
 
 
@@ -103,6 +104,33 @@ class POConfig(TrainingArguments):
         default="error",
         metadata={"help": "What happens to a response that does not fit: error, truncate, skip."},
     )
+    model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={"help": "Dtype that models are loaded in; auto takes the checkpoint's own."},
+    )
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Quantize the base model to NF4 (QLoRA)."}
+    )
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Quantize the base model to 8-bit integers."}
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Rank of LoRA adapters; None trains the whole model."}
+    )
+    lora_alpha: int | None = field(
+        default=None, metadata={"help": "Scale of the adapters; default 2·lora_r."}
+    )
+    lora_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout on the adapters' input; default 0."}
+    )
+    lora_target_modules: str | None = field(
+        default=None,
+        metadata={"help": "Modules that get adapters, joined by +, or all-linear."},
+    )
+    merge_adapters: bool = field(
+        default=False,
+        metadata={"help": "Save the trained model whole, its adapters added to its weights."},
+    )
     disable_dropout: bool = field(
         default=True,
         metadata={"help": "Switch off the policy's own dropout (adapters keep theirs)."},
@@ -115,8 +143,13 @@ class POConfig(TrainingArguments):
         default=None,
         metadata={"help": "Folder that keeps the reference's log-probabilities between runs."},
     )
-    chunk_size: int = field(
-        default=DEFAULT_CHUNK_SIZE, metadata={"help": "Tokens per chunk of the fused operation."}
+    computation: Literal["packed", "plain"] = field(
+        default="packed",
+        metadata={"help": "packed, or plain: the textbook form, slow and large, for comparison."},
+    )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "Tokens per block of the fused operation; default by device."},
     )
     learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
@@ -159,9 +192,53 @@ class POConfig(TrainingArguments):
                     names = [_PLAIN_TYPES[kind] for kind in _PLAIN_TYPES if kind in kinds]
                     raise UserError(f"{item.name} must be {' or '.join(names)}, not {value!r}.")
         for name in _AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise UserError(f"{name} must be at least 1, not {size}.")
+        self._check_computation()
+        self._check_adapters()
         super().__post_init__()
+
+    def _check_computation(self) -> None:
+        if self.computation not in ("packed", "plain"):
+            raise UserError(f"computation must be packed or plain, not {self.computation!r}.")
+        if self.computation == "plain":
+            for name in ("chunk_size", "reference_cache"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"computation=plain uses no {name}; leave it out, or take packed."
+                    )
+
+    def _check_adapters(self) -> None:
+        dtypes = typing.get_args(typing.get_type_hints(type(self))["model_dtype"])
+        if self.model_dtype not in dtypes:
+            raise UserError(f"model_dtype must be one of {', '.join(dtypes)}.")
+        if self.load_in_4bit and self.load_in_8bit:
+            raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
+        if self.merge_adapters and self.bits:
+            raise UserError(
+                "Adapters cannot be merged into 4-bit or 8-bit weights without loss; leave "
+                "merge_adapters out and merge them into the unquantized base model afterwards."
+            )
+        if self.lora_r is None:
+            for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"{name} describes LoRA adapters; set lora_r too.")
+        if self.lora_dropout is not None and not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"lora_dropout must be at least 0 and below 1, not {self.lora_dropout}."
+            )
+
+    @property
+    def adapter_targets(self) -> list[str] | str | None:
+        """Names of the modules that get adapters, "all-linear", or None for the default ones."""
+        names = self.lora_target_modules
+        return names if names is None or names == "all-linear" else names.split("+")
+
+    @property
+    def bits(self) -> int | None:
+        """4 or 8 where the base model is quantized."""
+        return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
 
     def make_method(self) -> Method:
         """Return the method with the hyper-parameters that are set.

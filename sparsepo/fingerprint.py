@@ -25,7 +25,7 @@ _CHUNK_BYTES = 16 * 2**20
 _WRAPPED = ("base_layer", "original_module")
 """Under these names PEFT keeps the module that an adapter or a trained copy stands for."""
 
-_NOT_NUMBERS = ("_name_or_path", "transformers_version", "use_cache", "dtype")
+_NOT_NUMBERS = ("_name_or_path", "architectures", "transformers_version", "use_cache", "dtype")
 """What a configuration says that moves no number (versions and dtype are parts of their own)."""
 
 

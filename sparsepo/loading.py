@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import torch
+from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -12,27 +15,107 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    set_seed,
 )
 
+from sparsepo.adapters import (
+    add_adapters,
+    check_adapters,
+    has_adapters,
+    prepare_quantized,
+    quantization,
+)
+from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
 
 
-def load_policy(model: str | PreTrainedModel) -> PreTrainedModel:
+def load_policy(
+    model: str | PreTrainedModel,
+    *,
+    dtype: str = "auto",
+    bits: int | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
     """Return a causal language model from a folder or hub id; a model is returned as it is.
 
+    A folder of adapters gives a PEFT model on the base model that it names, its adapters trainable.
+
+    Args:
+        model: folder, hub id or model.
+        dtype: of the weights, "auto" for the checkpoint's own.
+        bits: 4 or 8 to quantize the weights by bitsandbytes.
+        device: where quantized weights go; others stay on the CPU.
+
     Raises:
-        UserError: nothing can be loaded from there.
+        UserError: nothing can be loaded from there, or its adapters cannot be trained.
     """
     if not isinstance(model, str | Path):
+        check_adapters(model)
         return model
+    options: dict[str, Any] = {"dtype": dtype}
+    if bits:
+        options["quantization_config"] = quantization(bits)
+        options["device_map"] = {"": device or torch.device("cpu")}
     try:
-        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
+        if (Path(model) / "adapter_config.json").is_file():
+            base = PeftConfig.from_pretrained(model).base_model_name_or_path
+            whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
+            if bits:
+                whole = prepare_quantized(whole)
+            loaded: Any = PeftModel.from_pretrained(whole, model, is_trainable=True)
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(model, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
             f"config.json and weights, or a hub id ({first_line(error)})."
         ) from error
-    return loaded
+    check_adapters(loaded)
+    result: PreTrainedModel = loaded
+    return result
+
+
+def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
+    """Return a model as `load_policy` does, in the dtype and bits of a configuration.
+
+    Raises:
+        UserError: as `load_policy` does.
+    """
+    if not isinstance(model, str | Path):
+        return load_policy(model)
+    # On a GPU quantized weights are made where they stay; the rest follows the trainer.
+    device = config.device if config.bits else None
+    return load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
+
+
+def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
+    """Return the policy that a configuration describes, with fresh adapters if it asks for them.
+
+    Raises:
+        UserError: it cannot be loaded, or the configuration does not fit it.
+    """
+    if not isinstance(model, str | Path) and (config.model_dtype != "auto" or config.bits):
+        option = f"load_in_{config.bits}bit" if config.bits else "model_dtype"
+        raise UserError(
+            f"{option} says how a model is loaded; give its folder or id, not the model itself."
+        )
+    policy = load_as_configured(model, config)
+    if config.lora_r is not None:
+        set_seed(config.seed)
+        policy = add_adapters(
+            policy,
+            config.lora_r,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            targets=config.adapter_targets,
+        )
+    if config.bits and not has_adapters(policy):
+        raise UserError(
+            f"{config.bits}-bit weights cannot be trained themselves; set lora_r for adapters."
+        )
+    if config.merge_adapters and not has_adapters(policy):
+        raise UserError("merge_adapters=true needs adapters; set lora_r too.")
+    return policy
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:

@@ -123,15 +123,36 @@ class PolicyWithMasks(nn.Module):
             ref_bias=reference.bias if reference else None,
             need_kl=needs.kl,
         )
+        return self.statistics(batch, reference, *fused)
+
+    def statistics(
+        self,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        policy_logps: Float[Tensor, " N"],
+        ref_logps: Float[Tensor, " N"] | None,
+        kl: Float[Tensor, " N"] | None,
+    ) -> tuple[TokenStats, TokenStats | None]:
+        """Lay values per response token out as the statistics of both sides, with the masks.
+
+        Args:
+            batch: pairs on the policy's device.
+            reference: the reference's states, None where nothing needs them; log-probabilities
+                from a cache take the place of `ref_logps`.
+            policy_logps: log π(y_t), in the batch's order of tokens.
+            ref_logps: log π_ref(y_t).
+            kl: KL(π_ref ‖ π).
+
+        Returns:
+            As `forward`.
+        """
         reward_mask, kl_mask = self._masks(batch, reference)
-        ref_logps = _laid_out(fused.ref_logps, batch)
-        if reference is not None and reference.logps is not None:
-            ref_logps = reference.logps
+        cached = None if reference is None else reference.logps
         sides = batch.response_mask.shape[0]
         fields = {
-            "policy_logps": to_responses(fused.policy_logps, batch),
-            "ref_logps": ref_logps,
-            "kl": _laid_out(fused.kl, batch),
+            "policy_logps": to_responses(policy_logps, batch),
+            "ref_logps": _laid_out(ref_logps, batch) if cached is None else cached,
+            "kl": _laid_out(kl, batch),
             "response_mask": batch.response_mask,
             "reward_mask": reward_mask,
             "kl_mask": kl_mask,
@@ -149,10 +170,15 @@ class PolicyWithMasks(nn.Module):
             return reference.activation_mask, reference.activation_mask
         if not self.masks or reference.layers is None:
             return None, None
-        layers = [layer.float() for layer in reference.layers]
+        layers = self._inputs_of_masks(reference.layers)
         reward = to_responses(self.masks["reward"](layers), batch)
         kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
         return reward, kl
+
+    def _inputs_of_masks(self, layers: list[Tensor]) -> list[Tensor]:
+        # Under a half-precision policy the masks stay float32.
+        dtype = next((weight.dtype for weight in self.masks.parameters()), torch.float32)
+        return [layer.to(dtype) for layer in layers]
 
     @torch.no_grad()
     def masks_without_dropout(
@@ -187,7 +213,7 @@ class PolicyWithMasks(nn.Module):
         mask = self.masks[name]
         if not isinstance(mask, LearnedMask) or reference.layers is None:
             return True
-        layers = [layer.float() for layer in reference.layers]
+        layers = self._inputs_of_masks(reference.layers)
         was_training = mask.training
         mask.eval()
         for draw in range(draws):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sparsepo.adapters import evaluate_as, has_adapters, keep_start
 from sparsepo.attention import attention_mask_for
 from sparsepo.capture import (
     capture_activations,
@@ -46,7 +48,7 @@ class ReferenceStates:
 def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
     """Return the transformers model inside a PEFT model; any other model as it is."""
     outer: Any = model
-    inner: PreTrainedModel = outer.get_base_model() if hasattr(model, "peft_config") else model
+    inner: PreTrainedModel = outer.get_base_model() if has_adapters(model) else model
     return inner
 
 
@@ -57,18 +59,20 @@ def mask_settings(method: Method) -> tuple[tuple[str, ...], str]:
 
 
 class Reference:
-    """The frozen reference model: a copy of the policy's start, or the policy without adapters."""
+    """The frozen reference model: a copy of the policy's start, or the policy at its start."""
 
     def __init__(self, model: PreTrainedModel, *, shared_with_policy: bool = False) -> None:
         """Freeze the model.
 
         Args:
             model: the reference; for a PEFT policy the policy itself.
-            shared_with_policy: the reference is the policy itself, with its adapters switched off
-                where it has any; without adapters only as long as nothing was trained.
+            shared_with_policy: the reference is the policy itself: with its adapters switched off
+                or, where they were trained before, with a frozen copy of them in their place;
+                without adapters only as long as nothing was trained.
         """
         self._outer: Any = model
         self._shared = shared_with_policy
+        self._start = keep_start(model) if shared_with_policy and has_adapters(model) else None
         self.model = unwrap_peft(model)
         if not shared_with_policy:
             self.model.eval().requires_grad_(False)
@@ -77,16 +81,16 @@ class Reference:
     def of_policy(cls, policy: PreTrainedModel) -> Reference:
         """Return the reference that a policy starts from.
 
-        With PEFT that is the base model, its adapters off, so that no second copy is held.
+        With PEFT the base model is shared, so that no second copy of it is held.
         """
-        if hasattr(policy, "peft_config"):
+        if has_adapters(policy):
             return cls(policy, shared_with_policy=True)
         return cls(copy.deepcopy(policy))
 
     @property
     def without_adapters(self) -> bool:
         """Whether adapters inside the model are switched off while it runs."""
-        return self._shared and hasattr(self._outer, "peft_config")
+        return self._shared and has_adapters(self._outer) and self._start is None
 
     def to(self, device: torch.device) -> Reference:
         """Move the model to a device (in place) and return the reference."""
@@ -104,15 +108,27 @@ class Reference:
             needs: what to read; the method's own, or more.
         """
         was_training = self.model.training
-        self.model.eval()
-        adapters_off: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if self.without_adapters:
-            adapters_off = self._outer.disable_adapter()
+        evaluate_as(self.model, was_training)
         try:
-            with adapters_off:
+            with self._as_it_started():
                 return self._read(batch, method, needs)
         finally:
             self.model.train(was_training)
+
+    @contextlib.contextmanager
+    def _as_it_started(self) -> Iterator[None]:
+        if self.without_adapters:
+            with self._outer.disable_adapter():
+                yield
+        elif self._start is not None:
+            active = self._outer.active_adapter
+            self._outer.set_adapter(self._start, inference_mode=True)
+            try:
+                yield
+            finally:
+                self._outer.set_adapter(active)
+        else:
+            yield
 
     def _read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
         head, bias = output_head(self.model)
@@ -129,14 +145,21 @@ class Reference:
                 hidden = run_body(self.model, batch, mask)
             if "logits" in families:
                 found["logits"] = [mean_logits(hidden, head, bias)]
-            activation_mask = _activation_mask(found, batch, mapping)
+            activation_mask = mask_of_captures(found, batch, mapping)
             return ReferenceStates(hidden, head, bias, activation_mask=activation_mask)
         return ReferenceStates(run_body(self.model, batch, mask), head, bias)
 
 
-def _activation_mask(
+def mask_of_captures(
     found: dict[str, list[FeatureMean]], batch: PackedBatch, mapping: str
 ) -> Float[Tensor, "responses pairs tokens"]:
+    """Return the MaPO mask of what a batch's activations were reduced to.
+
+    Args:
+        found: family → feature means at the predicting positions, (N,) each.
+        batch: the batch.
+        mapping: MaPO's mask_mapping.
+    """
     sides, pairs, tokens = batch.response_mask.shape
     captures = {
         family: [

@@ -20,14 +20,21 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
+from sparsepo.adapters import has_adapters, merged
 from sparsepo.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
-from sparsepo.loading import load_policy, load_tokenizer, switch_off_dropout
+from sparsepo.loading import (
+    load_as_configured,
+    load_tokenizer,
+    make_policy,
+    switch_off_dropout,
+)
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
 from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
 from sparsepo.pack import pack_pairs
+from sparsepo.plain import PlainPolicy, PlainReference
 from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
 from sparsepo.processes import collected, maximum, seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates
@@ -92,15 +99,19 @@ class POTrainer(Trainer):
         if processing_class is None:
             name = model if isinstance(model, str) else model.config.name_or_path
             processing_class = load_tokenizer(str(name))
-        policy = load_policy(model)
+        policy = make_policy(model, args)
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
+        plain = args.computation == "plain"
+        policy_class, reference_class = PolicyWithMasks, Reference
+        if plain:
+            policy_class, reference_class = PlainPolicy, PlainReference
         self.reference: Reference | None = None
         if self.needs.reference:
             if ref_model is not None:
-                self.reference = Reference(load_policy(ref_model))
+                self.reference = reference_class(load_as_configured(ref_model, args))
             elif args.reference_cache is None or self.needs.online_reference:
-                self.reference = Reference.of_policy(policy)
+                self.reference = reference_class.of_policy(policy)
             else:
                 # Until training begins the policy is the reference itself.
                 self.reference = Reference(policy, shared_with_policy=True)
@@ -132,7 +143,7 @@ class POTrainer(Trainer):
         self._means = RunningMeans()
         self._losses: list[tuple[list[str], Tensor]] = []
         super().__init__(
-            model=PolicyWithMasks(policy, masks),
+            model=policy_class(policy, masks),
             args=args,
             data_collator=self._collate,
             train_dataset=tokenized,
@@ -192,7 +203,7 @@ class POTrainer(Trainer):
         module = self._module
         if self.reference is None or limit >= 100:
             return
-        batch = pack_pairs(pairs).to(self.args.device)
+        batch = self._pack(pairs, rejected=True).to(self.args.device)
         states = self.reference.read(batch, self.method, self.needs)
         for name in module.masks:
             if not module.redraw_mask(name, batch, states, limit, MASK_DRAWS):
@@ -231,7 +242,11 @@ class POTrainer(Trainer):
         return tokenized.pairs, tokenized.report
 
     def _collate(self, pairs: list[TokenizedPair]) -> dict[str, Any]:
-        return vars(pack_pairs(pairs, rejected=self.needs.rejected))
+        return vars(self._pack(pairs, rejected=self.needs.rejected))
+
+    def _pack(self, pairs: list[TokenizedPair], rejected: bool) -> PackedBatch:
+        share_prompt = self._config.computation == "packed"
+        return pack_pairs(pairs, share_prompt=share_prompt, rejected=rejected)
 
     # Loss
 
@@ -397,7 +412,7 @@ class POTrainer(Trainer):
         def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
             # Random masks must neither move a score nor the training that goes on afterwards.
             torch.manual_seed(self.args.seed + number)
-            batch = pack_pairs(pairs).to(self.args.device)
+            batch = self._pack(pairs, rejected=True).to(self.args.device)
             states = self._read_reference(batch, needs, reference, cached)
             return self._score_batch(batch, needs, states)
 
@@ -469,6 +484,15 @@ class POTrainer(Trainer):
                 )
         return optimizer
 
+    def merge_adapters(self) -> None:
+        """Turn a policy with adapters into the plain model that it is, for saving; ends training.
+
+        Raises:
+            UserError: there are no adapters, or the weights are quantized.
+        """
+        module = self._module
+        module.policy = merged(module.policy)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         try:
             super()._save_checkpoint(*args, **kwargs)
@@ -489,7 +513,10 @@ class POTrainer(Trainer):
                 for name, value in state_dict.items()
                 if name.startswith("policy.")
             }
-        module.policy.save_pretrained(directory, state_dict=policy_state)
+        saved: Any = module.policy
+        # The frozen start of trained adapters serves in training alone.
+        which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
+        saved.save_pretrained(directory, state_dict=policy_state, **which)
         module.save_masks(directory, self.method)
         self._tokenizer.save_pretrained(directory)
 
@@ -500,7 +527,7 @@ class POTrainer(Trainer):
             model if model is not None else self.model
         )
         self._check_same_run(Path(resume_from_checkpoint))
-        if hasattr(module.policy, "peft_config"):
+        if has_adapters(module.policy):
             super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
         else:
             # A saved model may name weights otherwise than the model in memory does (GPT-NeoX's
