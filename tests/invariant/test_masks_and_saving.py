@@ -250,11 +250,36 @@ def test_the_reference_of_adapters_is_the_model_without_them(
     assert (chosen.policy_logps - chosen.ref_logps).abs().max() > 1e-2
 
 
-def test_adapters_that_are_trained_already_are_no_start_from_the_base(tmp_path: Path) -> None:
-    """The base model is then not the policy's start, and step 0 says so."""
-    trainer = make_trainer(tmp_path, "dpo", model=adapted(trained=True))
-    with pytest.raises(UserError, match="not the policy's start"):
-        trainer.train()
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_reference_of_trained_adapters_is_their_start(
+    tmp_path: Path, architecture: str
+) -> None:
+    """A frozen copy of the adapters, not the base model alone; it does not move, nor is it saved."""
+    model = adapted(architecture, trained=True)
+    start = adapted(architecture, trained=True).eval()
+    trainer = make_trainer(tmp_path, "sparsepo-common", model=model, learning_rate=1e-2)
+    assert trainer.reference.model is model.get_base_model()
+    trainer.train()
+    assert steps(trainer)[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)
+    batch = pack_pairs(trainer.train_dataset)
+    states = trainer.reference.read(batch, trainer.method, trainer.needs)
+    chosen, _ = trainer.model.eval()(batch, states, trainer.needs)
+    for index, pair in enumerate(trainer.train_dataset):
+        length = len(pair.chosen_ids)
+        for logps, whole in ((chosen.ref_logps, start), (chosen.policy_logps, model)):
+            expected = separate_logps(whole, pair.prompt_ids, pair.chosen_ids)
+            ours = logps[index, :length].detach()
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert (chosen.policy_logps - chosen.ref_logps).abs().max() > 1e-2
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        n for n, p in start.named_parameters() if p.requires_grad
+    }
+    trainer.save_model(str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "reference").exists()
+    loaded = PeftModel.from_pretrained(small_model(architecture), str(tmp_path / "out")).eval()
+    ids = torch.arange(1, 20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model.eval()(ids).logits)
 
 
 def test_adapters_are_saved_and_load(tmp_path: Path) -> None:
