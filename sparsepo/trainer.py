@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -41,7 +40,6 @@ from sparsepo.reference import Reference, ReferenceStates
 from sparsepo.reference_cache import CachedValues
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.types import (
-    FILLER,
     LossOutput,
     PackedBatch,
     PreferencePair,
@@ -195,7 +193,7 @@ class POTrainer(Trainer):
             self._cache.fill(self.reference, self.method, pairs, progress)
         if train_pairs:
             self._cached = self._cache.select(train_pairs, self.method)
-        if not (self.needs.online_reference or self.reference.without_adapters):
+        if not (self.needs.online_reference or self.reference.within_policy):
             self.reference = None
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
@@ -258,10 +256,27 @@ class POTrainer(Trainer):
         The mean over all pairs of a step does not depend on how they are split.
         """
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        pairs = torch.tensor(sum(len(sample["pair_ids"]) for sample in samples), device=device)
+        for number, sample in enumerate(samples):
+            weights = torch.ones(len(sample["pair_ids"]))
+            if number == len(samples) - 1:
+                weights[len(weights) - self._repeated(len(weights)) :] = 0
+            sample["weights"] = weights
+        pairs = sum((sample["weights"].sum() for sample in samples), torch.tensor(0.0)).to(device)
         if self.args.world_size > 1:
             pairs = self.accelerator.gather(pairs).sum()
         return samples, pairs
+
+    def _repeated(self, size: int) -> int:
+        """Return how many pairs at the end of a micro-batch of that size do not count.
+
+        At the end of an epoch accelerate fills the processes' batches with the epoch's first pairs,
+        so that all processes take part in the last step; their second loss is not of this epoch.
+        """
+        world = self.args.world_size
+        over = len(self.train_dataset) % (size * world)  # type: ignore[arg-type]
+        if world == 1 or over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
+            return 0
+        return size - int(min(max(over - self.args.process_index * size, 0), size))
 
     def compute_loss(
         self,
@@ -275,13 +290,15 @@ class POTrainer(Trainer):
         Raises:
             UserError: a pair's loss is not finite, or the reference is not the policy's start.
         """
+        weights = inputs.pop("weights", None)
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
         if self.state.global_step == 0:
             self._check_step_zero(chosen, rejected)
         output = self.method(chosen, rejected)
-        weights = _weights(batch, output)
+        if weights is None:
+            weights = torch.ones_like(output.per_pair)
         self._losses.append((batch.pair_ids, output.per_pair.detach() * weights))
         if self.accelerator.sync_gradients:
             self._check_finite()
@@ -291,7 +308,7 @@ class POTrainer(Trainer):
             # DDP averages gradients over processes; the pairs were counted over all of them.
             loss = loss / num_items_in_batch * self.args.world_size
         else:
-            loss = loss / len(batch.pair_ids)
+            loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
@@ -545,12 +562,6 @@ class POTrainer(Trainer):
                 f"{checkpoint} was written by a run with another method or other hyper-parameters "
                 f"({written['method']}); take those again, or another output folder."
             )
-
-
-def _weights(batch: PackedBatch, output: LossOutput) -> Float[Tensor, " pairs"]:
-    """Return 1 for each pair and 0 for one that only fills a process's batch."""
-    counts = [float(pair_id != FILLER) for pair_id in batch.pair_ids]
-    return torch.ones_like(output.per_pair) if all(counts) else output.per_pair.new_tensor(counts)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

@@ -28,10 +28,6 @@ class PreferencePair:
     rejected: str | list[Message]
 
 
-FILLER = ""
-"""Pair id of a pair that only fills a process's batch: it has no part in loss and metrics."""
-
-
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
     """Token ids of one pair; both responses end with EOS unless they were truncated."""
