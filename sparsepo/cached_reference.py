@@ -20,10 +20,11 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from sparsepo.adapters import is_quantized
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
 from sparsepo.fingerprint import reference_fingerprint, weights_hash
-from sparsepo.loading import load_policy
+from sparsepo.loading import load_as_configured
 from sparsepo.methods.base import Method, Needs
 from sparsepo.pack import pack_pairs, packed_length, to_responses
 from sparsepo.processes import collected
@@ -236,6 +237,7 @@ class CachedReference:
             "on_long_response": config.on_long_response,
             "mixed_precision": accelerator.mixed_precision,
             "device": accelerator.device.type,
+            "adapters": reference.adapter_settings,
         }
         own = reference_fingerprint(
             model, tokenizer, settings, without_adapters=reference.without_adapters
@@ -324,14 +326,16 @@ class CachedReference:
         if self._source is None:
             return None
         try:
-            model = load_policy(self._source)
+            reference = Reference(load_as_configured(self._source, self._config))
         except UserError as error:
             _log.warning("Evaluation reports no KL: %s", first_line(error))
             return None
-        nn.Module.to(model, self._dtype)
+        model = reference.model
+        if not is_quantized(model):
+            nn.Module.to(model, self._dtype)
         if weights_hash(model) != self.cache.fingerprint["weights"]:
             _log.warning("Evaluation reports no KL: %s holds other weights by now.", self._source)
             return None
         if model.config._attn_implementation != self._attention:
             model.set_attn_implementation(self._attention)
-        return Reference(model).to(self._accelerator.device)
+        return reference.to(self._accelerator.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,27 @@ class Reference:
     @property
     def without_adapters(self) -> bool:
         """Whether adapters inside the model are switched off while it runs."""
-        return self._shared and has_adapters(self._outer) and self._start is None
+        return self.within_policy and self._start is None
+
+    @property
+    def within_policy(self) -> bool:
+        """Whether it is the policy under other adapters or none, so that it takes no memory."""
+        return self._shared and has_adapters(self._outer)
+
+    @property
+    def adapter_settings(self) -> dict[str, Any] | None:
+        """The configuration of the adapters that have a part in it, as JSON data; None without."""
+        if self.without_adapters or not has_adapters(self._outer):
+            return None
+        named = {name: config.to_dict() for name, config in self._outer.peft_config.items()}
+        text = json.dumps(named, default=lambda v: sorted(v) if isinstance(v, set) else str(v))
+        data: dict[str, dict[str, Any]] = json.loads(text)
+        # Where the base model lies, and whether adapters may be trained, moves no number.
+        unread = ("base_model_name_or_path", "inference_mode")
+        return {
+            name: {key: value for key, value in config.items() if key not in unread}
+            for name, config in data.items()
+        }
 
     def to(self, device: torch.device) -> Reference:
         """Move the model to a device (in place) and return the reference."""

@@ -17,6 +17,9 @@ from sparsepo.methods.base import (
 )
 from sparsepo.types import LossOutput, TokenStats
 
+TIE_TOLERANCE = 16
+"""A sum of log-ratios below this many rounding errors of its terms is taken for 0 [ours]."""
+
 
 @dataclass(frozen=True)
 class DPOP(Method):
@@ -44,8 +47,13 @@ class DPOP(Method):
         chosen_sum = response_sum(log_ratios(chosen), chosen)
         rejected_sum = response_sum(log_ratios(rejected), rejected)
         # torch.maximum shares the gradient between equals, as max(0, ·) of the authors' code does
-        # at step 0, where every log-ratio is 0.
-        penalty = self.lam * torch.maximum(torch.zeros_like(chosen_sum), -chosen_sum)
+        # at step 0, where every log-ratio is 0: up to rounding, if the reference's values come from
+        # another batch than the policy's (a cache). Without this the sign of an error of 1e-7
+        # would decide about a gradient of λ.
+        size = response_sum(chosen.policy_logps.detach().abs(), chosen)
+        tie = chosen_sum.abs() <= TIE_TOLERANCE * torch.finfo(chosen_sum.dtype).eps * size
+        fallen = torch.where(tie, chosen_sum.detach() - chosen_sum, -chosen_sum)
+        penalty = self.lam * torch.maximum(torch.zeros_like(fallen), fallen)
         return logistic_output(
             self.beta * (chosen_sum - rejected_sum - penalty),
             self.beta * chosen_sum,
