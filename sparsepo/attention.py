@@ -57,10 +57,15 @@ def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionM
             "attention to sdpa or flex_attention."
         )
 
+    device, dtype = batch.input_ids.device.type, model.dtype
+    if torch.is_autocast_enabled(device):
+        # A kernel that casts the mask to fewer bits would turn a wider type's minimum into −inf.
+        dtype = torch.get_autocast_dtype(device)
+
     def make(window: int | None) -> Tensor | BlockMask:
         if name == FLEX:
             return _flex_mask(batch, window)
-        return block_mask(batch, model.dtype, window)
+        return block_mask(batch, dtype, window)
 
     window = getattr(config, "sliding_window", None)
     if window is None or batch.input_ids.shape[1] <= window:
@@ -135,24 +140,27 @@ def _flex_mask(batch: PackedBatch, window: int | None) -> BlockMask:
     return mask
 
 
-def use_attention(model: PreTrainedModel, wanted: Attention, device: torch.device) -> None:
-    """Give a model the attention implementation that it is to train with.
+def use_attention(
+    model: PreTrainedModel, wanted: Attention, device: torch.device, trained: bool = True
+) -> None:
+    """Give a model the attention implementation that it is to run packed batches with.
 
     Args:
         model: a transformers model, without adapters around it; changed in place.
         wanted: an implementation by name; "auto" is FlexAttention on CUDA where the model can do
             it, and else what the model has.
         device: where it will run.
+        trained: whether gradients are asked of it.
 
     Raises:
         UserError: the model, or the device, cannot do what is wanted.
     """
     if wanted == "auto":
-        if device.type != "cuda" or _flex_obstacle(model, device) is not None:
+        if device.type != "cuda" or _flex_obstacle(model, device, trained) is not None:
             return
         wanted = "flex_attention"
     if wanted == "flex_attention":
-        obstacle = _flex_obstacle(model, device)
+        obstacle = _flex_obstacle(model, device, trained)
         if obstacle is not None:
             raise UserError(f"attention=flex_attention cannot be used: {obstacle}; take auto.")
         # Gradients or none, one row or several, one block or several: each is a kernel of its own,
@@ -169,19 +177,19 @@ def use_attention(model: PreTrainedModel, wanted: Attention, device: torch.devic
         model.set_attn_implementation(wanted)
 
 
-def _flex_obstacle(model: PreTrainedModel, device: torch.device) -> str | None:
-    """Return why a model cannot be trained with FlexAttention on a device; None if it can."""
+def _flex_obstacle(model: PreTrainedModel, device: torch.device, trained: bool) -> str | None:
+    """Return why a model cannot run or train with FlexAttention on a device; None if it can."""
     config = model.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     dropouts = (getattr(module, "attention_dropout", None) for module in model.modules())
     if not model._supports_flex_attn:
         return f"{config.model_type} has no FlexAttention in transformers"
-    if device.type == "cpu":
+    if trained and device.type == "cpu":
         return "FlexAttention has no gradients on a CPU"
     if device.type == "cuda" and not has_triton():
         return "FlexAttention needs Triton, which is not installed"
-    if head < _SMALLEST_FLEX_HEAD:
+    if device.type == "cuda" and head < _SMALLEST_FLEX_HEAD:
         return f"the heads of this model are smaller than {_SMALLEST_FLEX_HEAD} features"
-    if any(isinstance(value, float) and value > 0 for value in dropouts):
+    if trained and any(isinstance(value, float) and value > 0 for value in dropouts):
         return "FlexAttention knows no attention dropout (disable_dropout=true)"
     return None

@@ -49,6 +49,7 @@ _AT_LEAST_1 = (
     "max_length",
     "lora_r",
     "lora_alpha",
+    "tokens_per_row",
 )
 
 
@@ -135,6 +136,27 @@ class POConfig(TrainingArguments):
         default=True,
         metadata={"help": "Switch off the policy's own dropout (adapters keep theirs)."},
     )
+    tokens_per_row: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens up to which pairs share a row; the longest pair of a batch where that "
+            "is longer or nothing is given."
+        },
+    )
+    length_bucketed: bool = field(
+        default=True,
+        metadata={
+            "help": "Spread a step's pairs over its micro-batches by length, for less padding; "
+            "what is trained is the same."
+        },
+    )
+    attention: Literal["auto", "eager", "sdpa", "flex_attention"] = field(
+        default="auto",
+        metadata={
+            "help": "Attention of policy and reference; auto is flex_attention on CUDA where the "
+            "architecture has it, else what the model comes with."
+        },
+    )
     check_reference: bool = field(
         default=True,
         metadata={"help": "Stop if the reference is not the policy's start (log-ratio 0)."},
@@ -195,6 +217,11 @@ class POConfig(TrainingArguments):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise UserError(f"{name} must be at least 1, not {size}.")
+        if self.train_sampling_strategy == "batch_rebalance":
+            raise UserError(
+                "train_sampling_strategy=batch_rebalance may train on a pair twice in an epoch; "
+                "take group_by_length, and length_bucketed=true."
+            )
         self._check_computation()
         self._check_adapters()
         super().__post_init__()
@@ -203,7 +230,7 @@ class POConfig(TrainingArguments):
         if self.computation not in ("packed", "plain"):
             raise UserError(f"computation must be packed or plain, not {self.computation!r}.")
         if self.computation == "plain":
-            for name in ("chunk_size", "reference_cache"):
+            for name in ("chunk_size", "reference_cache", "tokens_per_row"):
                 if getattr(self, name) is not None:
                     raise UserError(
                         f"computation=plain uses no {name}; leave it out, or take packed."

@@ -65,7 +65,7 @@ def plan_rows(lengths: Sequence[int], tokens_per_row: int | None = None) -> Rows
 def _best_fit(lengths: Sequence[int], capacity: int) -> Rows:
     rows: Rows = []
     spaces: list[tuple[int, int]] = []  # (tokens left, row), ascending
-    for item in _longest_first(lengths):
+    for item in longest_first(lengths):
         length = lengths[item]
         place = bisect_left(spaces, (length, -1))
         if place == len(spaces):
@@ -89,14 +89,15 @@ def level(lengths: Sequence[int], count: int) -> Rows:
     """
     rows: Rows = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]
-    for item in _longest_first(lengths):
+    for item in longest_first(lengths):
         tokens, row = heapq.heappop(filled)
         rows[row].append(item)
         heapq.heappush(filled, (tokens + lengths[item], row))
     return rows
 
 
-def _longest_first(lengths: Sequence[int]) -> list[int]:
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Return the items' numbers by descending length, equal ones in their order."""
     return sorted(range(len(lengths)), key=lambda item: -lengths[item])
 
 

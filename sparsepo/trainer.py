@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from sparsepo.adapters import has_adapters, merged
+from sparsepo.attention import use_attention
+from sparsepo.batching import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
@@ -32,11 +35,11 @@ from sparsepo.loading import (
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
 from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
-from sparsepo.pack import pack_pairs
+from sparsepo.pack import pack_pairs, packed_length
 from sparsepo.plain import PlainPolicy, PlainReference
 from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
 from sparsepo.processes import collected, maximum, seed_apart, spread
-from sparsepo.reference import Reference, ReferenceStates
+from sparsepo.reference import Reference, ReferenceStates, unwrap_peft
 from sparsepo.reference_cache import CachedValues
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.types import (
@@ -119,6 +122,11 @@ class POTrainer(Trainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
+        # The plain form has what the model comes with, unless told otherwise.
+        if not plain or args.attention != "auto":
+            use_attention(unwrap_peft(policy), args.attention, args.device)
+            if self.reference is not None:
+                use_attention(self.reference.model, args.attention, args.device, trained=False)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
             raise UserError(
@@ -143,7 +151,7 @@ class POTrainer(Trainer):
         super().__init__(
             model=policy_class(policy, masks),
             args=args,
-            data_collator=self._collate,
+            data_collator=hold,
             train_dataset=tokenized,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
@@ -239,32 +247,56 @@ class POTrainer(Trainer):
         )
         return tokenized.pairs, tokenized.report
 
-    def _collate(self, pairs: list[TokenizedPair]) -> dict[str, Any]:
-        return vars(self._pack(pairs, rejected=self.needs.rejected))
+    # Batches
 
     def _pack(self, pairs: list[TokenizedPair], rejected: bool) -> PackedBatch:
-        share_prompt = self._config.computation == "packed"
-        return pack_pairs(pairs, share_prompt=share_prompt, rejected=rejected)
+        return pack_pairs(
+            pairs,
+            tokens_per_row=self._config.tokens_per_row,
+            share_prompt=self._config.computation == "packed",
+            rejected=rejected,
+        )
 
-    # Loss
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        pairs: Any = train_dataset if train_dataset is not None else self.train_dataset
+        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGrouped(step, lengths, seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """Collect the micro-batches of one step and count their pairs, over all processes.
+        """Collect and pack the micro-batches of one step; count their pairs, over all processes.
 
         The mean over all pairs of a step does not depend on how they are split.
         """
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for number, sample in enumerate(samples):
-            weights = torch.ones(len(sample["pair_ids"]))
-            if number == len(samples) - 1:
-                weights[len(weights) - self._repeated(len(weights)) :] = 0
-            sample["weights"] = weights
-        pairs = sum((sample["weights"].sum() for sample in samples), torch.tensor(0.0)).to(device)
+        held, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [sample["pairs"] for sample in held]
+        drawn = list(chain.from_iterable(batches))
+        weights = torch.ones(len(drawn))
+        if batches:
+            weights[len(drawn) - self._repeated(len(batches[-1])) :] = 0
+        samples = []
+        for group in self._groups(batches):
+            batch = self._pack([drawn[item] for item in group], self.needs.rejected)
+            samples.append({**vars(batch), "weights": weights[group]})
+        pairs = weights.sum().to(device)
         if self.args.world_size > 1:
             pairs = self.accelerator.gather(pairs).sum()
         return samples, pairs
+
+    def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
+        """Return which of a step's pairs make up each micro-batch."""
+        sizes = [len(batch) for batch in batches]
+        lengths = [
+            packed_length(pair, self.needs.rejected) for pair in chain.from_iterable(batches)
+        ]
+        if not self._config.length_bucketed:
+            return as_drawn(sizes)
+        return regroup(lengths, sizes, self._config.tokens_per_row)
 
     def _repeated(self, size: int) -> int:
         """Return how many pairs at the end of a micro-batch of that size do not count.
@@ -277,6 +309,8 @@ class POTrainer(Trainer):
         if world == 1 or over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
             return 0
         return size - int(min(max(over - self.args.process_index * size, 0), size))
+
+    # Loss
 
     def compute_loss(
         self,
@@ -424,7 +458,8 @@ class POTrainer(Trainer):
         module = self._module
         was_training = module.training
         module.eval()
-        batches = [tokenized[start : start + size] for start in range(0, len(tokenized), size)]
+        groups = batches_by_length([packed_length(pair) for pair in tokenized], size)
+        batches = [[tokenized[item] for item in group] for group in groups]
 
         def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
             # Random masks must neither move a score nor the training that goes on afterwards.
@@ -438,7 +473,9 @@ class POTrainer(Trainer):
                 found = spread(self.accelerator, batches, score)
         finally:
             module.train(was_training)
-        return [one for scores in found for one in scores]
+        places = chain.from_iterable(groups)
+        scored = dict(zip(places, chain.from_iterable(found), strict=True))
+        return [scored[place] for place in range(len(tokenized))]
 
     def _score_batch(
         self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
