@@ -20,6 +20,8 @@ from harness.profiles import (
 )
 from harness.stages import Stage
 from sparsepo.errors import UserError
+from sparsepo.methods.mapo import MaPO
+from sparsepo.registry import get_method
 
 BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
@@ -111,6 +113,7 @@ def build_graph(
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
     evaluation_inputs = {"check": check, **({"world": world} if needs_world else {})}
     systems: dict[str, tuple[System, ...]] = {}
+    caches: dict[str, Stage] = {}
     for method in methods:
         runs = []
         for offset in range(1 if method == "sft" else profile.seeds):
@@ -119,6 +122,7 @@ def build_graph(
             model = sft
             if method != "sft":
                 inputs = {"pairs": pairs, "model": sft}
+                inputs = {**inputs, **_reference(profile, method, device, inputs, caches)}
                 outside = {"plugin": plugin} if plugin else {}
                 model = _train(profile, method, seed, device, inputs, outside, None)
             board = _leaderboard(
@@ -288,6 +292,43 @@ def _train(
         resumable=training.save_steps is not None,
         seconds_hint=15,
     )
+
+
+def _reference(
+    profile: Profile,
+    method: str,
+    device: str,
+    inputs: Mapping[str, Stage],
+    caches: dict[str, Stage],
+) -> dict[str, Stage]:
+    """The cache that a method reads its reference from, as an input; none where it reads none.
+
+    It depends on nothing that is one method's own, unless that changes its content, so that all
+    methods and seeds share one: MaPO's mask, by its default values, is in it for every method.
+    `caches` holds those that there are by address, and is extended.
+    """
+    hyper_parameters, training = method_settings(profile, method)
+    instance = get_method(method, **hyper_parameters)
+    if not instance.needs.cacheable:
+        return {}
+    masked = instance if isinstance(instance, MaPO) else MaPO()
+    deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
+    values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
+    stage = Stage(
+        f"reference cache of {method}" if caches else "reference cache",
+        "harness.work.reference:build_reference_cache",
+        {
+            "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
+            "training": {name: values[name] for name in deciding},
+            "device": device,
+        },
+        inputs,
+        code=(*training_code("mapo"), "harness.work.train"),
+        libraries=_TRAINING,
+        resumable=True,
+        seconds_hint=8,
+    )
+    return {"reference": caches.setdefault(stage.address, stage)}
 
 
 def _leaderboard(

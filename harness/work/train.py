@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tasks.dialogue.base_model import BaseModelConfig, train_base_model
 
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
+REFERENCE_CACHE = "reference"
 _TIMINGS = ("runtime", "per_second", "flos")
 
 
@@ -37,9 +39,9 @@ def train_policy(context: StageContext) -> None:
     """Train a method, go on from a checkpoint if there is one, and score held-out pairs.
 
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
-    `device`, `model` (a hub id, or None for the input or the folder "model"). Writes `model/`
-    (a plain Hugging Face model), `training.json` (the logged metrics) and `scores.json` (implicit
-    rewards of the held-out pairs).
+    `device`, `model` (a hub id, or None for the input or the folder "model"). An input "reference"
+    is a cache of the reference's log-probabilities. Writes `model/` (a plain Hugging Face model),
+    `training.json` (the logged metrics) and `scores.json` (implicit rewards of the held-out pairs).
     """
     if "plugin" in context.files:
         load_plugin(context.files["plugin"])
@@ -56,26 +58,22 @@ def train_policy(context: StageContext) -> None:
             data_seed=config["seed"],
             learning_rate=training["learning_rate"],
             num_train_epochs=training["epochs"],
+            reference_cache=_reference_cache(context),
             per_device_train_batch_size=training["device_batch_size"],
-            per_device_eval_batch_size=training["device_batch_size"],
             gradient_accumulation_steps=max(
                 1, training["batch_size"] // training["device_batch_size"]
             ),
-            max_length=training["max_length"],
-            max_prompt_length=training["max_prompt_length"],
-            on_long_response="truncate",
             lr_scheduler_type=training["scheduler"],
             warmup_steps=training["warmup"],
             weight_decay=training["weight_decay"],
             max_grad_norm=training["max_grad_norm"],
-            bf16=training["precision"] == "bfloat16",
             activation_checkpointing=training["activation_checkpointing"],
             save_strategy="no" if training["save_steps"] is None else "steps",
             save_steps=training["save_steps"] or 500,
             save_total_limit=1,
-            use_cpu=config["device"] == "cpu",
             disable_tqdm=True,
             report_to="none",
+            **data_arguments(config),
         ),
         train_dataset=read_pairs_file(context.inputs["pairs"] / "train.jsonl"),
         callbacks=[_Report(context)],
@@ -94,6 +92,28 @@ def train_policy(context: StageContext) -> None:
     held_out = read_pairs_file(context.inputs["pairs"] / "test.jsonl")
     write_json([asdict(s) for s in trainer.score_pairs(held_out)], context.work / "scores.json")
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of POConfig that a training run shares with its reference cache.
+
+    Args:
+        config: of a stage, with `training` and `device`.
+    """
+    training = config["training"]
+    return {
+        "max_length": training["max_length"],
+        "max_prompt_length": training["max_prompt_length"],
+        "on_long_response": "truncate",
+        "per_device_eval_batch_size": training["device_batch_size"],
+        "bf16": training["precision"] == "bfloat16",
+        "use_cpu": config["device"] == "cpu",
+    }
+
+
+def _reference_cache(context: StageContext) -> str | None:
+    built = context.inputs.get("reference")
+    return None if built is None else str(built / REFERENCE_CACHE)
 
 
 def starting_model(context: StageContext) -> Path | str:

@@ -41,8 +41,9 @@ def test_names_are_unique_and_the_count_is_right() -> None:
     stages = topological(graph().targets)
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names)
-    # world, pairs, check, base; 1 SFT and 2 · 3 runs, each trained, evaluated, answered, judged.
-    assert len(names) == 4 + 7 * 4
+    # world, pairs, check, base, reference cache; 1 SFT and 2 · 3 runs, each trained, evaluated,
+    # answered, judged.
+    assert len(names) == 5 + 7 * 4
 
 
 def test_checks_come_before_training() -> None:
@@ -88,6 +89,62 @@ def test_training_code_leaves_other_methods_out() -> None:
     assert "sparsepo.methods" not in code
     for method in BUILT_IN:
         assert training_code(method)
+
+
+ALL = tuple(BUILT_IN)
+
+
+def caches(of: Graph) -> dict[str, str]:
+    """Return training stage → the address of the reference cache that it reads."""
+    return {
+        stage.name: stage.inputs["reference"].address
+        for stage in topological(of.targets)
+        if "reference" in stage.inputs
+    }
+
+
+def test_methods_and_seeds_share_one_reference_cache() -> None:
+    found = graph(methods=ALL)
+    assert len(set(caches(found).values())) == 1
+    assert set(caches(found)) == {
+        f"{m} seed {s}" for m in ("dpo", "dpop", "mapo") for s in (42, 43, 44)
+    }
+    assert [name for name in addresses(found) if "cache" in name] == ["reference cache"]
+    assert not caches(graph(methods=("sft", "simpo", "tdpo1", "tdpo2", "sparsepo-common")))
+
+
+@pytest.mark.parametrize("methods", [("dpo",), ("mapo", "dpo"), ("dpo", "mapo"), ALL], ids=str)
+def test_which_rows_a_table_has_does_not_move_the_cache(methods: tuple[str, ...]) -> None:
+    assert set(caches(graph(methods=methods)).values()) == set(caches(graph()).values())
+
+
+@pytest.mark.parametrize(
+    "assignment", ["po.learning_rate=1e-3", "po.epochs=2", "methods.dpo.beta=0.3", "seeds=4"]
+)
+def test_how_a_policy_is_trained_does_not_move_the_cache(assignment: str) -> None:
+    assert "reference cache" not in changed(assignment)
+
+
+@pytest.mark.parametrize("assignment", ["po.max_length=100", "sft.epochs=2"])
+def test_what_a_reference_says_moves_the_cache_and_what_reads_it(assignment: str) -> None:
+    assert {"reference cache", "dpo seed 42"} <= changed(assignment)
+
+
+def test_a_mask_of_its_own_gives_mapo_a_cache_of_its_own() -> None:
+    before = addresses(graph(methods=ALL))
+    found = graph("methods.mapo.mask_families=mlp", methods=ALL)
+    after = addresses(found)
+    moved = {name for name in after if before.get(name) != after[name]}
+    assert moved == {"reference cache of mapo"} | {name for name in after if "mapo seed" in name}
+    by_method = {name.split()[0]: address for name, address in caches(found).items()}
+    assert by_method["dpo"] == by_method["dpop"] == before["reference cache"]
+    assert by_method["mapo"] == after["reference cache of mapo"] != by_method["dpo"]
+
+
+def test_a_length_of_its_own_gives_a_method_a_cache_of_its_own() -> None:
+    names = addresses(graph("methods.dpop.max_length=100", methods=ALL))
+    assert {"reference cache", "reference cache of dpop"} <= set(names)
+    assert "reference cache of dpop" not in addresses(graph("methods.dpop.device_batch_size=16"))
 
 
 def test_real_dialogues_have_no_win_rate_and_widen_the_corpus(tmp_path: Path) -> None:

@@ -89,12 +89,13 @@ def test_cold_warm_corrupted_and_extended(
     assert recorder.made_stages == ["sparsepo-common seed 42"]
     assert any("model.safetensors does not have its recorded hash" in n for n in recorder.notes)
 
-    # A plugged-in method is one row more, and only that is trained.
+    # A plugged-in method is one row more, and only that is trained, from a reference's cache.
     table, _ = run("sft,doubled-dpo", (str(plugin),))
     assert [row["label"] for row in table["rows"]] == ["SFT", "Doubled DPO"]
     assert table["rows"][1]["paper"] is None
-    assert all("doubled-dpo" in name for name in recorder.made_stages)
-    assert len(recorder.made_stages) == 4
+    assert recorder.made_stages[0] == "reference cache"
+    assert all("doubled-dpo" in name for name in recorder.made_stages[1:])
+    assert len(recorder.made_stages) == 5
 
     # A place that cannot be written to is found before any work.
     (tmp_path / "file").write_text("")

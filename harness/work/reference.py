@@ -1,0 +1,52 @@
+"""The stage that computes the reference's log-probabilities once, for all methods and seeds."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from transformers import TrainerCallback
+
+from harness.stages import StageContext
+from harness.work.common import read_pairs_file
+from harness.work.train import REFERENCE_CACHE, data_arguments, starting_model
+from sparsepo import POConfig, POTrainer
+from sparsepo.reference_cache import seal
+
+
+def build_reference_cache(context: StageContext) -> None:
+    """Write reference/, a cache of the training pairs: log-probabilities and MaPO's mask.
+
+    Configuration: `mask` (MaPO's hyper-parameters of it), `training` (those of TrainingSettings'
+    fields that decide about tokens and precision), `device`. The cache is sealed: a training run
+    that misses something in it fails instead of computing it.
+    """
+    cache = context.work / REFERENCE_CACHE
+    unused = context.work / "unused"
+    # MaPO's trainer fills in all that any method reads.
+    POTrainer(
+        model=str(starting_model(context)),
+        args=POConfig(
+            output_dir=str(unused),
+            method="mapo",
+            method_args=dict(context.config["mask"]),
+            reference_cache=str(cache),
+            disable_tqdm=True,
+            report_to="none",
+            **data_arguments(context.config),
+        ),
+        train_dataset=read_pairs_file(context.inputs["pairs"] / "train.jsonl"),
+        callbacks=[_Report(context)],
+    )
+    shutil.rmtree(unused, ignore_errors=True)
+    seal(cache)
+
+
+class _Report(TrainerCallback):
+    """Tells the run's display how far the cache is."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+
+    def on_reference_cache(self, done: int, total: int) -> Any:
+        self._context.progress(done, total, "pairs")
