@@ -18,6 +18,7 @@ from transformers import (
     set_seed,
 )
 
+from sparsepo.activations import fuse_activations
 from sparsepo.adapters import (
     add_adapters,
     check_adapters,
@@ -78,14 +79,18 @@ def load_policy(
 def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
     """Return a model as `load_policy` does, in the dtype and bits of a configuration.
 
+    Activations that are spelled out become one operation, also in a model that is given, unless
+    the configuration asks for the plain form.
+
     Raises:
         UserError: as `load_policy` does.
     """
-    if not isinstance(model, str | Path):
-        return load_policy(model)
     # On a GPU quantized weights are made where they stay; the rest follows the trainer.
     device = config.device if config.bits else None
-    return load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
+    loaded = load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
+    if config.computation == "packed":
+        fuse_activations(loaded)
+    return loaded
 
 
 def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:

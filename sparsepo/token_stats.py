@@ -193,7 +193,9 @@ class _TokenStats(torch.autograd.Function):
         onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
         needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(policy.hidden, dtype=total.dtype) if needs_hidden else None
-        grad_head = torch.zeros_like(policy.weight, dtype=total.dtype) if needs_head else None
+        # Written by the first chunk: as large as the head is, filling it with zeros would cost.
+        grad_head = torch.empty_like(policy.weight, dtype=total.dtype) if needs_head else None
+        written = False
         grad_bias = None
         if needs_bias and policy.bias is not None:
             grad_bias = torch.zeros_like(policy.bias, dtype=total.dtype)
@@ -212,7 +214,7 @@ class _TokenStats(torch.autograd.Function):
             factor = onto_policy[part, None]
             ref_factor = None if onto_ref is None else onto_ref[part, None]
             words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
-            part_hidden = None if grad_hidden is None else torch.zeros_like(grad_hidden[part])
+            part_hidden = None if grad_hidden is None else torch.empty_like(grad_hidden[part])
             for block, columns in enumerate(words):
                 kept = ctx.kept.pop((start, block), None)
                 if kept is None:
@@ -232,15 +234,18 @@ class _TokenStats(torch.autograd.Function):
                     grad_bias[columns] += grad.sum(0)
                 grad = grad.to(policy.weight.dtype)
                 if part_hidden is not None:
-                    _add_product(part_hidden, grad, policy.weight[columns])
+                    _add_product(part_hidden, grad, policy.weight[columns], written=block > 0)
                 if grad_head is not None:
-                    _add_product(grad_head[columns], grad.T, ours.hidden)
+                    _add_product(grad_head[columns], grad.T, ours.hidden, written=written)
+            written = True
             if grad_hidden is not None and part_hidden is not None:
                 grad_hidden[part] = part_hidden
         wide = onto_target[:, None]
         if grad_hidden is not None:
             grad_hidden.addcmul_(wide, policy.weight[targets].to(total.dtype))
         if grad_head is not None:
+            if not written:
+                grad_head.zero_()
             grad_head.index_add_(0, targets, wide * policy.hidden)
         if grad_bias is not None:
             grad_bias.index_add_(0, targets, onto_target)
@@ -267,12 +272,15 @@ def _pick(
     torch.where(inside, values, found, out=found)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add left @ right to a total; a product in half precision is added up in float32."""
-    if left.dtype == total.dtype:
+def _add_product(total: Tensor, left: Tensor, right: Tensor, *, written: bool) -> None:
+    """Add left @ right to a total, or write it there; half precision is added up in float32."""
+    if left.dtype != total.dtype:
+        product = left @ right
+        total.add_(product) if written else total.copy_(product)
+    elif written:
         total.addmm_(left, right)
     else:
-        total += left @ right
+        torch.mm(left, right, out=total)
 
 
 def token_stats(
