@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -105,6 +106,7 @@ def fill(
     names: Collection[str],
     *,
     batch_size: int,
+    tokens_per_row: int | None = None,
     chunk_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
@@ -122,6 +124,7 @@ def fill(
         lacking: what `cache.missing` returned.
         names: the values that it was asked for.
         batch_size: pairs per forward pass.
+        tokens_per_row: how long a packed row may grow.
         chunk_size: tokens per block of the fused operation; None leaves it to the device.
         share: (i, n): compute the i-th of n shares only, as one of n processes that do the same.
         autocast: makes the context in which the model runs in training.
@@ -145,11 +148,13 @@ def fill(
             order = sorted(range(len(chunk)), key=lambda i: -packed_length(chunk[i]))
             for start in range(0, len(order), batch_size):
                 part = order[start : start + batch_size]
-                batch = [chunk[i] for i in part]
+                batch = pack_pairs([chunk[i] for i in part], tokens_per_row=tokens_per_row)
                 with autocast():
                     found = _compute(reference, method, batch, computed, chunk_size)
-                for name, rows in found.items():
-                    values[name].update(zip(part, rows, strict=True))
+                for name, table in found.items():
+                    values[name].update(
+                        (i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part)
+                    )
                 tell(done + start + len(part), total)
             numbers = range(len(chunk))
             cache.write(chunk, {n: [rows[i] for i in numbers] for n, rows in values.items()})
@@ -160,12 +165,12 @@ def fill(
 def _compute(
     reference: Reference,
     method: Method,
-    pairs: list[TokenizedPair],
+    batch: PackedBatch,
     names: Collection[str],
     chunk_size: int | None,
-) -> dict[str, list[SideValues]]:
-    """Return name → for each pair the values of its two responses, on the CPU."""
-    batch = pack_pairs(pairs).to(reference.model.device)
+) -> dict[str, Float[Tensor, "responses pairs tokens"]]:
+    """Return the named values of a batch, on the CPU."""
+    batch = batch.to(reference.model.device)
     masked = any(name != LOGPS for name in names)
     states = reference.read(batch, method, Needs(mask="activation" if masked else "none"))
     assert states.hidden is not None and states.head is not None
@@ -179,27 +184,22 @@ def _compute(
         policy_bias=states.bias,
         need_kl=False,
     ).policy_logps
-    tables = {LOGPS: to_responses(logps, batch)}
+    found = {LOGPS: to_responses(logps, batch)}
     if states.activation_mask is not None:
-        tables[mask_name(method)] = states.activation_mask
-    found: dict[str, list[SideValues]] = {}
-    for name in names:
-        table = tables[name].cpu()
-        found[name] = [
-            (table[0, i, : len(pair.chosen_ids)], table[1, i, : len(pair.rejected_ids)])
-            for i, pair in enumerate(pairs)
-        ]
-        broken = [
-            pair.pair_id
-            for pair, sides in zip(pairs, found[name], strict=True)
-            if not all(bool(side.isfinite().all()) for side in sides)
-        ]
-        if broken:
-            raise UserError(
-                f"The reference gives values that are not finite for {', '.join(broken[:5])}; look "
-                "at these rows, or at the model's weights."
-            )
-    return found
+        found[mask_name(method)] = states.activation_mask
+    finite = torch.stack([values.isfinite().all(-1).all(0) for values in found.values()]).all(0)
+    if not bool(finite.all()):
+        ids = [one for one, ok in zip(batch.pair_ids, finite.tolist(), strict=True) if not ok]
+        raise UserError(
+            f"The reference gives values that are not finite for {', '.join(ids[:5])}; look at "
+            "these rows, or at the model's weights."
+        )
+    return {name: values.cpu() for name, values in found.items()}
+
+
+def _sides(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> SideValues:
+    """Return a pair's values without padding."""
+    return values[0, : len(pair.chosen_ids)], values[1, : len(pair.rejected_ids)]
 
 
 class CachedReference:
@@ -290,6 +290,7 @@ class CachedReference:
                     lacking,
                     names,
                     batch_size=config.eval_batch_size,
+                    tokens_per_row=config.tokens_per_row,
                     chunk_size=config.chunk_size,
                     share=(sum(self._able[:rank]), sum(self._able)),
                     autocast=self._accelerator.autocast,

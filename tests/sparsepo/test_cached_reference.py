@@ -96,7 +96,7 @@ def test_loss_and_gradients_are_the_online_ones(tmp_path: Path, cache: str, meth
         with torch.no_grad():
             for parameter in trainer.policy.parameters():
                 parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-        batch = trainer._collate(list(trainer.train_dataset)[:5])  # type: ignore[arg-type]
+        batch = vars(pack_pairs(list(trainer.train_dataset)[:5]))  # type: ignore[arg-type]
         loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
         return loss.detach(), {n: p.grad for n, p in trainer.model.named_parameters()}  # type: ignore[misc]
