@@ -177,7 +177,9 @@ def mean_logits(
     weight = head.float().mean(0)
     offset = 0.0 if bias is None else bias.float().mean()
     states = hidden.float()
-    return FeatureMean(states @ weight + offset, states.abs() @ weight.abs())
+    # The terms nearly cancel: in autocast's half precision nothing but rounding would be left.
+    with torch.autocast(hidden.device.type, enabled=False):
+        return FeatureMean(states @ weight + offset, states.abs() @ weight.abs())
 
 
 @contextlib.contextmanager

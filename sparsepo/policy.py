@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,17 +114,19 @@ class PolicyWithMasks(nn.Module):
         model = unwrap_peft(self.policy)
         hidden = run_body(model, batch, attention_mask_for(model, batch))
         head, bias = output_head(model)
-        fused = token_stats(
-            hidden,
-            head,
-            reference.hidden if reference else None,
-            reference.head if reference else None,
-            batch.targets,
-            chunk_size,
-            policy_bias=bias,
-            ref_bias=reference.bias if reference else None,
-            need_kl=needs.kl,
-        )
+        states = reference if reference is not None else ReferenceStates()
+        with _without_autocast(hidden.device.type) as cast:
+            fused = token_stats(
+                cast(hidden),
+                cast(head),
+                None if states.hidden is None else cast(states.hidden),
+                None if states.head is None else cast(states.head),
+                batch.targets,
+                chunk_size,
+                policy_bias=None if bias is None else cast(bias),
+                ref_bias=None if states.bias is None else cast(states.bias),
+                need_kl=needs.kl,
+            )
         return self.statistics(batch, reference, *fused)
 
     def statistics(
@@ -171,8 +175,9 @@ class PolicyWithMasks(nn.Module):
         if not self.masks or reference.layers is None:
             return None, None
         layers = self._inputs_of_masks(reference.layers)
-        reward = to_responses(self.masks["reward"](layers), batch)
-        kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
+        with _without_autocast(batch.input_ids.device.type):
+            reward = to_responses(self.masks["reward"](layers), batch)
+            kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
         return reward, kl
 
     def _inputs_of_masks(self, layers: list[Tensor]) -> list[Tensor]:
@@ -283,6 +288,19 @@ class PolicyWithMasks(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """Switch it off."""
         self.policy.gradient_checkpointing_disable()
+
+
+@contextlib.contextmanager
+def _without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Switch autocast off inside; yield what casts a tensor as autocast would have done.
+
+    The backward pass runs without autocast, and the fused operation makes its logits there again;
+    they have to be the same ones. The masks are computed in their own dtype.
+    """
+    enabled = torch.is_autocast_enabled(device_type)
+    dtype = torch.get_autocast_dtype(device_type) if enabled else None
+    with torch.autocast(device_type, enabled=False):
+        yield lambda tensor: tensor if dtype is None else tensor.to(dtype)
 
 
 def _laid_out(values: Tensor | None, batch: PackedBatch) -> Tensor | None:

@@ -358,17 +358,20 @@ class POTrainer(Trainer):
         reference: Reference | None,
         cached: CachedValues | None,
     ) -> ReferenceStates | None:
-        if cached is None:
-            return None if reference is None else reference.read(batch, self.method, needs)
-        online = None
-        if needs.online_reference and reference is not None:
-            online = reference.read(batch, self.method, replace(needs, mask="none"))
-        return states_from(cached, batch, online)
+        # The policy's forward runs in the same context; log-ratios compare equal kernels.
+        with self.accelerator.autocast():
+            if cached is None:
+                return None if reference is None else reference.read(batch, self.method, needs)
+            online = None
+            if needs.online_reference and reference is not None:
+                online = reference.read(batch, self.method, replace(needs, mask="none"))
+            return states_from(cached, batch, online)
 
     def _check_step_zero(self, *sides: TokenStats | None) -> None:
         if not (self._config.check_reference and self.needs.ref_logps):
             return
-        dtype = self.policy.dtype
+        half = self.accelerator.mixed_precision in ("fp16", "bf16")
+        dtype = torch.half if half else self.policy.dtype
         tolerance = STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
         for stats in sides:
             if stats is None or stats.ref_logps is None:

@@ -19,7 +19,8 @@ class FeatureMean(NamedTuple):
     mean: Float[Tensor, "*tokens"]
     magnitude: Float[Tensor, "*tokens"]
     """Mean absolute value: the scale on which rounding errors of the mean are measured. A layer
-    norm with equal scales, say, has means of nothing but rounding."""
+    norm with equal scales, say, has means of nothing but rounding. Larger by as much as half
+    precision rounds more."""
 
 
 def feature_mean(
@@ -27,7 +28,14 @@ def feature_mean(
 ) -> FeatureMean:
     """Reduce an activation over its feature dimensions, in float32 at least."""
     values = activation.to(torch.promote_types(activation.dtype, torch.float32))
-    return FeatureMean(values.mean(features), values.abs().mean(features))
+    mean, magnitude = values.mean(features), values.abs().mean(features)
+    if values.dtype != activation.dtype:
+        # The features themselves are rounded; such errors are independent, and their mean shrinks
+        # with the root of their number.
+        errors = torch.finfo(activation.dtype).eps / torch.finfo(values.dtype).eps
+        count = values.numel() / max(mean.numel(), 1)
+        magnitude = magnitude * (1 + errors / CONSTANT_TOLERANCE / count**0.5)
+    return FeatureMean(mean, magnitude)
 
 
 def activation_to_mask(
