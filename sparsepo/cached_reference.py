@@ -28,6 +28,7 @@ from sparsepo.fingerprint import reference_fingerprint, weights_hash
 from sparsepo.loading import load_as_configured
 from sparsepo.methods.base import Method, Needs
 from sparsepo.pack import pack_pairs, packed_length, to_responses
+from sparsepo.policy import without_autocast
 from sparsepo.processes import collected
 from sparsepo.reference import Reference, ReferenceStates
 from sparsepo.reference_cache import (
@@ -174,16 +175,18 @@ def _compute(
     masked = any(name != LOGPS for name in names)
     states = reference.read(batch, method, Needs(mask="activation" if masked else "none"))
     assert states.hidden is not None and states.head is not None
-    logps = token_stats(
-        states.hidden,
-        states.head,
-        None,
-        None,
-        batch.targets,
-        chunk_size,
-        policy_bias=states.bias,
-        need_kl=False,
-    ).policy_logps
+    # As the policy's own values are computed in a step.
+    with without_autocast(batch.input_ids.device.type) as cast:
+        logps = token_stats(
+            cast(states.hidden),
+            cast(states.head),
+            None,
+            None,
+            batch.targets,
+            chunk_size,
+            policy_bias=None if states.bias is None else cast(states.bias),
+            need_kl=False,
+        ).policy_logps
     found = {LOGPS: to_responses(logps, batch)}
     if states.activation_mask is not None:
         found[mask_name(method)] = states.activation_mask

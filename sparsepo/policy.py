@@ -115,7 +115,7 @@ class PolicyWithMasks(nn.Module):
         hidden = run_body(model, batch, attention_mask_for(model, batch))
         head, bias = output_head(model)
         states = reference if reference is not None else ReferenceStates()
-        with _without_autocast(hidden.device.type) as cast:
+        with without_autocast(hidden.device.type) as cast:
             fused = token_stats(
                 cast(hidden),
                 cast(head),
@@ -175,7 +175,7 @@ class PolicyWithMasks(nn.Module):
         if not self.masks or reference.layers is None:
             return None, None
         layers = self._inputs_of_masks(reference.layers)
-        with _without_autocast(batch.input_ids.device.type):
+        with without_autocast(batch.input_ids.device.type):
             reward = to_responses(self.masks["reward"](layers), batch)
             kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
         return reward, kl
@@ -291,7 +291,7 @@ class PolicyWithMasks(nn.Module):
 
 
 @contextlib.contextmanager
-def _without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
+def without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
     """Switch autocast off inside; yield what casts a tensor as autocast would have done.
 
     The backward pass runs without autocast, and the fused operation makes its logits there again;
