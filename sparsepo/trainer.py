@@ -77,7 +77,8 @@ class POTrainer(Trainer):
         train_dataset: preference pairs.
         eval_dataset: pairs for `evaluate`.
         processing_class: the tokenizer; None loads it from the model's folder or id.
-        callbacks: further transformers callbacks.
+        callbacks: further transformers callbacks; one with a method `on_reference_cache(done, total)`
+            is told how many pairs of a reference cache are computed.
 
     Raises:
         UserError: an option that the method does not use, data without a usable pair, or a model,
