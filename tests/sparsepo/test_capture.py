@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import sparsepo
 from sparsepo.architectures import ARCHITECTURES, blocks_of, norm_epsilon
-from sparsepo.attention import block_mask
+from sparsepo.attention import attention_mask_for
 from sparsepo.capture import (
     capture_activations,
     capture_layers,
@@ -41,7 +41,13 @@ VARIANTS = [
     if (architecture, attention) != ("gptj", "sdpa")
 ]
 on_every_model = pytest.mark.parametrize(("architecture", "attention"), VARIANTS)
-PAIRS = token_pairs(3, seed=11)
+PAIRS = token_pairs(6, seed=11)
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "longest pair": {},
+    "one row": {"tokens_per_row": 200},
+    "a row each": {"share_prompt": False},
+}
+in_every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
 def responses() -> list[tuple[list[int], list[int]]]:
@@ -158,25 +164,31 @@ def expected_captures(model: PreTrainedModel) -> dict[str, list[FeatureMean]]:
     }
 
 
-def captured(model: PreTrainedModel, share_prompt: bool = True) -> dict[str, list[Tensor]]:
-    batch = pack_pairs(PAIRS, share_prompt=share_prompt)
+def captured(model: PreTrainedModel, **layout: Any) -> dict[str, list[Tensor]]:
+    batch = pack_pairs(PAIRS, **layout)
     with torch.no_grad(), capture_activations(model, batch, FAMILIES) as found:
-        run_body(model, batch, block_mask(batch, model.dtype))
+        run_body(model, batch, attention_mask_for(model, batch))
     return {family: [tensor.mean for tensor in tensors] for family, tensors in found.items()}
 
 
 # Layers
 
 
+def test_the_layouts_are_different_ones() -> None:
+    rows = [pack_pairs(PAIRS, **layout).input_ids.shape[0] for layout in LAYOUTS.values()]
+    assert rows[2] == 12 > 6 > rows[0] > rows[1] == 1
+
+
 @on_every_model
+@in_every_layout
 @pytest.mark.parametrize("last_only", [False, True])
 def test_layers_are_the_output_hidden_states(
-    architecture: str, attention: str, last_only: bool
+    architecture: str, attention: str, last_only: bool, layout: dict[str, Any]
 ) -> None:
     model = small_model(architecture, attn_implementation=attention)
-    batch = pack_pairs(PAIRS)
+    batch = pack_pairs(PAIRS, **layout)
     with torch.no_grad(), capture_layers(model, batch, last_only) as layers:
-        hidden = run_body(model, batch, block_mask(batch, model.dtype))
+        hidden = run_body(model, batch, attention_mask_for(model, batch))
     runs = []
     for prompt, response in responses():
         with torch.no_grad():
@@ -210,13 +222,13 @@ def test_counts_per_family(architecture: str, attention: str) -> None:
 
 
 @on_every_model
-@pytest.mark.parametrize("share_prompt", [True, False], ids=["shared", "a row each"])
+@in_every_layout
 def test_values_are_those_of_separate_runs(
-    architecture: str, attention: str, share_prompt: bool
+    architecture: str, attention: str, layout: dict[str, Any]
 ) -> None:
     """Every captured tensor has its counterpart; their order within a family is free."""
     model = small_model(architecture, attn_implementation=attention)
-    found, expected = captured(model, share_prompt), expected_captures(model)
+    found, expected = captured(model, **layout), expected_captures(model)
     for family in FAMILIES:
         left = list(found[family])
         assert len(left) == len(expected[family])
@@ -242,7 +254,7 @@ def test_rotary_queries_differ_from_plain_ones(architecture: str) -> None:
 def test_capturing_does_not_change_the_run(architecture: str, attention: str) -> None:
     model = small_model(architecture, attn_implementation=attention)
     batch = pack_pairs(PAIRS)
-    mask = block_mask(batch, model.dtype)
+    mask = attention_mask_for(model, batch)
     with torch.no_grad():
         plain = run_body(model, batch, mask)
         with capture_activations(model, batch, FAMILIES):
