@@ -135,6 +135,7 @@ def _flex_mask(batch: PackedBatch, window: int | None) -> BlockMask:
 
         return _visible(both(pair_index), both(part), (query, key), both(position), window)
 
+    # Rows need not be whole blocks: the kernels bound the last one by the length.
     rows, length = batch.input_ids.shape
     mask: BlockMask = create_block_mask(rule, rows, None, length, length, device=part.device)
     return mask
