@@ -1,0 +1,272 @@
+"""A benchmark's card: hardware, versions, date, command, every figure, and a picture."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Measurement
+
+LIBRARIES = ("torch", "transformers", "trl", "accelerate", "liger-kernel")
+COLOURS = {
+    "ours": "#0072B2",
+    "ours-cached": "#56B4E9",
+    "ours-single": "#CC79A7",
+    "plain": "#999999",
+    "trl": "#D55E00",
+    "trl-precompute": "#E69F00",
+}
+NAMES = {
+    "ours": "sparsepo",
+    "ours-cached": "sparsepo, reference cached",
+    "ours-single": "sparsepo, one pair per row",
+    "plain": "plain form",
+    "trl": "TRL",
+    "trl-precompute": "TRL, reference precomputed",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Measurements along one quantity."""
+
+    quantity: str
+    values: list[int]
+    measurements: list[Measurement]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that a run of benchmarks.training found out."""
+
+    date: str
+    command: str
+    hardware: dict[str, str]
+    versions: dict[str, str]
+    dtype: str
+    matmul_flops: float
+    peer: str
+    measurements: list[Measurement]
+    real: list[Measurement] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+
+
+def name_of(system: str) -> str:
+    """Return how tables and pictures call a system."""
+    kind, _, method = system.partition(":")
+    return f"{NAMES[kind]}, {method}"
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str, threads: int | None) -> dict[str, str]:
+    """Return what a reader needs to know of the machine."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    memory = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+        kilobytes = int(Path("/proc/meminfo").read_text().split()[1])
+        memory = f"{kilobytes / 2**20:.0f} GiB"
+    except OSError:
+        pass
+    found = {"CPU": cpu, "memory": memory, "threads": str(threads or torch.get_num_threads())}
+    if device == "cuda":
+        found["GPU"] = torch.cuda.get_device_name()
+    return found
+
+
+def write_card(card: Card, folder: Path, name: str) -> list[Path]:
+    """Write NAME.json, NAME.md and NAME.png; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / f"{name}.json"
+    data.write_text(json.dumps(asdict(card), indent=1) + "\n")
+    page, picture = folder / f"{name}.md", folder / f"{name}.png"
+    draw(card, picture)
+    page.write_text(markdown(card, picture.name))
+    return [page, data, picture]
+
+
+def read_card(file: Path) -> Card:
+    """Return the card that a JSON file holds, so that a picture is drawn again without a run."""
+    from benchmarks.shapes import Shape
+
+    def measured(data: dict[str, Any]) -> Measurement:
+        return Measurement(**{**data, "shape": Shape(**data["shape"])})
+
+    data = json.loads(file.read_text())
+    data["measurements"] = [measured(entry) for entry in data["measurements"]]
+    data["real"] = [measured(entry) for entry in data["real"]]
+    data["curves"] = [
+        Curve(c["quantity"], c["values"], [measured(entry) for entry in c["measurements"]])
+        for c in data["curves"]
+    ]
+    return Card(**data)
+
+
+def markdown(card: Card, picture: str) -> str:
+    """Return the card as a page."""
+    facts = {**card.hardware, **card.versions}
+    lines = [
+        f"# Training benchmark, {card.date}",
+        "",
+        "```",
+        card.command,
+        "```",
+        "",
+        "; ".join(f"{key} {value}" for key, value in facts.items() if value) + f"; {card.dtype}; "
+        f"measured matmul rate {card.matmul_flops / 1e9:.0f} GFLOP/s.",
+        "",
+        f"![times and memory]({picture})",
+        "",
+        "One process per system; steps taken in turn, each round on the same pairs. Time: median "
+        "seconds of a whole step, data loading and optimizer included. Ratio: median over rounds "
+        "of the step's time over the peer's in the same round [smallest, largest]. Memory: peak "
+        + ("allocated on the GPU" if "GPU" in card.hardware else "resident memory over the process")
+        + ("" if "GPU" in card.hardware else " with its libraries loaded and nothing else")
+        + ". Utilisation: the floating-point operations that no exact method can do without, over "
+        "time and matmul rate (benchmarks/shapes.py says which are counted).",
+        "",
+    ]
+    for measurement in card.measurements:
+        lines += _table(card, measurement)
+    if card.real:
+        lines += ["# Real length variation", ""]
+        for measurement in card.real:
+            lines += _table(card, measurement, fixed=False)
+    for curve in card.curves:
+        lines += _curve_table(curve)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(card: Card, measurement: Measurement, fixed: bool = True) -> list[str]:
+    shape = measurement.shape
+    size = f"{shape.architecture}, width {shape.width}, {shape.layers} layers, vocabulary "
+    size += f"{shape.vocabulary}, {shape.pairs} pairs a step, {_rounds(measurement)} rounds"
+    plain = next((s for s in measurement.seconds if s.startswith("plain:")), None)
+    header = ["system", "s/step", "pairs/s"]
+    header += ["tokens/s", "utilisation"] if fixed else []
+    header += ["MB", f"time / {name_of(card.peer)}", "memory"]
+    header += [f"time / {name_of(plain)}", "memory"] if plain else []
+    lines = [f"## {measurement.label}", "", size + ".", ""]
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for system in measurement.seconds:
+        seconds = measurement.median(system)
+        row = [name_of(system), f"{seconds:.2f}", f"{shape.pairs / seconds:.2f}"]
+        if fixed:
+            tokens = shape.pairs * (shape.prompt + 2 * shape.response)
+            used = shape.useful_flops() / seconds / card.matmul_flops
+            row += [f"{tokens / seconds:.0f}", f"{100 * used:.0f} %"]
+        row.append(f"{measurement.peak_bytes[system] / 1e6:.0f}")
+        for peer in (card.peer, plain):
+            if peer is not None:
+                row += _ratios(measurement, system, peer)
+        lines.append("| " + " | ".join(row) + " |")
+    if measurement.sparsity:
+        zeros = ", ".join(f"{name_of(s)} {v:.0f} %" for s, v in measurement.sparsity.items())
+        lines += ["", f"Zeros in the learned masks, whose tokens cost no backward pass: {zeros}."]
+    return [*lines, ""]
+
+
+def _ratios(measurement: Measurement, system: str, peer: str) -> list[str]:
+    if peer not in measurement.seconds or system == peer:
+        return ["", ""]
+    middle, low, high = measurement.time_ratio(system, peer)
+    return [
+        f"{middle:.2f} [{low:.2f}, {high:.2f}]",
+        f"{measurement.memory_ratio(system, peer):.2f}",
+    ]
+
+
+def _rounds(measurement: Measurement) -> int:
+    return len(next(iter(measurement.seconds.values())))
+
+
+def _curve_table(curve: Curve) -> list[str]:
+    systems = list(curve.measurements[0].seconds)
+    header = [curve.quantity, *(f"{name_of(system)}: s, MB" for system in systems)]
+    lines = [f"## Growth with {curve.quantity}", "", "| " + " | ".join(header) + " |"]
+    lines.append("|" + "---|" * len(header))
+    for value, found in zip(curve.values, curve.measurements, strict=True):
+        cells = [f"{found.median(s):.2f}, {found.peak_bytes[s] / 1e6:.0f}" for s in systems]
+        lines.append("| " + " | ".join([str(value), *cells]) + " |")
+    return [*lines, ""]
+
+
+def draw(card: Card, file: Path) -> None:
+    """Draw times and memory of every shape, and the growth curves below them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = max(2, len(card.curves))
+    rows = 1 + (2 if card.curves else 0)
+    figure = plt.figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, 2 * columns)
+    top = [figure.add_subplot(grid[0, :columns]), figure.add_subplot(grid[0, columns:])]
+    shown = [*card.measurements, *card.real]
+    _bars(top[0], shown, "seconds per step", lambda m, s: m.median(s))
+    _bars(top[1], shown, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
+    handles, labels = top[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    for column, curve in enumerate(card.curves):
+        place = slice(2 * column, 2 * column + 2)
+        time, memory = figure.add_subplot(grid[1, place]), figure.add_subplot(grid[2, place])
+        _lines(time, curve, "seconds per step", lambda m, s: m.median(s))
+        _lines(memory, curve, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _bars(axes: Any, measurements: Sequence[Measurement], label: str, value: Any) -> None:
+    systems = list(dict.fromkeys(s for m in measurements for s in m.seconds))
+    width = 0.8 / max(1, len(systems))
+    for number, system in enumerate(systems):
+        places = [p for p, m in enumerate(measurements) if system in m.seconds]
+        heights = [value(measurements[p], system) for p in places]
+        left = [p + (number - (len(systems) - 1) / 2) * width for p in places]
+        style = _style(system)
+        axes.bar(left, heights, width * 0.9, label=name_of(system), **style)
+    axes.set_xticks(range(len(measurements)), [m.label.split(", at")[0] for m in measurements])
+    axes.tick_params(axis="x", rotation=20)
+    axes.set_ylabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _style(system: str) -> Mapping[str, Any]:
+    kind, _, method = system.partition(":")
+    hatch = {"sparsepo-common": "", "dpo": "//", "tdpo1": ".."}.get(method, "xx")
+    return {"color": COLOURS[kind], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+
+
+def _lines(axes: Any, curve: Curve, label: str, value: Any) -> None:
+    for system in curve.measurements[0].seconds:
+        heights = [value(found, system) for found in curve.measurements]
+        colour = COLOURS[system.partition(":")[0]]
+        axes.plot(curve.values, heights, "o-", color=colour, label=name_of(system))
+    axes.set_xlabel(curve.quantity)
+    axes.set_ylabel(label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(curve.values, [f"{value}" for value in curve.values])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)

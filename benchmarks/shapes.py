@@ -1,0 +1,174 @@
+"""What is trained in a benchmark: the paper's four model and data shapes, at full or CPU width."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model and the lengths of the pairs that it is trained on."""
+
+    name: str
+    title: str
+    architecture: str
+    """transformers' model_type."""
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    prompt: int
+    """Tokens of each prompt."""
+    response: int
+    """Tokens of each response, the end-of-sequence token included."""
+    pairs: int = 4
+    """Pairs per step."""
+
+    def useful_flops(self) -> float:
+        """Return the floating-point operations that one step cannot do without.
+
+        2 per weight and token forward, 4 backward; the body reads each prompt once, the head reads
+        response tokens only; the policy goes forward and back, the reference forward. Attention's
+        own products, 1 to 3 % at these lengths, are not counted. The same count for every system,
+        so that utilisations compare.
+        """
+        body = 12 * self.layers * self.width**2
+        head = self.vocabulary * self.width
+        tokens = self.pairs * (self.prompt + 2 * self.response)
+        return (6 + 2) * (body * tokens + head * self.pairs * 2 * self.response)
+
+
+FULL = (
+    Shape("imdb", "GPT-2 large, IMDB 8+48", "gpt2", 36, 1280, 20, 50257, 8, 48, pairs=64),
+    Shape("hh", "Pythia 1.4B, HH 120+120", "gpt_neox", 24, 2048, 16, 50304, 120, 120, pairs=32),
+    Shape("tldr", "GPT-J 6B, TL;DR 350+40", "gptj", 28, 4096, 16, 50400, 350, 40, pairs=8),
+    Shape("mbpp", "StarCoder 1B, MBPP 120+90", "gpt_bigcode", 24, 2048, 16, 49152, 120, 90, 32),
+)
+"""The paper's models and typical lengths."""
+
+CPU_WIDTH, CPU_LAYERS, CPU_HEADS = 256, 6, 4
+
+NARROW = tuple(
+    replace(
+        shape,
+        title=f"{shape.title}, at width {CPU_WIDTH}",
+        layers=CPU_LAYERS,
+        width=CPU_WIDTH,
+        heads=CPU_HEADS,
+        pairs=4,
+    )
+    for shape in FULL
+)
+"""The same architectures, vocabularies and lengths, narrow enough for two CPU cores."""
+
+
+def write_model(shape: Shape, folder: Path) -> None:
+    """Save a random-weight model of a shape with a tokenizer of as many words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    size: dict[str, Any]
+    context = max(1024, shape.prompt + shape.response)
+    if shape.architecture == "gpt_neox":
+        size = {
+            "hidden_size": shape.width,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "intermediate_size": 4 * shape.width,
+            "max_position_embeddings": context,
+        }
+    else:
+        size = {
+            "n_embd": shape.width,
+            "n_layer": shape.layers,
+            "n_head": shape.heads,
+            "n_positions": context,
+        }
+        if shape.architecture == "gptj":
+            size["rotary_dim"] = min(64, shape.width // shape.heads)
+        else:
+            size |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    end = shape.vocabulary - 1
+    config = AutoConfig.for_model(
+        shape.architecture,
+        vocab_size=shape.vocabulary,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+        tie_word_embeddings=shape.architecture in ("gpt2", "gpt_bigcode"),
+        **size,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words = {_word(index): index for index in range(end)} | {"<end>": end}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<end>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", model_max_length=context
+    )
+    fast.save_pretrained(folder)
+
+
+def _word(index: int) -> str:
+    return f"w{index}"
+
+
+def write_pairs(shape: Shape, count: int, file: Path, seed: int = 0) -> None:
+    """Write `count` preference pairs of random words, all of the shape's lengths, as JSON lines."""
+    draw = random.Random(seed)
+
+    def words(number: int) -> str:
+        return " ".join(_word(draw.randrange(shape.vocabulary - 1)) for _ in range(number))
+
+    with file.open("w") as out:
+        for _ in range(count):
+            row = {
+                "prompt": words(shape.prompt),
+                # The end-of-sequence token is the response's last.
+                "chosen": " " + words(shape.response - 1),
+                "rejected": " " + words(shape.response - 1),
+            }
+            out.write(json.dumps(row) + "\n")
+
+
+def write_real_pairs(
+    shape: Shape, rows: Sequence[tuple[str, str, str]], file: Path, longest: int = 512
+) -> None:
+    """Write real pairs with their own lengths: each different word becomes a word of the shape's.
+
+    Args:
+        shape: its vocabulary is used.
+        rows: (prompt, chosen, rejected) texts.
+        file: where to.
+        longest: prompts lose words at their left until a pair's sequence fits this many tokens.
+    """
+    known: dict[str, str] = {}
+
+    def words(text: str) -> list[str]:
+        return [
+            known.setdefault(word, _word(len(known) % (shape.vocabulary - 1)))
+            for word in text.split()
+        ]
+
+    with file.open("w") as out:
+        for prompt, chosen, rejected in rows:
+            responses = [words(text)[: longest // 2] or [_word(0)] for text in (chosen, rejected)]
+            room = longest - max(len(response) for response in responses) - 1
+            row = {
+                "prompt": " ".join(words(prompt)[-room:] or [_word(0)]),
+                "chosen": " " + " ".join(responses[0]),
+                "rejected": " " + " ".join(responses[1]),
+            }
+            out.write(json.dumps(row) + "\n")
+
+
+def described(shape: Shape) -> dict[str, Any]:
+    """Return a shape as JSON data."""
+    return asdict(shape)

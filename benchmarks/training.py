@@ -1,0 +1,183 @@
+"""`python -m benchmarks.training`: our trainer, the plain form and TRL's, in one run.
+
+Needs `pip install -e .[benchmark]`. Writes a card to benchmarks/cards/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.card import Card, Curve, hardware, library_versions, read_card, write_card
+from benchmarks.measure import (
+    WARM_UP,
+    BenchmarkError,
+    Measurement,
+    matmul_flops,
+    measure,
+    real_pairs,
+)
+from benchmarks.shapes import FULL, NARROW, Shape
+
+CARDS = Path(__file__).parent / "cards"
+SYSTEMS = (
+    "ours:sparsepo-common",
+    "ours:tdpo1",
+    "ours:dpo",
+    "ours-cached:dpo",
+    "plain:sparsepo-common",
+    "trl:dpo",
+    "trl-precompute:dpo",
+)
+REAL_SYSTEMS = ("ours:sparsepo-common", "ours-single:sparsepo-common", "ours:dpo", "trl:dpo")
+CURVE_SYSTEMS = ("ours:sparsepo-common", "plain:sparsepo-common", "trl:dpo")
+PEER = "trl:dpo"
+GROWTH = {
+    "response tokens": ("response", (16, 32, 64, 128, 256)),
+    "vocabulary": ("vocabulary", (8192, 16384, 32768, 65536, 131072)),
+    "pairs per step": ("pairs", (1, 2, 4, 8)),
+}
+"""Quantity → (field of a shape, its values); everything else stays as in the base shape."""
+
+REAL_PAIRS = 8
+"""Pairs per step where their lengths differ: enough of them for rows to be filled."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    names = [shape.name for shape in NARROW]
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
+    )
+    parser.add_argument("--shapes", default=",".join(names), help=f"of {', '.join(names)}, or none")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="what is measured")
+    parser.add_argument("--rounds", type=int, default=7, help="measured steps per system")
+    parser.add_argument("--threads", type=int, help="CPU threads per process")
+    parser.add_argument("--pairs", type=int, help="pairs per step")
+    parser.add_argument("--curves", action="store_true", help="growth curves as well")
+    parser.add_argument(
+        "--real",
+        action="append",
+        default=[],
+        metavar="SHAPE=FILE",
+        help="preference pairs whose lengths are used, on a shape's model",
+    )
+    parser.add_argument("--name", help="the card's name; default: date and device")
+    parser.add_argument("--out", type=Path, default=CARDS, help="folder for the card")
+    parser.add_argument("--redraw", type=Path, metavar="CARD.json", help="draw a card again")
+    return parser
+
+
+def run(arguments: argparse.Namespace, command: str) -> Card:
+    """Measure what the arguments ask for."""
+    import torch
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    shapes = {shape.name: shape for shape in (FULL if device == "cuda" else NARROW)}
+    wanted = [] if arguments.shapes == "none" else arguments.shapes.split(",")
+    real = [item.partition("=")[::2] for item in arguments.real]
+    unknown = [name for name in (*wanted, *(name for name, _ in real)) if name not in shapes]
+    if unknown:
+        raise BenchmarkError(f"Unknown shape '{unknown[0]}'; choose of {', '.join(shapes)}.")
+    if arguments.pairs:
+        shapes = {n: replace(shape, pairs=arguments.pairs) for n, shape in shapes.items()}
+    common = {
+        "device": device,
+        "dtype": dtype,
+        "threads": arguments.threads,
+        "progress": lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True),
+    }
+    rate = matmul_flops(device, dtype, arguments.threads)
+    systems = arguments.systems.split(",")
+    measurements = [measure(shapes[name], systems, arguments.rounds, **common) for name in wanted]
+    on_real = [_real(shapes[name], file, arguments.rounds, common) for name, file in real]
+    curves = []
+    if arguments.curves:
+        for quantity, (attribute, values) in GROWTH.items():
+            found = [
+                measure(
+                    replace(_base(shapes), **{attribute: value}),  # type: ignore[arg-type]
+                    CURVE_SYSTEMS,
+                    max(1, arguments.rounds // 2),
+                    label=f"{quantity} {value}",
+                    **common,
+                )
+                for value in values
+            ]
+            curves.append(Curve(quantity, list(values), found))
+    print("\r\033[K", end="", file=sys.stderr)
+    return Card(
+        date=datetime.date.today().isoformat(),
+        command=command,
+        hardware=hardware(device, arguments.threads),
+        versions=library_versions(),
+        dtype=dtype,
+        matmul_flops=rate,
+        peer=PEER,
+        measurements=measurements,
+        real=on_real,
+        curves=curves,
+    )
+
+
+def _base(shapes: dict[str, Shape]) -> Shape:
+    return replace(shapes["imdb"], prompt=64, response=64, vocabulary=32768)
+
+
+def _real(shape: Shape, file: str, rounds: int, common: dict[str, object]) -> Measurement:
+    from sparsepo.data import read_pairs
+
+    found = read_pairs(file).pairs
+    rows = [
+        (pair.prompt, pair.chosen, pair.rejected)
+        for pair in found
+        if isinstance(pair.prompt, str)
+        and isinstance(pair.chosen, str)
+        and isinstance(pair.rejected, str)
+    ]
+    shape = replace(shape, pairs=REAL_PAIRS)
+    return measure(
+        shape,
+        REAL_SYSTEMS,
+        rounds,
+        label=f"{shape.name}, real lengths",
+        pairs=real_pairs(shape, rows, (rounds + WARM_UP) * REAL_PAIRS),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code, 2 for what the user can mend."""
+    arguments = build_parser().parse_args(argv)
+    # Files are named as the user sees them, not where they lie on this machine.
+    words = [word if "/" not in word else _short(word) for word in (argv or sys.argv[1:])]
+    try:
+        if arguments.redraw:
+            card = read_card(arguments.redraw)
+            files = write_card(card, arguments.redraw.parent, arguments.redraw.stem)
+        else:
+            card = run(arguments, shlex.join(["python", "-m", "benchmarks.training", *words]))
+            device = "cuda" if "GPU" in card.hardware else "cpu"
+            files = write_card(card, arguments.out, arguments.name or f"{card.date}-{device}")
+    except BenchmarkError as error:
+        print(f"\nError: {error}", file=sys.stderr)
+        return 2
+    for file in files:
+        print(file)
+    return 0
+
+
+def _short(word: str) -> str:
+    option, equals, path = word.rpartition("=")
+    return f"{option}{equals}{Path(path).name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

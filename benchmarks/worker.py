@@ -1,0 +1,208 @@
+"""One system under measurement, in a process of its own: takes a step whenever it is told to.
+
+Started by benchmarks.training with a JSON description; answers on standard output, one JSON line
+for each line that it reads. A process of its own gives each system its own peak of memory, and
+steps taken in turn by processes that otherwise wait put every system under the same neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+LEARNING_RATE = 1e-6
+MAX_LENGTH = 1024
+
+
+def main() -> None:
+    """Build the trainer that the first argument describes, and step on demand."""
+    spec = json.loads(sys.argv[1])
+    # Libraries print; what they print must not mix with the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if spec["threads"]:
+        torch.set_num_threads(spec["threads"])
+    kind, _, method = spec["system"].partition(":")
+    build = build_trl if kind.startswith("trl") else build_ours
+    _import_for(kind)
+    base = resident_bytes()
+    trainer = build(spec, kind, method)
+    reset_peak(spec["device"])
+    trainer.add_callback(_paced(answers, base, spec["device"]))
+    trainer.train()
+
+
+def _import_for(kind: str) -> None:
+    """Import what a system needs, before its base of memory is taken."""
+    if kind.startswith("trl"):
+        _ = import_module("trl").DPOTrainer
+    else:
+        from sparsepo import POTrainer  # noqa: F401
+
+
+def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
+    """Return a POTrainer.
+
+    `ours` is what a user gets, `ours-cached` with a reference cache, `ours-single` with one pair to
+    a row, `plain` the plain form of the same method.
+    """
+    from sparsepo import POConfig, POTrainer
+
+    own: dict[str, Any] = {"computation": "plain"} if kind == "plain" else {}
+    if kind == "ours-cached":
+        own["reference_cache"] = spec["cache"]
+    if kind == "ours-single":
+        _one_pair_per_row()
+    return POTrainer(
+        spec["model"],
+        args=POConfig(
+            method=method, max_length=MAX_LENGTH, **own, **spec["options"], **_common(spec)
+        ),
+        train_dataset=_pairs(spec["pairs"]),
+    )
+
+
+def _pairs(file: str) -> Any:
+    from sparsepo.data import read_pairs
+
+    return read_pairs(file).pairs
+
+
+def _one_pair_per_row() -> None:
+    """Switch off what puts several pairs into a row, to measure what it gains."""
+
+    def single(lengths: list[int], tokens_per_row: int | None = None) -> list[list[int]]:
+        return [[item] for item in range(len(lengths))]
+
+    for module in ("sparsepo.pack", "sparsepo.batching"):
+        setattr(import_module(module), "plan_rows", single)  # noqa: B010
+
+
+def build_trl(spec: dict[str, Any], kind: str, method: str) -> Any:
+    """Return TRL's DPOTrainer: `trl` as installed, `trl-precompute` with its reference cache."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    trl = import_module("trl")
+    rows = load_dataset("json", data_files=spec["pairs"], split="train", cache_dir=spec["cache"])
+    return trl.DPOTrainer(
+        spec["model"],
+        args=trl.DPOConfig(
+            max_length=MAX_LENGTH,
+            precompute_ref_log_probs=kind == "trl-precompute",
+            model_init_kwargs={"dtype": spec["dtype"]},
+            **spec["options"],
+            **_common(spec),
+        ),
+        train_dataset=rows,
+        processing_class=AutoTokenizer.from_pretrained(spec["model"]),
+    )
+
+
+def _common(spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "output_dir": spec["output"],
+        "per_device_train_batch_size": spec["shape"]["pairs"],
+        "beta": 0.1,
+        "learning_rate": LEARNING_RATE,
+        "max_steps": spec["steps"],
+        "train_sampling_strategy": "sequential",
+        # The default of both trainers is to log every ten steps; here every step, for the masks'
+        # sparsity.
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": spec["device"] == "cpu",
+        "bf16": False,
+        "gradient_checkpointing": False,
+    }
+
+
+def _paced(answers: TextIO, base: int, device: str) -> Any:
+    from transformers import TrainerCallback
+
+    class Paced(TrainerCallback):
+        """Waits for "step" before each step and answers with its seconds and the peak so far."""
+
+        def __init__(self) -> None:
+            self.started = 0.0
+            self.sparsity: list[float] = []
+
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            self._answer({"ready": True, "base": base})
+            self._wait(kwargs["control"] if "control" in kwargs else args[2])
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            _synchronize(device)
+            seconds = time.perf_counter() - self.started
+            self._answer({"seconds": seconds, "peak": peak_bytes(device, base)})
+            self._wait(control)
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
+        ) -> None:
+            found = [value for name, value in (logs or {}).items() if "sparsity/reward" in name]
+            self.sparsity += [sum(found) / len(found)] if found else []
+
+        def _answer(self, answer: dict[str, Any]) -> None:
+            if self.sparsity:
+                answer["sparsity"] = sum(self.sparsity) / len(self.sparsity)
+            print(json.dumps(answer), file=answers, flush=True)
+
+        def _wait(self, control: Any) -> None:
+            if sys.stdin.readline().strip() != "step":
+                control.should_training_stop = True
+                os._exit(0)
+            self.started = time.perf_counter()
+
+    return Paced()
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def reset_peak(device: str) -> None:
+    """Forget the peak of memory so far: loading is not a step."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: str, base: int) -> int:
+    """Return the peak since `reset_peak`: on a GPU what was allocated, else resident over base."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) * 1024 - base
+
+
+if __name__ == "__main__":
+    main()
