@@ -299,15 +299,19 @@ def test_adapters_are_saved_and_load(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", PAPER_ARCHITECTURES)
 def test_a_saved_model_is_a_plain_model(tmp_path: Path, architecture: str) -> None:
-    """It loads without sparsepo and gives the very logits; its masks stand beside it."""
+    """It loads without sparsepo and holds the very weights; its masks stand beside it."""
     trainer = make_trainer(tmp_path, "sparsepo-independent", architecture=architecture)
     trainer.train()
     trainer.save_model(str(tmp_path / "out"))
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert type(loaded) is type(small_model(architecture))
+    assert_same_weights(dict(loaded.state_dict()), dict(trainer.policy.state_dict()))
     ids = torch.arange(1, 20)[None]
     with torch.no_grad():
-        assert torch.equal(loaded(ids).logits, trainer.policy.eval()(ids).logits)
+        # In training GELU is one operation; a plain model may spell it out in eight.
+        torch.testing.assert_close(
+            loaded(ids).logits, trainer.policy.eval()(ids).logits, rtol=1e-5, atol=1e-5
+        )
     assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == (
         small_tokenizer().get_vocab()
     )
