@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,27 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
 
     # The masks stay float32 under a half-precision policy: their gradients are tiny.
     return nn.ModuleDict({name: make() for name in names})
+
+
+def separate_masks(optimizer: torch.optim.Optimizer, module: nn.Module, decay: float) -> None:
+    """Give the masks' weights groups of their own in an optimizer that holds a whole module's.
+
+    Args:
+        optimizer: changed in place.
+        module: a PolicyWithMasks, wrapped or not.
+        decay: weight decay of the masks' weights; their biases and norms have none.
+    """
+    masks = {id(weight): weight for name, weight in module.named_parameters() if "masks." in name}
+    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    for group in optimizer.param_groups:
+        group["params"] = [weight for weight in group["params"] if id(weight) not in masks]
+    # Sharded optimizer states are saved by group, and cannot be where two of them are empty.
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+    trained = [weight for weight in masks.values() if weight.requires_grad]
+    for matrices, weight_decay in ((True, decay), (False, 0.0)):
+        chosen = [weight for weight in trained if (weight.ndim > 1) is matrices]
+        if chosen:
+            optimizer.add_param_group({**settings, "params": chosen, "weight_decay": weight_decay})
 
 
 def describe(method: Method) -> dict[str, Any]:
@@ -231,15 +252,21 @@ class PolicyWithMasks(nn.Module):
                 return True
         return False
 
-    def save_masks(self, directory: Path, method: Method) -> None:
+    def save_masks(
+        self, directory: Path, method: Method, gathered: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Write the masks and the method's hyper-parameters beside the policy.
 
         Args:
             directory: an existing folder.
             method: written to method.json by name, with its hyper-parameters.
+            gathered: this module's weights, where each process holds but a part of them.
         """
         (directory / METHOD_FILE).write_text(json.dumps(describe(method), indent=2) + "\n")
-        state = {name: value.contiguous() for name, value in self.masks.state_dict().items()}
+        own = self.masks.state_dict()
+        if gathered is not None:
+            own = {name: gathered[f"masks.{name}"] for name in own}
+        state = {name: value.contiguous() for name, value in own.items()}
         if state:
             save_file(state, directory / MASKS_FILE)
 
@@ -265,7 +292,12 @@ class PolicyWithMasks(nn.Module):
                 "mask options that they were trained with."
             ) from error
 
-    # What transformers.Trainer asks of a model, answered by the policy.
+    # What transformers.Trainer and accelerate ask of a model, answered by the policy.
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """Names of the classes of blocks, which FSDP gathers one at a time."""
+        return unwrap_peft(self.policy)._no_split_modules
 
     @property
     def config(self) -> Any:

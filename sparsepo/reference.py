@@ -79,12 +79,16 @@ class Reference:
             self.model.eval().requires_grad_(False)
 
     @classmethod
-    def of_policy(cls, policy: PreTrainedModel) -> Reference:
+    def of_policy(cls, policy: PreTrainedModel, *, share: bool = True) -> Reference:
         """Return the reference that a policy starts from.
 
         With PEFT the base model is shared, so that no second copy of it is held.
+
+        Args:
+            policy: the policy before training.
+            share: False makes a copy even so; FSDP gathers a policy's weights for its own forward.
         """
-        if has_adapters(policy):
+        if share and has_adapters(policy):
             return cls(policy, shared_with_policy=True)
         return cls(copy.deepcopy(policy))
 
@@ -118,6 +122,12 @@ class Reference:
         if not self._shared:
             nn.Module.to(self.model, device)
         return self
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Cast the weights (not rotary tables and their like), as FSDP casts a policy's."""
+        if not self._shared:
+            for weight in self.model.parameters():
+                weight.data = weight.data.to(dtype)
 
     @torch.no_grad()
     def read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.adapters import has_adapters, merged
+from sparsepo.adapters import has_adapters, is_quantized, merged
 from sparsepo.attention import use_attention
 from sparsepo.batching import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.cached_reference import CachedReference, states_from, told_progress
@@ -37,10 +37,23 @@ from sparsepo.methods.masked import sparsity
 from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
 from sparsepo.pack import pack_pairs, packed_length
 from sparsepo.plain import PlainPolicy, PlainReference
-from sparsepo.policy import PolicyWithMasks, describe, make_masks, read_description
+from sparsepo.policy import (
+    PolicyWithMasks,
+    describe,
+    make_masks,
+    read_description,
+    separate_masks,
+)
 from sparsepo.processes import collected, maximum, seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates, unwrap_peft
 from sparsepo.reference_cache import CachedValues
+from sparsepo.sharding import (
+    check_sharding,
+    forward_dtype,
+    keep_precision,
+    shard_masks,
+    uses_fsdp,
+)
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.types import (
     LossOutput,
@@ -113,7 +126,7 @@ class POTrainer(Trainer):
             if ref_model is not None:
                 self.reference = reference_class(load_as_configured(ref_model, args))
             elif args.reference_cache is None or self.needs.online_reference:
-                self.reference = reference_class.of_policy(policy)
+                self.reference = reference_class.of_policy(policy, share=not uses_fsdp(args))
             else:
                 # Until training begins the policy is the reference itself.
                 self.reference = Reference(policy, shared_with_policy=True)
@@ -197,19 +210,24 @@ class POTrainer(Trainer):
             min(self._config.max_length, self._context),
             str(source) or None,
         )
+        if self.reference.model is unwrap_peft(self.policy):
+            # What is to be split over processes is not placed on a device before that.
+            self._module.to(self.args.device)
         show = not self.args.disable_tqdm and self.accelerator.is_local_main_process
         with told_progress(self.callback_handler.callbacks, show) as progress:
             self._cache.fill(self.reference, self.method, pairs, progress)
         if train_pairs:
             self._cached = self._cache.select(train_pairs, self.method)
-        if not (self.needs.online_reference or self.reference.within_policy):
-            self.reference = None
+        if self.is_fsdp_enabled or not self.reference.within_policy:
+            self.reference = self.reference if self.needs.online_reference else None
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
         module = self._module
         if self.reference is None or limit >= 100:
             return
+        # What is to be split over processes is not placed on a device before that.
+        module.masks.to(self.args.device)
         batch = self._pack(pairs, rejected=True).to(self.args.device)
         states = self.reference.read(batch, self.method, self.needs)
         for name in module.masks:
@@ -346,8 +364,24 @@ class POTrainer(Trainer):
             loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator, and see that this training can run on it.
+
+        Raises:
+            UserError: the launcher's configuration is one in which the run would fail.
+        """
+        super().create_accelerator_and_postprocess()
+        check_sharding(self.accelerator, is_quantized(self._module.policy))
+        keep_precision(self.accelerator)
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_fsdp_enabled:
+            shard_masks(self._module.masks)
+        dtype = forward_dtype(self.accelerator)
+        if dtype is not None and self.reference is not None:
+            self.reference.compute_in(dtype)
         prepared = super()._prepare_for_training(*args, **kwargs)
+        self._restore_groups()
         self._losses = []
         seed_apart(self.accelerator, self.args.seed)
         return prepared
@@ -521,25 +555,14 @@ class POTrainer(Trainer):
         Their decay is `mask_weight_decay` on weights and none on biases and norms.
         """
         optimizer = super().create_optimizer(model)
-        decay = getattr(self.method, "mask_weight_decay", None)
-        if decay is None:
-            return optimizer
         wrapped = model if model is not None else self._module
-        mask_ids = {
-            id(parameter): parameter.ndim > 1
-            for name, parameter in wrapped.named_parameters()
-            if "masks." in name
-        }
-        settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-        for group in optimizer.param_groups:
-            group["params"] = [p for p in group["params"] if id(p) not in mask_ids]
-        trained = [p for p in wrapped.parameters() if id(p) in mask_ids and p.requires_grad]
-        for is_weight, weight_decay in ((True, decay), (False, 0.0)):
-            chosen = [p for p in trained if mask_ids[id(p)] is is_weight]
-            if chosen:
-                optimizer.add_param_group(
-                    {**settings, "params": chosen, "weight_decay": weight_decay}
-                )
+        decay = getattr(self.method, "mask_weight_decay", None)
+        if decay is not None:
+            separate_masks(optimizer, wrapped, decay)
+        names = {id(weight): name for name, weight in wrapped.named_parameters()}
+        self._groups_by_name = [
+            [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups
+        ]
         return optimizer
 
     def merge_adapters(self) -> None:
@@ -550,6 +573,18 @@ class POTrainer(Trainer):
         """
         module = self._module
         module.policy = merged(module.policy)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        self._restore_groups()
+        super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _restore_groups(self) -> None:
+        # accelerate finds the sharded weights of an optimizer by address, and those of which a
+        # process holds nothing all have the same one.
+        if self.is_fsdp_enabled and self.optimizer is not None:
+            weights = dict(self._module.named_parameters())
+            for group, names in zip(self.optimizer.param_groups, self._groups_by_name, strict=True):
+                group["params"] = [weights[name] for name in names]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -575,7 +610,7 @@ class POTrainer(Trainer):
         # The frozen start of trained adapters serves in training alone.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
         saved.save_pretrained(directory, state_dict=policy_state, **which)
-        module.save_masks(directory, self.method)
+        module.save_masks(directory, self.method, state_dict)
         self._tokenizer.save_pretrained(directory)
 
     def _load_from_checkpoint(
@@ -585,6 +620,9 @@ class POTrainer(Trainer):
             model if model is not None else self.model
         )
         self._check_same_run(Path(resume_from_checkpoint))
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         if has_adapters(module.policy):
             super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
         else:
