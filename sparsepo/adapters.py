@@ -218,7 +218,7 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def add_input_gradients(model: PreTrainedModel) -> None:
-    """Let gradients through a frozen embedding, which reentrant recomputation asks for."""
+    """Let gradients through a frozen embedding, where reentrant recomputation looks for them."""
     if has_adapters(model):
         model.enable_input_require_grads()
 

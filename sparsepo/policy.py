@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sparsepo.adapters import add_input_gradients
 from sparsepo.architectures import blocks_of, norm_epsilon
 from sparsepo.attention import attention_mask_for
 from sparsepo.capture import output_head, run_body
@@ -305,12 +306,20 @@ class PolicyWithMasks(nn.Module):
         return self.policy.config
 
     @property
-    def is_gradient_checkpointing(self) -> bool:
+    def is_activation_checkpointing(self) -> bool:
         """Whether the policy recomputes activations in the backward pass."""
-        return bool(self.policy.is_gradient_checkpointing)
+        return bool(self.policy.is_activation_checkpointing)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """The same by its old name."""
+        return self.is_activation_checkpointing
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
         """Switch on recomputation in the policy, by the name that transformers 6 will call."""
+        how = kwargs.get("activation_checkpointing_kwargs") or {}
+        if how.get("use_reentrant"):
+            add_input_gradients(self.policy)
         self.policy.activation_checkpointing_enable(**kwargs)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:

@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     set_seed,
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.adapters import has_adapters, is_quantized, merged
+from sparsepo.adapters import is_quantized
 from sparsepo.attention import use_attention
 from sparsepo.batching import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.cached_reference import CachedReference, states_from, told_progress
+from sparsepo.checkpoints import CheckpointedTrainer
 from sparsepo.config import POConfig
-from sparsepo.errors import UserError, first_line
+from sparsepo.errors import UserError
 from sparsepo.loading import (
     load_as_configured,
     load_tokenizer,
@@ -34,15 +33,12 @@ from sparsepo.loading import (
 )
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
-from sparsepo.metrics import PairScore, RunningMeans, pair_metrics, pair_scores, summary
+from sparsepo.metrics import PairScore, pair_metrics, pair_scores, summary
 from sparsepo.pack import pack_pairs, packed_length
 from sparsepo.plain import PlainPolicy, PlainReference
 from sparsepo.policy import (
     PolicyWithMasks,
-    describe,
     make_masks,
-    read_description,
-    separate_masks,
 )
 from sparsepo.processes import collected, maximum, seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates, unwrap_peft
@@ -51,7 +47,6 @@ from sparsepo.sharding import (
     check_sharding,
     forward_dtype,
     keep_precision,
-    shard_masks,
     uses_fsdp,
 )
 from sparsepo.tokenize import TokenizeReport, tokenize_pairs
@@ -77,7 +72,7 @@ MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
 
 
-class POTrainer(Trainer):
+class POTrainer(CheckpointedTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -90,8 +85,8 @@ class POTrainer(Trainer):
         train_dataset: preference pairs.
         eval_dataset: pairs for `evaluate`.
         processing_class: the tokenizer; None loads it from the model's folder or id.
-        callbacks: further transformers callbacks; one with a method `on_reference_cache(done, total)`
-            is told how many pairs of a reference cache are computed.
+        callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
+            told how many pairs of a reference cache are computed.
 
     Raises:
         UserError: an option that the method does not use, data without a usable pair, or a model,
@@ -160,7 +155,6 @@ class POTrainer(Trainer):
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
-        self._means = RunningMeans()
         self._losses: list[tuple[list[str], Tensor]] = []
         super().__init__(
             model=policy_class(policy, masks),
@@ -183,17 +177,6 @@ class POTrainer(Trainer):
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
-
-    @property
-    def policy(self) -> PreTrainedModel:
-        """The language model that is trained."""
-        return self._module.policy
-
-    @property
-    def _module(self) -> PolicyWithMasks:
-        """The trained module without what accelerate wraps around it."""
-        module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
-        return module
 
     def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
         assert self.reference is not None
@@ -375,13 +358,10 @@ class POTrainer(Trainer):
         keep_precision(self.accelerator)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.is_fsdp_enabled:
-            shard_masks(self._module.masks)
         dtype = forward_dtype(self.accelerator)
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
         prepared = super()._prepare_for_training(*args, **kwargs)
-        self._restore_groups()
         self._losses = []
         seed_apart(self.accelerator, self.args.seed)
         return prepared
@@ -462,12 +442,6 @@ class POTrainer(Trainer):
             logs = {**logs, **self._means.take(self._sum_over_processes)}
         super().log(logs, start_time)
 
-    def _sum_over_processes(self, table: Tensor) -> Tensor:
-        if self.args.world_size == 1:
-            return table
-        total: Tensor = self.accelerator.reduce(table, "sum")
-        return total
-
     # Evaluation
 
     def score_pairs(
@@ -546,101 +520,6 @@ class POTrainer(Trainer):
         self.log(dict(named))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
-
-    # Optimizer and checkpoints
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer; the masks' weights get a group of their own.
-
-        Their decay is `mask_weight_decay` on weights and none on biases and norms.
-        """
-        optimizer = super().create_optimizer(model)
-        wrapped = model if model is not None else self._module
-        decay = getattr(self.method, "mask_weight_decay", None)
-        if decay is not None:
-            separate_masks(optimizer, wrapped, decay)
-        names = {id(weight): name for name, weight in wrapped.named_parameters()}
-        self._groups_by_name = [
-            [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups
-        ]
-        return optimizer
-
-    def merge_adapters(self) -> None:
-        """Turn a policy with adapters into the plain model that it is, for saving; ends training.
-
-        Raises:
-            UserError: there are no adapters, or the weights are quantized.
-        """
-        module = self._module
-        module.policy = merged(module.policy)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        self._restore_groups()
-        super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _restore_groups(self) -> None:
-        # accelerate finds the sharded weights of an optimizer by address, and those of which a
-        # process holds nothing all have the same one.
-        if self.is_fsdp_enabled and self.optimizer is not None:
-            weights = dict(self._module.named_parameters())
-            for group, names in zip(self.optimizer.param_groups, self._groups_by_name, strict=True):
-                group["params"] = [weights[name] for name in names]
-
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super()._save_checkpoint(*args, **kwargs)
-        except (RuntimeError, SafetensorError) as error:
-            # This is how torch and safetensors say that a disk is full.
-            raise OSError(f"the checkpoint is not complete: {first_line(error)}") from error
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        directory = Path(output_dir if output_dir is not None else str(self.args.output_dir))
-        if not self.args.should_save:
-            return
-        directory.mkdir(parents=True, exist_ok=True)
-        module = self._module
-        policy_state = None
-        if state_dict is not None:
-            policy_state = {
-                name.removeprefix("policy."): value
-                for name, value in state_dict.items()
-                if name.startswith("policy.")
-            }
-        saved: Any = module.policy
-        # The frozen start of trained adapters serves in training alone.
-        which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
-        saved.save_pretrained(directory, state_dict=policy_state, **which)
-        module.save_masks(directory, self.method, state_dict)
-        self._tokenizer.save_pretrained(directory)
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        module: PolicyWithMasks = self.accelerator.unwrap_model(
-            model if model is not None else self.model
-        )
-        self._check_same_run(Path(resume_from_checkpoint))
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        if has_adapters(module.policy):
-            super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
-        else:
-            # A saved model may name weights otherwise than the model in memory does (GPT-NeoX's
-            # head); only from_pretrained knows both names, the parent would skip such weights.
-            saved = type(module.policy).from_pretrained(
-                resume_from_checkpoint, dtype=module.policy.dtype
-            )
-            module.policy.load_state_dict(saved.state_dict())
-        module.load_masks(Path(resume_from_checkpoint))
-
-    def _check_same_run(self, checkpoint: Path) -> None:
-        written = read_description(checkpoint)
-        if written is not None and written != describe(self.method):
-            raise UserError(
-                f"{checkpoint} was written by a run with another method or other hyper-parameters "
-                f"({written['method']}); take those again, or another output folder."
-            )
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]
