@@ -254,7 +254,7 @@ def test_the_reference_of_adapters_is_the_model_without_them(
 def test_the_reference_of_trained_adapters_is_their_start(
     tmp_path: Path, architecture: str
 ) -> None:
-    """A frozen copy of the adapters, not the base model alone; it does not move, nor is it saved."""
+    """A frozen copy of the adapters, not the base model alone; it neither moves nor is saved."""
     model = adapted(architecture, trained=True)
     start = adapted(architecture, trained=True).eval()
     trainer = make_trainer(tmp_path, "sparsepo-common", model=model, learning_rate=1e-2)
