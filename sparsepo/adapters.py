@@ -166,8 +166,8 @@ def check_adapters(model: PreTrainedModel) -> None:
     if hasattr(model.get_base_model().get_output_embeddings(), "base_layer"):
         # The fused operation reads the projection's own weight.
         raise UserError(
-            "Adapters on the output projection (lm_head, embed_out) are not supported; leave it "
-            "out of lora_target_modules."
+            "Adapters on the output projection (lm_head) are not supported; leave it out of "
+            "lora_target_modules."
         )
 
 

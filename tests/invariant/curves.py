@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 
 from sparsepo import POTrainer
@@ -59,10 +60,13 @@ class Run:
     method: str
     architecture: str
     lora: bool = False
+    trained: bool = False
+    """The adapters were trained before, so that the reference is a frozen copy of them."""
 
     @property
     def name(self) -> str:
-        return f"{self.architecture}-{self.method}" + ("-lora" if self.lora else "")
+        kind = "-lora-trained" if self.trained else "-lora" if self.lora else ""
+        return f"{self.architecture}-{self.method}{kind}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,6 +84,10 @@ class Run:
         adapted: Any = get_peft_model(
             model, LoraConfig(r=8, target_modules=targets, fan_in_fan_out=fan_in_fan_out)
         )
+        if self.trained:
+            for name, weight in adapted.named_parameters():
+                if "lora_B" in name:
+                    nn.init.normal_(weight, std=0.1)
         return adapted
 
     def trainer(self, output: Path, **changes: Any) -> POTrainer:
@@ -101,6 +109,7 @@ RUNS = {
         *(Run(method, name) for name in ("gpt2", "gpt_neox") for method in METHODS),
         Run("sparsepo-common", "gpt2", lora=True),
         Run("dpo", "gpt_neox", lora=True),
+        Run("tdpo1", "gpt2", lora=True, trained=True),
     )
 }
 

@@ -12,6 +12,8 @@ activations.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import platform
@@ -37,7 +39,10 @@ def main() -> None:
         run = RUNS[name]
         file = FOLDER / f"{name}.json"
         before = recorded(name) if file.is_file() else None
-        with tempfile.TemporaryDirectory() as output:
+        with (
+            tempfile.TemporaryDirectory() as output,
+            contextlib.redirect_stdout(io.StringIO()),  # each step's log entry
+        ):
             trainer = run.trainer(Path(output))
             trainer.train()
         curve = [

@@ -105,6 +105,8 @@ def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
     if trainer.is_fsdp_enabled:
         blocks = [m for m in trainer.policy.modules() if type(m).__name__.startswith("FSDP")]
         found["units"] = len(blocks)
+        masks = trainer.model.masks.values()
+        found["mask_units"] = [type(mask).__name__.startswith("FSDP") for mask in masks]
     else:
         found["weights"] = digest(trainer.model)
     scores = trainer.score_pairs(text_pairs(5, seed=3), batch_size=2)
