@@ -20,18 +20,10 @@ from transformers import TrainingArguments
 from sparsepo.errors import UserError
 
 
-def _told_to(variable: str) -> bool:
-    return os.environ.get(variable, "false").lower() in ("1", "true", "yes")
-
-
 def uses_fsdp(args: TrainingArguments) -> bool:
     """Return whether weights are going to be split over processes by FSDP."""
-    return bool(args.fsdp) or _told_to("ACCELERATE_USE_FSDP")
-
-
-def uses_deepspeed(args: TrainingArguments) -> bool:
-    """Return whether DeepSpeed is going to run the training."""
-    return args.deepspeed is not None or _told_to("ACCELERATE_USE_DEEPSPEED")
+    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower()
+    return bool(args.fsdp) or launched in ("1", "true", "yes")
 
 
 def check_sharding(accelerator: Accelerator, quantized: bool) -> None:
