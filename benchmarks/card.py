@@ -153,7 +153,7 @@ def markdown(card: Card, picture: str) -> str:
         for measurement in card.real:
             lines += _table(card, measurement, fixed=False)
     for curve in card.curves:
-        lines += _curve_table(curve)
+        lines += _curve_table(curve) if curve.values else []
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -218,8 +218,9 @@ def draw(card: Card, file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    columns = max(2, len(card.curves))
-    rows = 1 + (2 if card.curves else 0)
+    curves = [curve for curve in card.curves if curve.values]
+    columns = max(2, len(curves))
+    rows = 1 + (2 if curves else 0)
     figure = plt.figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2 * columns)
     top = [figure.add_subplot(grid[0, :columns]), figure.add_subplot(grid[0, columns:])]
@@ -228,7 +229,7 @@ def draw(card: Card, file: Path) -> None:
     _bars(top[1], shown, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
     handles, labels = top[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    for column, curve in enumerate(card.curves):
+    for column, curve in enumerate(curves):
         place = slice(2 * column, 2 * column + 2)
         time, memory = figure.add_subplot(grid[1, place]), figure.add_subplot(grid[2, place])
         _lines(time, curve, "seconds per step", lambda m, s: m.median(s))

@@ -9,8 +9,9 @@ import argparse
 import datetime
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.card import Card, Curve, hardware, library_versions, read_card, write_card
@@ -23,6 +24,7 @@ from benchmarks.measure import (
     real_pairs,
 )
 from benchmarks.shapes import FULL, NARROW, Shape
+from sparsepo.errors import UserError
 
 CARDS = Path(__file__).parent / "cards"
 SYSTEMS = (
@@ -74,8 +76,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(arguments: argparse.Namespace, command: str) -> Card:
-    """Measure what the arguments ask for."""
+def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None]) -> None:
+    """Measure what the arguments ask for.
+
+    Args:
+        arguments: the command line's.
+        command: what the card says was run.
+        save: given the card as it grows, so that an interruption loses one measurement at most.
+
+    Raises:
+        BenchmarkError: an unknown shape, or a system that cannot be measured.
+    """
     import torch
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -86,6 +97,14 @@ def run(arguments: argparse.Namespace, command: str) -> Card:
     unknown = [name for name in (*wanted, *(name for name, _ in real)) if name not in shapes]
     if unknown:
         raise BenchmarkError(f"Unknown shape '{unknown[0]}'; choose of {', '.join(shapes)}.")
+    systems = arguments.systems.split(",")
+    used = [*(systems if wanted else ()), *(REAL_SYSTEMS if real else ())]
+    used += CURVE_SYSTEMS if arguments.curves else ()
+    if any(system.startswith("trl") for system in used) and find_spec("trl") is None:
+        raise BenchmarkError(
+            "TRL is not installed; run python -m pip install -e .[benchmark], or leave its systems "
+            "out by --systems."
+        )
     if arguments.pairs:
         shapes = {n: replace(shape, pairs=arguments.pairs) for n, shape in shapes.items()}
     common = {
@@ -94,37 +113,32 @@ def run(arguments: argparse.Namespace, command: str) -> Card:
         "threads": arguments.threads,
         "progress": lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True),
     }
-    rate = matmul_flops(device, dtype, arguments.threads)
-    systems = arguments.systems.split(",")
-    measurements = [measure(shapes[name], systems, arguments.rounds, **common) for name in wanted]
-    on_real = [_real(shapes[name], file, arguments.rounds, common) for name, file in real]
-    curves = []
-    if arguments.curves:
-        for quantity, (attribute, values) in GROWTH.items():
-            found = [
-                measure(
-                    replace(_base(shapes), **{attribute: value}),  # type: ignore[arg-type]
-                    CURVE_SYSTEMS,
-                    max(1, arguments.rounds // 2),
-                    label=f"{quantity} {value}",
-                    **common,
-                )
-                for value in values
-            ]
-            curves.append(Curve(quantity, list(values), found))
-    print("\r\033[K", end="", file=sys.stderr)
-    return Card(
+    card = Card(
         date=datetime.date.today().isoformat(),
         command=command,
         hardware=hardware(device, arguments.threads),
         versions=library_versions(),
         dtype=dtype,
-        matmul_flops=rate,
+        matmul_flops=matmul_flops(device, dtype, arguments.threads),
         peer=PEER,
-        measurements=measurements,
-        real=on_real,
-        curves=curves,
+        measurements=[],
     )
+    for name in wanted:
+        card.measurements.append(measure(shapes[name], systems, arguments.rounds, **common))
+        save(card)
+    for name, file in real:
+        card.real.append(_real(shapes[name], file, arguments.rounds, common))
+        save(card)
+    for quantity, (attribute, values) in GROWTH.items() if arguments.curves else ():
+        curve = Curve(quantity, [], [])
+        card.curves.append(curve)
+        for value in values:
+            shape = replace(_base(shapes), **{attribute: value})  # type: ignore[arg-type]
+            label, rounds = f"{quantity} {value}", max(1, arguments.rounds // 2)
+            curve.measurements.append(measure(shape, CURVE_SYSTEMS, rounds, label=label, **common))
+            curve.values.append(value)
+            save(card)
+    print("\r\033[K", end="", file=sys.stderr)
 
 
 def _base(shapes: dict[str, Shape]) -> Shape:
@@ -158,17 +172,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     # Files are named as the user sees them, not where they lie on this machine.
     words = [word if "/" not in word else _short(word) for word in (argv or sys.argv[1:])]
+    command = shlex.join(["python", "-m", "benchmarks.training", *words])
+    files: list[Path] = []
+
+    def save(card: Card) -> None:
+        device = "cuda" if "GPU" in card.hardware else "cpu"
+        files[:] = write_card(card, arguments.out, arguments.name or f"{card.date}-{device}")
+
     try:
         if arguments.redraw:
             card = read_card(arguments.redraw)
             files = write_card(card, arguments.redraw.parent, arguments.redraw.stem)
         else:
-            card = run(arguments, shlex.join(["python", "-m", "benchmarks.training", *words]))
-            device = "cuda" if "GPU" in card.hardware else "cpu"
-            files = write_card(card, arguments.out, arguments.name or f"{card.date}-{device}")
-    except BenchmarkError as error:
+            run(arguments, command, save)
+    except (BenchmarkError, UserError) as error:
         print(f"\nError: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped; the card holds what was measured.", file=sys.stderr)
+        return 130
     for file in files:
         print(file)
     return 0

@@ -127,3 +127,35 @@ def test_the_full_shapes_are_the_papers_models() -> None:
 def test_an_unknown_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert training.main(["--device", "cpu", "--shapes", "no-such"]) == 2
     assert "Unknown shape 'no-such'" in capsys.readouterr().err
+
+
+def test_a_missing_peer_is_one_line_with_the_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    assert training.main(["--device", "cpu", "--shapes", "imdb"]) == 2
+    assert ".[benchmark]" in capsys.readouterr().err
+
+
+def test_a_card_grows_with_each_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long run that is stopped keeps what it has measured."""
+    taken = 0
+
+    def measured(shape: Shape, systems: Any, rounds: int, **options: Any) -> Measurement:
+        nonlocal taken
+        taken += 1
+        if taken == 3:
+            raise KeyboardInterrupt
+        return made_up(shape.name)
+
+    monkeypatch.setattr(training, "measure", measured)
+    monkeypatch.setattr(training, "matmul_flops", lambda *_: 1e11)
+    monkeypatch.setattr(training, "find_spec", lambda name: True)
+    arguments = ["--device", "cpu", "--out", str(tmp_path), "--name", "cut"]
+    assert training.main(arguments) == 130
+    assert [found.label for found in read_card(tmp_path / "cut.json").measurements] == [
+        "imdb",
+        "hh",
+    ]
