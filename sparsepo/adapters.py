@@ -39,7 +39,7 @@ def quantization(bits: int) -> BitsAndBytesConfig:
         UserError: bitsandbytes is not installed.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"load_in_{bits}bit=true needs bitsandbytes; install it: {BITSANDBYTES}")
+        raise UserError(f"load_in_{bits}bit=true needs bitsandbytes: run `{BITSANDBYTES}`.")
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
     # The layers compute in the dtype of their input, so that no compute dtype is named here.

@@ -66,7 +66,7 @@ def load_policy(
             loaded: Any = PeftModel.from_pretrained(whole, model, is_trainable=True)
         else:
             loaded = AutoModelForCausalLM.from_pretrained(model, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
             f"config.json and weights, or a hub id ({first_line(error)})."

@@ -393,9 +393,12 @@ class POTrainer(CheckpointedTrainer):
                 continue
             ratio = maximum(self.accelerator, (stats.policy_logps - stats.ref_logps).abs())
             if ratio > tolerance:
+                remedy = "leave ref_model out"
+                if self.reference is not None and self.reference.within_policy:
+                    remedy = "switch the adapters' dropout off or merge adapters trained before"
                 raise UserError(
                     f"The reference is not the policy's start: at step 0 a token's log-ratio is "
-                    f"{ratio:.2g} nats, above {tolerance:g}; leave ref_model out, or set "
+                    f"{ratio:.2g} nats, above {tolerance:g}; {remedy}, or set "
                     "check_reference=false if that is intended."
                 )
 

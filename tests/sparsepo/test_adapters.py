@@ -28,6 +28,8 @@ from tests.invariant.test_resume import StopAt
 from tests.invariant.training import make_trainer, steps
 from tests.small_models import PAPER_ARCHITECTURES, small_model, small_tokenizer, text_pairs
 
+REPOSITORY = Path(__file__).parents[2]
+
 # bitsandbytes packs blocks of 64 weights: its layers need widths that are multiples of that.
 WIDE: dict[str, dict[str, int]] = {
     **{name: {"n_embd": 64} for name in ("gpt2", "gptj", "gpt_bigcode")},
@@ -229,7 +231,10 @@ def test_what_quantized_weights_cannot_do(tmp_path: Path, monkeypatch: pytest.Mo
     base("llama").save_pretrained(tmp_path / "model")
     with pytest.raises(UserError) as refused:
         load_policy(str(tmp_path / "model"), bits=4)
-    assert str(refused.value).endswith(f"install it: {BITSANDBYTES}")
+    assert str(refused.value).endswith(f"run `{BITSANDBYTES}`.")
+    # The line installs what the extra does.
+    requirement = BITSANDBYTES.split("'")[1]
+    assert f'qlora = ["{requirement}"]' in (REPOSITORY / "pyproject.toml").read_text()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")
@@ -296,6 +301,25 @@ def test_adapters_that_training_would_pass_by(tmp_path: Path) -> None:
         make_trainer(tmp_path, "dpo", model=native)
     with pytest.raises(UserError, match="merge_adapters=true needs adapters; set lora_r too"):
         make_trainer(tmp_path, "dpo", merge_adapters=True)
+
+
+def test_dropout_on_trained_adapters_is_no_start(tmp_path: Path) -> None:
+    """With B = 0 it makes no difference; afterwards policy and reference differ by it."""
+    for trained in (False, True):
+        torch.manual_seed(0)
+        model: Any = get_peft_model(
+            small_model("llama"), LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.5)
+        )
+        if trained:
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    nn.init.normal_(weight, std=0.5)
+        trainer = make_trainer(tmp_path, "dpo", model=model)
+        if not trained:
+            trainer.train()
+            continue
+        with pytest.raises(UserError, match="switch the adapters' dropout off or merge"):
+            trainer.train()
 
 
 # The start that a reference keeps
