@@ -95,7 +95,7 @@ class Worker:
         """
         inside = self.tier in ("namespaces", "bubblewrap")
         if not inside:
-            self._scratch = tempfile.mkdtemp(prefix="box-")
+            self._scratch = tempfile.mkdtemp(prefix="box-", dir=_temporary_folder())
         settings = box_settings(self.tier, self.limits, self._scratch)
         if self._scratch and os.geteuid() == 0 and self.tier == "landlock":
             os.chown(self._scratch, settings["user"], settings["user"])
@@ -155,7 +155,7 @@ class Worker:
         self._numbers.clear()
         self._preloaded.clear()
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            _remove(self._scratch)
             self._scratch = ""
 
     def give(self, task: Task) -> None:
@@ -247,3 +247,27 @@ def named_modules(program: Program) -> list[str]:
 
 def _imports(text: str, name: str) -> bool:
     return f"import {name}" in text or f"from {name}" in text
+
+
+def _temporary_folder() -> str:
+    """The folder for temporary files; as root, one that an ordinary user can enter."""
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        path = Path(place).resolve()
+        if os.geteuid() != 0 or all(p.stat().st_mode & 0o001 for p in (path, *path.parents)):
+            return place
+    return tempfile.gettempdir()
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder in which a program may have made folders that nobody may enter."""
+
+    def opened_up(function: Any, path: str, _: Any) -> None:
+        with contextlib.suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            Path(path).chmod(0o700)
+            function(path)
+
+    for _ in range(3):
+        shutil.rmtree(folder, onerror=opened_up)
+        if not Path(folder).exists():
+            return

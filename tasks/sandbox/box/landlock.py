@@ -26,8 +26,8 @@ def abi() -> int:
     return max(version, 0)
 
 
-def restrict(readable: Iterable[str], devices: Iterable[str], scratch: str) -> None:
-    """Confine this process and its children to some paths, for good.
+class Rules:
+    """The paths that a process and its children will be confined to.
 
     Args:
         readable: files and folders that may be read.
@@ -35,33 +35,41 @@ def restrict(readable: Iterable[str], devices: Iterable[str], scratch: str) -> N
         scratch: the one folder in which files may be made.
 
     Raises:
-        OSError: no Landlock in this kernel.
+        OSError: no Landlock in this kernel, or a path cannot be opened.
     """
-    version = abi()
-    if version < 1:
-        raise OSError("Landlock is not available in this kernel")
-    every = (1 << (_LAST_FILE_RIGHT.get(version, 15) + 1)) - 1
-    network = 3 if version >= 4 else 0
-    scoped = 3 if version >= 6 else 0
-    attributes = struct.pack("=QQQ", every, network, scoped)
-    size = 8 if version < 4 else 16 if version < 6 else 24
-    ruleset = libc.syscall(
-        ctypes.c_long(_CREATE), attributes, ctypes.c_ulong(size), ctypes.c_ulong(0)
-    )
-    if ruleset < 0:
-        raise refused("landlock_create_ruleset")
-    only_read = _READ_FILE | _READ_DIR
-    for path in readable:
-        _allow(ruleset, path, only_read)
-    for path in devices:
-        _allow(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & every)
-    # Everything in the scratch folder but running programs and making device nodes.
-    _allow(ruleset, scratch, every & ~(1 << 0) & ~(1 << 6) & ~(1 << 11) & ~(1 << 15))
-    checked(
-        "landlock_restrict_self",
-        libc.syscall(ctypes.c_long(_RESTRICT), ctypes.c_long(ruleset), ctypes.c_ulong(0)),
-    )
-    os.close(ruleset)
+
+    def __init__(self, readable: Iterable[str], devices: Iterable[str], scratch: str) -> None:
+        version = abi()
+        if version < 1:
+            raise OSError("Landlock is not available in this kernel")
+        every = (1 << (_LAST_FILE_RIGHT.get(version, 15) + 1)) - 1
+        network = 3 if version >= 4 else 0
+        scoped = 3 if version >= 6 else 0
+        attributes = struct.pack("=QQQ", every, network, scoped)
+        size = 8 if version < 4 else 16 if version < 6 else 24
+        self._ruleset: int = libc.syscall(
+            ctypes.c_long(_CREATE), attributes, ctypes.c_ulong(size), ctypes.c_ulong(0)
+        )
+        if self._ruleset < 0:
+            raise refused("landlock_create_ruleset")
+        for path in readable:
+            _allow(self._ruleset, path, _READ_FILE | _READ_DIR)
+        for path in devices:
+            _allow(self._ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & every)
+        # Everything in the scratch folder but running programs and making device nodes.
+        _allow(self._ruleset, scratch, every & ~(1 << 0) & ~(1 << 6) & ~(1 << 11) & ~(1 << 15))
+
+    def lay(self) -> None:
+        """Confine this process and its children, for good.
+
+        Raises:
+            OSError: new privileges were not given up before.
+        """
+        checked(
+            "landlock_restrict_self",
+            libc.syscall(ctypes.c_long(_RESTRICT), ctypes.c_long(self._ruleset), ctypes.c_ulong(0)),
+        )
+        os.close(self._ruleset)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

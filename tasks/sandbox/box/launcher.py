@@ -47,6 +47,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
         OSError: a step that this machine does not allow.
     """
     tier = box["tier"]
+    rules = None
     if tier != "unprotected" and not seccomp.supported():
         raise OSError(f"no seccomp filter for the architecture {MACHINE}")
     sys.path[:] = [path for path in box["path"] if path]
@@ -58,19 +59,24 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
         namespaces.enter(box)
     elif tier == "landlock":
         box["landlock"] = landlock.abi()
+        rules = landlock.Rules(box["readable"], box["devices"], scratch)
         if os.geteuid() == 0:
+            held = {path: _held(path) for path in sys.path}
             namespaces.give_up_root(box["user"])
+            sys.path[:] = [path if os.access(path, os.R_OK) else held[path] for path in sys.path]
         die_with_parent()
     os.umask(0o077)
     os.chdir(scratch)
     os.environ.update({"HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"})
-    os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"})
+    # One thread for NumPy; the last two it would set itself, by a name that is nulled below.
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    os.environ.update(threads | {"OPENBLAS_MAIN_FREE": "1", "GOTOBLAS_MAIN_FREE": "1"})
     tempfile.tempdir = scratch
     guard.quiet_streams()
     if tier != "unprotected":
         drop_capabilities()
-    if tier == "landlock":
-        landlock.restrict(box["readable"], box["devices"], scratch)
+    if rules is not None:
+        rules.lay()
     guard.limit(box)
     box["seccomp"] = tier != "unprotected"
     box["own_processes"] = tier in ("namespaces", "bubblewrap")
@@ -80,3 +86,11 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     random.seed(0)
     quota = box["scratch_bytes"] if tier in ("landlock", "unprotected") else 0
     return Zygote(channel, box, Scratch(scratch, quota))
+
+
+def _held(path: str) -> str:
+    """A way to a folder that stays open when its parents no longer are, as below root's home."""
+    try:
+        return f"/proc/self/fd/{os.open(path, os.O_PATH)}"
+    except OSError:
+        return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posix
 import stat
 
@@ -30,7 +31,7 @@ class Scratch:
         """
         if not self._touched():
             return
-        posix.chmod(self.path, 0o700)
+        _open_up(self.path)
         moved = 0
         while names := posix.listdir(self.path):
             for name in names:
@@ -39,11 +40,11 @@ class Scratch:
                     posix.unlink(entry)
                     continue
                 # Folders are moved up rather than walked down: no depth is too deep.
-                posix.chmod(entry, 0o700)
+                _open_up(entry)
                 for inner in posix.listdir(entry):
                     below = f"{entry}/{inner}"
                     if _is_folder(below):
-                        posix.chmod(below, 0o700)
+                        _open_up(below)
                         moved += 1
                         while True:
                             try:
@@ -55,7 +56,8 @@ class Scratch:
                     else:
                         posix.unlink(below)
                 posix.rmdir(entry)
-        posix.utime(self.path, (0, 0))
+        with contextlib.suppress(PermissionError):  # refused under Landlock, to programs as well
+            posix.utime(self.path, (0, 0))
         self._clean_since = posix.stat(self.path).st_ctime_ns
 
     def _touched(self) -> bool:
@@ -90,3 +92,8 @@ class Scratch:
 
 def _is_folder(path: str) -> bool:
     return stat.S_ISDIR(posix.lstat(path).st_mode)
+
+
+def _open_up(folder: str) -> None:
+    if stat.S_IMODE(posix.stat(folder).st_mode) != 0o700:
+        posix.chmod(folder, 0o700)

@@ -187,7 +187,7 @@ def run(
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
-    before = processes()
+    seen: set[int] = set()
     with plant(folder) as planted:
         digest = planted.digest()
         programs = [
@@ -207,6 +207,7 @@ def run(
             strict=True,
         ):
             verdicts.append(verdict)
+            seen |= descendants()
             word = {"passed": "pass", "timeout": "timeout"}.get(verdict.outcome, "fail")
             if word not in row.accept or verdict.id != row.name:
                 wrong.append(f"{row.name}: {verdict.outcome} ({verdict.detail})")
@@ -231,7 +232,7 @@ def run(
             wrong.append(f"processes left: {sorted(left)}")
     strays = [
         number
-        for number in processes() - before
+        for number in processes() & seen
         if b"box.launcher" in _command(number) and number not in left
     ]
     if strays:
