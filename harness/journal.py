@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from harness.files import canonical_json, explain_disk_error
 from sparsepo.errors import UserError
@@ -58,8 +59,9 @@ class Journal:
             UserError: if the disk is full.
         """
         try:
-            self._stream.write(json.dumps(record).encode() + b"\n")
-            self._stream.flush()
+            line = json.dumps(record).encode() + b"\n"
+            while line:
+                line = line[self._stream.write(line) :]
         except OSError as error:
             raise _unwritable(error, self.path) from None
         self._empty = False
@@ -85,9 +87,10 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _open(self, out: Path) -> BinaryIO:
+    def _open(self, out: Path) -> FileIO:
         while True:
-            stream = self.path.open("a+b")
+            # Without a buffer: what could not be written must not be tried again on closing.
+            stream = self.path.open("a+b", buffering=0)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
