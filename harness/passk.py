@@ -19,7 +19,7 @@ from harness.journal import Journal, Record
 from sparsepo.errors import UserError
 from tasks.code.conventions import Convention, get_convention
 from tasks.code.judging import Judged, Measured, Result, RunPrograms, judge
-from tasks.code.problems import read_problems
+from tasks.code.problems import printable, read_problems
 from tasks.code.samples import SampleSet, read_samples
 from tasks.code.scores import PassAtK, score, usable_ks
 from tasks.sandbox import UNPROTECTED, Limits, Outcome, choose_tier, run_programs
@@ -200,8 +200,9 @@ def _listed(report: PasskReport, title: str, indices: Sequence[int]) -> Iterator
         yield f"{title}: {len(indices)}"
     for index in indices[:_MANY]:
         sample = report.samples.samples[index]
-        detail = report.results[index].detail
-        yield f"  {sample.problem.task_id}, sample {sample.number}: {detail}"
+        # Programs write their errors themselves: nothing of them may steer a terminal.
+        name, detail = printable(sample.problem.task_id), printable(report.results[index].detail)
+        yield f"  {name}, sample {sample.number}: {detail}"
     if len(indices) > _MANY:
         yield f"  and {len(indices) - _MANY} more"
 

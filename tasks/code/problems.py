@@ -72,7 +72,8 @@ def read_problems(path: str | Path) -> list[Problem]:
         where = f"{path}, row {number}"
         problem = _PARSERS[_schema(row, where)](row, where)
         if task_key(problem.task_id) in seen:
-            raise UserError(f"{where}: the problem {problem.task_id} is there twice; remove one.")
+            name = printable(problem.task_id)
+            raise UserError(f"{where}: the problem {name} is there twice; remove one.")
         seen.add(task_key(problem.task_id))
         problems.append(problem)
     if not problems:
@@ -91,6 +92,13 @@ def rows_of_file(path: str | Path) -> Iterable[Row]:
 def task_key(task_id: TaskId) -> str:
     """Return the spelling under which ids are compared: 11 and "11" are one problem."""
     return str(task_id)
+
+
+def printable(text: object) -> str:
+    """Return text of unknown origin as one line without control characters, for people."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
+    )
 
 
 def read_task_id(row: Row, where: str) -> TaskId:
@@ -124,7 +132,7 @@ def column(row: Row, name: str, where: str) -> object:
         UserError: if the row does not have it.
     """
     if name not in row:
-        columns = ", ".join(map(str, row)) or "none"
+        columns = printable(", ".join(map(str, row))) or "none"
         raise UserError(f"{where}: there is no column '{name}'; the columns are {columns}.")
     return row[name]
 

@@ -12,6 +12,7 @@ from tasks.code.problems import (
     MBPP_TEST_IDS,
     Problem,
     in_mbpp_test_split,
+    printable,
     read_task_id,
     read_text,
     rows_of_file,
@@ -72,7 +73,7 @@ def read_samples(path: str | Path, problems: Sequence[Problem]) -> SampleSet:
         completion = read_text(row, "completion", where)
         if key not in by_key:
             raise UserError(
-                f"{where}: there is no problem '{key}'.{did_you_mean(key, by_key)} "
+                f"{where}: there is no problem '{printable(key)}'.{did_you_mean(key, by_key)} "
                 "The samples' ids are those of the problems' file."
             )
         samples.append(Sample(by_key[key], numbers[key], completion))
@@ -84,8 +85,8 @@ def read_samples(path: str | Path, problems: Sequence[Problem]) -> SampleSet:
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""
         raise UserError(
-            f"{path} has no sample of the problem {without[0].task_id}{more}; give at least one "
-            "of each, or a problems' file without them."
+            f"{path} has no sample of the problem {printable(without[0].task_id)}{more}; give at "
+            "least one of each, or a problems' file without them."
         )
     return SampleSet(counted, samples, left_out=len(problems) - len(counted))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparsepo.errors import UserError
 from tasks.code.judging import Result
-from tasks.code.problems import task_key
+from tasks.code.problems import printable, task_key
 from tasks.code.samples import SampleSet
 from tasks.metrics.pass_at_k import pass_at_k_of_problems
 from tasks.metrics.significance import bootstrap_mean, percentile_interval
@@ -46,7 +46,7 @@ def usable_ks(samples: SampleSet, ks: Sequence[int] | None) -> tuple[int, ...]:
     for k in ks:
         if k > counts[fewest]:
             raise UserError(
-                f"pass@{k} needs {k} samples of each problem, but {fewest} has "
+                f"pass@{k} needs {k} samples of each problem, but {printable(fewest)} has "
                 f"{counts[fewest]}; ask for --k {counts[fewest]} or less."
             )
     return tuple(sorted(set(ks)))
@@ -74,6 +74,7 @@ def score(
     for k in ks:
         values = pass_at_k_of_problems(counts, k)
         mean = float(np.mean(values))
-        low, high = percentile_interval(bootstrap_mean(values, REPLICATES, seed), estimate=mean)
-        scores.append(PassAtK(k, mean, max(0.0, low), min(1.0, high)))
+        low, high = percentile_interval(bootstrap_mean(values, REPLICATES, seed))
+        # Equal values have an interval of one point, whatever rounding says.
+        scores.append(PassAtK(k, mean, min(low, mean), max(high, mean)))
     return scores

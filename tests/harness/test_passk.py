@@ -148,6 +148,18 @@ def test_suspected_forgeries_are_listed() -> None:
     assert "and 3 more" in text
 
 
+def test_what_programs_write_does_not_steer_the_terminal() -> None:
+    def shouting(programs: Iterable[Program]) -> Iterator[Verdict]:
+        for program in programs:
+            yield Verdict(program.id, "unsupported", "a\nb\x1b[2J\ud800é", "fake")
+
+    files([PLAINEST[0] | {"task_id": "x\x07"}], [("x\x07", "?")])
+    lines = list(summary(run_passk(request(), shouting)))
+    assert lines[-1] == r"  x\x07, sample 0: a\nb\x1b[2J\ud800é"
+    written = json.loads(Path("out.json").read_text())
+    assert written["results"][0]["detail"] == "a\nb\x1b[2J\ud800é"
+
+
 @pytest.mark.parametrize("stop", range(8))
 def test_a_stopped_run_goes_on_and_counts_nothing_twice(stop: int) -> None:
     files(PLAINEST, WORDS)
