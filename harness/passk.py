@@ -114,7 +114,8 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
         raise UserError(PERMISSION)
     if request.workers is not None and request.workers < 1:
         raise UserError("--workers must be at least one")
-    _check_out(request)
+    if request.out is not None:
+        _check_out(request, request.out)
     problems = read_problems(request.problems)
     samples = read_samples(request.samples, problems)
     ks = usable_ks(samples, request.ks)
@@ -207,18 +208,18 @@ def _listed(report: PasskReport, title: str, indices: Sequence[int]) -> Iterator
         yield f"  and {len(indices) - _MANY} more"
 
 
-def _check_out(request: PasskRequest) -> None:
-    out = request.out
-    if out is None:
-        return
-    if out.is_dir():
-        raise UserError(f"{out} is a folder: name a file, such as --out {out / 'passk.json'}")
-    if out.exists() and not out.is_file():
-        raise UserError(f"{out} is no regular file: choose another --out")
-    for name, path in (("--problems", request.problems), ("--samples", request.samples)):
-        if out.exists() and path.exists() and out.samefile(path):
-            raise UserError(f"--out is the file of {name}, which it would replace: choose another")
-    require_writable(out.parent)
+def _check_out(request: PasskRequest, out: Path) -> None:
+    try:
+        if out.is_dir():
+            raise UserError(f"{out} is a folder: name a file, such as --out {out / 'passk.json'}")
+        if out.exists() and not out.is_file():
+            raise UserError(f"{out} is no regular file: choose another --out")
+        for name, path in (("--problems", request.problems), ("--samples", request.samples)):
+            if out.exists() and path.exists() and out.samefile(path):
+                raise UserError(f"--out is the file of {name}, which it would replace")
+        require_writable(out.parent)
+    except OSError as error:
+        raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}") from None
     if out.exists() and not os.access(out, os.W_OK):
         raise UserError(f"may not write {out}: change its permissions, or choose another --out")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import codeop
 import re
+import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -83,9 +84,14 @@ def read_problems(path: str | Path) -> list[Problem]:
 
 def rows_of_file(path: str | Path) -> Iterable[Row]:
     """Yield the rows of a regular file; anything else is a `UserError`."""
-    if not Path(path).is_file():
-        what = "is no regular file" if Path(path).exists() else "does not exist"
-        raise UserError(f"{path} {what}.")
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        what = "does not exist" if missing else f"cannot be read: {error.strerror}"
+        raise UserError(f"{path} {what}.") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no regular file.")
     yield from read_rows(Path(path))
 
 

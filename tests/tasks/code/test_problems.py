@@ -153,6 +153,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("bad.jsonl", "line 2 is not valid JSON"),
         ("nothing.jsonl", "does not exist"),
         (".", "no regular file"),
+        ("bad.jsonl/x", "cannot be read"),
     ]:
         with pytest.raises(UserError, match=message):
             read_problems(tmp_path / name)
