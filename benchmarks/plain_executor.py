@@ -33,14 +33,14 @@ class _WriteOnly(io.StringIO):
 
     readline = read  # type: ignore[assignment]
 
-    def readlines(self, *args: Any) -> list[str]:
+    def readlines(self, *args: Any) -> list[str]:  # type: ignore[override]
         raise OSError
 
     def readable(self) -> bool:
         return False
 
 
-class _RedirectStdin(contextlib._RedirectStream[io.StringIO]):  # type: ignore[misc]
+class _RedirectStdin(contextlib._RedirectStream[io.StringIO]):
     _stream = "stdin"
 
 
@@ -119,10 +119,10 @@ def _guard() -> None:
     faulthandler.disable()
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in (
-        "kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename "
-        "renames truncate replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown "
-        "getcwd chdir"
-    ).split():
+        "kill", "system", "putenv", "remove", "removedirs", "rmdir", "fchdir", "setuid", "fork",
+        "forkpty", "killpg", "rename", "renames", "truncate", "replace", "unlink", "fchmod",
+        "fchown", "chmod", "chown", "chroot", "lchflags", "lchmod", "lchown", "getcwd", "chdir",
+    ):  # fmt: skip
         setattr(os, name, None)
     for name in ("rmtree", "move", "chown"):
         setattr(shutil, name, None)

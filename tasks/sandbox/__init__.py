@@ -1,7 +1,8 @@
 """Isolated execution of programs that a model wrote.
 
     from tasks.sandbox import Program, run_programs
-    for verdict in run_programs([Program("a", "def add(a, b): return a + b", "assert add(1, 2) == 3")]):
+    programs = [Program("a", "def add(a, b): return a + b", "assert add(1, 2) == 3")]
+    for verdict in run_programs(programs):
         print(verdict.id, verdict.outcome, verdict.tier)
 
 A pool of boxes, each started once, forks a fresh child for every program. A box has no network,

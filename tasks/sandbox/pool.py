@@ -206,7 +206,7 @@ class Pool:
 
     def _lost(self, worker: Worker) -> None:
         """A box has ended by itself: its programs go to another, but none for ever."""
-        if worker.tasks:
+        if worker.tasks and not worker.ends_by_itself:
             task = worker.tasks[0]
             task.deaths += 1
             if task.deaths >= _MOST_DEATHS:

@@ -10,7 +10,7 @@ from .worker import BoxError, Task, Worker
 
 # Right only where the tier's promises hold: the user's files out of sight, no network, no
 # further process, a folder to write to.
-_CANARY = '''
+_CANARY = """
 import os, posix, socket
 
 def refused(what, *arguments):
@@ -30,7 +30,7 @@ def isolated():
         refused(posix.kill, posix.getppid(), 0),
         refused(posix.listdir, "/home") and refused(posix.listdir, "/proc/1/"),
     ]
-'''
+"""
 _TESTS = "assert isolated() == [True] * 6, isolated()"
 
 
@@ -57,7 +57,9 @@ def _verdict(worker: Worker, program: Program) -> str:
     while time.monotonic() < deadline and worker.socket is not None:
         select.select([worker.socket], [], [], 1.0)
         for answer in worker.answers():
-            return answer.outcome if answer.outcome == "passed" else (
-                f"{answer.outcome}: {answer.detail}"
+            return (
+                answer.outcome
+                if answer.outcome == "passed"
+                else (f"{answer.outcome}: {answer.detail}")
             )
     raise BoxError("the box does not answer")

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .box import wire
+from .box import guard, wire
 from .program import Form, Limits, Program
-from .tiers import box_settings, bubblewrap_command
+from .settings import box_settings, bubblewrap_command
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from box.launcher import main; "
@@ -86,6 +86,7 @@ class Worker:
         self._preloaded: set[str] = set()
         self.socket: socket.socket | None = None
         self.process_id = 0
+        self.ends_by_itself = False
 
     def start(self) -> None:
         """Start the box and wait until it is ready.
@@ -154,6 +155,7 @@ class Worker:
         self._in.clear()
         self._numbers.clear()
         self._preloaded.clear()
+        self.ends_by_itself = False
         if self._scratch:
             _remove(self._scratch)
             self._scratch = ""
@@ -219,7 +221,9 @@ class Worker:
             if not self._numbers or number != self._numbers.popleft():
                 raise BoxError("the box answered out of turn")
             task = self.tasks.popleft()
-            found.append(Answer(task, wire.OUTCOMES[outcome], detail, seconds, cpu, peak))
+            self.ends_by_itself = bool(outcome & wire.LAST)
+            name = wire.OUTCOMES[outcome & ~wire.LAST]
+            found.append(Answer(task, name, detail, seconds, cpu, peak))
         if ended and not found:
             raise BoxError("the box has ended")
         return found
@@ -239,10 +243,8 @@ class Worker:
 
 def named_modules(program: Program) -> list[str]:
     """Return the modules that a program seems to import and that are worth preloading."""
-    from .box.guard import PRELOADABLE
-
     text = program.candidate + program.tests
-    return [name for name in PRELOADABLE if name in text and _imports(text, name)]
+    return [name for name in guard.PRELOADABLE if name in text and _imports(text, name)]
 
 
 def _imports(text: str, name: str) -> bool:

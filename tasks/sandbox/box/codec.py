@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SCALARS = frozenset((int, float, str, bool, type(None)))
+_PLAIN = _SCALARS - {int}
 _BIG = 1 << 4096
 _TYPES = {
     name: value
@@ -23,22 +24,20 @@ _TYPES = {
     if isinstance(value, type) and not issubclass(value, BaseException)
 }
 _TYPE_NAMES = {value: name for name, value in _TYPES.items()}
-_FUNCTIONS = {
-    name: getattr(builtins, name)
-    for name in (
-        "abs all any ascii bin chr divmod hash hex id iter len max min next oct ord pow repr "
-        "round sorted sum"
-    ).split()
-}
+_FUNCTION_NAMES = (
+    "abs", "all", "any", "ascii", "bin", "chr", "divmod", "hash", "hex", "id", "iter", "len", "max",
+    "min", "next", "oct", "ord", "pow", "repr", "round", "sorted", "sum",
+)  # fmt: skip
+_FUNCTIONS = {name: getattr(builtins, name) for name in _FUNCTION_NAMES}
 _FUNCTION_IDS = {id(value): name for name, value in _FUNCTIONS.items()}
 MUTABLE = (list, dict, set, bytearray, deque)
 
 
-class CannotCross(Exception):
+class CannotCrossError(Exception):
     """A value that is not plain data and for which no handle can stand."""
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """A message that this module did not write."""
 
 
@@ -139,7 +138,7 @@ class Encoder:
         numpy = sys.modules["numpy"]
         array = numpy.asarray(value)
         if array.dtype.hasobject or array.dtype.fields is not None:
-            raise CannotCross("an array of objects")
+            raise CannotCrossError("an array of objects")
         kind = "ns" if isinstance(value, numpy.generic) else "na"
         data = base64.b64encode(array.tobytes()).decode()
         return [kind, array.dtype.str, list(array.shape), data]
@@ -149,15 +148,15 @@ class Encoder:
 
     def _content(self, value: Any) -> Any:
         if isinstance(value, list):
-            items = list(list.__iter__(value))
-            kinds = set(map(type, items))
-            small = kinds != {int} or (-_BIG < min(items) and max(items) < _BIG)
-            if small and (kinds <= _SCALARS - {int} or kinds == {int}):
-                return ["l", items]
-            return ["l", self._items(items)]
+            entries = list(list.__iter__(value))
+            kinds = set(map(type, entries))
+            if kinds <= _PLAIN or (kinds == {int} and min(entries) > -_BIG and max(entries) < _BIG):
+                return ["l", entries]
+            return ["l", self._items(entries)]
         if isinstance(value, dict):
-            pairs = [self._items([key, item]) for key, item in dict.items(value)]
             kind = type(value)
+            walk = OrderedDict if isinstance(value, OrderedDict) else dict
+            pairs = [self._items([key, item]) for key, item in walk.items(value)]
             name = {OrderedDict: "od", Counter: "co", defaultdict: "dd"}.get(kind, "d")
             if name == "dd":
                 factory = value.default_factory  # type: ignore[attr-defined]
@@ -186,7 +185,7 @@ class Decoder:
         """Return a message's value, its containers made or changed in place.
 
         Raises:
-            Malformed: not a message of `Encoder`.
+            MalformedError: not a message of `Encoder`.
         """
         try:
             contents = [(int(number), content) for number, content in message["o"]]
@@ -196,14 +195,21 @@ class Decoder:
             for number, content in contents:
                 self._fill(self.table.by_number[number], content)
             return self.tree(message["v"])
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise Malformed(f"{type(error).__name__}: {error}") from None
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+        ) as error:
+            raise MalformedError(f"{type(error).__name__}: {error}") from None
 
     def tree(self, tree: Any) -> Any:
         """Return the value of one tree."""
         if not isinstance(tree, list):
             if isinstance(tree, dict):
-                raise Malformed("a mapping where a value was due")
+                raise MalformedError("a mapping where a value was due")
             return tree
         kind = tree[0]
         if kind == "m":
@@ -241,7 +247,7 @@ class Decoder:
         for known, build, _ in _standard(load=True):
             if known == name:
                 return build(*parts)
-        raise Malformed(f"an unknown type {name!r}")
+        raise MalformedError(f"an unknown type {name!r}")
 
     def _fill(self, target: Any, content: Any) -> None:
         kind = content[0]
@@ -257,7 +263,7 @@ class Decoder:
         else:
             target.clear()
             for key, item in content[1]:
-                dict.__setitem__(target, self.tree(key), self.tree(item))
+                target[self.tree(key)] = self.tree(item)
             if kind == "dd":
                 target.default_factory = self.tree(content[2])
 
@@ -278,7 +284,7 @@ def _numpy_value(kind: str, tree: list[Any]) -> Any:
 
     dtype = numpy.dtype(tree[1])
     if dtype.hasobject:
-        raise Malformed("an array of objects")
+        raise MalformedError("an array of objects")
     array = numpy.frombuffer(base64.b64decode(tree[3]), dtype=dtype).reshape(tree[2]).copy()
     return array[()] if kind == "ns" else array
 
@@ -313,5 +319,5 @@ def _standard(*, load: bool = False) -> list[tuple[str, Any, Callable[[Any], tup
 
 def _without_zone(value: Any, *parts: int) -> tuple[Any, ...]:
     if value.tzinfo is not None:
-        raise CannotCross("a time with a zone")
+        raise CannotCrossError("a time with a zone")
     return (*parts, value.microsecond)

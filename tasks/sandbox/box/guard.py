@@ -84,7 +84,7 @@ def quiet_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         raw = io.FileIO(number, "w", closefd=False)
         stream = io.TextIOWrapper(
-            io.BufferedWriter(raw, 1 << 16),  # type: ignore[arg-type]
+            io.BufferedWriter(raw, 1 << 16),
             encoding="utf-8",
             errors="backslashreplace",
         )
@@ -115,7 +115,7 @@ def limit(box: dict[str, Any]) -> None:
 def address_space() -> int:
     """Return how much address space this process has mapped; a guess where /proc is not there."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return 96 << 20

@@ -20,9 +20,7 @@ _LAST_FILE_RIGHT = {1: 12, 2: 13, 3: 14, 4: 14, 5: 15}
 
 def abi() -> int:
     """Return the version of Landlock that the kernel offers, 0 where there is none."""
-    version: int = libc.syscall(
-        ctypes.c_long(_CREATE), None, ctypes.c_ulong(0), ctypes.c_ulong(1)
-    )
+    version: int = libc.syscall(ctypes.c_long(_CREATE), None, ctypes.c_ulong(0), ctypes.c_ulong(1))
     return max(version, 0)
 
 
@@ -77,7 +75,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    if not os.path.isdir(path):  # noqa: PTH112 - this file runs without pathlib
+    if not os.path.isdir(path):
         rights &= ~_READ_DIR
     rule = struct.pack("=Qi", rights, opened)
     checked(

@@ -81,7 +81,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     box["seccomp"] = tier != "unprotected"
     box["own_processes"] = tier in ("namespaces", "bubblewrap")
     if box["seccomp"]:
-        seccomp.install(seccomp.box_filter(guard_files=tier == "landlock"))
+        seccomp.install(seccomp.box_filter())
     guard.null_names()
     random.seed(0)
     quota = box["scratch_bytes"] if tier in ("landlock", "unprotected") else 0

@@ -63,10 +63,10 @@ def _read_only(target: str) -> None:
 
 
 def _bind(source: str, target: str) -> None:
-    if os.path.isdir(source):  # noqa: PTH112 - this file runs without pathlib
-        os.makedirs(target, exist_ok=True)  # noqa: PTH103
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
     else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
     _mount(source, target, "", _BIND | _REC)
 
@@ -87,16 +87,16 @@ def _lay_root(root: str, box: dict[str, Any], owner: int) -> None:
         with contextlib.suppress(FileExistsError):
             os.symlink(text, root + target)
     for name in _DEVICES:
-        if os.path.exists(f"/dev/{name}"):  # noqa: PTH110
+        if os.path.exists(f"/dev/{name}"):
             _bind(f"/dev/{name}", f"{root}/dev/{name}")
-    os.makedirs(root + "/etc", exist_ok=True)  # noqa: PTH103
+    os.makedirs(root + "/etc", exist_ok=True)
     for name, text in (
         ("passwd", "box:x:1000:1000::/tmp:/bin/false\n"),
         ("group", "box:x:1000:\n"),
     ):
-        with open(f"{root}/etc/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"{root}/etc/{name}", "w", encoding="ascii") as file:
             file.write(text)
-    os.makedirs(root + "/tmp", exist_ok=True)  # noqa: PTH103
+    os.makedirs(root + "/tmp", exist_ok=True)
     options = f"mode=700,size={box['scratch_bytes']},nr_inodes={box['scratch_files']}"
     options += f",uid={owner},gid={owner}"
     _mount("scratch", root + "/tmp", "tmpfs", _NOSUID | _NODEV | _NOEXEC, options)
@@ -118,7 +118,7 @@ def _unshare(flags: int, what: str) -> None:
 def _place(box: dict[str, Any]) -> str:
     sources = [source for source, _ in box["binds"]]
     for place in _PLACES:
-        if os.path.isdir(place) and not any(s.startswith(place) for s in sources):  # noqa: PTH112
+        if os.path.isdir(place) and not any(s.startswith(place) for s in sources):
             return place
     raise OSError("no folder to lay the new root over")
 
@@ -159,7 +159,7 @@ def enter(box: dict[str, Any]) -> None:
         ("uid_map", f"1000 {user} 1"),
         ("gid_map", f"1000 {group} 1"),
     ):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
     _mount("", "/", "", _REC | _PRIVATE)
     if laid:

@@ -33,6 +33,7 @@ class Remote:
         _set(self, "__name__", str(target))
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        """Call it over there and return the value as plain data, or what stands for it."""
         return self._peer.request("call", self._target, (args, named))
 
     def __getattr__(self, name: str) -> Any:
@@ -47,16 +48,16 @@ class Remote:
         return self._peer.request("item", self._target, (key,))
 
     def __len__(self) -> int:
-        return self._plain("len", int)
+        return int(self._plain("len", int))
 
     def __bool__(self) -> bool:
-        return self._plain("bool", bool)
+        return bool(self._plain("bool", bool))
 
     def __str__(self) -> str:
-        return self._plain("str", str)
+        return str(self._plain("str", str))
 
     def __repr__(self) -> str:
-        return self._plain("repr", str)
+        return str(self._plain("repr", str))
 
     def __iter__(self) -> Iterator[Any]:
         walk = self._peer.request("iter", self._target, ())
@@ -87,13 +88,16 @@ def _refusing(name: str) -> Callable[..., Any]:
     return refuse
 
 
-for _name in (
-    "eq ne lt le gt ge contains add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv "
-    "mod rmod pow rpow and rand or ror xor rxor lshift rshift neg pos abs invert int float complex "
-    "index round trunc floor ceil format enter exit await aiter anext aenter aexit bytes "
-    "instancecheck subclasscheck setitem delitem delattr reversed matmul rmatmul copy deepcopy "
-    "reduce_ex iadd isub imul fspath divmod rdivmod"
-).split():
+_REFUSED = (
+    "eq", "ne", "lt", "le", "gt", "ge", "contains", "add", "radd", "sub", "rsub", "mul", "rmul",
+    "truediv", "rtruediv", "floordiv", "rfloordiv", "mod", "rmod", "pow", "rpow", "and", "rand",
+    "or", "ror", "xor", "rxor", "lshift", "rshift", "neg", "pos", "abs", "invert", "int",
+    "float", "complex", "index", "round", "trunc", "floor", "ceil", "format", "enter", "exit",
+    "await", "aiter", "anext", "aenter", "aexit", "bytes", "instancecheck", "subclasscheck",
+    "setitem", "delitem", "delattr", "reversed", "matmul", "rmatmul", "copy", "deepcopy",
+    "reduce_ex", "iadd", "isub", "imul", "fspath", "divmod", "rdivmod",
+)  # fmt: skip
+for _name in _REFUSED:
     setattr(Remote, f"__{_name}__", _refusing(f"__{_name}__"))
 
 

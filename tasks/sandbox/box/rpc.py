@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .codec import CannotCross, Decoder, Encoder, Malformed, Table
+from .codec import CannotCrossError, Decoder, Encoder, MalformedError, Table
 from .wire import LENGTH, Stream, receive_json
 
 _THEIRS = 1_000_000  # containers made by the answering side are numbered from here
@@ -28,7 +28,7 @@ class Peer:
         stream: the socket to the other side.
         serve: carries out the other side's request: operation, target, arguments.
         proxy: makes what stands for an object of the other side: its number and kind.
-        export_kind: says what kind a value is exported as, or raises CannotCross.
+        export_kind: says what kind a value is exported as, or raises CannotCrossError.
         named: returns this side's object of a name.
         raised: makes the exception that stands for one of the other side.
     """
@@ -82,7 +82,7 @@ class Peer:
         """
         try:
             return self._request(operation, target, arguments)
-        except (Gone, Undecided, Malformed) as error:
+        except (Gone, Undecided, MalformedError) as error:
             self.stop(error)
             raise
 
@@ -91,7 +91,7 @@ class Peer:
         try:
             message = Encoder(table, self._out).message(arguments)
             self._send({"q": operation, "n": target, "x": message})
-        except (CannotCross, RecursionError) as error:
+        except (CannotCrossError, RecursionError) as error:
             raise Undecided(f"an argument cannot cross: {error}") from None
         while True:
             answer = self._receive()
@@ -119,7 +119,7 @@ class Peer:
 
     def _answer(self, request: dict[str, Any]) -> None:
         table = Table(_THEIRS)
-        contents = {number: content for number, content in request["x"]["o"]}
+        contents = dict(request["x"]["o"])
         encoder = Encoder(table, self._out)
         try:
             arguments = Decoder(table, self._in).value(request["x"])
@@ -128,7 +128,7 @@ class Peer:
             answer: dict[str, Any] = {"v": encoder.tree(value)}
         except (Gone, Undecided):
             raise
-        except (CannotCross, RecursionError) as error:
+        except (CannotCrossError, RecursionError) as error:
             self._send({"u": f"a value cannot cross: {type(error).__name__} {error}"})
             return
         except BaseException as error:
@@ -143,7 +143,7 @@ class Peer:
                 if number not in contents or contents[number] != content
             ]
             self._send(answer)
-        except (CannotCross, RecursionError) as error:
+        except (CannotCrossError, RecursionError) as error:
             self._send({"u": f"a value cannot cross: {type(error).__name__} {error}"})
 
     def _describe(self, error: BaseException, encoder: Encoder) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Peer:
         if tree[0] == "o":
             return self._named(tree[1]) if isinstance(tree[1], str) else self.exports[tree[1]]
         if tree[0] != "h" or type(tree[1]) is not int:
-            raise Malformed("an unknown kind of value")
+            raise MalformedError("an unknown kind of value")
         number = tree[1]
         if number not in self._proxies:
             self.stand_in(number, self._proxy(number, str(tree[2])))
@@ -188,7 +188,7 @@ class Peer:
         try:
             data = json.dumps(message, separators=(",", ":")).encode()
         except ValueError as error:
-            raise CannotCross(str(error)) from None
+            raise CannotCrossError(str(error)) from None
         try:
             self.stream.sendall(LENGTH.pack(len(data)) + data)
         except OSError:
@@ -202,7 +202,7 @@ class Peer:
         except RecursionError:
             raise Undecided("a value nested too deep to cross") from None
         except ValueError as error:
-            raise Malformed(str(error)) from None
+            raise MalformedError(str(error)) from None
         if not isinstance(message, dict):
-            raise Malformed("not a message")
+            raise MalformedError("not a message")
         return message

@@ -137,17 +137,15 @@ def supported() -> bool:
     return MACHINE in _ARCHITECTURES
 
 
-def box_filter(*, guard_files: bool) -> bytes:
-    """Return the filter of a whole box.
-
-    Args:
-        guard_files: also refuse the changes to files that Landlock does not see.
-    """
+def box_filter() -> bytes:
+    """Return the filter of a whole box."""
     body = _head()
-    new = [_op(_JEQ, number, len(_NEW_ALLOWED) - place) for place, number in enumerate(_NEW_ALLOWED)]
+    new = [
+        _op(_JEQ, number, len(_NEW_ALLOWED) - place) for place, number in enumerate(_NEW_ALLOWED)
+    ]
     new += [_op(_RETURN, _ENOSYS), _op(_RETURN, _ALLOW)]
     body += [_op(_JGE, _NEW_FROM, 0, len(new)), *new]
-    for number in _numbers(_NEVER | (_UNGUARDED if guard_files else {})):
+    for number in _numbers(_NEVER):
         body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
     body += _special(
         "clone",
@@ -174,13 +172,16 @@ def box_filter(*, guard_files: bool) -> bytes:
     return b"".join([*body, _op(_RETURN, _ALLOW)])
 
 
-def program_filter(pid: int) -> bytes:
+def program_filter(pid: int, *, guard_files: bool) -> bytes:
     """Return the filter of one program's process.
 
     Args:
         pid: its own number, the only one that it may send a signal to.
+        guard_files: also refuse the changes to files that Landlock does not see.
     """
     body = _head()
+    for number in _numbers(_UNGUARDED) if guard_files else ():
+        body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
     body += _special("fork", [_op(_RETURN, _EPERM)])
     body += _special("vfork", [_op(_RETURN, _EPERM)])
     body += _special(

@@ -10,10 +10,11 @@ import builtins
 import importlib
 import posix
 import sys
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, NoReturn
 
-from .codec import CannotCross, Decoder, Malformed
+from .codec import CannotCrossError, Decoder, MalformedError
 from .fast import CANDIDATE, TESTS, describe
 from .remote import Remote, builtin_base
 from .rpc import Gone, Peer, Undecided
@@ -74,9 +75,12 @@ class _Candidate:
             return subject[arguments[0]]
         if operation == "iter":
             return _Walk(iter(subject))
-        return {"len": len, "bool": bool, "str": str, "repr": repr, "next": next}[operation](
-            subject
-        )
+        return _ASKED[operation](subject)
+
+
+_ASKED: dict[str, Callable[[Any], Any]] = {
+    "len": len, "bool": bool, "str": str, "repr": repr, "next": next,
+}  # fmt: skip
 
 
 class _Walk:
@@ -148,7 +152,7 @@ def _verdict(error: BaseException, tests: str) -> bytes:
         return b"U" + str(error).encode("utf-8", "backslashreplace")[:DETAIL_BYTES]
     if isinstance(error, Gone):
         return b"Xthe program ended before its tests did"
-    if isinstance(error, Malformed | CannotCross):
+    if isinstance(error, MalformedError | CannotCrossError):
         return b"Fthe program wrote into the channel to its tests"
     return describe(error, tests)
 
@@ -182,21 +186,30 @@ class _Tests:
             named=_nothing_named,
             raised=self._raised,
         )
-        wanted = [n for n in _names(self.code) if n not in self.names and not hasattr(builtins, n)]
+        wanted = [n for n in _names(self.code) if n not in self.names]
         wanted += self.entry_points
-        self._bind(self.peer.request("load", "", wanted), frozenset(wanted))
+        shadowed = self._bind(self.peer.request("load", "", wanted), frozenset(wanted))
         try:
             exec(self.code, self.names)
+        except Exception as error:
+            if shadowed and self.peer.stopped is None:
+                # The language's own functions are not taken from a candidate unasked.
+                raise Undecided(f"tests and candidate both have a function {shadowed!r}") from error
+            raise
         finally:
             if self.peer.stopped is not None:
                 raise self.peer.stopped
         return b"P"
 
-    def _bind(self, found: Any, wanted: frozenset[str]) -> None:
+    def _bind(self, found: Any, wanted: frozenset[str]) -> str:
+        """Bind the candidate's names; return a builtin's name that it has too, or nothing."""
+        shadowed = ""
         if not isinstance(found, dict) or not wanted.issuperset(found):
-            raise Malformed("other names than were asked for")
+            raise MalformedError("other names than were asked for")
         for name, (kind, value) in found.items():
-            if kind == "module":
+            if hasattr(builtins, name) and name not in self.entry_points:
+                shadowed = name
+            elif kind == "module":
                 self.names[name] = _module(name, value)
             elif kind == "exception":
                 self.names[name] = self._exception(name, value)
@@ -204,6 +217,7 @@ class _Tests:
                 self.names[name] = value
             else:
                 self.names[name] = self.peer.stand_in(name, Remote(self.peer, name))
+        return shadowed
 
     def _exception(self, name: str, bases: Any) -> type[BaseException]:
         if name not in self.exceptions:
@@ -223,7 +237,7 @@ class _Tests:
 
     def _callback(self, operation: str, target: Any, arguments: Any) -> Any:
         if operation != "call" or type(target) is not int:
-            raise Malformed("an operation that the tests do not offer")
+            raise MalformedError("an operation that the tests do not offer")
         positional, named = arguments
         return self.peer.exports[target](*positional, **named)
 
@@ -231,11 +245,11 @@ class _Tests:
 def _only_functions(value: Any) -> str:
     if callable(value) and not isinstance(value, type):
         return "callable"
-    raise CannotCross(f"an object of the type {type(value).__name__}")
+    raise CannotCrossError(f"an object of the type {type(value).__name__}")
 
 
 def _nothing_named(name: str) -> Any:
-    raise Malformed(f"the tests offer nothing called {name!r}")
+    raise MalformedError(f"the tests offer nothing called {name!r}")
 
 
 def _module(name: str, known_as: Any) -> Any:

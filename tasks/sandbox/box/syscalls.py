@@ -50,7 +50,7 @@ def checked(what: str, result: int) -> int:
 
 
 def prctl(option: int, value: int = 0, third: object = 0, fourth: int = 0, fifth: int = 0) -> int:
-    """Call prctl(2).
+    """Change a property of this process; the manual page has the options.
 
     Raises:
         OSError: the kernel refused.

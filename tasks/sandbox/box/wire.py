@@ -17,6 +17,8 @@ FAST, STRICT = 1, 2
 PASSED, FAILED, TIMEOUT, MEMORY, REFUSED, UNSUPPORTED = range(6)
 OUTCOMES = ("passed", "failed", "timeout", "memory", "refused", "unsupported")
 
+LAST = 128  # added to an outcome: the box ends by itself after this answer
+
 DETAIL_BYTES = 600
 
 

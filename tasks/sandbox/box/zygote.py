@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posix
 import resource  # noqa: F401 - os.wait4 looks for it at each call
@@ -68,31 +69,34 @@ class Zygote:
             while True:
                 job = self._next_job()
                 report = self._run(job)
-                detail = report.detail.encode("utf-8", "backslashreplace")[: wire.DETAIL_BYTES]
-                header = wire.REPLY.pack(
-                    job.number,
-                    report.outcome,
-                    report.seconds,
-                    report.cpu_seconds,
-                    report.peak_bytes,
-                    len(detail),
-                )
                 try:
                     self.scratch.clean()
                 except OSError:
                     # What a program left cannot be removed: this box serves no other one.
-                    self.channel.sendall(header + detail)
+                    self._answer(job, report, wire.LAST)
                     posix._exit(0)
-                self.channel.sendall(header + detail)
+                self._answer(job, report, 0)
         except (EOFError, OSError):
             posix._exit(0)
+
+    def _answer(self, job: Job, report: Report, last: int) -> None:
+        detail = report.detail.encode("utf-8", "backslashreplace")[: wire.DETAIL_BYTES]
+        header = wire.REPLY.pack(
+            job.number,
+            report.outcome | last,
+            report.seconds,
+            report.cpu_seconds,
+            report.peak_bytes,
+            len(detail),
+        )
+        self.channel.sendall(header + detail)
 
     def _next_job(self) -> Job:
         head = wire.receive(self.channel, wire.REQUEST.size)
         form, number, seconds, settings_size, candidate_size, tests_size = wire.REQUEST.unpack(head)
         settings = {}
         if settings_size:
-            settings = wire.json.loads(wire.receive(self.channel, settings_size))
+            settings = json.loads(wire.receive(self.channel, settings_size))
         if wanted := settings.get("modules"):
             guard.preload([name for name in wanted if name in guard.PRELOADABLE])
         return Job(form, number, seconds, settings, candidate_size, tests_size)
@@ -214,7 +218,8 @@ class Zygote:
         if not self.box["own_processes"]:
             die_with_parent()
         if self.box["seccomp"]:
-            seccomp.install(seccomp.program_filter(posix.getpid()))
+            guard_files = self.box["tier"] == "landlock"
+            seccomp.install(seccomp.program_filter(posix.getpid(), guard_files=guard_files))
 
 
 def _end_all() -> None:

@@ -80,9 +80,9 @@ def filled(text: str, planted: Planted) -> str:
         ("HARNESS_PID", os.getpid()),
         ("CANARY_PID", planted.canary.pid),
     ):
-        text = text.replace("{{%s}}" % name, str(value))
+        text = text.replace("{{" + name + "}}", str(value))
     for name, unit in PLACEHOLDERS.items():
-        while (start := text.find("{{%s:" % name)) >= 0:
+        while (start := text.find("{{" + name + ":")) >= 0:
             end = text.index("}}", start)
             size = int(text[start:end].split(":")[1])
             text = text[:start] + (unit * (size // len(unit) + 1))[:size] + text[end + 2 :]
@@ -107,7 +107,7 @@ def plant(folder: Path) -> Iterator[Planted]:
     port = servers[0].getsockname()[1]
     datagrams.bind(("127.0.0.1", port))
     servers[1].bind(str(project / "sock"))
-    os.chmod(project / "sock", 0o777)
+    (project / "sock").chmod(0o777)
     servers[2].bind("\0sbxcanary")
     canary = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     planted = Planted(home, project, port, canary)
@@ -137,8 +137,8 @@ def plant(folder: Path) -> Iterator[Planted]:
             server.close()
         os.close(inherited)
         os.environ.pop("SBX_SECRET", None)
-        canary.kill()
-        canary.wait()
+        planted.canary.kill()
+        planted.canary.wait()
 
 
 def processes() -> set[int]:
@@ -149,11 +149,7 @@ def processes() -> set[int]:
 def descendants() -> set[int]:
     """Processes that came from this one's session or name it as their parent."""
     own = os.getpid()
-    parents = {}
-    for number in processes():
-        with contextlib.suppress(OSError, IndexError):
-            text = Path(f"/proc/{number}/stat").read_text()
-            parents[number] = int(text.rpartition(")")[2].split()[1])
+    parents = {number: _parent(number) for number in processes()}
     found, fresh = set(), {own}
     while fresh:
         fresh = {n for n, parent in parents.items() if parent in fresh} - found
@@ -187,6 +183,7 @@ def run(
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
+    before = processes()
     seen: set[int] = set()
     with plant(folder) as planted:
         digest = planted.digest()
@@ -232,14 +229,23 @@ def run(
             wrong.append(f"processes left: {sorted(left)}")
     strays = [
         number
-        for number in processes() & seen
-        if b"box.launcher" in _command(number) and number not in left
+        for number in processes() - before
+        if b"box.launcher" in _command(number)
+        and number not in left
+        and (number in seen or _parent(number) == 1)
     ]
     if strays:
         wrong.append(f"boxes left: {strays}")
     if leftovers := list(temporary.iterdir()):
         wrong.append(f"left in TMPDIR: {leftovers}")
     return wrong, verdicts
+
+
+def _parent(number: int) -> int:
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{number}/stat").read_text()
+        return int(text.rpartition(")")[2].split()[1])
+    return 0
 
 
 def _command(number: int) -> bytes:
