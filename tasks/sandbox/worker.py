@@ -23,6 +23,11 @@ _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from box.launcher import main; "
     "main(int(sys.argv[2]))"
 )
+_BOOT_THROUGH = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from box.launcher import through; "
+    "through(int(sys.argv[2]), sys.argv[3], sys.argv[4:])"
+)
+_OPTIONS = ("-S", "-s", "-P", "-X", "utf8", "-c")
 _START_SECONDS = 60.0
 
 
@@ -119,17 +124,15 @@ class Worker:
         self.socket = ours
 
     def _launch(self, settings: dict[str, Any], channel: socket.socket) -> None:
-        here = str(Path(__file__).parent)
-        command = [sys.executable]
+        here, number = str(Path(__file__).parent), str(channel.fileno())
+        command = [sys.executable, *_OPTIONS, _BOOT, here, number]
         if self.tier == "bubblewrap":
-            interpreter = str(Path(sys.executable).resolve())
-            command = [*bubblewrap_command(settings), "--", interpreter]
-            here = "/sandbox"
+            inner = [str(Path(sys.executable).resolve()), *_OPTIONS, _BOOT, "/sandbox", number]
+            whole = [*bubblewrap_command(settings), "--", *inner]
+            who = [str(settings["user"]), sys.base_prefix]
+            command = [sys.executable, *_OPTIONS, _BOOT_THROUGH, here, *who, *whole]
         # One seed for every run: the order of sets must not decide a verdict.
         environment = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        if self.tier == "bubblewrap":
-            environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
-        command += ["-S", "-s", "-P", "-X", "utf8", "-c", _BOOT, here, str(channel.fileno())]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

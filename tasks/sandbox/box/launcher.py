@@ -6,6 +6,7 @@ within reach: `python -S -s -P -c "...launcher.main(DESCRIPTOR)"`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posix
 import random
@@ -40,6 +41,21 @@ def main(descriptor: int) -> None:
     zygote.serve()
 
 
+def through(user: int, folder: str, command: list[str]) -> None:
+    """Run bubblewrap in this process's place, never as root.
+
+    Args:
+        user: who to become where this is root.
+        folder: the interpreter's own, which that user has to reach.
+        command: bubblewrap's command line.
+    """
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            namespaces.open_way(folder)
+        namespaces.give_up_root(user)
+    os.execv(command[0], command)
+
+
 def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     """Isolate this process by the tier that the settings name.
 
@@ -51,6 +67,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     if tier != "unprotected" and not seccomp.supported():
         raise OSError(f"no seccomp filter for the architecture {MACHINE}")
     sys.path[:] = [path for path in box["path"] if path]
+    sys.argv[:] = sys.orig_argv[:] = [""]
     os.environ.clear()
     guard.preload()
     scratch = box["scratch"]
