@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | list | doctor | clean``."""
+"""The command line: ``python -m harness run | passk | list | doctor | clean``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NoReturn
 from harness.experiments.spec import TableSpec
 from sparsepo.errors import UserError, did_you_mean
 
-COMMANDS = ("run", "list", "doctor", "clean")
+COMMANDS = ("run", "passk", "list", "doctor", "clean")
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("results"), help="default: results")
     run.add_argument("--quiet", action="store_true", help="no progress, no printed table")
     _add_store(run)
+    _add_passk(commands)
     listing = commands.add_parser(
         "list", help="experiments, profiles, methods, engines", allow_abbrev=False
     )
@@ -82,6 +83,46 @@ def build_parser() -> argparse.ArgumentParser:
     clean.add_argument("--out", type=Path, default=Path("results"))
     _add_store(clean)
     return parser
+
+
+def _add_passk(commands: argparse._SubParsersAction[_Parser]) -> None:
+    passk = commands.add_parser(
+        "passk", help="score programs that a model has written: pass@k", allow_abbrev=False
+    )
+    passk.add_argument(
+        "--problems",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="rows of HumanEval, of MBPP, or with task_id, prompt, tests; JSONL, gzip or not",
+    )
+    passk.add_argument(
+        "--samples",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="rows with task_id and completion, several per problem",
+    )
+    passk.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="agree that programs which a model wrote are run here",
+    )
+    passk.add_argument("--k", metavar="1,10,100", help="which pass@k (default: what is there)")
+    passk.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="default: standard output, not resumable"
+    )
+    passk.add_argument("--workers", type=int, metavar="N", help="programs at once")
+    passk.add_argument(
+        "--tier", metavar="NAME", help="isolation by name (default: the strongest that works)"
+    )
+    passk.add_argument(
+        "--convention",
+        default="as-given",
+        metavar="NAME",
+        help="as-given (default), bigcode, bigcode-unstripped or bigcode_eval",
+    )
+    passk.add_argument("--quiet", action="store_true", help="no progress, no printed summary")
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +197,7 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown option {unknown[0]}.{did_you_mean(unknown[0].split('=')[0], flags)} "
             f"See: python -m harness {options.command} --help"
         )
-    handlers = {"run": _run, "list": _list, "doctor": _doctor, "clean": _clean}
+    handlers = {"run": _run, "passk": _passk, "list": _list, "doctor": _doctor, "clean": _clean}
     return handlers[options.command](options)
 
 
@@ -201,6 +242,48 @@ def _run(options: argparse.Namespace) -> int:
             folder = options.out / table["profile"] / table["id"]
             print(f"written: {folder}/{table['id']}.{{json,md,csv,tex,png}}")
     return 0
+
+
+def _passk(options: argparse.Namespace) -> int:
+    from harness.passk import PasskRequest, report_text, run_passk, summary
+
+    request = PasskRequest(
+        problems=options.problems,
+        samples=options.samples,
+        allowed=options.allow_code_execution,
+        ks=_numbers(options.k),
+        out=options.out,
+        workers=options.workers,
+        tier=options.tier,
+        convention=options.convention,
+        quiet=options.quiet,
+    )
+    try:
+        report = run_passk(request)
+    except (KeyboardInterrupt, _Terminated) as stop:
+        if options.out is not None:
+            raise
+        print("stopped: without --out nothing was kept", file=sys.stderr)
+        return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
+    if options.out is None:
+        print(report_text(report), end="")
+    if not options.quiet:
+        # Standard output is the results' where no file is.
+        stream = sys.stderr if options.out is None else sys.stdout
+        for line in summary(report):
+            print(line, file=stream)
+        if options.out is not None:
+            print(f"written: {options.out}")
+    return 0
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"--k should be positive whole numbers with commas between, not '{text}'")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _experiments(options: argparse.Namespace) -> list[TableSpec]:

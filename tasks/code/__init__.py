@@ -1,0 +1,1 @@
+"""Code generation: problems with tests, BigCode's conventions, programs for the sandbox."""

@@ -1,0 +1,185 @@
+"""From samples to verdicts: programs for the sandbox, and how long each may run.
+
+Every program first gets the sandbox's own limit. Where one runs out of time and its problem has a
+reference solution, the reference is measured on the same machine, and the program runs again if
+what the reference took, scaled, is more than it had: slow problems and busy machines cost no
+verdicts, and nothing is measured that could not change one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.code.conventions import Convention
+from tasks.code.problems import Problem, task_key
+from tasks.code.samples import Sample
+from tasks.sandbox import Limits, Outcome, Program, Verdict, scaled_seconds
+
+BASE_SECONDS: Final = Limits().seconds
+"""[code] bigcode-evaluation-harness' limit of three seconds."""
+MOST_SECONDS: Final = 60.0
+"""[ours] What a reference may take."""
+
+RunPrograms = Callable[[Iterable[Program]], Iterator[Verdict]]
+"""Runs programs apart from this process and yields a verdict for each, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a sample."""
+
+    verdict: Outcome
+    detail: str
+    """Why, in a line."""
+    seconds: float
+    """How long the deciding run took."""
+    limit: float
+    """How long it might have taken, in seconds."""
+    suspect: bool = False
+    """It passed beside its tests and failed apart from them: a suspected forgery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A sample has its result; a later one of the same sample replaces it."""
+
+    index: int
+    """Position in the list of samples."""
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A reference solution was run."""
+
+    key: str
+    """`task_key` of its problem."""
+    seconds: float | None
+    """How long it took; None if it did not pass its own tests here."""
+
+
+def judge(
+    samples: Sequence[Sample],
+    convention: Convention,
+    run: RunPrograms,
+    done: Mapping[int, Result],
+    references: Mapping[str, float | None],
+) -> Iterator[Judged | Measured]:
+    """Run every sample that has no verdict yet.
+
+    Args:
+        samples: all samples.
+        convention: makes programs of them.
+        run: runs the programs.
+        done: results of an interrupted run, by position in `samples`.
+        references: the reference times in seconds that it measured, by `task_key`.
+
+    Yields:
+        What happened, in the order in which it did; whoever keeps all of it can go on from there.
+    """
+    results = dict(done)
+    first = {index: BASE_SECONDS for index in range(len(samples)) if index not in results}
+    for judged in _run(samples, convention, run, first):
+        results[judged.index] = judged.result
+        yield judged
+    late = {
+        index: samples[index].problem
+        for index, result in sorted(results.items())
+        if result.verdict == "timeout" and samples[index].problem.reference is not None
+    }
+    known = dict(references)
+    for measured in _measure(late.values(), known, run):
+        known[measured.key] = measured.seconds
+        yield measured
+    limits = {index: time_limit(known[task_key(p.task_id)]) for index, p in late.items()}
+    again = {index: limit for index, limit in limits.items() if limit > results[index].limit}
+    yield from _run(samples, convention, run, again)
+
+
+def time_limit(reference: float | None) -> float:
+    """Return how long a program may run, in seconds.
+
+    Args:
+        reference: seconds that the reference solution took here; None if there is none.
+    """
+    return BASE_SECONDS if reference is None else scaled_seconds(reference, least=BASE_SECONDS)
+
+
+def make_program(
+    sample: Sample, convention: Convention, program_id: str, seconds: float = BASE_SECONDS
+) -> Program:
+    """Return the program that tests a sample.
+
+    Args:
+        sample: a problem's completion.
+        convention: says what stands before it, where it is cut and how it is tested.
+        program_id: names the program in its verdict.
+        seconds: how long it may run.
+    """
+    problem = sample.problem
+    prompt, completion = convention.parts(problem, sample.completion)
+    return Program(
+        id=program_id,
+        completion=completion,
+        tests=convention.tests(problem),
+        prompt=prompt,
+        entry_points=problem.entry_points,
+        seconds=seconds,
+    )
+
+
+def reference_program(problem: Problem, program_id: str) -> Program:
+    """Return the program that tests a problem's reference solution.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if problem.reference is None:
+        raise ValueError(f"the problem {problem.task_id} has no reference solution")
+    return Program(
+        id=program_id,
+        completion=problem.reference,
+        tests=problem.tests,
+        prompt=problem.prefix,
+        entry_points=problem.entry_points,
+        seconds=MOST_SECONDS,
+    )
+
+
+def _run(
+    samples: Sequence[Sample],
+    convention: Convention,
+    run: RunPrograms,
+    limits: Mapping[int, float],
+) -> Iterator[Judged]:
+    if not limits:
+        return
+    programs = (
+        make_program(samples[index], convention, str(index), limit)
+        for index, limit in limits.items()
+    )
+    for verdict in run(programs):
+        index = int(verdict.id)
+        yield Judged(
+            index,
+            Result(
+                verdict=verdict.outcome,
+                detail=verdict.detail,
+                seconds=verdict.seconds,
+                limit=limits[index],
+                suspect=verdict.suspected_forgery,
+            ),
+        )
+
+
+def _measure(
+    problems: Iterable[Problem], known: Mapping[str, float | None], run: RunPrograms
+) -> Iterator[Measured]:
+    wanted = {task_key(problem.task_id): problem for problem in problems}
+    missing = {key: problem for key, problem in wanted.items() if key not in known}
+    if missing:
+        programs = (reference_program(problem, key) for key, problem in missing.items())
+        for verdict in run(programs):
+            yield Measured(verdict.id, verdict.seconds if verdict.passed else None)

@@ -1,0 +1,113 @@
+"""Starts a box: reads its settings, isolates this process by the tier asked for, and serves.
+
+Run as a fresh interpreter, so that nothing of its owner's memory, descriptors or environment is
+within reach: `python -S -s -P -c "...launcher.main(DESCRIPTOR)"`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posix
+import random
+import socket
+import sys
+import tempfile
+from typing import Any
+
+from . import guard, landlock, namespaces, seccomp, wire
+from .scratch import Scratch
+from .syscalls import MACHINE, die_with_parent, drop_capabilities
+from .zygote import Zygote
+
+
+def main(descriptor: int) -> None:
+    """Become the first process of a box; returns only by ending the process.
+
+    Args:
+        descriptor: the socket to the owner, which sends the settings first.
+    """
+    channel = socket.socket(fileno=descriptor)
+    try:
+        box = wire.receive_json(channel)
+        box["channel"] = descriptor
+        zygote = prepare(channel, box)
+        wire.send_json(channel, {"ready": True, "landlock": box.get("landlock", 0)})
+    except EOFError:
+        posix._exit(0)
+    except BaseException as error:
+        wire.send_json(channel, {"error": f"{type(error).__name__}: {error}"})
+        posix._exit(1)
+    zygote.serve()
+
+
+def through(user: int, folder: str, command: list[str]) -> None:
+    """Run bubblewrap in this process's place, never as root.
+
+    Args:
+        user: who to become where this is root.
+        folder: the interpreter's own, which that user has to reach.
+        command: bubblewrap's command line.
+    """
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            namespaces.open_way(folder)
+        namespaces.give_up_root(user)
+    os.execv(command[0], command)
+
+
+def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
+    """Isolate this process by the tier that the settings name.
+
+    Raises:
+        OSError: a step that this machine does not allow.
+    """
+    tier = box["tier"]
+    rules = None
+    if tier != "unprotected" and not seccomp.supported():
+        raise OSError(f"no seccomp filter for the architecture {MACHINE}")
+    sys.path[:] = [path for path in box["path"] if path]
+    sys.argv[:] = sys.orig_argv[:] = [""]
+    os.environ.clear()
+    guard.preload()
+    scratch = box["scratch"]
+    box["base_bytes"] = guard.address_space()
+    if tier == "namespaces":
+        namespaces.enter(box)
+    elif tier == "landlock":
+        box["landlock"] = landlock.abi()
+        rules = landlock.Rules(box["readable"], box["devices"], scratch)
+        if os.geteuid() == 0:
+            held = {path: _held(path) for path in sys.path}
+            namespaces.give_up_root(box["user"])
+            sys.path[:] = [path if os.access(path, os.R_OK) else held[path] for path in sys.path]
+        die_with_parent()
+    os.umask(0o077)
+    os.chdir(scratch)
+    os.environ.update({"HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8"})
+    # One thread for NumPy; the last two it would set itself, by a name that is nulled below.
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    os.environ.update(threads | {"OPENBLAS_MAIN_FREE": "1", "GOTOBLAS_MAIN_FREE": "1"})
+    tempfile.tempdir = scratch
+    guard.quiet_streams()
+    if tier != "unprotected":
+        drop_capabilities()
+    if rules is not None:
+        rules.lay()
+    guard.limit(box)
+    box["seccomp"] = tier != "unprotected"
+    box["own_processes"] = tier in ("namespaces", "bubblewrap")
+    if box["seccomp"]:
+        seccomp.install(seccomp.box_filter())
+    guard.null_names()
+    random.seed(0)
+    quota = box["scratch_bytes"] if tier in ("landlock", "unprotected") else 0
+    return Zygote(channel, box, Scratch(scratch, quota))
+
+
+def _held(path: str) -> str:
+    """A way to a folder that stays open when its parents no longer are, as below root's home."""
+    try:
+        return f"/proc/self/fd/{os.open(path, os.O_PATH)}"
+    except OSError:
+        return path

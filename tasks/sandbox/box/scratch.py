@@ -1,0 +1,99 @@
+"""The one folder that programs may write to: emptied when it was touched, and only then."""
+
+from __future__ import annotations
+
+import contextlib
+import posix
+import stat
+
+
+class Scratch:
+    """The writable folder of a box.
+
+    Its change time, which no program can set, its mode and its being empty tell whether anything
+    was made, removed or re-permitted in it. (The time alone is too coarse on older kernels.)
+
+    Args:
+        path: the folder, empty.
+        quota_bytes: what `over_quota` compares with; 0 where the file system itself is limited.
+    """
+
+    def __init__(self, path: str, quota_bytes: int = 0) -> None:
+        self.path = path
+        self.quota_bytes = quota_bytes
+        self._clean_since = posix.stat(path).st_ctime_ns
+
+    def clean(self) -> None:
+        """Empty the folder if it was touched.
+
+        Raises:
+            OSError: something in it could not be removed.
+        """
+        if not self._touched():
+            return
+        _open_up(self.path)
+        moved = 0
+        while names := posix.listdir(self.path):
+            for name in names:
+                entry = f"{self.path}/{name}"
+                if not _is_folder(entry):
+                    posix.unlink(entry)
+                    continue
+                # Folders are moved up rather than walked down: no depth is too deep.
+                _open_up(entry)
+                for inner in posix.listdir(entry):
+                    below = f"{entry}/{inner}"
+                    if _is_folder(below):
+                        _open_up(below)
+                        moved += 1
+                        while True:
+                            try:
+                                posix.lstat(f"{self.path}/.{moved}")
+                            except FileNotFoundError:
+                                break
+                            moved += 1
+                        posix.rename(below, f"{self.path}/.{moved}")
+                    else:
+                        posix.unlink(below)
+                posix.rmdir(entry)
+        with contextlib.suppress(PermissionError):  # refused under Landlock, to programs as well
+            posix.utime(self.path, (0, 0))
+        self._clean_since = posix.stat(self.path).st_ctime_ns
+
+    def _touched(self) -> bool:
+        found = posix.stat(self.path)
+        if found.st_ctime_ns != self._clean_since or stat.S_IMODE(found.st_mode) != 0o700:
+            return True
+        return bool(posix.listdir(self.path))
+
+    def over_quota(self) -> bool:
+        """Whether the folder's files hold more than `quota_bytes` (named files only)."""
+        if not self.quota_bytes or not self._touched():
+            return False
+        total, left = 0, [self.path]
+        while left:
+            folder = left.pop()
+            try:
+                names = posix.listdir(folder)
+            except OSError:
+                return True
+            for name in names:
+                try:
+                    found = posix.lstat(f"{folder}/{name}")
+                except OSError:
+                    continue
+                total += found.st_blocks * 512 + 1024
+                if stat.S_ISDIR(found.st_mode):
+                    left.append(f"{folder}/{name}")
+            if total > self.quota_bytes:
+                return True
+        return False
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(posix.lstat(path).st_mode)
+
+
+def _open_up(folder: str) -> None:
+    if stat.S_IMODE(posix.stat(folder).st_mode) != 0o700:
+        posix.chmod(folder, 0o700)

@@ -1,0 +1,248 @@
+"""The first process of a box: forks one child per program, watches it, and reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import posix
+import resource  # noqa: F401 - os.wait4 looks for it at each call
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from . import fast, guard, seccomp, strict, wire
+from .scratch import Scratch
+from .syscalls import die_with_parent, fork
+
+_LETTERS = {
+    b"P": wire.PASSED,
+    b"F": wire.FAILED,
+    b"M": wire.MEMORY,
+    b"U": wire.UNSUPPORTED,
+    b"X": wire.FAILED,
+}
+
+
+@dataclass
+class Job:
+    """One program to run."""
+
+    form: int
+    number: int
+    seconds: float
+    settings: dict[str, Any]
+    candidate_size: int
+    tests_size: int
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    outcome: int
+    detail: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+class Zygote:
+    """Serves programs until its owner ends.
+
+    Args:
+        channel: the socket to the owner.
+        box: the settings.
+        scratch: the writable folder, which is also the working directory.
+    """
+
+    def __init__(self, channel: socket.socket, box: dict[str, Any], scratch: Scratch) -> None:
+        self.channel = channel
+        self.box = box
+        self.scratch = scratch
+
+    def serve(self) -> NoReturn:
+        """Take jobs and answer them, one after the other; never returns."""
+        try:
+            while True:
+                job = self._next_job()
+                report = self._run(job)
+                try:
+                    self.scratch.clean()
+                except OSError:
+                    # What a program left cannot be removed: this box serves no other one.
+                    self._answer(job, report, wire.LAST)
+                    posix._exit(0)
+                self._answer(job, report, 0)
+        except (EOFError, OSError):
+            posix._exit(0)
+
+    def _answer(self, job: Job, report: Report, last: int) -> None:
+        detail = report.detail.encode("utf-8", "backslashreplace")[: wire.DETAIL_BYTES]
+        header = wire.REPLY.pack(
+            job.number,
+            report.outcome | last,
+            report.seconds,
+            report.cpu_seconds,
+            report.peak_bytes,
+            len(detail),
+        )
+        self.channel.sendall(header + detail)
+
+    def _next_job(self) -> Job:
+        head = wire.receive(self.channel, wire.REQUEST.size)
+        form, number, seconds, settings_size, candidate_size, tests_size = wire.REQUEST.unpack(head)
+        settings = {}
+        if settings_size:
+            settings = json.loads(wire.receive(self.channel, settings_size))
+        if wanted := settings.get("modules"):
+            guard.preload([name for name in wanted if name in guard.PRELOADABLE])
+        return Job(form, number, seconds, settings, candidate_size, tests_size)
+
+    def _run(self, job: Job) -> Report:
+        start = time.monotonic()
+        nonce = os.urandom(16)
+        if job.form == wire.FAST:
+            result, pids = self._start_fast(job, nonce)
+        else:
+            result, pids = self._start_strict(job, nonce)
+        data, timed_out, over_quota = self._watch(result, start + job.seconds)
+        posix.close(result)
+        for pid in pids:
+            posix.kill(pid, signal.SIGKILL)
+        statuses, cpu, peak = [], 0.0, 0
+        for pid in pids:
+            _, status, usage = os.wait4(pid, 0)
+            statuses.append(status)
+            cpu += usage.ru_utime + usage.ru_stime
+            peak += usage.ru_maxrss * 1024
+        if self.box["own_processes"]:
+            _end_all()
+        report = _judged(data, nonce, timed_out, over_quota, statuses[-1])
+        report.seconds = time.monotonic() - start
+        report.cpu_seconds, report.peak_bytes = cpu, peak
+        return report
+
+    def _watch(self, result: int, deadline: float) -> tuple[bytes, bool, bool]:
+        """Read a verdict until its writer ends, the deadline passes or the owner is gone."""
+        watched = select.poll()
+        watched.register(result, select.POLLIN)
+        watched.register(self.channel, select.POLLRDHUP)
+        data = b""
+        pause = 0.02 if self.scratch.quota_bytes else 3600.0
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return data, True, False
+            for number, event in watched.poll(1000 * min(left, pause) + 1):
+                if number != result:
+                    # The owner is gone, and with this process all that it started.
+                    if self.box["own_processes"]:
+                        posix._exit(0)
+                    raise EOFError
+                if event & select.POLLIN:
+                    part = posix.read(result, 4096)
+                    data += part
+                    if len(data) > 4096:
+                        return data, False, False
+                    if part:
+                        continue
+                return data, False, False
+            if self.scratch.over_quota():
+                return data, False, True
+
+    def _start_fast(self, job: Job, nonce: bytes) -> tuple[int, list[int]]:
+        result, verdict = os.pipe()
+        pid = fork()
+        if pid == 0:
+            try:
+                posix.close(result)
+                candidate = self._text(job.candidate_size)
+                tests = self._text(job.tests_size)
+                self._confine()
+                fast.run(candidate, tests, nonce, verdict)
+            finally:
+                posix._exit(0)
+        posix.close(verdict)
+        return result, [pid]
+
+    def _start_strict(self, job: Job, nonce: bytes) -> tuple[int, list[int]]:
+        """Fork the candidate, then the tests; each reads its own part of the job.
+
+        The candidate's process is made before the verdict's pipe is, and before the tests are
+        read by anyone: neither is anywhere in its memory.
+        """
+        ours, theirs = socket.socketpair()
+        ready, read = os.pipe()
+        candidate_pid = fork()
+        if candidate_pid == 0:
+            try:
+                ours.close()
+                posix.close(ready)
+                candidate = self._text(job.candidate_size)
+                self._confine()
+                posix.write(read, b"R")
+                posix.close(read)
+                strict.run_candidate(candidate, theirs)
+            finally:
+                posix._exit(0)
+        theirs.close()
+        posix.close(read)
+        posix.read(ready, 1)
+        posix.close(ready)
+        result, verdict = os.pipe()
+        tests_pid = fork()
+        if tests_pid == 0:
+            try:
+                posix.close(result)
+                tests = self._text(job.tests_size)
+                prompt = self._text(job.settings.get("prompt_size", 0))
+                self._confine()
+                points = job.settings.get("entry_points", [])
+                strict.run_tests(prompt, tests, points, ours, nonce, verdict)
+            finally:
+                posix._exit(0)
+        posix.close(verdict)
+        ours.close()
+        return result, [candidate_pid, tests_pid]
+
+    def _text(self, size: int) -> str:
+        return wire.bytes_text(wire.receive(self.channel, size))
+
+    def _confine(self) -> None:
+        """Make this fork a program's process: no way to its owner, no further process."""
+        self.channel.close()
+        guard.null_modules()
+        if not self.box["own_processes"]:
+            die_with_parent()
+        if self.box["seccomp"]:
+            guard_files = self.box["tier"] == "landlock"
+            seccomp.install(seccomp.program_filter(posix.getpid(), guard_files=guard_files))
+
+
+def _end_all() -> None:
+    """Kill and reap whatever else is in this box; there should be nothing."""
+    try:
+        posix.kill(-1, signal.SIGKILL)
+        while posix.waitpid(-1, 0)[0]:
+            pass
+    except OSError:
+        return
+
+
+def _judged(data: bytes, nonce: bytes, timed_out: bool, over_quota: bool, status: int) -> Report:
+    if over_quota:
+        return Report(wire.FAILED, "wrote more than the scratch folder may hold")
+    if timed_out:
+        return Report(wire.TIMEOUT, "")
+    if data[:16] == nonce and data[16:17] in _LETTERS:
+        detail = data[17:].decode("utf-8", "replace")
+        return Report(_LETTERS[data[16:17]], detail)
+    if data:
+        return Report(wire.FAILED, "wrote into the channel of its verdict")
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return Report(wire.FAILED, f"crashed: {name}")
+    return Report(wire.FAILED, "ended before its tests did")
