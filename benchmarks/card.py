@@ -54,6 +54,8 @@ class Card:
     measurements: list[Measurement]
     real: list[Measurement] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    note: str = ""
+    """What a reader must know of the run, such as that it was stopped."""
 
 
 def name_of(system: str) -> str:
@@ -134,6 +136,7 @@ def markdown(card: Card, picture: str) -> str:
         "",
         "; ".join(f"{key} {value}" for key, value in facts.items() if value) + f"; {card.dtype}; "
         f"measured matmul rate {card.matmul_flops / 1e9:.0f} GFLOP/s.",
+        *(["", card.note] if card.note else []),
         "",
         f"![times and memory]({picture})",
         "",
@@ -248,7 +251,8 @@ def _bars(axes: Any, measurements: Sequence[Measurement], label: str, value: Any
         style = _style(system)
         axes.bar(left, heights, width * 0.9, label=name_of(system), **style)
     axes.set_xticks(range(len(measurements)), [m.label.split(", at")[0] for m in measurements])
-    axes.tick_params(axis="x", rotation=20)
+    for name in axes.get_xticklabels():
+        name.set(rotation=20, ha="right", rotation_mode="anchor")
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -46,6 +46,8 @@ GROWTH = {
 }
 """Quantity → (field of a shape, its values); everything else stays as in the base shape."""
 
+STOPPED = "The run was stopped before its end; what is missing was not measured."
+
 REAL_PAIRS = 8
 """Pairs per step where their lengths differ: enough of them for rows to be filled."""
 
@@ -174,8 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word if "/" not in word else _short(word) for word in (argv or sys.argv[1:])]
     command = shlex.join(["python", "-m", "benchmarks.training", *words])
     files: list[Path] = []
+    cards: list[Card] = []
 
     def save(card: Card) -> None:
+        cards[:] = [card]
         device = "cuda" if "GPU" in card.hardware else "cpu"
         files[:] = write_card(card, arguments.out, arguments.name or f"{card.date}-{device}")
 
@@ -189,6 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nError: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        for card in tuple(cards):
+            save(replace(card, note=STOPPED))
         print("\nStopped; the card holds what was measured.", file=sys.stderr)
         return 130
     for file in files:

@@ -155,7 +155,7 @@ def test_a_card_grows_with_each_measurement(
     monkeypatch.setattr(training, "find_spec", lambda name: True)
     arguments = ["--device", "cpu", "--out", str(tmp_path), "--name", "cut"]
     assert training.main(arguments) == 130
-    assert [found.label for found in read_card(tmp_path / "cut.json").measurements] == [
-        "imdb",
-        "hh",
-    ]
+    kept = read_card(tmp_path / "cut.json")
+    assert [found.label for found in kept.measurements] == ["imdb", "hh"]
+    assert "stopped" in kept.note
+    assert kept.note in (tmp_path / "cut.md").read_text()
