@@ -222,21 +222,24 @@ def draw(card: Card, file: Path) -> None:
     import matplotlib.pyplot as plt
 
     curves = [curve for curve in card.curves if curve.values]
-    columns = max(2, len(curves))
-    rows = 1 + (2 if curves else 0)
-    figure = plt.figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
-    grid = figure.add_gridspec(rows, 2 * columns)
-    top = [figure.add_subplot(grid[0, :columns]), figure.add_subplot(grid[0, columns:])]
     shown = [*card.measurements, *card.real]
-    _bars(top[0], shown, "seconds per step", lambda m, s: m.median(s))
-    _bars(top[1], shown, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
-    handles, labels = top[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    columns = max(2, len(curves))
+    rows = (1 if shown else 0) + (2 if curves else 0)
+    figure = plt.figure(figsize=(5.2 * columns, 4.2 * max(1, rows)), layout="constrained")
+    grid = figure.add_gridspec(max(1, rows), 2 * columns)
+    if shown:
+        halves = (slice(columns), slice(columns, None))
+        times, peaks = (figure.add_subplot(grid[0, half]) for half in halves)
+        _bars(times, shown, "seconds per step", lambda m, s: m.median(s))
+        _bars(peaks, shown, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
     for column, curve in enumerate(curves):
         place = slice(2 * column, 2 * column + 2)
-        time, memory = figure.add_subplot(grid[1, place]), figure.add_subplot(grid[2, place])
+        time, memory = (figure.add_subplot(grid[row, place]) for row in (rows - 2, rows - 1))
         _lines(time, curve, "seconds per step", lambda m, s: m.median(s))
         _lines(memory, curve, "peak memory, GB", lambda m, s: m.peak_bytes[s] / 1e9)
+    if figure.axes:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
