@@ -3,8 +3,9 @@
 Reference solutions of HumanEval and MBPP files, whole, cut off and broken, over and over, some of
 them hostile. Prints pace, memory, processes and descriptors as it goes, and in the end what was not
 as it should be: a verdict lost or out of order, a reference that did not pass, a hostile program
-with a wrong verdict, a program with different verdicts in different rounds. `starved` counts timeouts that
-had the processor for less than half of their time, which on a busy machine endless loops have too.
+with a wrong verdict, a program with different verdicts in different rounds. `starved` counts
+timeouts that had the processor for less than half of their time, which on a busy machine endless
+loops have too.
 """
 
 from __future__ import annotations
