@@ -7,12 +7,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from sparsepo import POConfig, POTrainer, PreferencePair
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 SECONDS = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+class StopAt(TrainerCallback):
+    """Stops the process's training after a step as an interruption would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise InterruptedError
 
 
 def make_trainer(
@@ -22,6 +33,7 @@ def make_trainer(
     model: PreTrainedModel | None = None,
     architecture: str = "gpt_neox",
     pairs: list[PreferencePair] | None = None,
+    eval_pairs: list[PreferencePair] | None = None,
     ref_model: PreTrainedModel | None = None,
     callbacks: Any = None,
     **settings: Any,
@@ -46,6 +58,7 @@ def make_trainer(
         ref_model=ref_model,
         args=POConfig(**arguments),
         train_dataset=text_pairs(12) if pairs is None else pairs,
+        eval_dataset=eval_pairs,
         processing_class=small_tokenizer(),
         callbacks=callbacks,
     )

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback
 from sparsepo import POTrainer, UserError
 from sparsepo.policy import PolicyWithMasks
 from tests.invariant.curves import RUNS, entries
-from tests.invariant.test_resume import StopAt
+from tests.invariant.training import StopAt
 from tests.small_models import text_pairs
 
 
