@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,22 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sparsepo.trainer import POTrainer
-from tests.invariant.training import StopAt, any_difference, assert_same_weights, make_trainer
+from tests.invariant.training import (
+    StopAt,
+    any_difference,
+    assert_same_weights,
+    make_trainer,
+    turned,
+)
 from tests.small_models import small_model, text_pairs
 
 
 def best_trainer(folder: Path, method: str, **options: Any) -> POTrainer:
     """Return a trainer of 6 steps whose held-out loss rises: there the preferences are turned."""
-    turned = [
-        replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in text_pairs(12)[:4]
-    ]
     settings: dict[str, Any] = {"eval_steps": 2, "save_steps": 2, "num_train_epochs": 2,
                                 "load_best_model_at_end": True, **options}  # fmt: skip
     return make_trainer(folder, method, eval_strategy="steps", save_strategy="steps",
-                        eval_pairs=turned, **settings)  # fmt: skip
+                        eval_pairs=turned(text_pairs(4)), **settings)  # fmt: skip
 
 
 def assert_best_is_back(trainer: POTrainer, saved: Any) -> None:

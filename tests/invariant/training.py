@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def make_trainer(
         processing_class=small_tokenizer(),
         callbacks=callbacks,
     )
+
+
+def turned(pairs: list[PreferencePair]) -> list[PreferencePair]:
+    """Return pairs with the preferences turned, whose loss rises where that of `pairs` falls."""
+    return [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in pairs]
 
 
 def state(trainer: POTrainer) -> dict[str, Tensor]:
