@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 
+from sparsepo.adapters import check_merging
 from sparsepo.attention import Attention
 from sparsepo.errors import UserError, require_choice
 from sparsepo.methods.base import Method
@@ -241,11 +242,9 @@ class POConfig(TrainingArguments):
     def _check_adapters(self) -> None:
         if self.load_in_4bit and self.load_in_8bit:
             raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
-        if self.merge_adapters and self.bits:
-            raise UserError(
-                "Adapters cannot be merged into 4-bit or 8-bit weights without loss; leave "
-                "merge_adapters out and merge them into the unquantized base model afterwards."
-            )
+        if self.merge_adapters:
+            # Whether there are adapters the model shows when it is loaded.
+            check_merging(adapters=True, quantized=self.bits is not None)
         if self.lora_r is None:
             for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
                 if getattr(self, name) is not None:

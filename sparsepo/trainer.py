@@ -201,8 +201,9 @@ class POTrainer(CheckpointedTrainer):
             self._cache.fill(self.reference, self.method, pairs, progress)
         if train_pairs:
             self._cached = self._cache.select(train_pairs, self.method)
-        if self.is_fsdp_enabled or not self.reference.within_policy:
-            self.reference = self.reference if self.needs.online_reference else None
+        costs_memory = self.is_fsdp_enabled or not self.reference.within_policy
+        if costs_memory and not self.needs.online_reference:
+            self.reference = None
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
@@ -293,11 +294,10 @@ class POTrainer(CheckpointedTrainer):
     def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""
         sizes = [len(batch) for batch in batches]
-        lengths = [
-            packed_length(pair, self.needs.rejected) for pair in chain.from_iterable(batches)
-        ]
         if not self._config.length_bucketed:
             return as_drawn(sizes)
+        pairs = chain.from_iterable(batches)
+        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
         return regroup(lengths, sizes, self._config.tokens_per_row)
 
     def _repeated(self, size: int) -> int:
