@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from sparsepo.batching import batches_by_length
+from sparsepo.checks import check_sizes
 from sparsepo.contributions import contributions_of
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
@@ -203,7 +204,8 @@ def token_maps(
         UserError: no pair is left, or policy, reference and tokenizer do not fit together.
     """
     module, method = trained.module, trained.method
-    _check_sizes(trained)
+    reference = trained.reference
+    check_sizes(module.policy, reference.model if reference else None, trained.tokenizer)
     context = getattr(module.config, "max_position_embeddings", None) or max_length
     tokenized = tokenize_pairs(
         pairs,
@@ -254,24 +256,6 @@ def beta_of(method: Method) -> float | None:
     """Return the method's hyper-parameter β, or None where it has none."""
     beta = getattr(method, "beta", None)
     return float(beta) if isinstance(beta, int | float) else None
-
-
-def _check_sizes(trained: TrainedModel) -> None:
-    def words(model: Any) -> int:
-        return int(model.get_output_embeddings().weight.shape[0])
-
-    policy = words(trained.module.policy)
-    if len(trained.tokenizer) > policy:
-        raise UserError(
-            f"The tokenizer of {trained.label} has {len(trained.tokenizer)} tokens and the model "
-            f"{policy}; use the model's own tokenizer."
-        )
-    if trained.reference is not None and words(trained.reference.model) != policy:
-        raise UserError(
-            f"{trained.label} and its reference have different vocabularies ({policy} and "
-            f"{words(trained.reference.model)} tokens); give the model that it was trained from "
-            "with --reference."
-        )
 
 
 # --- one batch ----------------------------------------------------------------------------------

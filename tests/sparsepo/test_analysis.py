@@ -149,6 +149,7 @@ def test_masks_of_the_models_above_are_neither_dead_nor_full(name: str, architec
 # Contributions
 
 
+@pytest.mark.usefixtures("clean_registry")
 @pytest.mark.parametrize("name", [*BUILT_IN, "ipo"])
 def test_contributions_sum_to_the_margin(name: str) -> None:
     if name == "ipo":
