@@ -119,9 +119,7 @@ def _maps() -> Iterable[Operation]:
     def numbers(name: str, phrase: str, code: str, *mistakes: str, signed: bool = False) -> None:
         found.append(Operation("map", name, phrase, code, mistakes, signed=signed))
 
-    def words(
-        name: str, phrase: str, code: str, *mistakes: str, gives: Kind = "word"
-    ) -> None:
+    def words(name: str, phrase: str, code: str, *mistakes: str, gives: Kind = "word") -> None:
         found.append(Operation("map", name, phrase, code, mistakes, "word", gives))
 
     def characters(name: str, phrase: str, code: str, *mistakes: str) -> None:

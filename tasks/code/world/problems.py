@@ -1,4 +1,4 @@
-"""Problems of the world in HumanEval's and MBPP's schemas, with tests that tell right from wrong."""
+"""The world's problems in HumanEval's and MBPP's schemas; their tests tell right from wrong."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class Case:
 
     argument: Any
     expected: Any
+
+
+Problem = tuple[Composition, list[Case]]
 
 
 def shown_case(composition: Composition, rng: Random) -> Case:
@@ -80,7 +83,7 @@ def agrees(function: Callable[[Any], Any], case: Case) -> bool:
 
 def sample_problems(
     rng: Random, side: Side, count: int, tests: int, seen: set[str]
-) -> Iterator[tuple[Composition, list[Case]]]:
+) -> Iterator[Problem]:
     """Yield different testable compositions of one side.
 
     Args:
@@ -137,9 +140,7 @@ def assertion(composition: Composition, case: Case) -> str:
 
 def definition(composition: Composition, expression: str) -> str:
     """Return a whole function."""
-    return (
-        f"def {composition.function}({composition.source.parameter}):\n    return {expression}\n"
-    )
+    return f"def {composition.function}({composition.source.parameter}):\n    return {expression}\n"
 
 
 def mbpp_row(task_id: int, composition: Composition, found: list[Case]) -> Row:

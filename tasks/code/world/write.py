@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from sparsepo.errors import UserError
 from sparsepo.rows import Row
-from tasks.code.world.compose import sample_side
+from tasks.code.world.compose import Side, sample_side
 from tasks.code.world.config import CodeWorldConfig
 from tasks.code.world.operations import FILTERS, MAPS, REDUCTIONS, SOURCES, Operation
 from tasks.code.world.problems import (
+    Problem,
     assertion,
     definition,
     humaneval_prompt,
@@ -24,9 +25,12 @@ from tasks.code.world.problems import (
     shown_case,
 )
 
-TEST_IDS = range(11, 511)
-VALIDATION_IDS = range(511, 601)
-"""MBPP's own splits by id; training is the rest, 601 and on before 1 to 10."""
+MBPP_IDS: Final[dict[str, Sequence[int]]] = {
+    "mbpp_test": range(11, 511),
+    "mbpp_validation": range(511, 601),
+    "mbpp_train": (*range(601, 975), *range(1, 11)),
+}
+"""MBPP's own splits by id, under the names of the configuration's sizes."""
 
 
 def write_world(config: CodeWorldConfig, directory: Path) -> None:
@@ -41,18 +45,18 @@ def write_world(config: CodeWorldConfig, directory: Path) -> None:
     Raises:
         UserError: for more problems than a split of MBPP has ids, or a share outside [0, 1).
     """
-    if config.mbpp_test > len(TEST_IDS) or config.mbpp_validation > len(VALIDATION_IDS):
-        raise UserError(
-            f"MBPP has {len(TEST_IDS)} test and {len(VALIDATION_IDS)} validation problems by its "
-            "ids; ask the world for fewer."
-        )
+    for name, ids in MBPP_IDS.items():
+        if getattr(config, name) > len(ids):
+            raise UserError(f"{name} may be {len(ids)} at most, as many as MBPP has ids for them.")
     if not config.mistake_shares or not all(0 <= share < 1 for share in config.mistake_shares):
         raise UserError("mistake_shares needs at least one share, each from 0 to below 1.")
     directory.mkdir(parents=True, exist_ok=True)
     # One generator per file, so that another size of one file leaves the others as they were.
     _write(directory / "corpus.jsonl", corpus(config, _rng(config, "corpus")))
-    _write(directory / "humaneval.jsonl", humaneval_rows(config))
-    _write(directory / "mbpp.jsonl", mbpp_rows(config))
+    problems = problem_sets(config)
+    rows = [humaneval_row(i, *problem) for i, problem in enumerate(problems["humaneval"])]
+    _write(directory / "humaneval.jsonl", rows)
+    _write(directory / "mbpp.jsonl", mbpp_rows(problems))
 
 
 def mistake_shares(config: CodeWorldConfig) -> dict[tuple[str, str, str], float]:
@@ -90,32 +94,28 @@ def corpus(config: CodeWorldConfig, rng: Random) -> Iterator[Row]:
         yield {"text": text, "answers": [[start, len(text)]]}
 
 
-def humaneval_rows(config: CodeWorldConfig) -> Iterator[Row]:
-    """Yield the rows of `humaneval.jsonl`."""
-    rng = _rng(config, "humaneval")
-    made = sample_problems(rng, "test", config.humaneval_problems, config.tests, set())
-    for number, (composition, found) in enumerate(made):
-        yield humaneval_row(number, composition, found)
-
-
-def mbpp_rows(config: CodeWorldConfig) -> list[Row]:
-    """Return the rows of `mbpp.jsonl`, in the order of their ids."""
-    # HumanEval's compositions are not MBPP's too: the two columns would not be two measurements.
-    taken: set[str] = set()
-    first = sample_problems(
-        _rng(config, "humaneval"), "test", config.humaneval_problems, config.tests, taken
+def problem_sets(config: CodeWorldConfig) -> dict[str, list[Problem]]:
+    """Return the problems of HumanEval's form and of MBPP's splits: no composition comes twice."""
+    wanted: tuple[tuple[str, Side, int], ...] = (
+        ("humaneval", "test", config.humaneval_problems),
+        ("mbpp_test", "test", config.mbpp_test),
+        ("mbpp_validation", "validation", config.mbpp_validation),
+        ("mbpp_train", "train", config.mbpp_train),
     )
-    for _ in first:
-        pass
-    rows: list[Row] = []
-    train_ids = chain(range(601, 10**9), range(1, 11))
-    for side, count, ids in (
-        ("test", config.mbpp_test, iter(TEST_IDS)),
-        ("validation", config.mbpp_validation, iter(VALIDATION_IDS)),
-        ("train", config.mbpp_train, train_ids),
-    ):
-        made = sample_problems(_rng(config, f"mbpp {side}"), side, count, config.tests, taken)  # type: ignore[arg-type]
-        rows += [mbpp_row(i, *problem) for i, problem in zip(islice(ids, count), made)]
+    taken: set[str] = set()
+    return {
+        name: list(sample_problems(_rng(config, name), side, count, config.tests, taken))
+        for name, side, count in wanted
+    }
+
+
+def mbpp_rows(problems: Mapping[str, list[Problem]]) -> list[Row]:
+    """Return the rows of `mbpp.jsonl`, in the order of their ids, which are MBPP's splits."""
+    rows = [
+        mbpp_row(task_id, *problem)
+        for name, numbers in MBPP_IDS.items()
+        for task_id, problem in zip(numbers, problems[name], strict=False)
+    ]
     return sorted(rows, key=lambda row: row["task_id"])
 
 
