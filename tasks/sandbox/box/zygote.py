@@ -62,6 +62,9 @@ class Zygote:
         self.channel = channel
         self.box = box
         self.scratch = scratch
+        self.filter: seccomp.ProgramFilter | None = None
+        if box["seccomp"]:
+            self.filter = seccomp.ProgramFilter(guard_files=box["tier"] == "landlock")
 
     def serve(self) -> NoReturn:
         """Take jobs and answer them, one after the other; never returns."""
@@ -214,12 +217,11 @@ class Zygote:
     def _confine(self) -> None:
         """Make this fork a program's process: no way to its owner, no further process."""
         self.channel.close()
-        guard.null_modules()
+        guard.null_own_modules()
         if not self.box["own_processes"]:
             die_with_parent()
-        if self.box["seccomp"]:
-            guard_files = self.box["tier"] == "landlock"
-            seccomp.install(seccomp.program_filter(posix.getpid(), guard_files=guard_files))
+        if self.filter is not None:
+            self.filter.install(posix.getpid())
 
 
 def _end_all() -> None:

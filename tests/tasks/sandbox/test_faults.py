@@ -134,7 +134,7 @@ def test_boxes_that_cannot_be_started_again_end_the_run_with_a_reason(
     def refuse(worker: Worker) -> None:
         raise BoxError("unshare: no space left")
 
-    monkeypatch.setattr(Worker, "start", refuse)
+    monkeypatch.setattr(Worker, "launch", refuse)
     os.kill(pool.workers[0].process_id, signal.SIGKILL)
     with pytest.raises(UserError, match="no space left"):
         list(verdicts)
