@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.stages import StageContext
-from sparsepo.errors import UserError
+from sparsepo.rows import read_rows
 from tasks.code.judging import Result
-from tasks.code.problems import Problem, read_problems
+from tasks.code.problems import Problem, read_problems, task_key
 from tasks.code.samples import Sample, read_samples
 
 DETAIL_LENGTH = 200
@@ -24,8 +24,8 @@ def problems_of(context: StageContext, benchmark: str) -> list[Problem]:
 def samples_of(context: StageContext, benchmark: str, problems: Sequence[Problem]) -> list[Sample]:
     """Return the samples of the input "samples", in the order of their file."""
     path = context.inputs["samples"] / f"{benchmark}.jsonl"
-    sampled = {str(json.loads(line)["task_id"]) for line in _lines(path)}
-    own = [problem for problem in problems if str(problem.task_id) in sampled]
+    sampled = {task_key(row["task_id"]) for row in read_rows(path)}
+    own = [problem for problem in problems if task_key(problem.task_id) in sampled]
     return read_samples(path, own).samples
 
 
@@ -41,15 +41,9 @@ def write_verdicts(results: Iterable[Result], path: Path) -> None:
 
 def read_verdicts(path: Path) -> list[Result]:
     """Read what `write_verdicts` wrote; times are not kept and are 0."""
-    rows = [json.loads(line) for line in _lines(path)]
+    # Text may hold characters at which splitlines() would break a line and JSON does not.
+    with path.open(encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
     return [
         Result(row["verdict"], row["detail"], 0.0, 0.0, row.get("suspect", False)) for row in rows
     ]
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path.name} is missing from an artefact: remove it and run again")
-    # A program may hold characters at which splitlines() would break a line and JSON does not.
-    with path.open(encoding="utf-8") as stream:
-        return list(stream)

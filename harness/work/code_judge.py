@@ -23,7 +23,8 @@ def judge_samples(context: StageContext) -> None:
 
     Configuration: `benchmarks`, `convention`, `programs_at_once` (None for one per core). Inputs:
     "problems" and "samples". The report holds the isolation's name, and for each benchmark the
-    counts of verdicts, suspected forgeries, and (samples, passed) of every problem.
+    counts of verdicts, suspected forgeries, (samples, passed) of every problem, and how many
+    programs were run for that: identical ones run once.
     """
     config = context.config
     tier = choose_tier(None)
@@ -34,16 +35,18 @@ def judge_samples(context: StageContext) -> None:
         samples = samples_of(context, name, problems)
         convention = get_convention(config["convention"], problems)
         found: dict[int, Result] = {}
+        programs = 0
         events = judge(
             samples, convention, partial(run_programs, workers=workers, tier=tier), {}, {}
         )
         for event in events:
             if isinstance(event, Judged):
                 found[event.index] = event.result
+                programs += not event.copied
                 context.progress(len(found), len(samples), f"programs of {name}")
         results = [found[index] for index in range(len(samples))]
         write_verdicts(results, context.work / f"{name}.jsonl")
-        report["benchmarks"][name] = summary(samples, results)
+        report["benchmarks"][name] = {**summary(samples, results), "programs": programs}
     write_json(report, context.work / "report.json")
 
 

@@ -144,7 +144,7 @@ def _tiny() -> CodeProfile:
             test_samples=100,
         ),
         tuning=TuningSettings(
-            betas=(0.05, 0.2, 0.8), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
+            betas=(0.2, 0.8, 3.2), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
         ),
         seeds=3,
         device="cpu",
