@@ -109,7 +109,10 @@ class Worker:
             BoxError: not even its first process could be started.
         """
         if self.tier not in ("namespaces", "bubblewrap"):
-            self._scratch = tempfile.mkdtemp(prefix="box-", dir=_temporary_folder())
+            try:
+                self._scratch = tempfile.mkdtemp(prefix="box-", dir=_temporary_folder())
+            except OSError as error:
+                raise BoxError(f"no folder for its programs: {error}") from None
         ours, theirs = socket.socketpair()
         self.socket = ours
         try:

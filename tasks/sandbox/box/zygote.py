@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posix
@@ -24,6 +25,7 @@ _LETTERS = {
     b"U": wire.UNSUPPORTED,
     b"X": wire.FAILED,
 }
+_DISK_FULL = f"OSError: [Errno {errno.ENOSPC}]"
 
 
 @dataclass
@@ -124,6 +126,9 @@ class Zygote:
         if self.box["own_processes"]:
             _end_all()
         report = _judged(data, nonce, timed_out, over_quota, statuses[-1])
+        if self.scratch.quota_bytes and report.detail.startswith(_DISK_FULL):
+            # What is full is the machine's disk: below the quota that is not the program's doing.
+            report = Report(wire.REFUSED, "the disk of its scratch folder is full")
         report.seconds = time.monotonic() - start
         report.cpu_seconds, report.peak_bytes = cpu, peak
         return report
