@@ -23,6 +23,7 @@ SMALL_CODE = (
     "sampling.train_samples=3",
     "sampling.test_samples=2",
     "sampling.max_new_tokens=8",
+    "sampling.stop_early=true",
     "tuning.problems=2",
     "tuning.samples=2",
     "tuning.betas=0.2,0.8",
