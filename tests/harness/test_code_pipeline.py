@@ -203,3 +203,19 @@ def test_every_profile_describes_the_whole_table() -> None:
     for name in PROFILES:
         graph = build_table(DOMAIN.get_profile(name), [row.method for row in TABLE2.rows])
         assert set(graph.systems) == {row.method for row in TABLE2.rows}
+
+
+def test_real_problems_are_capped_in_the_tiny_profile_unless_the_user_says_otherwise() -> None:
+    def limit(*assignments: str, profile: str = "tiny") -> int | None:
+        return DOMAIN.settle(RunRequest(profile, assignments=assignments)).sampling.limit
+
+    assert limit() is None
+    assert limit("data.mbpp=hub") == 40
+    assert limit("data.mbpp=hub", "sampling.limit=none") is None
+    assert limit(profile="paper") is None
+
+
+def test_a_method_without_beta_is_trained_once_for_each_seed() -> None:
+    graph = table(rows=("sft",))
+    assert not graph.tuned and not graph.runs
+    assert len(graph.systems["sft"]) == 3

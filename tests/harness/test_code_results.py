@@ -124,6 +124,8 @@ def test_notes_tell_what_a_reader_has_to_know() -> None:
 
 def test_notes_without_choice_of_beta_and_without_timeouts() -> None:
     given = table(tuned={})
+    # The base model alone needs no pairs.
+    given["provenance"]["data"] = {}
     given["provenance"]["evaluation"] = evaluation_facts({"base": [report([1], failed=99)]})
     text = "\n".join(notes(given))
     assert "β chosen" not in text

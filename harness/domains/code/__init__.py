@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from rich.console import Console
 
 from harness.domains.base import Domain
 from harness.domains.code.pipeline import Graph, build_figure, build_table
-from harness.domains.code.profile import PROFILES, CodeProfile
+from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
 from harness.experiments.spec import Experiment, FigureSpec, TableSpec
-from harness.request import RunRequest
+from harness.profiles import WORLD
+from harness.request import RunRequest, assigned_keys
 from harness.store import Store
 from sparsepo.errors import UserError
 
@@ -27,6 +29,19 @@ class Code(Domain[CodeProfile, Graph]):
 
     profiles = PROFILES
     runs_code = True
+
+    def settle(self, request: RunRequest) -> CodeProfile:
+        """Return the profile with the user's changes made.
+
+        The tiny profile caps real problems, unless the user sets the cap: see TINY_REAL_LIMIT.
+        """
+        profile = super().settle(request)
+        real = {profile.data.humaneval, profile.data.mbpp} != {WORLD}
+        if profile.name != "tiny" or not real:
+            return profile
+        if "sampling.limit" in assigned_keys(request.assignments):
+            return profile
+        return replace(profile, sampling=replace(profile.sampling, limit=TINY_REAL_LIMIT))
 
     def build(
         self,

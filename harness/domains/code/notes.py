@@ -83,10 +83,11 @@ def _outcomes(evaluation: Mapping[str, Any]) -> str:
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
-    data = next(iter(provenance["data"].values()))
-    train, validation = data["train"], data["validation"]
-    return provenance_note(
-        provenance,
-        f"preference pairs of {train['kept']} of {train['prompts']} training and "
-        f"{validation['kept']} of {validation['prompts']} validation problems",
-    )
+    facts = []
+    for data in list(provenance["data"].values())[:1]:
+        train, validation = data["train"], data["validation"]
+        facts.append(
+            f"preference pairs of {train['kept']} of {train['prompts']} training and "
+            f"{validation['kept']} of {validation['prompts']} validation problems"
+        )
+    return provenance_note(provenance, *facts)

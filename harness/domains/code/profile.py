@@ -89,6 +89,10 @@ class CodeProfile(Profile):
         return self.model.code == TRAIN_FROM_SCRATCH and sources == {WORLD}
 
 
+TINY_REAL_LIMIT = 40
+"""Cap on the problems of each benchmark that a user gives to the tiny profile, so that a run stays
+within minutes."""
+
 _METHODS: dict[str, dict[str, Any]] = {
     # β is tuned for each method [paper]; these values serve where tuning is switched off.
     "dpo": {"beta": 0.1},  # [paper], of the other experiments
