@@ -80,6 +80,27 @@ def test_a_file_without_a_split_or_of_another_schema_is_an_error(
         make_problems(context(tmp_path, config, files=files))
 
 
+def test_all_splits_of_the_hub_are_read(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, str]] = []
+
+    def hub(name: str, split: str) -> list[dict[str, Any]]:
+        read.append((name, split))
+        benchmark = "humaneval" if name.endswith("humaneval") else f"mbpp_{split}"
+        file = problems / f"{benchmark}.jsonl"
+        return rows(file) if file.is_file() else []
+
+    monkeypatch.setattr("harness.work.code_data.read_rows", hub)
+    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "hub"), "limit": None}
+    make_problems(context(tmp_path, config))
+    assert [split for _, split in read] == ["test", "train", "validation", "test", "prompt"]
+    names = {f"{name}.jsonl" for name in SETS} | {"report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in SETS:
+        assert rows(tmp_path / f"{name}.jsonl") == rows(problems / f"{name}.jsonl")
+
+
 def sampled(problems: Path, folder: Path) -> Path:
     """Of each training problem three right programs, one wrong, one that never ends."""
     folder.mkdir()
