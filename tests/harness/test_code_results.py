@@ -8,6 +8,7 @@ from harness.domains.code import DOMAIN
 from harness.domains.code.notes import notes
 from harness.domains.code.profile import CodeProfile
 from harness.domains.code.results import evaluation_facts, pass_cells
+from harness.render.table import blocks
 from harness.settings import apply_assignments
 from harness.work.code_tuning import best
 from tasks.metrics.pass_at_k import pass_at_k
@@ -146,3 +147,12 @@ def test_the_best_beta_and_what_breaks_ties(
 ) -> None:
     given = {beta: {"pass@k": k, "pass@1": one} for beta, (k, one) in scores.items()}
     assert best(given, default) == chosen
+
+
+def test_marks_in_the_table_are_of_its_own_baseline() -> None:
+    given = table(id="table2", title="Text-to-code")
+    for row in given["rows"]:
+        row["paper"] = None
+    (block,) = blocks(given)
+    marks = {label: cell.mark for label, _, (cell,) in block.rows if cell is not None}
+    assert marks == {"Base model": "", "DPO": "", "MaPO": "▲"}
