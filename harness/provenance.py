@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import content_hash
-from harness.pipeline import resolve_device
 from harness.profiles import Profile
 from harness.stages import library_version
 
@@ -29,7 +29,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
     Returns:
         JSON values; times are kept elsewhere.
     """
-    settings = asdict(profile)
+    # As JSON has it: a tuple there is a list.
+    settings = json.loads(json.dumps(asdict(profile)))
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
     return {
@@ -37,8 +38,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "versions": {name: library_version(name) for name in _VERSIONS},
         "python": platform.python_version(),
-        "hardware": hardware(resolve_device(profile)),
-        "model": settings["model"]["dialogue"],
+        "hardware": hardware(profile.place),
+        "model": ", ".join(settings["model"].values()),
         "statistics": {
             **settings["statistics"],
             "method": "percentile intervals, shifted by the bootstrap's estimate of bias, of a "

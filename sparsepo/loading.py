@@ -22,7 +22,9 @@ from sparsepo.activations import fuse_activations
 from sparsepo.adapters import (
     add_adapters,
     check_adapters,
+    check_merging,
     has_adapters,
+    is_quantized,
     prepare_quantized,
     quantization,
 )
@@ -118,8 +120,8 @@ def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedMod
         raise UserError(
             f"{config.bits}-bit weights cannot be trained themselves; set lora_r for adapters."
         )
-    if config.merge_adapters and not has_adapters(policy):
-        raise UserError("merge_adapters=true needs adapters; set lora_r too.")
+    if config.merge_adapters:
+        check_merging(adapters=has_adapters(policy), quantized=is_quantized(policy))
     return policy
 
 
@@ -140,6 +142,25 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         # From the model's configuration alone transformers makes a tokenizer without words.
         raise UserError(f"There are no tokenizer files in '{model}'; save one beside the model.")
     return tokenizer
+
+
+def origin_of(model: str | PreTrainedModel) -> str | None:
+    """Return where a model can be loaded from again: an absolute folder or a hub id.
+
+    Args:
+        model: folder, hub id, or a model as it was loaded.
+
+    Returns:
+        None for a model that was made in memory, and for one with adapters, which names only the
+        base model under them.
+    """
+    if isinstance(model, str | Path):
+        name = str(model)
+    else:
+        name = "" if has_adapters(model) else str(model.config.name_or_path)
+    if Path(name).is_dir() and name:
+        return str(Path(name).resolve())
+    return name or None
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, overload
 
 import torch
 from jaxtyping import Float
@@ -98,7 +98,7 @@ def describe(method: Method) -> dict[str, Any]:
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:
-    """Return what `describe` said of the method that saved a folder, or None if it holds none."""
+    """Return what `save_masks` wrote of the method that made a folder, or None if it holds none."""
     try:
         description: dict[str, Any] = json.loads((directory / METHOD_FILE).read_text())
     except (OSError, ValueError):
@@ -141,12 +141,12 @@ class PolicyWithMasks(nn.Module):
             fused = token_stats(
                 cast(hidden),
                 cast(head),
-                None if states.hidden is None else cast(states.hidden),
-                None if states.head is None else cast(states.head),
+                cast(states.hidden),
+                cast(states.head),
                 batch.targets,
                 chunk_size,
-                policy_bias=None if bias is None else cast(bias),
-                ref_bias=None if states.bias is None else cast(states.bias),
+                policy_bias=cast(bias),
+                ref_bias=cast(states.bias),
                 need_kl=needs.kl,
             )
         return self.statistics(batch, reference, *fused)
@@ -254,7 +254,11 @@ class PolicyWithMasks(nn.Module):
         return False
 
     def save_masks(
-        self, directory: Path, method: Method, gathered: Mapping[str, Tensor] | None = None
+        self,
+        directory: Path,
+        method: Method,
+        gathered: Mapping[str, Tensor] | None = None,
+        reference: str | None = None,
     ) -> None:
         """Write the masks and the method's hyper-parameters beside the policy.
 
@@ -262,8 +266,11 @@ class PolicyWithMasks(nn.Module):
             directory: an existing folder.
             method: written to method.json by name, with its hyper-parameters.
             gathered: this module's weights, where each process holds but a part of them.
+            reference: folder or hub id of the model that log-ratios are measured against, written
+                there too.
         """
-        (directory / METHOD_FILE).write_text(json.dumps(describe(method), indent=2) + "\n")
+        description = {**describe(method), "reference": reference}
+        (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
         own = self.masks.state_dict()
         if gathered is not None:
             own = {name: gathered[f"masks.{name}"] for name in own}
@@ -331,8 +338,18 @@ class PolicyWithMasks(nn.Module):
         self.policy.gradient_checkpointing_disable()
 
 
+class Cast(Protocol):
+    """Casts a tensor; None, for one that is not there, stays None."""
+
+    @overload
+    def __call__(self, tensor: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, tensor: None) -> None: ...
+
+
 @contextlib.contextmanager
-def without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
+def without_autocast(device_type: str) -> Iterator[Cast]:
     """Switch autocast off inside; yield what casts a tensor as autocast would have done.
 
     The backward pass runs without autocast, and the fused operation makes its logits there again;
@@ -341,7 +358,7 @@ def without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
     enabled = torch.is_autocast_enabled(device_type)
     dtype = torch.get_autocast_dtype(device_type) if enabled else None
     with torch.autocast(device_type, enabled=False):
-        yield lambda tensor: tensor if dtype is None else tensor.to(dtype)
+        yield lambda tensor: tensor if tensor is None or dtype is None else tensor.to(dtype)
 
 
 def _laid_out(values: Tensor | None, batch: PackedBatch) -> Tensor | None:

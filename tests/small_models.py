@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +16,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sparsepo.masks import LearnedMask
+from sparsepo.methods.base import Method
+from sparsepo.policy import make_masks
 from sparsepo.types import PreferencePair, TokenizedPair
 
 VOCABULARY = 160
@@ -58,6 +62,13 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 }
 PAPER_ARCHITECTURES = ("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "llama")
 ALL_ARCHITECTURES = tuple(_CONFIGS)
+ATTENTION_VARIANTS = [
+    (architecture, attention)
+    for architecture in ALL_ARCHITECTURES
+    for attention in ("eager", "sdpa")
+    # transformers has no SDPA for GPT-J.
+    if (architecture, attention) != ("gptj", "sdpa")
+]
 
 
 def small_model(
@@ -84,6 +95,28 @@ def small_model(
             elif "bias" in name:
                 parameter.normal_(std=0.1)
     return model.eval()
+
+
+def living_masks(method: Method, reference: PreTrainedModel, seed: int = 38) -> nn.ModuleDict:
+    """Return a method's masks, drawn so that some of their values are 0 and some are not."""
+    torch.manual_seed(seed)
+    masks = make_masks(method, reference)
+    for mask in masks.values():
+        if isinstance(mask, LearnedMask) and mask.layers == "all":
+            with torch.no_grad():
+                # Layers add to each other, and a token's mask is 0 where all of them are.
+                mask.mixer.weight.abs_()
+                for layer in mask.w_per_layer:
+                    layer.w.bias.zero_()
+                    layer.w.weight.mul_(3)
+    return masks
+
+
+def separate_logps(model: PreTrainedModel, prompt: list[int], response: list[int]) -> Tensor:
+    """Log-probabilities of a response, from a run of its own without mask or positions."""
+    ids = torch.tensor([prompt + response])
+    logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
 
 
 @functools.cache

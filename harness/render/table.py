@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.render.notes import footnotes, heading, paper_heading
+from harness.render.notes import heading, paper_heading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,30 +77,36 @@ class Block:
 
 
 def blocks(table: Mapping[str, Any]) -> list[Block]:
-    """Return what is shown: the table, what was gained, and the paper's own numbers.
+    """Return what is shown: the table, its supplement, and the paper's own numbers.
 
     Args:
         table: a table's JSON.
 
     Returns:
-        Two blocks, and a third one if the paper has this table.
+        One to three blocks: a table may have no supplement, and the paper no such table.
     """
     labels: Mapping[str, str] = table["column_labels"]
-    shown = [_block(heading(table), table["columns"], table["rows"], labels, table["significance"])]
-    gained = table["supplement"]
-    if any(value for row in gained["rows"] for value in row["values"].values()):
+    against = _marked(table, table)
+    shown = [_block(heading(table), table["columns"], table["rows"], labels, against)]
+    gained = table.get("supplement")
+    if gained and any(value for row in gained["rows"] for value in row["values"].values()):
         shown.append(
             _block(
-                "What was gained, on held-out prompts",
+                gained["title"],
                 gained["columns"],
                 gained["rows"],
                 labels,
-                gained["significance"],
+                _marked(table, gained),
             )
         )
     if any(row["paper"] for row in table["rows"]):
         shown.append(_paper_block(table))
     return shown
+
+
+def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the comparisons with the table's baseline; those with other rows stand in notes."""
+    return [entry for entry in part["significance"] if entry["baseline"] == table["baseline"]]
 
 
 def _block(
@@ -174,6 +180,16 @@ def _plain(cell: Cell | None) -> str:
     return " ".join(part for part in (cell.value + cell.mark, cell.interval) if part)
 
 
+def table_files(table: Mapping[str, Any]) -> dict[str, str]:
+    """Return the table in every text form, file name → content."""
+    name = table["id"]
+    return {
+        f"{name}.md": to_markdown(table),
+        f"{name}.csv": to_csv(table),
+        f"{name}.tex": to_latex(table),
+    }
+
+
 def to_markdown(table: Mapping[str, Any]) -> str:
     """Return the page in Markdown: blocks and notes, best values in bold."""
     parts: list[str] = []
@@ -195,7 +211,7 @@ def to_markdown(table: Mapping[str, Any]) -> str:
             row = [label, *(text or MISSING for text in texts), *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
-    parts.append("\n".join(f"- {note}" for note in footnotes(table)))
+    parts.append("\n".join(f"- {note}" for note in table["notes"]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,8 +220,8 @@ def to_csv(table: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for part in (table, table["supplement"]):
-        compared = {(e["method"], e["column"]): e for e in part["significance"]}
+    for part in filter(None, (table, table.get("supplement"))):
+        compared = {(e["method"], e["column"]): e for e in _marked(table, part)}
         for row in part["rows"]:
             for column in part["columns"]:
                 value = row["values"].get(column)
@@ -245,7 +261,7 @@ def to_latex(table: Mapping[str, Any]) -> str:
             lines.append(" & ".join([_tex(label), *texts]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}}"]
         if index == 0:
-            notes = " ".join(_tex(note) for note in footnotes(table))
+            notes = " ".join(_tex(note) for note in table["notes"])
             lines += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
         lines.append(r"\end{table}")
         parts.append("\n".join(lines))
@@ -271,7 +287,7 @@ def print_table(table: Mapping[str, Any], console: Console) -> None:
     """Print the page in the terminal."""
     for block in blocks(table):
         console.print(_rich(block))
-    for note in footnotes(table):
+    for note in table["notes"]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 

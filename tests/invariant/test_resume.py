@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
-from sparsepo import UserError, registry
+from sparsepo import UserError
 from sparsepo.__main__ import main
 from sparsepo.loading import last_checkpoint
 from sparsepo.trainer import POTrainer
-from tests.invariant.training import assert_same_weights, history, make_trainer, state
+from tests.invariant.training import StopAt, assert_same_weights, history, make_trainer, state
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-class StopAt(TrainerCallback):
-    """Stops the process's training after a step as an interruption would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise InterruptedError
 
 
 RUNS: list[dict[str, Any]] = [
@@ -163,15 +150,6 @@ class Killed(SparsePOIndependent):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(chosen, rejected)
 '''
-
-
-@pytest.fixture
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the plug-ins that a test loads."""
-    monkeypatch.setattr(registry, "_plugged_in", dict(registry._plugged_in))
-    monkeypatch.setattr(registry, "_origins", dict(registry._origins))
-    yield
-    sys.modules.pop("sparsepo_plugin_killer", None)
 
 
 def contents(folder: Path) -> dict[str, Any]:

@@ -24,8 +24,7 @@ from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.__main__ import main
 from sparsepo.adapters import BITSANDBYTES, keep_start
 from sparsepo.loading import load_policy
-from tests.invariant.test_resume import StopAt
-from tests.invariant.training import make_trainer, steps
+from tests.invariant.training import StopAt, make_trainer, steps
 from tests.small_models import PAPER_ARCHITECTURES, small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -265,7 +264,10 @@ def test_the_dtype_that_a_model_is_loaded_in(folder: Path) -> None:
         ({"lora_r": 2, "lora_alpha": 0}, "lora_alpha must be at least 1"),
         ({"lora_r": "big"}, "lora_r must be a whole number"),
         ({"lora_r": 2, "lora_dropout": 1.0}, "lora_dropout must be at least 0 and below 1"),
-        ({"model_dtype": "int8"}, "model_dtype must be one of auto, float32, bfloat16, float16"),
+        (
+            {"model_dtype": "int8"},
+            r"'int8'\. Choose one of: auto, float32, bfloat16, float16",
+        ),
     ],
     ids=str,
 )

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo import __main__ as command_line
-from sparsepo import registry
 from sparsepo.__main__ import main
 from tests.small_models import small_model, small_tokenizer, text_pairs
+from tests.tiny_disk import tiny_disk
+
+pytestmark = pytest.mark.usefixtures("clean_registry")
 
 REPOSITORY = Path(__file__).parents[2]
 QUICK = ["max_steps=2", "save_steps=1", "per_device_train_batch_size=2", "use_cpu=true"]
@@ -58,16 +60,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-@pytest.fixture(autouse=True)
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the plug-ins that a test loads."""
-    monkeypatch.setattr(registry, "_plugged_in", {})
-    monkeypatch.setattr(registry, "_origins", {})
-    yield
-    for name in [name for name in sys.modules if name.startswith("sparsepo_plugin_")]:
-        del sys.modules[name]
 
 
 def words(
@@ -182,7 +174,10 @@ BAD_OPTIONS: list[tuple[list[str], dict[str, Any], list[str]]] = [
     (["method=dpo"], {}, ["--method"]),
     (["save_strategy=sometimes"], {}, ["do not fit", "sometimes"]),
     (["lr_scheduler_type=wavy"], {}, ["do not fit", "wavy"]),
-    (["on_long_response=ignore"], {}, ["on_long_response"]),
+    (["on_long_response=ignore"], {}, ["on_long_response", "truncate, skip, error"]),
+    (["model_dtype=float64"], {}, ["model_dtype", "Did you mean 'float", "bfloat16, float16"]),
+    (["computation=3"], {}, ["computation cannot be 3", "packed, plain"]),
+    (["attention=flex"], {}, ["attention", "auto, eager, sdpa, flex_attention"]),
     (["learning_rate=fast"], {}, ["learning_rate"]),
     (["num_train_epochs=many"], {}, ["num_train_epochs"]),
     (["per_device_train_batch_size=0"], {}, ["per_device_train_batch_size"]),
@@ -459,28 +454,14 @@ def test_a_disk_that_fills_up(
     assert AutoModelForCausalLM.from_pretrained(output)
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB: the small model's checkpoint does not fit."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(["mount", *options], capture_output=True, check=False)
-    except OSError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def test_a_disk_that_is_full(
-    model: Path, data: Path, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(model, data, tiny_disk / "out")) == 2
-    assert_one_line(capsys, "run the same command again")
-    assert not (tiny_disk / "out" / "config.json").exists()
+    """The small model's checkpoint does not fit."""
+    with tiny_disk(tmp_path / "disk", 256) as disk:
+        assert main(words(model, data, disk / "out")) == 2
+        assert_one_line(capsys, "run the same command again")
+        assert not (disk / "out" / "config.json").exists()
 
 
 @pytest.mark.parametrize("moved", [0, 1, 3])
@@ -595,7 +576,11 @@ def test_a_plugin_trains_with_its_own_hyper_parameter(
     arguments = words(model, data, output, "own=3.5", method="mine", more=["--plugin", str(plugin)])
     assert main(arguments) == 0
     description = json.loads((output / "method.json").read_text())
-    assert description == {"method": "mine", "hyper_parameters": {"beta": 0.1, "own": 3.5}}
+    assert description == {
+        "method": "mine",
+        "hyper_parameters": {"beta": 0.1, "own": 3.5},
+        "reference": str(model.resolve()),
+    }
     assert main([*arguments, "--set", "onw=1"]) == 2
     assert_one_line(capsys, "Unknown option 'onw'", "Did you mean 'own'?")
 
