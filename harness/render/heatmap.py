@@ -124,7 +124,7 @@ def _pairs(
     maps: Mapping[str, Any], pair_id: str, labels: Sequence[str] | None
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     models = {model["label"]: model for model in maps["models"]}
-    chosen = list(models.values()) if labels is None else [models[label] for label in labels]
+    chosen = maps["models"] if labels is None else [models[label] for label in labels]
     return [
         (model, {pair["pair_id"]: pair for pair in model["pairs"]}[pair_id]) for model in chosen
     ]

@@ -25,7 +25,6 @@ from sparsepo.analysis import (
     ResponseMap,
     document,
     token_maps,
-    token_texts,
 )
 from sparsepo.contributions import PROBES, contributions_of
 from sparsepo.methods import BUILT_IN
@@ -34,6 +33,7 @@ from sparsepo.pack import pack_pairs
 from sparsepo.plain import PlainReference
 from sparsepo.policy import PolicyWithMasks
 from sparsepo.reference import Reference
+from sparsepo.token_texts import token_texts
 from sparsepo.tokenize import LONG_RESPONSE, tokenize_pairs
 from sparsepo.trained import TrainedModel
 from sparsepo.types import LossOutput, PreferencePair, TokenStats
