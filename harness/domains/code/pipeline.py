@@ -136,8 +136,6 @@ class _Parts:
 
     def __init__(self, profile: CodeProfile, plugins: Mapping[str, Path]) -> None:
         check_methods(profile)
-        if profile.sampling.test_samples < profile.tuning.samples:
-            raise UserError("tuning.samples may not be larger than sampling.test_samples")
         self.profile = profile
         self.plugins = plugins
         self.world = Stage(
@@ -172,7 +170,9 @@ class _Parts:
         if "beta" not in names:
             return ()
         chosen = tuning.simpo_betas if method == "simpo" else tuning.betas
-        if len(set(chosen)) != len(chosen) or not all(beta > 0 for beta in chosen):
+        # Runs are called by six digits of their β.
+        names = {f"{beta:g}" for beta in chosen}
+        if len(names) != len(chosen) or not all(beta > 0 for beta in chosen):
             raise UserError(f"the values of β to be tried must be above 0 and differ: {chosen}")
         return chosen
 
