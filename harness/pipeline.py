@@ -251,7 +251,7 @@ def _start(
         "harness.work.train:train_base",
         asdict(profile.base),
         {"corpus": corpus},
-        code=("tasks.dialogue.base_model", "sparsepo.tokenize", "tasks.dialogue.world.chat"),
+        code=("tasks.base_model", "sparsepo.tokenize", "tasks.special_tokens"),
         libraries=("torch", "transformers", "tokenizers"),
         threads=profile.base_threads,
         seconds_hint=180,
@@ -383,7 +383,7 @@ def _win_rate(profile: Profile, device: str, model: Stage, pairs: Stage) -> Stag
             "device": device,
         },
         {"model": model, "pairs": pairs},
-        code=("tasks.dialogue.generate", "sparsepo.tokenize", "harness.work.common"),
+        code=("tasks.generate", "sparsepo.tokenize", "harness.work.common"),
         libraries=_GENERATION,
         seconds_hint=4,
     )

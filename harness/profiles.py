@@ -55,8 +55,9 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class BaseSettings:
-    """The tiny base model, trained from scratch (fields of tasks.dialogue.base_model)."""
+    """The tiny base model, trained from scratch (fields of tasks.base_model)."""
 
+    architecture: Literal["gpt_neox", "gpt2", "gpt_bigcode"] = "gpt_neox"
     layers: int = 3
     width: int = 96
     heads: int = 4
@@ -72,6 +73,7 @@ class BaseSettings:
     adam_beta2: float = 0.98
     gradient_clipping: float = 1.0
     answer_weight: float = 8.0
+    leading_bos: bool = False
     seed: int = 0
 
 

@@ -6,7 +6,7 @@ import json
 
 from harness.stages import StageContext
 from harness.work.common import evenly_spaced, read_pairs_file
-from tasks.dialogue.generate import generate_responses
+from tasks.generate import generate_responses
 
 
 def generate(context: StageContext) -> None:

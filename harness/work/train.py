@@ -15,7 +15,7 @@ from harness.stages import StageContext
 from harness.work.common import read_pairs_file, write_json
 from sparsepo import POConfig, POTrainer, load_plugin
 from sparsepo.loading import last_checkpoint
-from tasks.dialogue.base_model import BaseModelConfig, train_base_model
+from tasks.base_model import BaseModelConfig, train_base_model
 
 MODEL = "model"
 CHECKPOINTS = "checkpoints"

@@ -103,7 +103,7 @@ def test_unknown_profile() -> None:
 
 
 def test_base_settings_are_the_base_models_own() -> None:
-    from tasks.dialogue.base_model import BaseModelConfig
+    from tasks.base_model import BaseModelConfig
 
     assert dataclasses.asdict(BaseSettings()) == dataclasses.asdict(BaseModelConfig())
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-EOS = "<|endoftext|>"
-"""End-of-sequence token of the world's tokenizer, the one of GPT-2 and Pythia."""
+from tasks.special_tokens import EOS
 
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
 

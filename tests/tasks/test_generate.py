@@ -6,8 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.errors import UserError
 from sparsepo.types import Message
-from tasks.dialogue.base_model import BaseModelConfig, build_model, train_tokenizer
-from tasks.dialogue.generate import generate_responses
+from tasks.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.generate import generate_responses
 
 PROMPTS: list[list[Message]] = [
     [{"role": "user", "content": "A dog?"}],
@@ -79,6 +79,35 @@ def test_progress_counts_batches_and_order_is_kept(model_dir: Path) -> None:
     )
     assert seen == [(2, 3), (3, 3)]
     assert answers == generate_responses(model_dir, PROMPTS, max_new_tokens=4, temperature=0)
+
+
+def test_plain_text_is_continued_after_one_bos(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    ids = [tokenizer.bos_token_id, *tokenizer("A dog can")["input_ids"]]
+    with torch.no_grad():
+        best = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+    (answer,) = generate_responses(model_dir, ["A dog can"], max_new_tokens=1, temperature=0)
+    assert answer == tokenizer.decode([best], skip_special_tokens=True)
+
+
+def test_samples_of_a_prompt_stand_together(model_dir: Path) -> None:
+    prompts = ["A dog", "Why?"]
+    greedy = generate_responses(model_dir, prompts, max_new_tokens=5, temperature=0)
+    thrice = generate_responses(model_dir, prompts, samples=3, max_new_tokens=5, temperature=0)
+    assert thrice == [greedy[0]] * 3 + [greedy[1]] * 3
+    sampled = generate_responses(model_dir, prompts, samples=6, max_new_tokens=8)
+    assert len(set(sampled[:6])) > 1
+
+
+def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
+    (whole,) = generate_responses(model_dir, ["A dog"], max_new_tokens=16, temperature=0)
+    before, stop, after = whole.partition("bark")
+    assert after
+    (short,) = generate_responses(
+        model_dir, ["A dog"], max_new_tokens=16, temperature=0, stop=[stop, "never"]
+    )
+    assert short == before + stop
 
 
 def test_response_as_long_as_the_context_is_refused(model_dir: Path) -> None:

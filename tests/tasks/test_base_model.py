@@ -1,5 +1,7 @@
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from sparsepo.errors import UserError
 from sparsepo.tokenize import CHAT_TEMPLATE
-from tasks.dialogue.base_model import (
+from tasks.base_model import (
     BaseModelConfig,
+    build_model,
     pack_windows,
     read_corpus,
     train_base_model,
@@ -87,6 +90,27 @@ def test_windows_open_with_a_document_and_weigh_answers(
         assert spelled == {0.0: "zq zq zq\n\n", 1.0: "Answer:", 5.0: " B"}
         # The end-of-sequence token after an answer is part of answering.
         assert weights[len(first)] == 5.0
+
+
+def test_windows_may_begin_as_a_plain_prompt_does(tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [{"text": "A dog can bark."}] * 20
+    plain = pack_windows(rows, tokenizer, 24, 1.0)
+    begun = pack_windows(rows, tokenizer, 24, 1.0, leading_bos=True)
+    assert set(begun.ids[:, 0].tolist()) == {tokenizer.bos_token_id}
+    assert begun.ids[0, 1:].tolist() == plain.ids[0, :-1].tolist()
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2", "gpt_bigcode"])
+def test_architectures_share_size_and_special_tokens(
+    tokenizer: PreTrainedTokenizerFast, architecture: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = build_model(dataclasses.replace(SMALL, architecture=architecture), tokenizer)
+    assert model.config.model_type == architecture
+    assert model.config.max_position_embeddings == SMALL.context
+    assert model.config.eos_token_id == model.config.pad_token_id == tokenizer.eos_token_id
+    assert model.get_output_embeddings().weight.shape == (len(tokenizer), SMALL.width)
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, len(tokenizer))
+    assert "must be" not in capfd.readouterr().err
 
 
 def test_corpus_too_small_for_a_window_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:

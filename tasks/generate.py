@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.errors import UserError
-from sparsepo.tokenize import render_chat
+from sparsepo.tokenize import encode_prompts
 from sparsepo.types import Message
 
 Progress = Callable[[int, int], None]
@@ -19,42 +19,49 @@ Progress = Callable[[int, int], None]
 
 def generate_responses(
     model_dir: str | Path,
-    prompts: Sequence[list[Message]],
+    prompts: Sequence[str | list[Message]],
     *,
+    samples: int = 1,
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    stop: Sequence[str] = (),
     batch_size: int = 64,
     seed: int = 42,
     device: str | None = None,
+    dtype: str = "auto",
     progress: Progress | None = None,
 ) -> list[str]:
-    """Answer chat prompts by sampling, in batches padded on the left.
+    """Continue prompts by sampling, in batches padded on the left.
 
-    Prompts are rendered with the tokenizer's chat template and its generation prompt, and cut from
-    the left where prompt and response would not fit the model's context. The result depends on the
-    seed, the batch size and the order of the prompts; torch's own random state is left as it was.
+    Prompts are tokenized as training does it: messages with the chat template and its generation
+    prompt, plain text with one BOS. They are cut from the left where prompt and response would not
+    fit the model's context. The result depends on the seed, the batch size and the order of the
+    prompts; torch's own random state is left as it was.
 
     Args:
         model_dir: a model and tokenizer that `from_pretrained` loads.
-        prompts: chat messages up to the response, one list a prompt.
+        prompts: texts, or chat messages up to the response.
+        samples: responses per prompt.
         max_new_tokens: longest response, in tokens.
         temperature: 0 decodes greedily.
         top_p: nucleus sampling's share of probability, in (0, 1].
-        batch_size: prompts a batch.
+        stop: texts after which a response ends; the first of them stays at its end.
+        batch_size: responses a batch.
         seed: of the sampling.
         device: such as "cpu" or "cuda"; by default CUDA where there is one.
+        dtype: of the weights; "auto" takes the checkpoint's own.
         progress: called after each batch.
 
     Returns:
-        The responses without special tokens, in the order of the prompts.
+        The responses without special tokens: all those of the first prompt, then of the second.
 
     Raises:
         UserError: if `max_new_tokens` leaves the model no room for a prompt.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    model: Any = AutoModelForCausalLM.from_pretrained(model_dir)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
     model.to(place).eval()
     context = int(getattr(model.config, "max_position_embeddings", tokenizer.model_max_length))
     room = context - max_new_tokens
@@ -64,17 +71,18 @@ def generate_responses(
             f"{context} tokens; lower it."
         )
     encoded = [
-        tokenizer(
-            render_chat(prompt, tokenizer, add_generation_prompt=True), add_special_tokens=False
-        )["input_ids"][-room:]
-        for prompt in prompts
+        ids
+        for ids in encode_prompts(prompts, tokenizer, max_prompt_length=room)
+        for _ in range(samples)
     ]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    sampling = (
+    sampling: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         if temperature > 0
         else {"do_sample": False}
     )
+    if stop:
+        sampling |= {"stop_strings": list(stop), "tokenizer": tokenizer}
     responses: list[str] = []
     devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():

@@ -1,7 +1,8 @@
-"""Train the tiny base model of the embedded world: tokenizer and GPT-NeoX, from scratch.
+"""Train the tiny base model of an embedded world from scratch: tokenizer and language model.
 
-GPT-NeoX is Pythia's architecture, which Table 1 of the paper uses. Runs are reproducible on one
-machine with one thread count; the caller fixes the latter.
+The architecture is that of the paper's model for the same experiment: GPT-NeoX (Pythia) for
+dialogue, GPT-2 for sentiment, GPTBigCode (StarCoder) for code. Runs are reproducible on one machine
+with one thread count; the caller fixes the latter.
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTBigCodeConfig,
+    GPTNeoXConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from sparsepo.errors import UserError
 from sparsepo.tokenize import CHAT_TEMPLATE
-from tasks.dialogue.world.chat import EOS
+from tasks.special_tokens import EOS
+
+Architecture = Literal["gpt_neox", "gpt2", "gpt_bigcode"]
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss in nats)."""
@@ -31,6 +42,7 @@ Progress = Callable[[int, int, float], None]
 class BaseModelConfig:
     """Architecture and training of the base model."""
 
+    architecture: Architecture = "gpt_neox"
     layers: int = 3
     width: int = 96
     heads: int = 4
@@ -38,7 +50,7 @@ class BaseModelConfig:
     context: int = 128
     """Longest sequence of the model, and the length of its training windows, in tokens."""
     rotary_share: float = 0.25
-    """Share of each head's dimensions that carry the position, Pythia's."""
+    """Share of each head's dimensions that carry the position, Pythia's; GPT-NeoX only."""
     initializer_range: float = 0.08
     """Standard deviation of the first weights. Pythia's 0.02 is for far wider models: at this width
     it leaves attention flat for hundreds of steps."""
@@ -53,6 +65,8 @@ class BaseModelConfig:
     answer_weight: float = 8.0
     """Weight of an answer's tokens in the loss; the other tokens count 1. A question's content is
     random, so without this nearly all of the gradient would be noise."""
+    leading_bos: bool = False
+    """Begin each window with BOS, as a plain text's prompt does; a chat's begins without one."""
     seed: int = 0
 
 
@@ -133,6 +147,7 @@ def pack_windows(
     tokenizer: PreTrainedTokenizerFast,
     context: int,
     answer_weight: float,
+    leading_bos: bool = False,
 ) -> Windows:
     """Pack documents into windows, each beginning with the beginning of a document.
 
@@ -145,6 +160,7 @@ def pack_windows(
         tokenizer: its EOS closes each document.
         context: tokens a window, the last target not counted.
         answer_weight: loss weight of answer tokens, and of the EOS after an answer.
+        leading_bos: begin each window with BOS.
 
     Raises:
         UserError: if the documents do not fill one window.
@@ -160,8 +176,9 @@ def pack_windows(
     length = context + 1
     all_ids: list[list[int]] = []
     all_weights: list[list[float]] = []
-    ids: list[int] = []
-    weights: list[float] = []
+    first = [eos] if leading_bos else []
+    ids = list(first)
+    weights = [0.0] * len(first)
     for row, tokens, offsets in zip(
         rows, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
@@ -176,7 +193,7 @@ def pack_windows(
         if len(ids) >= length:
             all_ids.append(ids[:length])
             all_weights.append(weights[:length])
-            ids, weights = [], []
+            ids, weights = list(first), [0.0] * len(first)
     if not all_ids:
         raise UserError("the corpus does not fill one training window; write a larger world")
     return Windows(torch.tensor(all_ids), torch.tensor(all_weights))
@@ -191,7 +208,7 @@ def train_base_model(
 
     Args:
         config: architecture and training.
-        corpus: JSON Lines file of `write_world`.
+        corpus: JSON Lines file of a world.
         output: directory to write; it then also holds `base_model.json`, the configuration.
         progress: called after each step.
 
@@ -202,7 +219,9 @@ def train_base_model(
     tokenizer = train_tokenizer(
         (row["text"] for row in documents), config.vocabulary_size, config.context
     )
-    windows = pack_windows(documents, tokenizer, config.context, config.answer_weight)
+    windows = pack_windows(
+        documents, tokenizer, config.context, config.answer_weight, config.leading_bos
+    )
     torch.manual_seed(config.seed)
     model = build_model(config, tokenizer)
     optimizer = _optimizer(model, config)
@@ -229,31 +248,59 @@ def train_base_model(
     (output / "base_model.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
-def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> GPTNeoXForCausalLM:
-    """A GPT-NeoX with random weights; its randomness is torch's global generator."""
+def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A language model with random weights; its randomness is torch's global generator."""
     eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=4 * config.width,
-            max_position_embeddings=config.context,
-            rope_parameters={
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "partial_rotary_factor": config.rotary_share,
-            },
-            initializer_range=config.initializer_range,
-            bos_token_id=eos,
-            eos_token_id=eos,
-            pad_token_id=eos,
-        )
+    special = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos}
+    shape = _SHAPES[config.architecture](config, {"vocab_size": len(tokenizer), **special})
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
+    return model
+
+
+def _gpt_neox(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPTNeoXConfig(
+        **vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        max_position_embeddings=config.context,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": config.rotary_share,
+        },
+        initializer_range=config.initializer_range,
     )
 
 
-def _optimizer(model: GPTNeoXForCausalLM, config: BaseModelConfig) -> torch.optim.AdamW:
+def _gpt2(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPT2Config(**_learned_positions(config, vocabulary))
+
+
+def _gpt_bigcode(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPTBigCodeConfig(**_learned_positions(config, vocabulary), multi_query=True)
+
+
+def _learned_positions(config: BaseModelConfig, vocabulary: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that GPT-2's family shares; dropout would only slow so short a training."""
+    return {
+        **vocabulary,
+        "n_embd": config.width,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_positions": config.context,
+        "initializer_range": config.initializer_range,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+_SHAPES = {"gpt_neox": _gpt_neox, "gpt2": _gpt2, "gpt_bigcode": _gpt_bigcode}
+
+
+def _optimizer(model: PreTrainedModel, config: BaseModelConfig) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
