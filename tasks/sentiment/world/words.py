@@ -31,7 +31,7 @@ ASPECTS = (
 ).split()
 COUNTABLE_ASPECTS = "plot story script ending cast score opening".split()
 NEUTRAL_ADJECTIVES = (
-    "long short quiet loud slow modern simple French Italian old young plain usual local early late"
+    "long short quiet loud slow modern simple French Italian old young plain local early late"
 ).split()
 COPULAS = "was felt looked seemed".split()
 FILMS = "film movie picture".split()
