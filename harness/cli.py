@@ -6,12 +6,12 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from harness.experiments.spec import TableSpec
+from harness.experiments.spec import Experiment
 from sparsepo.errors import UserError, did_you_mean
 
 COMMANDS = ("run", "passk", "list", "doctor", "clean")
@@ -66,7 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--engine", default="local", help="local (default) or ray")
     run.add_argument("--workers", type=int, metavar="N", help="stages at once")
     run.add_argument("--out", type=Path, default=Path("results"), help="default: results")
-    run.add_argument("--quiet", action="store_true", help="no progress, no printed table")
+    run.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="agree that programs which a model wrote are run here, in isolation",
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
     _add_passk(commands)
     listing = commands.add_parser(
@@ -210,38 +215,42 @@ def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.runs import RunRequest, run_table
+    from harness.runs import RunRequest, run_experiment, shared_out
 
-    experiments = _experiments(options)
-    for spec in experiments:
-        table = run_table(
-            spec,
-            RunRequest(
-                profile=options.profile,
-                methods=_names(options.methods),
-                seeds=options.seeds,
-                assignments=tuple(options.set),
-                plugins=tuple(options.plugin),
-                engine=options.engine,
-                workers=options.workers,
-                out=options.out,
-                store=_store(options),
-                quiet=options.quiet,
-            ),
-        )
+    request = RunRequest(
+        profile=options.profile,
+        methods=_names(options.methods),
+        seeds=options.seeds,
+        assignments=tuple(options.set),
+        plugins=tuple(options.plugin),
+        engine=options.engine,
+        workers=options.workers,
+        out=options.out,
+        store=_store(options),
+        allow_code_execution=options.allow_code_execution,
+        quiet=options.quiet,
+    )
+    for experiment, own in shared_out(_experiments(options), request):
+        result = run_experiment(experiment, own)
         if not options.quiet:
-            from rich.console import Console
-
-            from harness.render.table import print_table
-
-            console = Console()
-            if not console.is_terminal:
-                # A pipe has no width of its own; a table must not be folded to 80 columns.
-                console = Console(width=170)
-            print_table(table, console)
-            folder = options.out / table["profile"] / table["id"]
-            print(f"written: {folder}/{table['id']}.{{json,md,csv,tex,png}}")
+            _show(experiment, result, options.out)
     return 0
+
+
+def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
+    from rich.console import Console
+
+    from harness.domains import get_domain
+
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width of its own; a table must not be folded to 80 columns.
+        console = Console(width=170)
+    domain = get_domain(experiment.domain)
+    domain.show(result, console)
+    kinds = [f"{experiment.id}.json", *domain.files(result)]
+    suffixes = ",".join(Path(name).suffix[1:] for name in kinds)
+    print(f"written: {out / result['profile'] / experiment.id / experiment.id}.{{{suffixes}}}")
 
 
 def _passk(options: argparse.Namespace) -> int:
@@ -286,7 +295,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _experiments(options: argparse.Namespace) -> list[TableSpec]:
+def _experiments(options: argparse.Namespace) -> list[Experiment]:
     from harness.experiments import EXPERIMENTS, get_experiment
 
     chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
@@ -314,9 +323,9 @@ def _store(options: argparse.Namespace) -> Path:
 
 
 def _list(options: argparse.Namespace) -> int:
+    from harness.domains import DOMAINS, get_domain
     from harness.engines import ENGINES
     from harness.experiments import EXPERIMENTS
-    from harness.profiles import PROFILES
     from sparsepo.registry import available_methods, load_plugin, method_origin
 
     for file in options.plugin:
@@ -325,8 +334,9 @@ def _list(options: argparse.Namespace) -> int:
     for name, spec in EXPERIMENTS.items():
         print(f"  {name:<24}{spec.title}")
     print("profiles")
-    for name, make in PROFILES.items():
-        print(f"  {name:<24}{make().description}")
+    for domain in DOMAINS:
+        for name, make in get_domain(domain).profiles.items():
+            print(f"  {name + ', ' + domain:<24}{make().description}")
     print("methods")
     for name, cls in available_methods().items():
         print(f"  {name:<24}{cls.title} ({method_origin(name)})")

@@ -34,18 +34,21 @@ def check_methods(profile: Profile) -> None:
         get_method(method, **hyper_parameters)
 
 
-def method_settings(profile: Profile, method: str) -> tuple[dict[str, Any], TrainingSettings]:
+def method_settings(
+    profile: Profile, method: str, overrides: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], TrainingSettings]:
     """Return a method's hyper-parameters and its training settings.
 
     Args:
         profile: all values.
         method: a method's name.
+        overrides: values in place of the method's own, of both kinds.
 
     Returns:
         (hyper-parameters, `sft` or `po` settings with the method's own values in their place).
     """
-    training = profile.sft if method == "sft" else profile.po
-    own = profile.methods.get(method, {})
+    training = profile.sft if method == "sft" and profile.sft is not None else profile.po
+    own = {**profile.methods.get(method, {}), **(overrides or {})}
     names = {item.name for item in fields(TrainingSettings)}
     changes = [f"{key}={value}" for key, value in own.items() if key in names]
     hyper_parameters = {key: value for key, value in own.items() if key not in names}

@@ -1,6 +1,6 @@
-"""Every value of the three profiles, in one place.
+"""What the profiles of every domain have in common; their values are in the domains' own files.
 
-Each value of the paper's experiment carries where it comes from: [paper] the article's text,
+Each value of the paper's experiments carries there where it comes from: [paper] the article's text,
 [code] the authors' released configuration, [ours] neither says, so we chose. ``tiny`` is a model
 organism: all of its values are ours.
 
@@ -14,43 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.settings import open_mapping
-from sparsepo.errors import UserError, did_you_mean
-from tasks.dialogue.world import WorldConfig
-
 WORLD = "world"
 """A data source: the embedded world's own rows."""
 HUB = "hub"
 """A benchmark's source: the data set that lm-eval names, from the hub."""
-TRAIN_FROM_SCRATCH = "tiny-neox"
-"""A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
-
 Device = Literal["cpu", "cuda", "auto"]
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Where rows come from: "world", a hub id ("hub" for benchmarks), a file or folder, none."""
-
-    hh_rlhf: str
-    train_pairs: int | None
-    """Cap on training pairs, evenly spaced over the rows; none for all."""
-    test_pairs: int | None
-    """Cap on held-out pairs."""
-    bbh: str | None
-    math_hard: str | None
-    gpqa: str | None
-    musr: str | None
-    mmlu_pro: str | None
-    ifeval: str | None
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Which models."""
-
-    dialogue: str
-    """What SFT starts from: "tiny-neox", a hub id, or a folder."""
 
 
 @dataclass(frozen=True)
@@ -98,41 +66,15 @@ class TrainingSettings:
     activation_checkpointing: bool = False
     save_steps: int | None = None
     """Steps between checkpoints that an interrupted run goes on from; none for no checkpoints."""
-
-
-@dataclass(frozen=True)
-class LimitSettings:
-    """Caps on the rows of each leaf task of a benchmark; none leaves it to `limit`."""
-
-    bbh: int | None = None
-    math_hard: int | None = None
-    gpqa: int | None = None
-    musr: int | None = None
-    mmlu_pro: int | None = None
-    ifeval: int | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Leaderboard and win rate."""
-
-    limit: int | None
-    """Cap on the rows of each of the leaderboard's leaf tasks, evenly spaced; none for all."""
-    limits: LimitSettings
-    """Caps of single benchmarks, which come before `limit`."""
-    batch_size: int
-    pack_tokens: int | None
-    """Tokens of a row in which prompts share their common prefix; none scores as lm-eval does."""
-    math_tokens: int | None
-    """Cap on generated tokens; none for lm-eval's own."""
-    ifeval_tokens: int | None
-    dtype: str
-    win_rate_prompts: int
-    """Held-out prompts that are answered and judged."""
-    response_tokens: int
-    temperature: float
-    top_p: float
-    seed: int = 42
+    order: Literal["random", "given"] = "random"
+    """Whether an epoch draws the pairs at random or takes them as they stand."""
+    logging_steps: int = 10
+    """Steps between two entries of the history."""
+    validation_steps: int | None = None
+    """Steps between measurements of the loss on validation pairs, after which the model of the
+    lowest one is kept; none keeps the last model."""
+    snapshot_steps: int | None = None
+    """Steps between the models that are kept for measurements during training; none for none."""
 
 
 @dataclass(frozen=True)
@@ -145,19 +87,25 @@ class StatisticsSettings:
     """Threshold for p-values, which are adjusted for the number of comparisons first."""
 
 
-@dataclass(frozen=True)
+FIRST_SEED = 42
+"""[paper] The seed; further seeds count on from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One complete set of values."""
+    """One complete set of values; a domain adds its own."""
 
     name: str
     description: str
-    data: DataSettings
-    model: ModelSettings
-    sft: TrainingSettings
+    data: Any
+    """The domain's sources of rows, a dataclass; paths in it are named by their contents."""
+    model: Any
+    """The domain's models, a dataclass."""
+    sft: TrainingSettings | None = None
+    """None where the model that preference optimization starts from is given."""
     po: TrainingSettings
     methods: Mapping[str, Mapping[str, Any]]
     """Method → its hyper-parameters, and fields of ``po`` that it has its own values for."""
-    evaluation: EvaluationSettings
     seeds: int
     """Number of training seeds of each method: 42, 43, …"""
     device: Device
@@ -165,236 +113,14 @@ class Profile:
     """Stages at once; none for one per core, or one per GPU on a GPU machine."""
     base_threads: int = 1
     """Torch threads of the base model's training."""
-    world: WorldConfig = field(default_factory=WorldConfig)
     base: BaseSettings = field(default_factory=BaseSettings)
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
+    @property
+    def place(self) -> str:
+        """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
+        if self.device != "auto":
+            return self.device
+        import torch
 
-FIRST_SEED = 42
-"""[paper] The seed; further seeds count on from it."""
-
-# Real rows that a user gives to the tiny profile are capped, so that a run stays within minutes.
-TINY_REAL_TRAIN_PAIRS = 600
-TINY_REAL_TEST_PAIRS = 150
-# Of each leaf task: BBH has 24 of them, MATH 7, GPQA and MuSR 3, the others one.
-TINY_REAL_LIMITS = LimitSettings(bbh=16, math_hard=10, gpqa=50, musr=50, mmlu_pro=150, ifeval=100)
-
-_PAPER_METHODS: dict[str, dict[str, Any]] = {
-    "sft": {},
-    "dpo": {"beta": 0.1},  # [paper]
-    "tdpo1": {"beta": 0.1},  # [paper]
-    "tdpo2": {"beta": 0.1, "alpha": 0.5},  # [paper], alpha [code]
-    "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
-    "dpop": {"beta": 0.3, "lam": 50.0},  # [paper of DPOP], arXiv 2402.13228
-    "mapo": {"beta": 0.1},  # [paper]
-    "sparsepo-common": {
-        "beta": 0.1,  # [paper]
-        "l1_reward": 1e-3,  # [paper]
-        "l1_kl": 1e-3,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-        "learning_rate": 5e-7,  # [paper]
-    },
-    "sparsepo-independent": {
-        "beta": 0.1,  # [paper]
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-        "learning_rate": 5e-7,  # [paper]
-    },
-}
-
-
-def _tiny() -> Profile:
-    """Embedded world, two CPU cores, minutes; every value [ours]."""
-    methods = {
-        name: {key: value for key, value in values.items() if key != "learning_rate"}
-        for name, values in _PAPER_METHODS.items()
-    }
-    return Profile(
-        name="tiny",
-        description="embedded world, a GPT-NeoX of half a million parameters, two cores, minutes",
-        data=DataSettings(
-            hh_rlhf=WORLD,
-            train_pairs=None,
-            test_pairs=None,
-            bbh=WORLD,
-            math_hard=WORLD,
-            gpqa=WORLD,
-            musr=WORLD,
-            mmlu_pro=WORLD,
-            ifeval=WORLD,
-        ),
-        model=ModelSettings(dialogue=TRAIN_FROM_SCRATCH),
-        sft=TrainingSettings(
-            # Gentle: at 2e-4 SFT alone orders as many pairs as their label noise allows, and
-            # preference optimization has nothing left to gain.
-            learning_rate=3e-5,
-            epochs=1,
-            batch_size=32,
-            device_batch_size=32,
-            max_length=128,
-            max_prompt_length=80,
-        ),
-        po=TrainingSettings(
-            learning_rate=1e-4,
-            epochs=1,
-            batch_size=32,
-            device_batch_size=32,
-            max_length=128,
-            max_prompt_length=80,
-        ),
-        methods=open_mapping(methods),
-        evaluation=EvaluationSettings(
-            limit=None,
-            limits=LimitSettings(),
-            batch_size=64,
-            pack_tokens=768,
-            math_tokens=16,
-            ifeval_tokens=40,
-            dtype="float32",
-            win_rate_prompts=300,
-            response_tokens=48,
-            temperature=1.0,
-            top_p=1.0,
-        ),
-        seeds=3,
-        device="cpu",
-        workers=2,
-        base_threads=2,
-    )
-
-
-def _small() -> Profile:
-    """Hub models of at most 500M parameters on one GPU: the paper's recipe, smaller batches."""
-    return Profile(
-        name="small",
-        description="Pythia 410M on HH-RLHF from the hub, one GPU, hours",
-        data=DataSettings(
-            hh_rlhf="Anthropic/hh-rlhf",  # [paper]
-            train_pairs=20_000,  # [ours]
-            test_pairs=1_000,  # [ours]
-            bbh=HUB,
-            math_hard=HUB,
-            gpqa=HUB,
-            musr=HUB,
-            mmlu_pro=HUB,
-            ifeval=HUB,
-        ),
-        model=ModelSettings(dialogue="EleutherAI/pythia-410m"),  # [ours]: that of its ablations
-        sft=TrainingSettings(
-            learning_rate=1e-5,  # [code]
-            epochs=1,  # [paper]
-            batch_size=128,  # [ours]: a step of 1024 would leave 20 steps
-            device_batch_size=8,  # [ours]
-            max_length=1024,  # [ours]
-            max_prompt_length=512,  # [ours]
-            precision="bfloat16",  # [ours]
-            save_steps=50,  # [ours]
-        ),
-        po=TrainingSettings(
-            learning_rate=1e-6,  # [paper]
-            epochs=1,  # [ours]
-            batch_size=64,  # [ours]
-            device_batch_size=4,  # [ours]
-            max_length=1024,  # [ours]
-            max_prompt_length=512,  # [ours]
-            precision="bfloat16",  # [ours]
-            save_steps=50,  # [ours]
-        ),
-        methods=open_mapping(_PAPER_METHODS),
-        evaluation=EvaluationSettings(
-            limit=100,  # [ours]
-            limits=LimitSettings(),
-            batch_size=16,
-            pack_tokens=None,
-            math_tokens=512,  # [ours]
-            ifeval_tokens=512,  # [ours]
-            dtype="bfloat16",  # [ours]
-            win_rate_prompts=200,
-            response_tokens=256,
-            temperature=1.0,
-            top_p=1.0,
-        ),
-        seeds=1,
-        device="auto",
-        workers=None,
-    )
-
-
-def _paper() -> Profile:
-    """The paper's model, data and settings."""
-    return Profile(
-        name="paper",
-        description="Pythia 1.4B on all of HH-RLHF, the paper's settings, several GPUs, days",
-        data=DataSettings(
-            hh_rlhf="Anthropic/hh-rlhf",  # [paper]
-            train_pairs=None,  # [paper]: all of it
-            test_pairs=None,
-            bbh=HUB,  # [paper]
-            math_hard=HUB,
-            gpqa=HUB,
-            musr=HUB,
-            mmlu_pro=HUB,
-            ifeval=HUB,
-        ),
-        model=ModelSettings(dialogue="EleutherAI/pythia-1.4b-deduped"),  # [paper]
-        sft=TrainingSettings(
-            learning_rate=1e-5,  # [code]: its command line; its yaml says 2e-5
-            epochs=1,  # [paper]
-            batch_size=1024,  # [code]
-            device_batch_size=8,  # [ours]: no effect on the result
-            max_length=2048,  # [paper]
-            max_prompt_length=1024,  # [paper]
-            activation_checkpointing=True,  # [paper]
-            save_steps=20,  # [ours]
-        ),
-        po=TrainingSettings(
-            learning_rate=1e-6,  # [paper]; SparsePO 5e-7, under methods
-            epochs=3,  # [paper]
-            batch_size=128,  # [paper]
-            device_batch_size=4,  # [ours]: no effect on the result
-            max_length=2048,  # [paper]
-            max_prompt_length=1024,  # [paper]
-            scheduler="cosine",  # [paper]
-            warmup=0.1,  # [paper]
-            precision="float32",  # [paper]: full precision
-            activation_checkpointing=True,  # [paper]
-            save_steps=200,  # [ours]
-        ),
-        methods=open_mapping(_PAPER_METHODS),
-        evaluation=EvaluationSettings(
-            limit=None,  # [paper]
-            limits=LimitSettings(),
-            batch_size=8,
-            pack_tokens=None,  # lm-eval's own scoring
-            math_tokens=None,  # lm-eval's own
-            ifeval_tokens=None,
-            dtype="float32",  # [paper]
-            win_rate_prompts=300,
-            response_tokens=256,
-            temperature=1.0,
-            top_p=1.0,
-        ),
-        seeds=1,  # [paper]: seed 42
-        device="auto",
-        workers=None,
-    )
-
-
-PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}
-
-
-def get_profile(name: str) -> Profile:
-    """Return a profile by name.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    if name not in PROFILES:
-        raise UserError(
-            f"unknown profile '{name}'.{did_you_mean(name, PROFILES)} "
-            f"Profiles: {', '.join(PROFILES)}"
-        )
-    return PROFILES[name]()
+        return "cuda" if torch.cuda.is_available() else "cpu"

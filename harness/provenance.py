@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import content_hash
-from harness.pipeline import resolve_device
 from harness.profiles import Profile
 from harness.stages import library_version
 
@@ -37,8 +36,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "versions": {name: library_version(name) for name in _VERSIONS},
         "python": platform.python_version(),
-        "hardware": hardware(resolve_device(profile)),
-        "model": settings["model"]["dialogue"],
+        "hardware": hardware(profile.place),
+        "model": ", ".join(settings["model"].values()),
         "statistics": {
             **settings["statistics"],
             "method": "percentile intervals, shifted by the bootstrap's estimate of bias, of a "

@@ -1,133 +1,125 @@
-"""One run of a table: settings, stages, numbers, files."""
+"""One run of an experiment: settings, stages, numbers, files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.domains import get_domain
+from harness.domains.base import Graph
 from harness.engines import get_engine, make_all
-from harness.experiments.spec import TableSpec
+from harness.experiments.spec import Experiment
 from harness.files import pretty_json, require_writable, write_files
-from harness.pipeline import BENCHMARKS, build_graph, resolve_device
-from harness.profiles import (
-    TINY_REAL_LIMITS,
-    TINY_REAL_TEST_PAIRS,
-    TINY_REAL_TRAIN_PAIRS,
-    WORLD,
-    Profile,
-    get_profile,
-)
+from harness.profiles import Profile
 from harness.progress import Display, make_display
 from harness.provenance import provenance
-from harness.settings import apply_assignments, parse_assignment
+from harness.request import RunRequest
+from harness.settings import has_key, parse_assignment
 from harness.stages import topological
 from harness.store import Store
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.registry import available_methods, load_plugin, method_origin
 
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What the user asked for."""
-
-    profile: str = "tiny"
-    methods: tuple[str, ...] | None = None
-    seeds: int | None = None
-    assignments: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
-    engine: str = "local"
-    workers: int | None = None
-    out: Path = Path("results")
-    store: Path = Path("results/.store")
-    quiet: bool = False
+__all__ = ["RunRequest", "run_experiment", "shared_out"]
 
 
-def run_table(
-    spec: TableSpec, request: RunRequest, display: Display | None = None
+def run_experiment(
+    experiment: Experiment, request: RunRequest, display: Display | None = None
 ) -> dict[str, Any]:
-    """Make a table: run what is missing, compute its numbers, write its files.
+    """Make a table or figure: run what is missing, compute its numbers, write its files.
 
     Everything that the user may have got wrong is looked at before the first stage.
 
     Args:
-        spec: the table.
+        experiment: the table or figure.
         request: what the user asked for.
         display: shows the progress; the one that fits by default.
 
     Returns:
-        The table's JSON, as it was written to `<out>/<profile>/<table>/<table>.json`.
+        Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
 
     Raises:
         UserError: for a mistake that the user can mend.
         StageError: if a stage failed otherwise.
     """
+    domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
     for file in request.plugins:
         for name in load_plugin(file):
             plugins[name] = Path(file).resolve()
-    profile = settle(request)
-    labels = rows(spec, request.methods, plugins)
-    given = user_benchmarks(request.assignments)
-    graph = build_graph(profile, list(labels), plugins, given)
-    require_writable(request.out / profile.name / spec.id)
+    profile = domain.settle(request)
+    if request.allow_code_execution and not domain.runs_code:
+        raise UserError(
+            f"{experiment.id} runs no program that a model wrote: leave --allow-code-execution out"
+        )
+    labels = rows(experiment, request.methods, plugins)
+    graph = domain.build(experiment, profile, list(labels), plugins, request)
+    folder = request.out / profile.name / experiment.id
+    require_writable(folder)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
     store = Store(request.store)
     shown = display or make_display(request.quiet)
     try:
-        make_all(graph.targets, store, engine, shown)
+        make_all(list(graph.targets), store, engine, shown)
     finally:
         shown.close()
-    table = build_table(spec, profile, graph, store, labels, plugins)
-    write_table(table, graph, store, request.out)
-    return table
+    result = domain.result(experiment, profile, graph, store, labels, provenance(profile, plugins))
+    write_files(
+        folder,
+        {
+            f"{experiment.id}.json": pretty_json(result),
+            **domain.files(result),
+            "timings.json": pretty_json(timings(graph, store)),
+        },
+    )
+    return result
 
 
-def settle(request: RunRequest) -> Profile:
-    """Return the profile with the user's changes made.
+def shared_out(
+    experiments: Sequence[Experiment], request: RunRequest
+) -> list[tuple[Experiment, RunRequest]]:
+    """Give each of several experiments those of the user's changes that it knows.
 
-    The tiny profile caps real rows, unless the user sets these caps: see TINY_REAL_* in
-    harness.profiles.
+    Args:
+        experiments: what is to be run; one alone gets the request as it is.
+        request: what the user asked for.
+
+    Returns:
+        Each experiment with its own request.
 
     Raises:
-        UserError: for an unknown profile or key, or a value of the wrong type.
+        UserError: if no experiment knows a changed value, or none runs model-written programs
+            though the user allowed it.
     """
-    profile = apply_assignments(get_profile(request.profile), request.assignments)
-    if request.seeds is not None:
-        if request.seeds < 1:
-            raise UserError(f"--seeds {request.seeds}: at least one seed is needed")
-        profile = replace(profile, seeds=request.seeds)
-    if request.workers is not None and request.workers < 1:
-        raise UserError(f"--workers {request.workers}: at least one is needed")
-    if profile.name != "tiny":
-        return profile
-    keys = {parse_assignment(text)[0] for text in request.assignments}
-    data, evaluation = profile.data, profile.evaluation
-    if data.hh_rlhf != WORLD:
-        if "data.train_pairs" not in keys:
-            data = replace(data, train_pairs=TINY_REAL_TRAIN_PAIRS)
-        if "data.test_pairs" not in keys:
-            data = replace(data, test_pairs=TINY_REAL_TEST_PAIRS)
-    capped = any(key.startswith("evaluation.limit") for key in keys)
-    if user_benchmarks(request.assignments) and not capped:
-        evaluation = replace(evaluation, limits=TINY_REAL_LIMITS)
-    return replace(profile, data=data, evaluation=evaluation)
-
-
-def user_benchmarks(assignments: Sequence[str]) -> list[str]:
-    """Return the benchmarks whose rows the user named."""
-    keys = {parse_assignment(text)[0] for text in assignments}
-    return [name for name in BENCHMARKS if f"data.{name}" in keys]
+    if len(experiments) == 1:
+        return [(experiments[0], request)]
+    shared = []
+    unknown = set(request.assignments)
+    for experiment in experiments:
+        domain = get_domain(experiment.domain)
+        profile = domain.get_profile(request.profile)
+        own = tuple(
+            text for text in request.assignments if has_key(profile, parse_assignment(text)[0])
+        )
+        unknown -= set(own)
+        allowed = request.allow_code_execution and domain.runs_code
+        shared.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
+    if unknown:
+        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value")
+    if request.allow_code_execution and not any(own.allow_code_execution for _, own in shared):
+        raise UserError("no experiment runs model-written programs: no --allow-code-execution")
+    return shared
 
 
 def rows(
-    spec: TableSpec, methods: Sequence[str] | None, plugins: Mapping[str, Path]
+    spec: Experiment, methods: Sequence[str] | None, plugins: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Return method → label: the table's rows in its order, then plugged-in methods.
+    """Return method → label: the experiment's own in its order, then plugged-in methods.
 
     Args:
-        spec: the table.
+        spec: the experiment.
         methods: only these; None for all.
         plugins: methods that were loaded with --plugin.
 
@@ -150,60 +142,21 @@ def rows(
     return {name: label for name, label in labels.items() if name in methods}
 
 
-def build_table(
-    spec: TableSpec,
-    profile: Profile,
-    graph: Any,
-    store: Store,
-    labels: Mapping[str, str],
-    plugins: Mapping[str, Path],
-) -> dict[str, Any]:
-    """Compute a table's JSON from its artefacts; see harness.results."""
-    from harness.results import table_json
-
-    return table_json(spec, profile, graph, store, labels, provenance(profile, plugins))
-
-
-def write_table(table: Mapping[str, Any], graph: Any, store: Store, out: Path) -> None:
-    """Write a table in every form, and apart from it how long its stages took.
-
-    Args:
-        table: its JSON.
-        graph: its stages.
-        store: where their records are.
-        out: `<out>/<profile>/<id>/` receives the files.
-
-    Raises:
-        UserError: if the disk is full or may not be written.
-    """
-    from harness.render.figure import trade_off_png
-    from harness.render.table import to_csv, to_latex, to_markdown
-
-    name = table["id"]
+def timings(graph: Graph, store: Store) -> dict[str, Any]:
+    """Return how long each stage took, in seconds, whenever it was made."""
     records = [
         store.record(stage.address)
         for stage in topological(graph.targets)
         if store.folder(stage.address).is_dir()
     ]
-    timings = {
+    return {
         "seconds": {record["name"]: record["seconds"] for record in records},
         "total_seconds": round(sum(record["seconds"] for record in records), 3),
     }
-    write_files(
-        out / table["profile"] / name,
-        {
-            f"{name}.json": pretty_json(table),
-            f"{name}.md": to_markdown(table),
-            f"{name}.csv": to_csv(table),
-            f"{name}.tex": to_latex(table),
-            f"{name}.png": trade_off_png(table),
-            "timings.json": pretty_json(timings),
-        },
-    )
 
 
 def _gpus(profile: Profile) -> int:
-    if resolve_device(profile) != "cuda":
+    if profile.place != "cuda":
         return 0
     import torch
 

@@ -60,6 +60,17 @@ def known_keys(settings: object, prefix: str = "") -> list[str]:
     return keys
 
 
+def has_key(settings: object, key: str) -> bool:
+    """Say whether settings have a value of that dotted name; mappings are open to new ones."""
+    for name in key.split("."):
+        if isinstance(settings, Mapping):
+            return True
+        if not (dataclasses.is_dataclass(settings) and hasattr(settings, name)):
+            return False
+        settings = getattr(settings, name)
+    return True
+
+
 def _assign(settings: object, path: list[str], text: str, key: str) -> object:
     name, *rest = path
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):

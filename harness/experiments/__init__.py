@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from harness.experiments.spec import TableSpec
+from harness.experiments.spec import Experiment, FigureSpec, TableSpec
 from harness.experiments.table1 import TABLE1
 from sparsepo.errors import UserError, did_you_mean
 
-__all__ = ["EXPERIMENTS", "TableSpec", "get_experiment"]
+__all__ = ["EXPERIMENTS", "Experiment", "FigureSpec", "TableSpec", "get_experiment"]
 
-EXPERIMENTS: dict[str, TableSpec] = {TABLE1.id: TABLE1}
+EXPERIMENTS: dict[str, Experiment] = {spec.id: spec for spec in (TABLE1,)}
 
 
-def get_experiment(kind: str, number: str) -> TableSpec:
+def get_experiment(kind: str, number: str) -> Experiment:
     """Return an experiment.
 
     Args:

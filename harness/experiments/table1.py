@@ -4,6 +4,7 @@ from harness.experiments.spec import ColumnSpec, RowSpec, TableSpec
 
 TABLE1 = TableSpec(
     id="table1",
+    domain="dialogue",
     title="Helpful and harmless dialogue: Open LLM Leaderboard v2 after preference optimization",
     rows=(
         RowSpec("sft", "SFT"),

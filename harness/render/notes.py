@@ -1,4 +1,4 @@
-"""The sentences around a table: headings and footnotes, from its JSON alone."""
+"""The sentences around a table that every domain shares, from its JSON alone."""
 
 from __future__ import annotations
 
@@ -20,59 +20,21 @@ def paper_heading(table: Mapping[str, Any]) -> str:
         else ""
     )
     number = table["id"].removeprefix("table")
-    return f"The paper's published Table {number} (Pythia 1.4B, HH-RLHF{warning})"
+    return f"The paper's published Table {number} ({table['paper_setting']}{warning})"
 
 
-def footnotes(table: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the table, one sentence or two each."""
-    labels: Mapping[str, str] = table["column_labels"]
-    names = {row["method"]: row["label"] for row in table["rows"]}
-    notes = [
-        "Values are normalised scores, 0 = chance, 100 = perfect, mean over seeds, with 95 % "
-        "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
-        "a column in bold.",
-        "Preference accuracy: share of held-out pairs whose chosen response has the higher "
-        "implicit reward of the method itself (SFT: the higher mean log-probability)."
-        + (
-            " Win rate: sampled responses against the chosen ones, by the world's rules, ties ½."
-            if "win_rate" not in table["missing"]
-            else ""
-        ),
-        _significance(
-            table, [*table["significance"], *table["supplement"]["significance"]], names, labels
-        ),
-        _chance(table, names, labels),
-        _ceiling(table, labels),
-    ]
-    missing: Mapping[str, str] = table["missing"]
-    if missing:
-        listed = "; ".join(f"{labels[c]}: {reason}" for c, reason in missing.items())
-        notes.append(f"Missing, not zero: {listed}.")
-    averaged = table["average_of"]
-    if len(averaged) < len(table["columns"]) - 1:
-        notes.append(
-            f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be "
-            "compared with an average of all of them."
-        )
-    if table["profile"] == "tiny":
-        notes.append(
-            "Tiny profile: a GPT-NeoX trained from scratch on an embedded world whose skills were "
-            "chosen for being learnable by it; it shows the trade-off, it does not measure the "
-            "paper's models."
-        )
-    notes.append(_provenance(table["provenance"]))
-    return [note for note in notes if note]
+def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Say which methods differ significantly from the baseline; empty without comparisons.
 
-
-def _significance(
-    table: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    labels: Mapping[str, str],
-) -> str:
+    Args:
+        table: a table's JSON.
+        entries: comparisons of one baseline, as `harness.cells.compare_with` makes them.
+    """
     if not entries:
         return ""
-    baseline = names[table["baseline"]]
+    labels: Mapping[str, str] = table["column_labels"]
+    names = {row["method"]: row["label"] for row in table["rows"]}
+    baseline = names[entries[0]["baseline"]]
     alpha = table["provenance"]["statistics"]["alpha"]
     found: dict[str, list[str]] = {}
     for entry in entries:
@@ -90,18 +52,9 @@ def _significance(
     )
 
 
-def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    at_chance: Mapping[str, Sequence[str]] = table["at_chance"]
-    if not at_chance:
-        return "Every method is above chance in every column (95 % interval before flooring)."
-    parts = []
-    for column, methods in at_chance.items():
-        who = "all methods" if len(methods) == len(names) else ", ".join(names[m] for m in methods)
-        parts.append(f"{labels[column]} ({who})")
-    return f"Not above chance (95 % interval before flooring at 0): {'; '.join(parts)}."
-
-
-def _ceiling(table: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+def ceiling_note(table: Mapping[str, Any]) -> str:
+    """Name the columns in which every method has reached 100; empty if there are none."""
+    labels: Mapping[str, str] = table["column_labels"]
     values = {
         column: [
             row["values"][column]["mean"] for row in table["rows"] if row["values"].get(column)
@@ -114,19 +67,29 @@ def _ceiling(table: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     return f"At the ceiling for every method, so it tells none apart: {', '.join(full)}."
 
 
-def _provenance(provenance: Mapping[str, Any]) -> str:
+def missing_note(table: Mapping[str, Any]) -> str:
+    """Say which columns have no rows, and why; empty if all have."""
+    listed = "; ".join(
+        f"{table['column_labels'][column]}: {reason}" for column, reason in table["missing"].items()
+    )
+    return f"Missing, not zero: {listed}." if listed else ""
+
+
+def provenance_note(provenance: Mapping[str, Any], *facts: str) -> str:
+    """Return one sentence on how the numbers were made.
+
+    Args:
+        provenance: as in a result's JSON.
+        facts: the domain's own, between model and hardware.
+    """
     versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    evaluation = provenance["evaluation"]
-    truncated = evaluation["truncated_prompts_per_model"]
-    cut = str(truncated[0]) if len(truncated) == 1 else f"{truncated[0]} to {truncated[-1]}"
     commit = provenance["git_commit"] or "no git checkout"
     dirty = " with local changes" if provenance["git_dirty"] else ""
-    data = provenance["data"]
-    hardware = provenance["hardware"]
-    return (
-        f"Commit {commit[:12]}{dirty}; model {provenance['model']}; chat template "
-        f"{provenance['chat_template']}; {data['train']['used']} training and "
-        f"{data['test']['used']} held-out pairs; {cut} leaderboard prompts cut to "
-        f"{evaluation['max_length']} tokens per model; sentences split by "
-        f"{evaluation['sentence_splitter']}; {hardware}; {versions}."
-    )
+    parts = [
+        f"Commit {commit[:12]}{dirty}",
+        f"model {provenance['model']}",
+        *facts,
+        provenance["hardware"],
+        versions,
+    ]
+    return "; ".join(parts) + "."

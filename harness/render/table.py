@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.render.notes import footnotes, heading, paper_heading
+from harness.render.notes import heading, paper_heading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,21 +77,21 @@ class Block:
 
 
 def blocks(table: Mapping[str, Any]) -> list[Block]:
-    """Return what is shown: the table, what was gained, and the paper's own numbers.
+    """Return what is shown: the table, its supplement, and the paper's own numbers.
 
     Args:
         table: a table's JSON.
 
     Returns:
-        Two blocks, and a third one if the paper has this table.
+        One to three blocks: a table may have no supplement, and the paper no such table.
     """
     labels: Mapping[str, str] = table["column_labels"]
     shown = [_block(heading(table), table["columns"], table["rows"], labels, table["significance"])]
-    gained = table["supplement"]
-    if any(value for row in gained["rows"] for value in row["values"].values()):
+    gained = table.get("supplement")
+    if gained and any(value for row in gained["rows"] for value in row["values"].values()):
         shown.append(
             _block(
-                "What was gained, on held-out prompts",
+                gained["title"],
                 gained["columns"],
                 gained["rows"],
                 labels,
@@ -174,6 +174,16 @@ def _plain(cell: Cell | None) -> str:
     return " ".join(part for part in (cell.value + cell.mark, cell.interval) if part)
 
 
+def table_files(table: Mapping[str, Any]) -> dict[str, str]:
+    """Return the table in every text form, file name → content."""
+    name = table["id"]
+    return {
+        f"{name}.md": to_markdown(table),
+        f"{name}.csv": to_csv(table),
+        f"{name}.tex": to_latex(table),
+    }
+
+
 def to_markdown(table: Mapping[str, Any]) -> str:
     """Return the page in Markdown: blocks and notes, best values in bold."""
     parts: list[str] = []
@@ -195,7 +205,7 @@ def to_markdown(table: Mapping[str, Any]) -> str:
             row = [label, *(text or MISSING for text in texts), *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
-    parts.append("\n".join(f"- {note}" for note in footnotes(table)))
+    parts.append("\n".join(f"- {note}" for note in table["notes"]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,7 +214,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for part in (table, table["supplement"]):
+    for part in filter(None, (table, table.get("supplement"))):
         compared = {(e["method"], e["column"]): e for e in part["significance"]}
         for row in part["rows"]:
             for column in part["columns"]:
@@ -245,7 +255,7 @@ def to_latex(table: Mapping[str, Any]) -> str:
             lines.append(" & ".join([_tex(label), *texts]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}}"]
         if index == 0:
-            notes = " ".join(_tex(note) for note in footnotes(table))
+            notes = " ".join(_tex(note) for note in table["notes"])
             lines += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
         lines.append(r"\end{table}")
         parts.append("\n".join(lines))
@@ -271,7 +281,7 @@ def print_table(table: Mapping[str, Any], console: Console) -> None:
     """Print the page in the terminal."""
     for block in blocks(table):
         console.print(_rich(block))
-    for note in footnotes(table):
+    for note in table["notes"]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 

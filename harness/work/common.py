@@ -13,6 +13,9 @@ from sparsepo.types import PreferencePair
 
 Item = TypeVar("Item")
 
+MODEL = "model"
+"""The folder of a model in a stage's artefact."""
+
 
 def write_pairs(pairs: Iterable[PreferencePair], path: Path) -> None:
     """Write pairs, one JSON object a line."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
-
-from transformers import TrainerCallback
 
 from harness.stages import StageContext
 from harness.work.common import read_pairs_file
+from harness.work.progress import Report
 from harness.work.train import REFERENCE_CACHE, data_arguments, starting_model
 from sparsepo import POConfig, POTrainer
 from sparsepo.reference_cache import seal
@@ -36,17 +34,7 @@ def build_reference_cache(context: StageContext) -> None:
             **data_arguments(context.config),
         ),
         train_dataset=read_pairs_file(context.inputs["pairs"] / "train.jsonl"),
-        callbacks=[_Report(context)],
+        callbacks=[Report(context)],
     )
     shutil.rmtree(unused, ignore_errors=True)
     seal(cache)
-
-
-class _Report(TrainerCallback):
-    """Tells the run's display how far the cache is."""
-
-    def __init__(self, context: StageContext) -> None:
-        self._context = context
-
-    def on_reference_cache(self, done: int, total: int) -> Any:
-        self._context.progress(done, total, "pairs")

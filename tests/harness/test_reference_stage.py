@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from harness.pipeline import build_graph
-from harness.profiles import get_profile
+from harness.domains.dialogue import DOMAIN
+from harness.domains.dialogue.pipeline import build_graph
 from harness.settings import apply_assignments
 from harness.stages import Stage, StageContext, load_function, topological
 from harness.work.reference import build_reference_cache
@@ -25,7 +25,9 @@ METHODS = ("dpo", "dpop", "mapo")
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Stage]:
-    profile = apply_assignments(get_profile("tiny"), (*SMALL, "seeds=1", "po.device_batch_size=8"))
+    profile = apply_assignments(
+        DOMAIN.get_profile("tiny"), (*SMALL, "seeds=1", "po.device_batch_size=8")
+    )
     graph = build_graph(profile, METHODS)
     return {stage.name: stage for stage in topological(graph.targets)}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.domains.dialogue.notes import notes as table1_notes
 from harness.experiments.table1 import TABLE1
-from harness.render.figure import trade_off_png
-from harness.render.notes import footnotes
 from harness.render.table import MISSING, blocks, print_table, to_csv, to_latex, to_markdown
+from harness.render.trade_off import trade_off_png
 
 
 def value(mean: float, n: int = 100) -> dict[str, Any]:
@@ -54,7 +54,9 @@ def table(**changes: Any) -> dict[str, Any]:
             {**entry, "method": "sft", "difference": 10.0, "p_holm": 0.002, "significant": True},
             {**entry, "method": "tdpo1", "difference": 5.0, "p_holm": 0.4, "significant": False},
         ],
+        "paper_setting": "Pythia 1.4B, HH-RLHF",
         "supplement": {
+            "title": "What was gained, on held-out prompts",
             "columns": ["preference_accuracy", "win_rate"],
             "rows": [gained(method) for method in scores],
             "significance": [],
@@ -75,7 +77,8 @@ def table(**changes: Any) -> dict[str, Any]:
             },
         },
     }
-    return made | changes
+    made |= changes
+    return {**made, "notes": table1_notes(made)}
 
 
 def test_best_values_marks_and_missing_cells() -> None:
@@ -108,7 +111,7 @@ def test_the_profile_stands_in_every_form() -> None:
 
 
 def test_notes_tell_missing_chance_significance_and_provenance() -> None:
-    notes = "\n".join(footnotes(table()))
+    notes = "\n".join(table1_notes(table()))
     assert "Missing, not zero: GPQA: no rows given (data.gpqa)." in notes
     assert "Avg is the mean of the 6 columns" in notes
     assert "MATH (all methods); MuSR (DPO)" in notes
@@ -116,7 +119,7 @@ def test_notes_tell_missing_chance_significance_and_provenance() -> None:
     assert "Commit 0123456789ab;" in notes
     assert "7 leaderboard prompts cut to 128 tokens" in notes
     none = table(significance=[{**table()["significance"][1]}], at_chance={}, missing={})
-    notes = "\n".join(footnotes(none))
+    notes = "\n".join(table1_notes(none))
     assert "No difference from DPO is significant" in notes
     assert "Every method is above chance" in notes
     assert "Missing" not in notes

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cells import compare_with, leaderboard_cells, mean_cells
+from harness.cells import compare_with, mean_cells
+from harness.domains.dialogue.cells import leaderboard_cells
+from harness.paper import paper_numbers
 from harness.profiles import StatisticsSettings
-from harness.results import paper_numbers
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import columns_from_scores
 

@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.profiles import PROFILES, BaseSettings, Profile, get_profile
-from harness.runs import RunRequest, settle
+from harness.domains.dialogue import DOMAIN
+from harness.domains.dialogue.profile import PROFILES, DialogueProfile
+from harness.profiles import BaseSettings
+from harness.request import RunRequest
 from harness.settings import apply_assignments, known_keys, open_mapping
 from sparsepo.errors import UserError
 
 
-def change(*assignments: str) -> Profile:
-    return apply_assignments(get_profile("tiny"), assignments)
+def change(*assignments: str) -> DialogueProfile:
+    return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
 
 
 def test_values_are_set_with_their_types() -> None:
@@ -34,15 +36,15 @@ def test_values_are_set_with_their_types() -> None:
     assert profile.po.precision == "bfloat16"
     assert profile.po.activation_checkpointing is True
     assert profile.world.rows["bbh"] == 12
-    assert profile.world.rows["musr"] == get_profile("tiny").world.rows["musr"]
+    assert profile.world.rows["musr"] == DOMAIN.get_profile("tiny").world.rows["musr"]
     assert profile.data.gpqa is None
     assert profile.seeds == 2
-    assert get_profile("tiny").seeds != 2
+    assert DOMAIN.get_profile("tiny").seeds != 2
 
 
 def test_methods_take_new_keys() -> None:
     profile = change("methods.dpo.beta=0.7", "methods.mine.gamma=x", "methods.sft.epochs=2")
-    assert profile.methods["dpo"] == {**get_profile("tiny").methods["dpo"], "beta": 0.7}
+    assert profile.methods["dpo"] == {**DOMAIN.get_profile("tiny").methods["dpo"], "beta": 0.7}
     assert profile.methods["mine"] == {"gamma": "x"}
     assert profile.methods["sft"]["epochs"] == 2
 
@@ -79,7 +81,7 @@ def test_a_float_comes_back_as_it_was_written(value: float) -> None:
 
 
 def test_every_known_key_can_be_set_to_its_own_value() -> None:
-    profile = get_profile("tiny")
+    profile = DOMAIN.get_profile("tiny")
     keys = known_keys(profile)
     assert "po.learning_rate" in keys
     assert "methods.dpo.beta" in keys
@@ -99,7 +101,7 @@ def test_open_mapping_keeps_other_methods() -> None:
 
 def test_unknown_profile() -> None:
     with pytest.raises(UserError, match="Did you mean 'tiny'"):
-        get_profile("tinny")
+        DOMAIN.get_profile("tinny")
 
 
 def test_base_settings_are_the_base_models_own() -> None:
@@ -109,7 +111,7 @@ def test_base_settings_are_the_base_models_own() -> None:
 
 
 def test_paper_profile_holds_the_papers_values() -> None:
-    paper = get_profile("paper")
+    paper = DOMAIN.get_profile("paper")
     assert paper.model.dialogue == "EleutherAI/pythia-1.4b-deduped"
     assert paper.data.hh_rlhf == "Anthropic/hh-rlhf"
     assert (paper.sft.learning_rate, paper.sft.epochs, paper.sft.batch_size) == (1e-5, 1, 1024)
@@ -134,23 +136,25 @@ def test_paper_profile_holds_the_papers_values() -> None:
 def test_profiles_name_every_built_in_method(name: str) -> None:
     from sparsepo.methods import BUILT_IN
 
-    assert set(get_profile(name).methods) == set(BUILT_IN)
+    assert set(DOMAIN.get_profile(name).methods) == set(BUILT_IN)
 
 
 def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
     real = ("data.hh_rlhf=x.jsonl", "data.bbh=y.jsonl")
-    capped = settle(RunRequest(assignments=real))
+    capped = DOMAIN.settle(RunRequest(assignments=real))
     assert capped.data.train_pairs is not None
     assert capped.data.test_pairs is not None
     assert capped.evaluation.limits.bbh is not None
-    own = settle(RunRequest(assignments=(*real, "data.train_pairs=none", "evaluation.limit=7")))
+    own = DOMAIN.settle(
+        RunRequest(assignments=(*real, "data.train_pairs=none", "evaluation.limit=7"))
+    )
     assert own.data.train_pairs is None
     assert own.evaluation.limit == 7
     assert own.evaluation.limits.bbh is None
-    assert settle(RunRequest(profile="paper", assignments=real)).data.train_pairs is None
+    assert DOMAIN.settle(RunRequest(profile="paper", assignments=real)).data.train_pairs is None
 
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
     with pytest.raises(UserError, match="at least one"):
-        settle(request_)
+        DOMAIN.settle(request_)

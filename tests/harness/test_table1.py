@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.experiments.table1 import TABLE1
-from harness.runs import RunRequest, run_table
+from harness.runs import RunRequest, run_experiment
 from harness.store import Store
 from sparsepo.errors import UserError
 from tests.small_table import SMALL
@@ -52,7 +52,7 @@ def test_cold_warm_corrupted_and_extended(
             out=out,
             store=store,
         )
-        table = run_table(TABLE1, request, recorder)
+        table = run_experiment(TABLE1, request, recorder)
         return table, (out / "tiny" / "table1" / "table1.json").read_bytes()
 
     table, written = run("sft,sparsepo-common")
@@ -103,5 +103,5 @@ def test_cold_warm_corrupted_and_extended(
         methods=("sft",), seeds=1, assignments=SMALL, out=tmp_path / "file", store=store
     )
     with pytest.raises(UserError, match="is in its way"):
-        run_table(TABLE1, request, recorder)
+        run_experiment(TABLE1, request, recorder)
     assert (tmp_path / "file").read_text() == ""

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Okabe and Ito's palette, distinguishable with every common colour blindness; the marker shapes
-# tell methods apart without any colour.
-_COLOURS = (
-    "#000000",
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#999999",
-    "#CC79A7",
-    "#E69F00",
-    "#D55E00",
-)
-_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*", "h")
+from harness.render.style import method_style, new_figure, not_built_in, save
 
 
 def trade_off_png(table: Mapping[str, Any]) -> bytes:
@@ -31,36 +17,28 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     Returns:
         A PNG; equal tables give equal bytes.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     gained = {row["method"]: row["values"] for row in table["supplement"]["rows"]}
     panels = [
         column
         for column in table["supplement"]["columns"]
         if any(values.get(column) for values in gained.values())
     ]
-    figure, axes = pyplot.subplots(
-        1,
-        max(1, len(panels)),
-        figsize=(1.5 + 4.0 * max(1, len(panels)), 4.2),
-        squeeze=False,
-        sharey=True,
-    )
+    figure = new_figure(1.5 + 4.0 * max(1, len(panels)), 4.2)
+    axes = figure.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)
+    others = not_built_in([row["method"] for row in table["rows"]])
     for axis, column in zip(axes[0], panels, strict=False):
-        for index, row in enumerate(table["rows"]):
+        for row in table["rows"]:
             across, up = gained[row["method"]].get(column), row["values"].get("avg")
             if across is None or up is None:
                 continue
+            style = method_style(row["method"], others)
             axis.errorbar(
                 across["mean"],
                 up["mean"],
                 xerr=_arms(across),
                 yerr=_arms(up),
-                color=_COLOURS[index % len(_COLOURS)],
-                marker=_MARKERS[index % len(_MARKERS)],
+                color=style.colour,
+                marker=style.marker,
                 markeredgecolor="black",
                 markeredgewidth=0.6,
                 markersize=8,
@@ -90,11 +68,7 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
         fontsize=10,
     )
     figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
-    stream = io.BytesIO()
-    # Without the software's name the bytes do not change with matplotlib's version string.
-    figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
-    pyplot.close(figure)
-    return stream.getvalue()
+    return save(figure, "png")
 
 
 def _arms(value: Mapping[str, Any]) -> Sequence[Sequence[float]]:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.domains.dialogue import DOMAIN
+from harness.domains.dialogue.pipeline import Graph, build_graph
+from harness.domains.dialogue.profile import DialogueProfile
 from harness.methods import training_code
-from harness.pipeline import Graph, build_graph
-from harness.profiles import Profile, get_profile
-from harness.results import PAPER
+from harness.paper import PAPER
 from harness.settings import apply_assignments
 from harness.stages import topological
 from sparsepo.errors import UserError
@@ -17,8 +18,8 @@ from sparsepo.methods import BUILT_IN
 METHODS = ("sft", "dpo", "sparsepo-common")
 
 
-def tiny(*assignments: str) -> Profile:
-    return apply_assignments(get_profile("tiny"), assignments)
+def tiny(*assignments: str) -> DialogueProfile:
+    return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
 
 
 def graph(*assignments: str, methods: tuple[str, ...] = METHODS) -> Graph:

@@ -1,36 +1,30 @@
-"""Table 1's stage graph: world → base model → SFT → one run per method and seed → evaluation.
-
-Nothing here imports a training library: when everything is in the store, a run only hashes
-configurations, reads JSON and renders.
-"""
+"""Table 1's stage graph: world → base model → SFT → one run per method and seed → evaluation."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from harness.methods import check_methods, method_settings, training_code
-from harness.profiles import (
-    FIRST_SEED,
-    TRAIN_FROM_SCRATCH,
-    WORLD,
-    Profile,
+from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
+from harness.domains.training import (
+    GENERATION,
+    base_stage,
+    existing_path,
+    model_folder,
+    outside_path,
+    reference_inputs,
+    train_stage,
 )
+from harness.methods import check_methods
+from harness.profiles import FIRST_SEED, WORLD
 from harness.stages import Stage
 from sparsepo.errors import UserError
-from sparsepo.methods.mapo import MaPO
-from sparsepo.registry import get_method
 
 BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
-_TRAINING = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
 _EVALUATION = ("torch", "transformers", "tokenizers", "numpy", "lm_eval", "datasets", "nltk")
 _SCORERS = ("math-verify", "langdetect", "sympy", "antlr4-python3-runtime")
-_GENERATION = ("torch", "transformers", "tokenizers")
-_DATA_SUFFIX = re.compile(r"\.(jsonl?|gz|parquet|csv|txt|py)$")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Graph:
 
 
 def build_graph(
-    profile: Profile,
+    profile: DialogueProfile,
     methods: Sequence[str],
     plugins: Mapping[str, Path] | None = None,
     user_benchmarks: Sequence[str] = (),
@@ -90,7 +84,6 @@ def build_graph(
         UserError: for a missing file, an unknown method, or a value that a method does not use.
     """
     check_methods(profile)
-    device = resolve_device(profile)
     world = _world(profile)
     pairs, real = _pairs(profile, world)
     sources, files, notes = _sources(profile, user_benchmarks)
@@ -106,8 +99,13 @@ def build_graph(
         seconds_hint=5,
     )
     start_inputs, start_files, start_id = _start(profile, world, pairs, real)
-    sft = _train(
-        profile, "sft", FIRST_SEED, device, {"pairs": pairs, **start_inputs}, start_files, start_id
+    sft = train_stage(
+        profile,
+        "sft",
+        FIRST_SEED,
+        {"pairs": pairs, **start_inputs},
+        files=start_files,
+        model_id=start_id,
     )
     if real:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
@@ -122,28 +120,19 @@ def build_graph(
             model = sft
             if method != "sft":
                 inputs = {"pairs": pairs, "model": sft}
-                inputs = {**inputs, **_reference(profile, method, device, inputs, caches)}
+                inputs = {**inputs, **reference_inputs(profile, method, inputs, caches)}
                 outside = {"plugin": plugin} if plugin else {}
-                model = _train(profile, method, seed, device, inputs, outside, None)
+                model = train_stage(profile, method, seed, inputs, files=outside)
             board = _leaderboard(
-                profile, device, model, {**evaluation_inputs, "model": model}, sources, files
+                profile, model, {**evaluation_inputs, "model": model}, sources, files
             )
-            judged = None if real else _win_rate(profile, device, model, pairs)
+            judged = None if real else _win_rate(profile, model, pairs)
             runs.append(System(seed, model, board, judged))
         systems[method] = tuple(runs)
     return Graph(pairs, check, systems, sources, notes)
 
 
-def resolve_device(profile: Profile) -> str:
-    """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
-    if profile.device != "auto":
-        return profile.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _world(profile: Profile) -> Stage:
+def _world(profile: DialogueProfile) -> Stage:
     return Stage(
         "world",
         "harness.work.data:make_world",
@@ -153,7 +142,7 @@ def _world(profile: Profile) -> Stage:
     )
 
 
-def _pairs(profile: Profile, world: Stage) -> tuple[Stage, bool]:
+def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
     """The stage of preference pairs, and whether they are real rather than the world's."""
     source = profile.data.hh_rlhf
     real = source != WORLD
@@ -175,7 +164,7 @@ def _pairs(profile: Profile, world: Stage) -> tuple[Stage, bool]:
 
 
 def _sources(
-    profile: Profile, user_benchmarks: Sequence[str]
+    profile: DialogueProfile, user_benchmarks: Sequence[str]
 ) -> tuple[dict[str, str | None], dict[str, Path], dict[str, str]]:
     sources: dict[str, str | None] = {}
     files: dict[str, Path] = {}
@@ -190,7 +179,7 @@ def _sources(
         elif source is None:
             notes[name] = f"no rows given (data.{name})"
         if source not in (None, WORLD, "hub"):
-            files[name] = _existing(f"data.{name}", str(source))
+            files[name] = existing_path(f"data.{name}", str(source))
             source = "file"
         sources[name] = source
     if not any(sources.values()):
@@ -198,43 +187,13 @@ def _sources(
     return sources, files, notes
 
 
-def outside_path(key: str, value: str) -> Path | None:
-    """Tell a local path from a hub id.
-
-    Args:
-        key: the setting, for the error.
-        value: what the user wrote.
-
-    Returns:
-        The path, or None for a hub id.
-
-    Raises:
-        UserError: if it is neither an existing path nor looks like a hub id.
-    """
-    path = Path(value).expanduser()
-    if path.exists():
-        return path.resolve()
-    if _HUB_ID.fullmatch(value) and not _DATA_SUFFIX.search(value) and not value.startswith("."):
-        return None
-    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id")
-
-
-def _existing(key: str, value: str) -> Path:
-    path = Path(value).expanduser()
-    if not path.exists():
-        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none")
-    return path.resolve()
-
-
 def _start(
-    profile: Profile, world: Stage, pairs: Stage, real: bool
+    profile: DialogueProfile, world: Stage, pairs: Stage, real: bool
 ) -> tuple[dict[str, Stage], dict[str, Path], str | None]:
     """What SFT starts from: (input stages, outside files, hub id)."""
     name = profile.model.dialogue
     if name != TRAIN_FROM_SCRATCH:
-        place = outside_path("model.dialogue", name)
-        if place is not None and not (place / "config.json").is_file():
-            raise UserError(f"model.dialogue: {name} is no model folder, it has no config.json")
+        place = model_folder("model.dialogue", name)
         return ({}, {"model": place}, None) if place is not None else ({}, {}, name)
     corpus = world
     if real:
@@ -246,94 +205,11 @@ def _start(
             code=("tasks.dialogue.world.chat", "harness.work.common"),
             seconds_hint=3,
         )
-    base = Stage(
-        "base model",
-        "harness.work.train:train_base",
-        asdict(profile.base),
-        {"corpus": corpus},
-        code=("tasks.base_model", "sparsepo.tokenize", "tasks.special_tokens"),
-        libraries=("torch", "transformers", "tokenizers"),
-        threads=profile.base_threads,
-        seconds_hint=180,
-    )
-    return {"model": base}, {}, None
-
-
-def _train(
-    profile: Profile,
-    method: str,
-    seed: int,
-    device: str,
-    inputs: Mapping[str, Stage],
-    files: Mapping[str, Path],
-    model_id: str | None,
-) -> Stage:
-    hyper_parameters, training = method_settings(profile, method)
-    if training.batch_size % training.device_batch_size:
-        raise UserError(
-            f"batch_size {training.batch_size} of {method} is no multiple of its "
-            f"device_batch_size {training.device_batch_size}: change one of them"
-        )
-    return Stage(
-        f"{method} seed {seed}",
-        "harness.work.train:train_policy",
-        {
-            "method": method,
-            "hyper_parameters": hyper_parameters,
-            "training": asdict(training),
-            "seed": seed,
-            "device": device,
-            "model": model_id,
-        },
-        inputs,
-        files,
-        code=training_code(method),
-        libraries=_TRAINING,
-        resumable=training.save_steps is not None,
-        seconds_hint=15,
-    )
-
-
-def _reference(
-    profile: Profile,
-    method: str,
-    device: str,
-    inputs: Mapping[str, Stage],
-    caches: dict[str, Stage],
-) -> dict[str, Stage]:
-    """The cache that a method reads its reference from, as an input; none where it reads none.
-
-    It depends on nothing that is one method's own, unless that changes its content, so that all
-    methods and seeds share one: MaPO's mask, by its default values, is in it for every method.
-    `caches` holds those that there are by address, and is extended.
-    """
-    hyper_parameters, training = method_settings(profile, method)
-    instance = get_method(method, **hyper_parameters)
-    if not instance.needs.cacheable:
-        return {}
-    masked = instance if isinstance(instance, MaPO) else MaPO()
-    deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
-    values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
-    stage = Stage(
-        f"reference cache of {method}" if caches else "reference cache",
-        "harness.work.reference:build_reference_cache",
-        {
-            "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
-            "training": {name: values[name] for name in deciding},
-            "device": device,
-        },
-        inputs,
-        code=(*training_code("mapo"), "harness.work.train"),
-        libraries=_TRAINING,
-        resumable=True,
-        seconds_hint=8,
-    )
-    return {"reference": caches.setdefault(stage.address, stage)}
+    return {"model": base_stage(profile, corpus)}, {}, None
 
 
 def _leaderboard(
-    profile: Profile,
-    device: str,
+    profile: DialogueProfile,
     model: Stage,
     inputs: Mapping[str, Stage],
     sources: Mapping[str, str | None],
@@ -356,7 +232,7 @@ def _leaderboard(
                 "batch_size": values.batch_size,
                 "pack_tokens": values.pack_tokens,
                 "max_gen_toks": {k: v for k, v in caps.items() if v is not None} or None,
-                "device": device,
+                "device": profile.place,
                 "dtype": values.dtype,
             },
         },
@@ -368,7 +244,7 @@ def _leaderboard(
     )
 
 
-def _win_rate(profile: Profile, device: str, model: Stage, pairs: Stage) -> Stage:
+def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
     values = profile.evaluation
     responses = Stage(
         f"responses of {model.name}",
@@ -380,11 +256,11 @@ def _win_rate(profile: Profile, device: str, model: Stage, pairs: Stage) -> Stag
             "temperature": values.temperature,
             "top_p": values.top_p,
             "seed": values.seed,
-            "device": device,
+            "device": profile.place,
         },
         {"model": model, "pairs": pairs},
         code=("tasks.generate", "sparsepo.tokenize", "harness.work.common"),
-        libraries=_GENERATION,
+        libraries=GENERATION,
         seconds_hint=4,
     )
     return Stage(

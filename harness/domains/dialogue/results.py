@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.cells import Cells, Statistic, compare_with, leaderboard_cells, mean_cells
+from harness.cells import Cells, Statistic, compare_with, mean_cells
+from harness.domains.dialogue.cells import leaderboard_cells
+from harness.domains.dialogue.notes import notes
+from harness.domains.dialogue.pipeline import Graph, System
+from harness.domains.dialogue.profile import DialogueProfile
 from harness.experiments.spec import TableSpec
-from harness.pipeline import Graph, System
-from harness.profiles import Profile
+from harness.paper import paper_numbers
 from harness.store import Store
-from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
-
-PAPER = Path(__file__).parents[1] / "results" / "paper"
 
 
 def table_json(
     spec: TableSpec,
-    profile: Profile,
+    profile: DialogueProfile,
     graph: Graph,
     store: Store,
     labels: Mapping[str, str],
@@ -76,7 +75,7 @@ def table_json(
     }
     reasons |= {column: missing[column] for column in gained_ids if column in missing}
     present = [c for c in ids if c != spec.average and c not in reasons]
-    return {
+    table = {
         "id": spec.id,
         "title": spec.title,
         "profile": profile.name,
@@ -96,7 +95,9 @@ def table_json(
         "at_chance": _at_chance(cells, labels, present),
         "baseline": spec.baseline,
         "significance": compare_with(cells, spec.baseline, ids, settings),
+        "paper_setting": "Pythia 1.4B, HH-RLHF",
         "supplement": {
+            "title": "What was gained, on held-out prompts",
             "columns": gained_ids,
             "rows": [
                 {
@@ -122,6 +123,7 @@ def table_json(
             },
         },
     }
+    return {**table, "notes": notes(table)}
 
 
 def chat_template(store: Store, graph: Graph) -> str:
@@ -150,22 +152,6 @@ def evaluation_facts(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
         "sentence_splitter": first["sentence_splitter"],
         "versions": first["versions"],
     }
-
-
-def paper_numbers(table: str) -> dict[str, dict[str, float]]:
-    """Return the paper's published numbers of a table, method → column → value.
-
-    Raises:
-        UserError: if the data file is missing from the installation.
-    """
-    path = PAPER / f"{table}.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"the paper's numbers {path} are missing: run from a clone of the repository"
-        ) from None
-    return {row["method"]: row["values"] for row in data["rows"]}
 
 
 def _values(

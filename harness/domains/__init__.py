@@ -1,0 +1,16 @@
+"""The domains that experiments belong to; each is a folder, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from harness.domains.base import Domain
+
+DOMAINS = ("dialogue",)
+
+
+def get_domain(name: str) -> Domain[Any, Any]:
+    """Return a domain by the name that an experiment gives."""
+    domain: Domain[Any, Any] = importlib.import_module(f"harness.domains.{name}").DOMAIN
+    return domain

@@ -1,0 +1,77 @@
+"""The sentences under Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.render.notes import (
+    ceiling_note,
+    missing_note,
+    provenance_note,
+    significance_note,
+)
+
+
+def notes(table: Mapping[str, Any]) -> list[str]:
+    """Return the notes under Table 1, one sentence or two each.
+
+    Args:
+        table: its JSON, but for the notes.
+    """
+    labels: Mapping[str, str] = table["column_labels"]
+    names = {row["method"]: row["label"] for row in table["rows"]}
+    found = [
+        "Values are normalised scores, 0 = chance, 100 = perfect, mean over seeds, with 95 % "
+        "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
+        "a column in bold.",
+        "Preference accuracy: share of held-out pairs whose chosen response has the higher "
+        "implicit reward of the method itself (SFT: the higher mean log-probability)."
+        + (
+            " Win rate: sampled responses against the chosen ones, by the world's rules, ties ½."
+            if "win_rate" not in table["missing"]
+            else ""
+        ),
+        significance_note(table, [*table["significance"], *table["supplement"]["significance"]]),
+        _chance(table, names, labels),
+        ceiling_note(table),
+        missing_note(table),
+    ]
+    averaged = table["average_of"]
+    if len(averaged) < len(table["columns"]) - 1:
+        found.append(
+            f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be "
+            "compared with an average of all of them."
+        )
+    if table["profile"] == "tiny":
+        found.append(
+            "Tiny profile: a GPT-NeoX trained from scratch on an embedded world whose skills were "
+            "chosen for being learnable by it; it shows the trade-off, it does not measure the "
+            "paper's models."
+        )
+    found.append(_provenance(table["provenance"]))
+    return [note for note in found if note]
+
+
+def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    at_chance: Mapping[str, Sequence[str]] = table["at_chance"]
+    if not at_chance:
+        return "Every method is above chance in every column (95 % interval before flooring)."
+    parts = []
+    for column, methods in at_chance.items():
+        who = "all methods" if len(methods) == len(names) else ", ".join(names[m] for m in methods)
+        parts.append(f"{labels[column]} ({who})")
+    return f"Not above chance (95 % interval before flooring at 0): {'; '.join(parts)}."
+
+
+def _provenance(provenance: Mapping[str, Any]) -> str:
+    evaluation, data = provenance["evaluation"], provenance["data"]
+    truncated = evaluation["truncated_prompts_per_model"]
+    cut = str(truncated[0]) if len(truncated) == 1 else f"{truncated[0]} to {truncated[-1]}"
+    return provenance_note(
+        provenance,
+        f"chat template {provenance['chat_template']}",
+        f"{data['train']['used']} training and {data['test']['used']} held-out pairs",
+        f"{cut} leaderboard prompts cut to {evaluation['max_length']} tokens per model",
+        f"sentences split by {evaluation['sentence_splitter']}",
+    )

@@ -1,0 +1,61 @@
+"""Figures 3, 6, 7 and 8: sparsity of the masks and token KL against the training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.render.style import SERIES_MARKERS, new_figure, ordered_colours, save
+
+
+def dynamics_files(result: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw a figure of dynamics, file name → PNG or PDF.
+
+    Args:
+        result: the figure's JSON: `id`, `profile`, `heading`, and `panels` as
+            `harness.dynamics.panels` makes them, chosen and rejected responses in turn.
+    """
+    figure = _draw(result)
+    return {f"{result['id']}.{form}": save(figure, form) for form in ("png", "pdf")}
+
+
+def _draw(result: Mapping[str, Any]) -> Any:
+    panels = result["panels"]
+    rows = len(panels) // 2
+    figure = new_figure(8.6, 1.0 + 2.3 * rows)
+    axes = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey="row")
+    betas = [series["beta"] for series in panels[0]["series"]]
+    colours = dict(zip(betas, ordered_colours(len(betas)), strict=True))
+    for place, panel in enumerate(panels):
+        axis = axes[place // 2][place % 2]
+        for index, series in enumerate(panel["series"]):
+            colour = colours[series["beta"]]
+            axis.plot(
+                series["steps"],
+                series["mean"],
+                color=colour,
+                marker=SERIES_MARKERS[index % len(SERIES_MARKERS)],
+                # A marker at each of hundreds of steps would hide the lines.
+                markevery=max(1, len(series["steps"]) // 8),
+                markersize=4,
+                linewidth=1.3,
+                label=f"β = {series['beta']:g}",
+            )
+            if series["seeds"] > 1:
+                axis.fill_between(
+                    series["steps"], series["low"], series["high"], color=colour, alpha=0.15, lw=0
+                )
+        axis.grid(alpha=0.25)
+        if place < 2:
+            axis.set_title(panel["response"], fontsize=10)
+        if place % 2 == 0:
+            axis.set_ylabel(panel["label"], fontsize=9)
+        if place // 2 == rows - 1:
+            axis.set_xlabel("Training step", fontsize=9)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="center right", frameon=False, fontsize=8, bbox_to_anchor=(0.995, 0.5)
+    )
+    figure.suptitle(result["heading"], fontsize=10)
+    figure.tight_layout(rect=(0, 0, 0.88, 1))
+    return figure
