@@ -26,6 +26,9 @@ class CheckpointedTrainer(Trainer):
     """A transformers.Trainer of a PolicyWithMasks that saves, resumes and logs it as a whole."""
 
     method: Method
+    reference_origin: str | None = None
+    """Folder or hub id of the model that log-ratios are measured against; None where it has none,
+    as a model that was made in memory."""
     _tokenizer: PreTrainedTokenizerBase
     _tr_loss: Tensor
     _globalstep_last_logged: int
@@ -143,7 +146,7 @@ class CheckpointedTrainer(Trainer):
         # The frozen start of trained adapters serves in training alone.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
         saved.save_pretrained(directory, state_dict=policy_state, **which)
-        module.save_masks(directory, self.method, state_dict)
+        module.save_masks(directory, self.method, state_dict, self.reference_origin)
         self._tokenizer.save_pretrained(directory)
 
     def _load_from_checkpoint(
@@ -169,7 +172,9 @@ class CheckpointedTrainer(Trainer):
 
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)
-        if written is not None and written != describe(self.method):
+        own = describe(self.method)
+        # Where the reference lies may change between the two; what the masks were trained for not.
+        if written is not None and {name: written.get(name) for name in own} != own:
             raise UserError(
                 f"{checkpoint} was written by a run with another method or other hyper-parameters "
                 f"({written['method']}); take those again, or another output folder."

@@ -142,6 +142,25 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def origin_of(model: str | PreTrainedModel) -> str | None:
+    """Return where a model can be loaded from again: an absolute folder or a hub id.
+
+    Args:
+        model: folder, hub id, or a model as it was loaded.
+
+    Returns:
+        None for a model that was made in memory, and for one with adapters, which names only the
+        base model under them.
+    """
+    if isinstance(model, str | Path):
+        name = str(model)
+    else:
+        name = "" if has_adapters(model) else str(model.config.name_or_path)
+    if Path(name).is_dir() and name:
+        return str(Path(name).resolve())
+    return name or None
+
+
 def switch_off_dropout(model: nn.Module) -> None:
     """Set a model's own dropout to 0, in modules and in attention; adapters keep theirs.
 

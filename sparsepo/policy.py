@@ -98,7 +98,7 @@ def describe(method: Method) -> dict[str, Any]:
 
 
 def read_description(directory: Path) -> dict[str, Any] | None:
-    """Return what `describe` said of the method that saved a folder, or None if it holds none."""
+    """Return what `save_masks` wrote of the method that made a folder, or None if it holds none."""
     try:
         description: dict[str, Any] = json.loads((directory / METHOD_FILE).read_text())
     except (OSError, ValueError):
@@ -254,7 +254,11 @@ class PolicyWithMasks(nn.Module):
         return False
 
     def save_masks(
-        self, directory: Path, method: Method, gathered: Mapping[str, Tensor] | None = None
+        self,
+        directory: Path,
+        method: Method,
+        gathered: Mapping[str, Tensor] | None = None,
+        reference: str | None = None,
     ) -> None:
         """Write the masks and the method's hyper-parameters beside the policy.
 
@@ -262,8 +266,11 @@ class PolicyWithMasks(nn.Module):
             directory: an existing folder.
             method: written to method.json by name, with its hyper-parameters.
             gathered: this module's weights, where each process holds but a part of them.
+            reference: folder or hub id of the model that log-ratios are measured against, written
+                there too.
         """
-        (directory / METHOD_FILE).write_text(json.dumps(describe(method), indent=2) + "\n")
+        description = {**describe(method), "reference": reference}
+        (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
         own = self.masks.state_dict()
         if gathered is not None:
             own = {name: gathered[f"masks.{name}"] for name in own}

@@ -29,6 +29,7 @@ from sparsepo.loading import (
     load_as_configured,
     load_tokenizer,
     make_policy,
+    origin_of,
     switch_off_dropout,
 )
 from sparsepo.methods.base import Method, Needs
@@ -109,6 +110,7 @@ class POTrainer(CheckpointedTrainer):
         if processing_class is None:
             name = model if isinstance(model, str) else model.config.name_or_path
             processing_class = load_tokenizer(str(name))
+        self.reference_origin = origin_of(ref_model if ref_model is not None else model)
         policy = make_policy(model, args)
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
