@@ -1,0 +1,95 @@
+"""Stages that score what was seen during training; scoring again never samples again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.stages import StageContext
+from harness.work.common import write_json
+from harness.work.sentiment_data import LABELS, PROMPTS, reward_of
+from harness.work.sentiment_train import RESPONSES, TOKENS
+from harness.work.train import starting_model
+from sparsepo.tokenize import encode_prompts
+from tasks.metrics.ranking import rank
+from tasks.metrics.response_kl import sequence_logps
+from tasks.sentiment.rewards import score_texts
+
+POINTS = "points.json"
+RANKINGS = "rankings.npz"
+
+
+def score_responses(context: StageContext) -> None:
+    """Write points.json: reward and log-ratio of each sampled response, step by step.
+
+    Configuration: `reward` (make_reward's arguments), `batch_size`, `device`, `model`. Inputs:
+    "run", "pairs", and "model" (the reference) unless it comes from outside.
+
+    Each point has `step`, `rewards` (of prompt and response as one text; None where the reward
+    model gives none), `log_ratios` (log π(y|x) − log π_ref(y|x), nats), `tokens` (mean length) and
+    `ended` (share of responses that came to their end).
+    """
+    config = context.config
+    start = starting_model(context)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    reference: Any = AutoModelForCausalLM.from_pretrained(start).to(config["device"]).eval()
+    texts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
+    reward = reward_of(context)
+    with (context.inputs["run"] / RESPONSES).open(encoding="utf-8") as stream:
+        looks = {row["step"]: row for row in map(json.loads, stream)}
+    points = []
+    for done, (step, look) in enumerate(sorted(looks.items())):
+        context.progress(done, len(looks), "points")
+        room = reference.config.max_position_embeddings - max(map(len, look["ids"]))
+        prompts = encode_prompts(texts, tokenizer, max_prompt_length=room)
+        responses = tokenizer.batch_decode(look["ids"], skip_special_tokens=True)
+        scored = score_texts(reward, [p + r for p, r in zip(texts, responses, strict=True)])
+        base = sequence_logps(reference, prompts, look["ids"], config["batch_size"])
+        points.append(
+            {
+                "step": step,
+                "rewards": scored.scores,
+                "log_ratios": [own - ref for own, ref in zip(look["logps"], base, strict=True)],
+                "tokens": float(np.mean([len(ids) for ids in look["ids"]])),
+                "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in look["ids"]])),
+            }
+        )
+    write_json({"reward": reward.name, "points": points}, context.work / POINTS)
+
+
+def rank_tokens(context: StageContext) -> None:
+    """Write rankings.npz: how well masks and token rewards tell the tokens that decide.
+
+    Configuration: `replicates`, `seed`. Inputs: "run" and "labels". For each `<step>/<score>`,
+    where score is reward_mask, kl_mask or log_ratios (its absolute value), an array (2, 1 + R):
+    AUROC and average precision, the sample's own first, then R bootstrap replicates over responses.
+    Under step -1 the same for "expected", what the reference expects, and "random", uniform draws.
+    """
+    config = context.config
+    labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
+    sides = [side for pair in labels["pairs"].values() for side in pair]
+    truth = [np.asarray(side["labels"], dtype=bool) for side in sides]
+    generator = np.random.default_rng(config["seed"])
+    scores = {
+        "-1/expected": np.concatenate([side["expected"] for side in sides]),
+        "-1/random": generator.random(sum(map(len, truth))),
+    }
+    with np.load(context.inputs["run"] / TOKENS) as tokens:
+        scores |= {name: np.abs(tokens[name]) for name in tokens.files}
+    edges = np.cumsum([len(one) for one in truth])[:-1]
+    found = {}
+    for name, values in scores.items():
+        if len(values) != sum(map(len, truth)):
+            raise ValueError(f"{name} has {len(values)} values for {sum(map(len, truth))} tokens")
+        ranking = rank(np.split(values, edges), truth, config["replicates"], config["seed"])
+        found[name] = np.stack(
+            [
+                np.append(ranking.auroc, ranking.auroc_replicates),
+                np.append(ranking.average_precision, ranking.average_precision_replicates),
+            ]
+        ).astype(np.float32)
+    positives = np.array([sum(int(one.sum()) for one in truth), sum(map(len, truth))])
+    np.savez_compressed(context.work / RANKINGS, positives=positives, **found)
