@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shapes import Shape, described, write_model, write_pairs
+from benchmarks.shapes import Shape, write_model, write_pairs, write_real_pairs
 
 REPOSITORY = Path(__file__).parents[1]
 WARM_UP = 2
@@ -156,9 +156,8 @@ def measure(
                             "pairs": str(file),
                             "cache": str(folder / f"cache-{system.replace(':', '_')}"),
                             "output": str(folder / f"output-{system.replace(':', '_')}"),
-                            "shape": described(shape),
+                            "batch_size": shape.pairs,
                             "steps": steps,
-                            "options": {},
                         },
                         folder,
                     )
@@ -207,7 +206,5 @@ def real_pairs(
     shape: Shape, rows: Iterable[tuple[str, str, str]], count: int
 ) -> Callable[[Path], None]:
     """Return what writes `count` real pairs, drawn by a fixed seed, for `measure`."""
-    from benchmarks.shapes import write_real_pairs
-
     drawn = random.Random(0).sample(list(rows), count)
     return lambda file: write_real_pairs(shape, drawn, file)

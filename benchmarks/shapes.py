@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,3 @@ def write_real_pairs(
                 "rejected": " " + " ".join(responses[1]),
             }
             out.write(json.dumps(row) + "\n")
-
-
-def described(shape: Shape) -> dict[str, Any]:
-    """Return a shape as JSON data."""
-    return asdict(shape)

@@ -67,7 +67,11 @@ def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
     return POTrainer(
         spec["model"],
         args=POConfig(
-            method=method, max_length=MAX_LENGTH, **own, **spec["options"], **_common(spec)
+            method=method,
+            max_length=MAX_LENGTH,
+            model_dtype=spec["dtype"],
+            **own,
+            **_common(spec),
         ),
         train_dataset=_pairs(spec["pairs"]),
     )
@@ -102,7 +106,6 @@ def build_trl(spec: dict[str, Any], kind: str, method: str) -> Any:
             max_length=MAX_LENGTH,
             precompute_ref_log_probs=kind == "trl-precompute",
             model_init_kwargs={"dtype": spec["dtype"]},
-            **spec["options"],
             **_common(spec),
         ),
         train_dataset=rows,
@@ -113,7 +116,7 @@ def build_trl(spec: dict[str, Any], kind: str, method: str) -> Any:
 def _common(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "output_dir": spec["output"],
-        "per_device_train_batch_size": spec["shape"]["pairs"],
+        "per_device_train_batch_size": spec["batch_size"],
         "beta": 0.1,
         "learning_rate": LEARNING_RATE,
         "max_steps": spec["steps"],
@@ -142,18 +145,17 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
             self._answer({"ready": True, "base": base})
-            self._wait(kwargs["control"] if "control" in kwargs else args[2])
+            self._wait()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             _synchronize(device)
             seconds = time.perf_counter() - self.started
             self._answer({"seconds": seconds, "peak": peak_bytes(device, base)})
-            self._wait(control)
+            self._wait()
 
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
-        ) -> None:
-            found = [value for name, value in (logs or {}).items() if "sparsity/reward" in name]
+        def on_log(self, *args: Any, **kwargs: Any) -> None:
+            logs: dict[str, float] = kwargs["logs"]
+            found = [value for name, value in logs.items() if "sparsity/reward" in name]
             self.sparsity += [sum(found) / len(found)] if found else []
 
         def _answer(self, answer: dict[str, Any]) -> None:
@@ -161,9 +163,8 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
                 answer["sparsity"] = sum(self.sparsity) / len(self.sparsity)
             print(json.dumps(answer), file=answers, flush=True)
 
-        def _wait(self, control: Any) -> None:
+        def _wait(self) -> None:
             if sys.stdin.readline().strip() != "step":
-                control.should_training_stop = True
                 os._exit(0)
             self.started = time.perf_counter()
 

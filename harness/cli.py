@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | passk | list | doctor | clean``."""
+"""The command line: ``python -m harness run | draw | passk | list | doctor | clean``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from harness.experiments.spec import Experiment
 from sparsepo.errors import UserError, did_you_mean
 
-COMMANDS = ("run", "passk", "list", "doctor", "clean")
+COMMANDS = ("run", "draw", "passk", "list", "doctor", "clean")
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -73,6 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
+    draw = commands.add_parser(
+        "draw", help="make a result's files again from its JSON", allow_abbrev=False
+    )
+    draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
     _add_passk(commands)
     listing = commands.add_parser(
         "list", help="experiments, profiles, methods, engines", allow_abbrev=False
@@ -202,7 +206,14 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown option {unknown[0]}.{did_you_mean(unknown[0].split('=')[0], flags)} "
             f"See: python -m harness {options.command} --help"
         )
-    handlers = {"run": _run, "passk": _passk, "list": _list, "doctor": _doctor, "clean": _clean}
+    handlers = {
+        "run": _run,
+        "draw": _draw,
+        "passk": _passk,
+        "list": _list,
+        "doctor": _doctor,
+        "clean": _clean,
+    }
     return handlers[options.command](options)
 
 
@@ -246,11 +257,22 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
     if not console.is_terminal:
         # A pipe has no width of its own; a table must not be folded to 80 columns.
         console = Console(width=170)
-    domain = get_domain(experiment.domain)
-    domain.show(result, console)
-    kinds = [f"{experiment.id}.json", *domain.files(result)]
-    suffixes = ",".join(Path(name).suffix[1:] for name in kinds)
-    print(f"written: {out / result['profile'] / experiment.id / experiment.id}.{{{suffixes}}}")
+    get_domain(experiment.domain).show(result, console)
+    _tell_written(out / result["profile"] / experiment.id, experiment.id)
+
+
+def _tell_written(folder: Path, name: str) -> None:
+    suffixes = ",".join(sorted(path.suffix[1:] for path in folder.glob(f"{name}.*")))
+    print(f"written: {folder / name}.{{{suffixes}}}")
+
+
+def _draw(options: argparse.Namespace) -> int:
+    from harness.drawing import redraw
+
+    for file in options.files:
+        experiment = redraw(file)
+        _tell_written(file.parent, experiment.id)
+    return 0
 
 
 def _passk(options: argparse.Namespace) -> int:

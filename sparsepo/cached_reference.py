@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sparsepo.adapters import is_quantized
+from sparsepo.batching import batches_by_length
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError, first_line
 from sparsepo.fingerprint import reference_fingerprint, weights_hash
@@ -95,7 +97,7 @@ def states_from(
     cached = {name: values.read(name, batch) for name in values.names}
     logps = cached.pop(LOGPS, None)
     mask = next(iter(cached.values()), None)
-    return ReferenceStates(states.hidden, states.head, states.bias, None, mask, logps)
+    return replace(states, activation_mask=mask, logps=logps)
 
 
 @torch.no_grad()
@@ -142,25 +144,21 @@ def fill(
     tell = progress if progress is not None else lambda _done, _total: None
     for chunk in own:
         # Another run that does the same at this moment may have been faster.
-        if not cache.holds(chunk, computed):
-            values: dict[str, dict[int, SideValues]] = {name: {} for name in computed}
-            # By length, so that a batch holds little padding; the longest show first whether they
-            # fit into memory.
-            order = sorted(range(len(chunk)), key=lambda i: -packed_length(chunk[i]))
-            for start in range(0, len(order), batch_size):
-                part = order[start : start + batch_size]
-                batch = pack_pairs([chunk[i] for i in part], tokens_per_row=tokens_per_row)
-                with autocast():
-                    found = _compute(reference, method, batch, computed, chunk_size)
-                for name, table in found.items():
-                    values[name].update(
-                        (i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part)
-                    )
-                tell(done + start + len(part), total)
-            numbers = range(len(chunk))
-            cache.write(chunk, {n: [rows[i] for i in numbers] for n, rows in values.items()})
-        done += len(chunk)
-        tell(done, total)
+        if cache.holds(chunk, computed):
+            done += len(chunk)
+            tell(done, total)
+            continue
+        values: dict[str, dict[int, SideValues]] = {name: {} for name in computed}
+        for part in batches_by_length([packed_length(pair) for pair in chunk], batch_size):
+            batch = pack_pairs([chunk[i] for i in part], tokens_per_row=tokens_per_row)
+            with autocast():
+                found = _compute(reference, method, batch, computed, chunk_size)
+            for name, table in found.items():
+                values[name].update((i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part))
+            done += len(part)
+            tell(done, total)
+        numbers = range(len(chunk))
+        cache.write(chunk, {n: [rows[i] for i in numbers] for n, rows in values.items()})
 
 
 def _compute(
@@ -184,7 +182,7 @@ def _compute(
             None,
             batch.targets,
             chunk_size,
-            policy_bias=None if states.bias is None else cast(states.bias),
+            policy_bias=cast(states.bias),
             need_kl=False,
         ).policy_logps
     found = {LOGPS: to_responses(logps, batch)}

@@ -170,6 +170,10 @@ class CheckpointedTrainer(Trainer):
             module.policy.load_state_dict(saved.state_dict())
         module.load_masks(Path(resume_from_checkpoint))
 
+    def _load_best_model(self) -> None:
+        # The parent would look for the names of the whole module in what holds the policy alone.
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint), self.model_wrapped)
+
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)
         own = describe(self.method)

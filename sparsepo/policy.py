@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, overload
 
 import torch
 from jaxtyping import Float
@@ -141,12 +141,12 @@ class PolicyWithMasks(nn.Module):
             fused = token_stats(
                 cast(hidden),
                 cast(head),
-                None if states.hidden is None else cast(states.hidden),
-                None if states.head is None else cast(states.head),
+                cast(states.hidden),
+                cast(states.head),
                 batch.targets,
                 chunk_size,
-                policy_bias=None if bias is None else cast(bias),
-                ref_bias=None if states.bias is None else cast(states.bias),
+                policy_bias=cast(bias),
+                ref_bias=cast(states.bias),
                 need_kl=needs.kl,
             )
         return self.statistics(batch, reference, *fused)
@@ -338,8 +338,18 @@ class PolicyWithMasks(nn.Module):
         self.policy.gradient_checkpointing_disable()
 
 
+class Cast(Protocol):
+    """Casts a tensor; None, for one that is not there, stays None."""
+
+    @overload
+    def __call__(self, tensor: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, tensor: None) -> None: ...
+
+
 @contextlib.contextmanager
-def without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
+def without_autocast(device_type: str) -> Iterator[Cast]:
     """Switch autocast off inside; yield what casts a tensor as autocast would have done.
 
     The backward pass runs without autocast, and the fused operation makes its logits there again;
@@ -348,7 +358,7 @@ def without_autocast(device_type: str) -> Iterator[Callable[[Tensor], Tensor]]:
     enabled = torch.is_autocast_enabled(device_type)
     dtype = torch.get_autocast_dtype(device_type) if enabled else None
     with torch.autocast(device_type, enabled=False):
-        yield lambda tensor: tensor if dtype is None else tensor.to(dtype)
+        yield lambda tensor: tensor if tensor is None or dtype is None else tensor.to(dtype)
 
 
 def _laid_out(values: Tensor | None, batch: PackedBatch) -> Tensor | None:

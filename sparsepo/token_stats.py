@@ -127,14 +127,14 @@ class _TokenStats(torch.autograd.Function):
             ours = policy.rows(part)
             theirs = ref.rows(part) if ref is not None else None
             sums = _Normaliser(len(words), len(target), logps)
-            ref_sums = _Normaliser(len(words), len(target), logps)
+            ref_sums = None if theirs is None else _Normaliser(len(words), len(target), logps)
             differences = torch.zeros_like(sums.sums)
             at_target, ref_at_target = torch.zeros_like(logps[part]), torch.zeros_like(logps[part])
             for block, columns in enumerate(words):
                 logits = ours.logits(columns)
                 _pick(at_target, logits, target, columns)
                 ref_weights = None
-                if theirs is not None:
+                if theirs is not None and ref_sums is not None:
                     ref_logits = theirs.logits(columns)
                     _pick(ref_at_target, ref_logits, target, columns)
                     difference = None
@@ -157,7 +157,7 @@ class _TokenStats(torch.autograd.Function):
             total[part] = largest + summed.log()
             logps[part] = at_target - total[part]
             ref_scale = None
-            if ref_logps is not None and ref_total is not None:
+            if ref_sums is not None and ref_logps is not None and ref_total is not None:
                 ref_largest, ref_summed = ref_sums.join()
                 ref_total[part] = ref_largest + ref_summed.log()
                 ref_logps[part] = ref_at_target - ref_total[part]
@@ -213,15 +213,17 @@ class _TokenStats(torch.autograd.Function):
                 continue
             ours, theirs = policy.rows(part), ref.rows(part) if onto_ref is not None else None
             factor = onto_policy[part, None]
+            norm = total[part, None]
             ref_factor = None if onto_ref is None else onto_ref[part, None]
+            ref_norm: Any = None if onto_ref is None else ref_total[part, None]
             words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
             part_hidden = None if grad_hidden is None else torch.empty_like(grad_hidden[part])
             for block, columns in enumerate(words):
                 kept = ctx.kept.pop((start, block), None)
                 if kept is None:
-                    grad = ours.logits(columns).sub_(total[part, None]).exp_().mul_(factor)
+                    grad = ours.logits(columns).sub_(norm).exp_().mul_(factor)
                     if theirs is not None and ref_factor is not None:
-                        ref_probs = theirs.logits(columns).sub_(ref_total[part, None]).exp_()
+                        ref_probs = theirs.logits(columns).sub_(ref_norm).exp_()
                         grad.addcmul_(ref_probs, ref_factor, value=-1)
                 else:
                     scale, ref_scale = ctx.scales[start]

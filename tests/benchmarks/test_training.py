@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import training
 from benchmarks.card import Card, Curve, markdown, read_card, write_card
 from benchmarks.measure import BenchmarkError, Measurement, measure, real_pairs
-from benchmarks.shapes import FULL, NARROW, Shape, write_pairs, write_real_pairs
+from benchmarks.shapes import FULL, NARROW, Shape, write_model, write_pairs, write_real_pairs
+from benchmarks.worker import build_ours
 
 SMALL = Shape("small", "small", "gpt2", 2, 16, 2, 200, prompt=6, response=9, pairs=2)
 SYSTEMS = ("ours:sparsepo-common", "ours-cached:dpo", "ours-single:dpo", "plain:sparsepo-common")
@@ -58,6 +60,22 @@ def test_each_system_takes_its_steps_in_a_process_of_its_own(tmp_path: Path) -> 
     ours, plain = found.sparsity["ours:sparsepo-common"], found.sparsity["plain:sparsepo-common"]
     assert ours == pytest.approx(plain, abs=2)
     assert "small: step 4 of 4" in told
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_our_systems_have_the_dtype_that_the_peer_is_given(tmp_path: Path, kind: str) -> None:
+    write_model(SMALL, tmp_path / "model")
+    write_pairs(SMALL, 2, tmp_path / "pairs.jsonl")
+    spec = {
+        "model": str(tmp_path / "model"),
+        "pairs": str(tmp_path / "pairs.jsonl"),
+        "output": str(tmp_path / "out"),
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "batch_size": 2,
+        "steps": 1,
+    }
+    assert build_ours(spec, kind, "dpo").policy.dtype == torch.bfloat16
 
 
 def test_a_system_that_stops_is_named_with_its_last_words() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from harness.engines.worker import Job, make
 from harness.stages import Stage
 from harness.store import Store
 from sparsepo.errors import UserError
+from tests.tiny_disk import tiny_disk
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -243,14 +243,8 @@ def test_wrapped_full_disk_is_a_user_error_and_leaves_nothing(store: Store, reco
     assert not store.partial(stage.address).exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_really_full_disk(tmp_path: Path, recorder: Any) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount a tmpfs")
-    try:
+    with tiny_disk(tmp_path / "disk", 256) as disk:
         store = Store(disk / "store")
         small = Stage("small", "toy_stages:fill", {"bytes": 10})
         big = Stage("big", "toy_stages:fill", {"bytes": 1_000_000}, {"small": small})
@@ -262,8 +256,6 @@ def test_really_full_disk(tmp_path: Path, recorder: Any) -> None:
             (disk / "rest").write_bytes(b"x" * 1_000_000)
         with pytest.raises(UserError, match="no space left on the disk"):
             Store(disk / "store")
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

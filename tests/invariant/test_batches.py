@@ -12,8 +12,8 @@ from sparsepo import UserError
 from sparsepo.trainer import POTrainer
 from sparsepo.types import PackedBatch
 from tests.invariant.test_equivalences import PLAIN
-from tests.invariant.test_resume import StopAt
 from tests.invariant.training import (
+    StopAt,
     any_difference,
     assert_same_weights,
     history,

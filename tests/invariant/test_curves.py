@@ -24,7 +24,7 @@ from tests.invariant.curves import (
     entries,
     recorded,
 )
-from tests.invariant.test_resume import StopAt
+from tests.invariant.training import StopAt
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -27,6 +27,8 @@ CONFIGURATIONS = REPOSITORY / "configs" / "accelerate"
 
 TWO: dict[str, Any] = {"per_device_train_batch_size": 2}
 SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3}
+BEST: dict[str, Any] = {**SAVING, "eval_strategy": "steps", "eval_steps": 3,
+                        "load_best_model_at_end": True}  # fmt: skip
 
 
 def launch(configuration: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +100,7 @@ DDP: dict[str, dict[str, Any]] = {
         "changes": {**TWO, "activation_checkpointing": True},
     },
     "resumed": {"name": "gpt_neox-mapo", "changes": {**TWO, **SAVING}, "interrupt": 11},
+    "best": {"name": "gpt_neox-sparsepo-common", "changes": {**TWO, **BEST}},
     "poisoned": {"name": "gpt_neox-dpo", "changes": {**TWO, **SAVING}, "poison": 4},
 }
 
@@ -171,6 +174,8 @@ FSDP: dict[str, dict[str, Any]] = {
                 "interrupt": 11},
     "adapters": {"name": "gpt2-sparsepo-common-lora", "changes": TWO},
     "half": {"name": "gpt_neox-sparsepo-common", "changes": {**TWO, "bf16": True}},
+    "best": {"name": "gpt_neox-sparsepo-common", "changes": {**TWO, **BEST, **ADAMW},
+             "interrupt": 11},
 }  # fmt: skip
 
 
@@ -188,7 +193,7 @@ def test_a_model_split_over_two_processes(fsdp: dict[str, Any], tmp_path: Path, 
     assert first["units"] == 3  # blocks
     # Each mask is a unit of its own, which has its own dtype.
     assert first["mask_units"] and all(first["mask_units"])
-    if name == "resumed":
+    if "interrupt" in FSDP[name]:
         assert first["interrupted"] and second["interrupted"]
         plain = run.trainer(tmp_path, **ADAMW)
         plain.train()
@@ -210,6 +215,18 @@ def test_a_model_split_over_two_processes(fsdp: dict[str, Any], tmp_path: Path, 
         assert (model.eval()(ids).logits - before).abs().max() > 1e-3
     masks = load_file(saved / "masks.safetensors")
     assert all(value.isfinite().all() for value in masks.values()) and masks
+
+
+@pytest.mark.parametrize("configuration", ["ddp", "fsdp"])
+def test_both_processes_load_the_best_checkpoint(
+    configuration: str, request: pytest.FixtureRequest
+) -> None:
+    """The held-out preferences are turned, so that it is the first one of four."""
+    first, second = request.getfixturevalue(configuration)["best"]
+    step, lowest, again = first["best"]
+    assert step == 3
+    assert again == pytest.approx(lowest, rel=1e-6)
+    assert first["best"] == second["best"]
 
 
 # The command

@@ -15,27 +15,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from sparsepo import UserError, registry
 from sparsepo.__main__ import main
 from sparsepo.loading import last_checkpoint
 from sparsepo.trainer import POTrainer
-from tests.invariant.training import assert_same_weights, history, make_trainer, state
+from tests.invariant.training import StopAt, assert_same_weights, history, make_trainer, state
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-class StopAt(TrainerCallback):
-    """Stops the process's training after a step as an interruption would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise InterruptedError
 
 
 RUNS: list[dict[str, Any]] = [

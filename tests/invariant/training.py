@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from sparsepo import POConfig, POTrainer, PreferencePair
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 SECONDS = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+class StopAt(TrainerCallback):
+    """Stops the process's training after a step as an interruption would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise InterruptedError
 
 
 def make_trainer(
@@ -22,6 +34,7 @@ def make_trainer(
     model: PreTrainedModel | None = None,
     architecture: str = "gpt_neox",
     pairs: list[PreferencePair] | None = None,
+    eval_pairs: list[PreferencePair] | None = None,
     ref_model: PreTrainedModel | None = None,
     callbacks: Any = None,
     **settings: Any,
@@ -46,9 +59,15 @@ def make_trainer(
         ref_model=ref_model,
         args=POConfig(**arguments),
         train_dataset=text_pairs(12) if pairs is None else pairs,
+        eval_dataset=eval_pairs,
         processing_class=small_tokenizer(),
         callbacks=callbacks,
     )
+
+
+def turned(pairs: list[PreferencePair]) -> list[PreferencePair]:
+    """Return pairs with the preferences turned, whose loss rises where that of `pairs` falls."""
+    return [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in pairs]
 
 
 def state(trainer: POTrainer) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback
 from sparsepo import POTrainer, UserError
 from sparsepo.policy import PolicyWithMasks
 from tests.invariant.curves import RUNS, entries
-from tests.invariant.test_resume import StopAt
+from tests.invariant.training import StopAt, turned
 from tests.small_models import text_pairs
 
 
@@ -82,6 +82,8 @@ def digest(module: nn.Module) -> str:
 def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
     """Carry one run out and return what this process found."""
     run, changes = RUNS[spec["name"]], dict(spec.get("changes", {}))
+    if "load_best_model_at_end" in changes:
+        changes["eval_pairs"] = turned(text_pairs(5, seed=11))
     found: dict[str, Any] = {}
     if "interrupt" in spec:
         broken = run.trainer(output, **changes, callbacks=[StopAt(spec["interrupt"])])
@@ -101,6 +103,9 @@ def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
         if poison is not None:
             PolicyWithMasks.forward = poison.forward  # type: ignore[method-assign]
     found["entries"] = entries(trainer)
+    if trainer.args.load_best_model_at_end:
+        again = trainer.evaluate()["eval_loss"]
+        found["best"] = [trainer.state.best_global_step, trainer.state.best_metric, again]
     found["wrapped"] = type(trainer.model_wrapped).__name__
     if trainer.is_fsdp_enabled:
         blocks = [m for m in trainer.policy.modules() if type(m).__name__.startswith("FSDP")]

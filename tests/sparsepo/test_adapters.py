@@ -24,8 +24,7 @@ from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.__main__ import main
 from sparsepo.adapters import BITSANDBYTES, keep_start
 from sparsepo.loading import load_policy
-from tests.invariant.test_resume import StopAt
-from tests.invariant.training import make_trainer, steps
+from tests.invariant.training import StopAt, make_trainer, steps
 from tests.small_models import PAPER_ARCHITECTURES, small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[2]

@@ -28,7 +28,14 @@ from sparsepo.pack import pack_pairs
 from sparsepo.reference import Reference
 from sparsepo.reference_cache import LOGPS, seal
 from sparsepo.types import TokenStats
-from tests.invariant.training import assert_same_weights, history, make_trainer, state, steps
+from tests.invariant.training import (
+    StopAt,
+    assert_same_weights,
+    history,
+    make_trainer,
+    state,
+    steps,
+)
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[2]
@@ -143,16 +150,11 @@ def test_double_precision_passes_its_own_check(tmp_path: Path, cache: str) -> No
 
 
 def test_resumed_is_uninterrupted(tmp_path: Path, cache: str) -> None:
-    class StopAt(TrainerCallback):
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == 3:
-                raise InterruptedError
-
     run: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 2}
     whole = make_trainer(tmp_path / "whole", "dpop", **run, reference_cache=cache)
     whole.train()
     broken = make_trainer(
-        tmp_path / "broken", "dpop", **run, reference_cache=cache, callbacks=[StopAt()]
+        tmp_path / "broken", "dpop", **run, reference_cache=cache, callbacks=[StopAt(3)]
     )
     with pytest.raises(InterruptedError):
         broken.train()

@@ -22,6 +22,7 @@ from sparsepo import __main__ as command_line
 from sparsepo import registry
 from sparsepo.__main__ import main
 from tests.small_models import small_model, small_tokenizer, text_pairs
+from tests.tiny_disk import tiny_disk
 
 REPOSITORY = Path(__file__).parents[2]
 QUICK = ["max_steps=2", "save_steps=1", "per_device_train_batch_size=2", "use_cpu=true"]
@@ -459,28 +460,14 @@ def test_a_disk_that_fills_up(
     assert AutoModelForCausalLM.from_pretrained(output)
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB: the small model's checkpoint does not fit."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(["mount", *options], capture_output=True, check=False)
-    except OSError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def test_a_disk_that_is_full(
-    model: Path, data: Path, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(model, data, tiny_disk / "out")) == 2
-    assert_one_line(capsys, "run the same command again")
-    assert not (tiny_disk / "out" / "config.json").exists()
+    """The small model's checkpoint does not fit."""
+    with tiny_disk(tmp_path / "disk", 256) as disk:
+        assert main(words(model, data, disk / "out")) == 2
+        assert_one_line(capsys, "run the same command again")
+        assert not (disk / "out" / "config.json").exists()
 
 
 @pytest.mark.parametrize("moved", [0, 1, 3])

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from sparsepo.reference_cache import LOGPS, ReferenceCache, mask_name, seal
 from sparsepo.token_stats import token_stats
 from sparsepo.types import TokenizedPair
 from tests.small_models import small_model, small_tokenizer, token_pairs
+from tests.tiny_disk import tiny_disk
 
 REPOSITORY = Path(__file__).parents[2]
 REMEDY = "mend it"
@@ -483,26 +483,12 @@ def test_a_disk_that_fills_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert fill_cache(open_cache(folder), pairs) == 4
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 32 KiB: the fingerprint fits, the values do not."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=32k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(["mount", *options], capture_output=True, check=False)
-    except OSError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def test_a_disk_that_is_full(tiny_disk: Path) -> None:
-    with pytest.raises(UserError, match="No space left on device"):
-        fill_cache(open_cache(tiny_disk), token_pairs(900))
-    assert [file.name for file in files(tiny_disk)] == ["fingerprint.json"]
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """The fingerprint fits, the values do not."""
+    with tiny_disk(tmp_path / "disk", 32) as disk:
+        with pytest.raises(UserError, match="No space left on device"):
+            fill_cache(open_cache(disk), token_pairs(900))
+        assert [file.name for file in files(disk)] == ["fingerprint.json"]
 
 
 def test_a_place_that_cannot_be_written_is_found_before_computing(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""A file system that is soon full, for what happens when the disk refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@contextlib.contextmanager
+def tiny_disk(place: Path, kilobytes: int) -> Iterator[Path]:
+    """Mount a file system of that size at a new folder; skip the test where that is not allowed."""
+    place.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(["mount", *options], capture_output=True, check=False)
+    except OSError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
