@@ -145,6 +145,8 @@ def reference_inputs(
     inputs: Mapping[str, Stage],
     caches: dict[str, Stage],
     overrides: Mapping[str, Any] | None = None,
+    files: Mapping[str, Path] | None = None,
+    model_id: str | None = None,
 ) -> dict[str, Stage]:
     """Return the cache that a method reads its reference from; empty where it reads none.
 
@@ -155,9 +157,11 @@ def reference_inputs(
     Args:
         profile: all values.
         method: a registered method.
-        inputs: "pairs" and "model" of the training run.
+        inputs: "pairs" and, unless it comes from outside, "model" of the training run.
         caches: those that there are, by address; extended.
         overrides: as in `train_stage`.
+        files: "model" for a user's folder.
+        model_id: a hub id in place of a model.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
     instance = get_method(method, **hyper_parameters)
@@ -173,8 +177,10 @@ def reference_inputs(
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
             "training": {name: values[name] for name in deciding},
             "device": profile.place,
+            **({} if model_id is None else {"model": model_id}),
         },
         inputs,
+        files or {},
         code=(*training_code("mapo"), "harness.work.train"),
         libraries=TRAINING,
         resumable=True,

@@ -19,6 +19,7 @@ from harness.work.common import (
     write_pairs,
 )
 from harness.work.train import starting_model
+from sparsepo.analysis import token_texts
 from sparsepo.data import ReadReport
 from sparsepo.tokenize import tokenize_pairs
 from sparsepo.types import PreferencePair
@@ -36,7 +37,8 @@ SPLITS = ("train", "test")
 
 def make_world(context: StageContext) -> None:
     """Write the embedded world's reviews; the configuration is a ReviewWorldConfig's fields."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in context.config.items()}
+    values: dict[str, Any] = dict(context.config)
+    values["sentences"] = tuple(values["sentences"])
     write_reviews(ReviewWorldConfig(**values), context.work)
     texts = _texts(context.work / "train.jsonl")
     _write_texts(texts, context.work / "corpus.jsonl")
@@ -233,8 +235,6 @@ def _labelled(
     pairs: Sequence[PreferencePair], tokenizer: Any, reward: RewardModel, config: Any
 ) -> dict[str, list[tuple[list[int], list[bool]]]]:
     """Pair id → (token ids, labels) of the chosen and of the rejected response."""
-    from sparsepo.analysis import token_texts
-
     tokenized = _tokenized(pairs, tokenizer, config)
     effects = iter(word_effects(list(pair_texts(pair for pair, _ in tokenized)), reward))
     found: dict[str, list[tuple[list[int], list[bool]]]] = {}

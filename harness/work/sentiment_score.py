@@ -13,7 +13,6 @@ from harness.work.common import write_json
 from harness.work.sentiment_data import LABELS, PROMPTS, reward_of
 from harness.work.sentiment_train import RESPONSES, TOKENS
 from harness.work.train import starting_model
-from sparsepo.tokenize import encode_prompts
 from tasks.metrics.ranking import rank
 from tasks.metrics.response_kl import sequence_logps
 from tasks.sentiment.rewards import score_texts
@@ -43,11 +42,9 @@ def score_responses(context: StageContext) -> None:
     points = []
     for done, (step, look) in enumerate(sorted(looks.items())):
         context.progress(done, len(looks), "points")
-        room = reference.config.max_position_embeddings - max(map(len, look["ids"]))
-        prompts = encode_prompts(texts, tokenizer, max_prompt_length=room)
         responses = tokenizer.batch_decode(look["ids"], skip_special_tokens=True)
         scored = score_texts(reward, [p + r for p, r in zip(texts, responses, strict=True)])
-        base = sequence_logps(reference, prompts, look["ids"], config["batch_size"])
+        base = sequence_logps(reference, look["prompts"], look["ids"], config["batch_size"])
         points.append(
             {
                 "step": step,
@@ -80,7 +77,7 @@ def rank_tokens(context: StageContext) -> None:
     with np.load(context.inputs["run"] / TOKENS) as tokens:
         scores |= {name: np.abs(tokens[name]) for name in tokens.files}
     edges = np.cumsum([len(one) for one in truth])[:-1]
-    found = {}
+    found: dict[str, Any] = {}
     for name, values in scores.items():
         if len(values) != sum(map(len, truth)):
             raise ValueError(f"{name} has {len(values)} values for {sum(map(len, truth))} tokens")
@@ -91,5 +88,6 @@ def rank_tokens(context: StageContext) -> None:
                 np.append(ranking.average_precision, ranking.average_precision_replicates),
             ]
         ).astype(np.float32)
-    positives = np.array([sum(int(one.sum()) for one in truth), sum(map(len, truth))])
-    np.savez_compressed(context.work / RANKINGS, positives=positives, **found)
+    found["positives"] = np.array([sum(int(one.sum()) for one in truth), sum(map(len, truth))])
+    found["responses"] = np.array(len(truth))
+    np.savez_compressed(context.work / RANKINGS, **found)

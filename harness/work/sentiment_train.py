@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from harness.stages import StageContext
 from harness.work.common import read_pairs_file
@@ -17,6 +17,7 @@ from harness.work.sentiment_data import PROMPTS
 from harness.work.train import run_training, starting_model
 from sparsepo import POTrainer
 from sparsepo.analysis import token_maps
+from sparsepo.errors import UserError
 from sparsepo.reference import Reference
 from sparsepo.tokenize import encode_prompts
 from sparsepo.trained import TrainedModel
@@ -36,12 +37,23 @@ def train_and_look(context: StageContext) -> None:
     are looked at too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
 
     Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
-    prompts.json the `ids` of one response sampled at temperature 1 and its log-probability under
-    the policy, `logps`), and, for methods whose loss reads a reference, `tokens.npz`
-    (`<step>/<quantity>`, the values of all response tokens of the first test pairs in a row, chosen
-    before rejected).
+    prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1 and
+    its log-probability under the policy, `logps`), and, for methods whose loss reads a reference,
+    `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of the first test pairs in
+    a row, chosen before rejected).
     """
     run_training(context, lambda trainer: Looks(context, trainer))
+
+
+def look_at_start(context: StageContext) -> None:
+    """Write responses.jsonl with the one look at step 0 that every run begins with.
+
+    Configuration: `looks`, `seed`, `device`, `model`. A model's KL to itself is 0.
+    """
+    prompts, tokenizer = _encoded_prompts(context)
+    model: Any = AutoModelForCausalLM.from_pretrained(starting_model(context))
+    model.to(context.config["device"]).eval()
+    _write_look(context, model, tokenizer, prompts, 0)
 
 
 @dataclass
@@ -55,10 +67,7 @@ class Looks(TrainerCallback):
         """Read the prompts, and the reference where the method has one."""
         pairs = self.context.inputs["pairs"]
         self._values = self.context.config["looks"]
-        self._tokenizer: Any = self.trainer.processing_class
-        prompts = json.loads((pairs / PROMPTS).read_text(encoding="utf-8"))
-        room = self.trainer.policy.config.max_position_embeddings - self._values["new_tokens"]
-        self._prompts = encode_prompts(prompts, self._tokenizer, max_prompt_length=room)
+        self._prompts, self._tokenizer = _encoded_prompts(self.context)
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
         if self.trainer.method.needs.reference:
@@ -92,26 +101,11 @@ class Looks(TrainerCallback):
         module.eval()
         try:
             with torch.random.fork_rng():
-                self._sample(step)
+                _write_look(self.context, trainer.policy, self._tokenizer, self._prompts, step)
                 if self._reference is not None and self._pairs:
                     self._read_tokens(step, module)
         finally:
             module.train(training)
-
-    def _sample(self, step: int) -> None:
-        policy = self.trainer.policy
-        ids = sample_ids(
-            policy,
-            self._prompts,
-            self._tokenizer,
-            max_new_tokens=self._values["new_tokens"],
-            batch_size=self._values["batch_size"],
-            seed=self._values["seed"] + self.context.config["seed"],
-        )
-        logps = sequence_logps(policy, self._prompts, ids, self._values["batch_size"])
-        row = {"step": step, "ids": ids, "logps": logps}
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
 
     def _read_tokens(self, step: int, module: Any) -> None:
         training = self.context.config["training"]
@@ -130,3 +124,38 @@ class Looks(TrainerCallback):
                 values = np.concatenate([np.asarray(c, dtype=np.float32) for c in columns])
                 self._tokens[f"{step}/{name}"] = values
         np.savez_compressed(self.context.work / TOKENS, **self._tokens)
+
+
+def _encoded_prompts(context: StageContext) -> tuple[list[list[int]], Any]:
+    """The prompts that are answered at each look, and the tokenizer."""
+    place = starting_model(context)
+    tokenizer: Any = AutoTokenizer.from_pretrained(place)
+    positions = getattr(AutoConfig.from_pretrained(place), "max_position_embeddings", None)
+    new_tokens = context.config["looks"]["new_tokens"]
+    room = None if positions is None else positions - new_tokens
+    if room is not None and room < 1:
+        raise UserError(
+            f"sampling.new_tokens={new_tokens} leaves no room for a prompt in a context of "
+            f"{positions} tokens; lower it."
+        )
+    prompts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
+    return encode_prompts(prompts, tokenizer, max_prompt_length=room), tokenizer
+
+
+def _write_look(
+    context: StageContext, model: Any, tokenizer: Any, prompts: list[list[int]], step: int
+) -> None:
+    """Append one response per prompt, sampled at temperature 1, with its log-probability."""
+    values = context.config["looks"]
+    ids = sample_ids(
+        model,
+        prompts,
+        tokenizer,
+        max_new_tokens=values["new_tokens"],
+        batch_size=values["batch_size"],
+        seed=values["seed"] + context.config["seed"],
+    )
+    logps = sequence_logps(model, prompts, ids, values["batch_size"])
+    with (context.work / RESPONSES).open("a", encoding="utf-8") as stream:
+        row = {"step": step, "prompts": prompts, "ids": ids, "logps": logps}
+        stream.write(json.dumps(row) + "\n")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 
 def response_kl(policy_logps: ArrayLike, ref_logps: ArrayLike) -> float:
-    """Return the mean over sampled responses of Σ_t [log π(y_t | x, y_<t) − log π_ref(y_t | x, y_<t)].
+    """Return the mean over sampled responses of Σ_t [log π(y_t|x, y_<t) − log π_ref(y_t|x, y_<t)].
 
     Unbiased for E_x KL(π(·|x) ‖ π_ref(·|x)) if y ~ π(·|x) at temperature 1 without truncation of
     the distribution. A single response's term may be negative; the mean of few responses too.

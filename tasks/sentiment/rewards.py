@@ -129,7 +129,9 @@ class ClassifierReward:
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(model)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"No sequence classifier can be loaded from {model}: {reason}") from None
+            raise UserError(
+                f"No sequence classifier can be loaded from {model}: {reason}"
+            ) from None
         names = {int(index): str(name) for index, name in loaded.config.id2label.items()}
         self._positive = class_index(names, positive, _POSITIVE_NAMES, "positive", model)
         self._negative = class_index(names, negative, _NEGATIVE_NAMES, "negative", model)

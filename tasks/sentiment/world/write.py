@@ -137,9 +137,7 @@ _OPENING_WEIGHTS = (4, 3, 2, 1)
 # --- opinions -----------------------------------------------------------------------------------
 
 
-def _opinion(
-    pieces: _Pieces, config: ReviewWorldConfig, rng: Random, polarity: Polarity
-) -> None:
+def _opinion(pieces: _Pieces, config: ReviewWorldConfig, rng: Random, polarity: Polarity) -> None:
     rng.choices(_OPINIONS, _OPINION_WEIGHTS)[0](pieces, config, rng, polarity)
     pieces.add(".")
 
