@@ -22,14 +22,14 @@ RANKINGS = "rankings.npz"
 
 
 def score_responses(context: StageContext) -> None:
-    """Write points.json: reward and log-ratio of each sampled response, step by step.
+    """Write points.json: reward and log-probabilities of each sampled response, step by step.
 
     Configuration: `reward` (make_reward's arguments), `batch_size`, `device`, `model`. Inputs:
     "run", "pairs", and "model" (the reference) unless it comes from outside.
 
     Each point has `step`, `rewards` (of prompt and response as one text; None where the reward
-    model gives none), `log_ratios` (log π(y|x) − log π_ref(y|x), nats), `tokens` (mean length) and
-    `ended` (share of responses that came to their end).
+    model gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats), `tokens` (mean
+    length) and `ended` (share of responses that came to their end).
     """
     config = context.config
     start = starting_model(context)
@@ -49,7 +49,8 @@ def score_responses(context: StageContext) -> None:
             {
                 "step": step,
                 "rewards": scored.scores,
-                "log_ratios": [own - ref for own, ref in zip(look["logps"], base, strict=True)],
+                "logps": look["logps"],
+                "ref_logps": base,
                 "tokens": float(np.mean([len(ids) for ids in look["ids"]])),
                 "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in look["ids"]])),
             }

@@ -60,7 +60,7 @@ def frontier_gain(costs: ArrayLike, gains: ArrayLike, budget: float) -> FloatArr
     from_gain, to_gain = _take(best, left), _take(best, right)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = (budget - from_cost) / (to_cost - from_cost)
-    grown = from_gain + share * (to_gain - from_gain)
+        grown = from_gain + share * (to_gain - from_gain)
     return np.where(beyond.any(-1), grown, reached)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def response_kl(policy_logps: ArrayLike, ref_logps: ArrayLike) -> float:
@@ -36,7 +37,6 @@ def response_kl(policy_logps: ArrayLike, ref_logps: ArrayLike) -> float:
     return float((policy - reference).mean())
 
 
-@torch.no_grad()
 def sequence_logps(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -58,6 +58,8 @@ def sequence_logps(
     Raises:
         ValueError: if a prompt is empty, or a row is longer than the model's context.
     """
+    import torch
+
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     context = getattr(model.config, "max_position_embeddings", None)
     if any(not prompt for prompt in prompts):
@@ -79,7 +81,8 @@ def sequence_logps(
             mask[place, : len(row)] = 1
             scored[place, len(prompts[index]) : len(row)] = 1
         ids, mask, scored = ids.to(device), mask.to(device), scored.to(device)
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
         logps = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
         totals = (logps.double() * scored[:, 1:]).sum(-1)
         for index, total in zip(chosen, totals.tolist(), strict=True):

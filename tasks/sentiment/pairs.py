@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from sparsepo.data import EMPTY_RESPONSE, IDENTICAL_RESPONSES
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TIE = "tie: the two completions have the same reward"
 NO_REWARD = "a completion without a finite reward"

@@ -169,8 +169,9 @@ def _scored_pair(row: dict[str, Any], where: str) -> tuple[str, str, str]:
 
 def _continuation(prompt: str, text: str) -> str:
     """Put back the space that was lost between a prompt and what follows it."""
-    glued = text[:1].isalnum() or text[:1] in "\"'(<-$&"
-    return f" {text}" if glued and prompt and not prompt[-1].isspace() else text
+    if not text or not prompt or prompt[-1].isspace():
+        return text
+    return f" {text}" if text[0].isalnum() or text[0] in "\"'(<-$&" else text
 
 
 def _text(value: Any, where: str) -> str:

@@ -145,19 +145,22 @@ class ClassifierReward:
         self._max_length = min(limit - 2, self._tokenizer.model_max_length)
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
-        """Score texts in batches of similar length; longer ones than the context lose their end."""
+        """Score texts in batches of similar length; longer ones than the context lose their end.
+
+        A text without a token, to tokenizers that add none, has no score.
+        """
         import torch
 
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        scores = [0.0] * len(texts)
+        encoded = [
+            self._tokenizer(text, truncation=True, max_length=self._max_length) for text in texts
+        ]
+        lengths = [len(one["input_ids"]) for one in encoded]
+        order = sorted(filter(lengths.__getitem__, range(len(texts))), key=lengths.__getitem__)
+        scores = [math.nan] * len(texts)
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
-            batch = self._tokenizer(
-                [texts[index] for index in chosen],
-                padding=True,
-                truncation=True,
-                max_length=self._max_length,
-                return_tensors="pt",
+            batch = self._tokenizer.pad(
+                [encoded[index] for index in chosen], return_tensors="pt"
             ).to(self._model.device)
             with torch.no_grad():
                 shares = self._model(**batch).logits.double().softmax(-1).tolist()

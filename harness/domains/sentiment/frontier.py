@@ -18,6 +18,7 @@ from harness.profiles import StatisticsSettings
 from harness.store import Store
 from sparsepo.errors import UserError
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
+from tasks.metrics.response_kl import response_kl
 from tasks.metrics.significance import (
     FloatArray,
     bootstrap_mean,
@@ -162,17 +163,20 @@ def _points(
     points = []
     for (beta, gamma, step), seeds in found.items():
         rewards = 100.0 * np.array([[one["rewards"][i] for i in kept] for one in seeds])
-        ratios = np.array([[one["log_ratios"][i] for i in kept] for one in seeds])
+        policy, reference = (
+            np.array([[one[name][i] for i in kept] for one in seeds])
+            for name in ("logps", "ref_logps")
+        )
         points.append(
             Point(
                 beta,
                 gamma,
                 step,
                 float(rewards.mean()),
-                float(ratios.mean()),
+                response_kl(policy, reference),
                 # The same seed draws the same prompts for reward and KL, and for every point.
                 bootstrap_mean(rewards, settings.replicates, settings.seed),
-                bootstrap_mean(ratios, settings.replicates, settings.seed),
+                bootstrap_mean(policy - reference, settings.replicates, settings.seed),
                 rewards.shape[1],
                 rewards.shape[0],
                 float(np.mean([one["tokens"] for one in seeds])),

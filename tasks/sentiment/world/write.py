@@ -219,6 +219,6 @@ def _fact(pieces: _Pieces, rng: Random) -> None:
             f"The {job} walks to the {thing}.",
             f"It has {words.article(adjective)} {adjective} {rng.choice(words.COUNTABLE_ASPECTS)}.",
             f"It was not filmed in {place}.",
-            f"Then the {rng.choice(words.ROLES)} finds a {thing}.",
+            f"Then the {rng.choice(words.ROLES)} finds {words.article(thing)} {thing}.",
         )[kind]
     )
