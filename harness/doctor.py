@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion
 
 from harness.store import Store
 from sparsepo.errors import UserError
+from tasks.sandbox import available_tiers
 
 _ROOT = Path(__file__).parents[1]
 _NEEDED_BYTES = 2 * 1024**3
@@ -33,7 +34,7 @@ class Check:
 
 
 def diagnose(store: Path) -> Iterator[Check]:
-    """Look at Python, packages, torch, disk and store; the network is not tried.
+    """Look at Python, packages, torch, isolation, disk and store; the network is not tried.
 
     Args:
         store: the store that runs would use.
@@ -47,6 +48,7 @@ def diagnose(store: Path) -> Iterator[Check]:
         yield _package(requirement, extra)
     yield _torch()
     yield _cores()
+    yield _isolation()
     yield _disk(store)
     yield _store(store)
 
@@ -119,6 +121,21 @@ def _torch() -> Check:
 def _cores() -> Check:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Check("processor cores", True, str(count), False)
+
+
+def _isolation() -> Check:
+    """Only code generation runs programs that a model wrote; other runs need none."""
+    tiers = available_tiers()
+    working = [name for name, trouble in tiers.items() if not trouble]
+    name = "isolation of programs"
+    if not working:
+        reasons = "; ".join(f"{tier}: {trouble}" for tier, trouble in tiers.items())
+        remedy = "apt install bubblewrap, or use a kernel with user namespaces or Landlock"
+        return Check(name, False, f"none works ({reasons}): {remedy}", False)
+    text = ", ".join(working)
+    if working[0] == "landlock":
+        text += "; stronger with bubblewrap: apt install bubblewrap"
+    return Check(name, True, text, False)
 
 
 def _disk(store: Path) -> Check:

@@ -68,8 +68,10 @@ class PasskReport:
     samples: SampleSet
     results: list[Result]
     """One per sample, in the order of the samples' file."""
+    judged: int
+    """How many samples got their verdict now; the others had it from an interrupted run."""
     programs: int
-    """How many were run now; the others had been by an interrupted run."""
+    """How many programs were run for that: identical ones count once."""
     seconds: float
     """How long that took."""
 
@@ -129,7 +131,7 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
         journal: Journal | None = None
         if request.out is not None:
             inputs = {
-                "format": 1,
+                "format": 2,
                 "python": sys.version,
                 "problems": sha256_file(request.problems),
                 "samples": sha256_file(request.samples),
@@ -145,13 +147,14 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
         stack.callback(count.close)
         _introduce(count, request, samples, tier, limits, ks)
         events = judge(samples.samples, convention, run, results, references)
-        _follow(events, count, results, journal)
+        programs = _follow(events, count, results, journal)
         report = PasskReport(
             tier=tier,
             scores=score(samples, [results[i] for i in range(len(results))], ks),
             samples=samples,
             results=[results[i] for i in range(len(results))],
-            programs=count.done - count.earlier,
+            judged=count.done - count.earlier,
+            programs=programs,
             seconds=count.seconds(),
         )
         if request.out is not None and journal is not None:
@@ -183,7 +186,9 @@ def summary(report: PasskReport) -> Iterator[str]:
     if report.programs:
         pace = report.programs / max(report.seconds, 1e-9)
         ran = f"{report.programs} programs in {report.seconds:.1f} s, {pace:.1f} per second"
-        earlier = samples - report.programs
+        if copies := report.judged - report.programs:
+            ran += f"; {copies} samples were copies of these"
+        earlier = samples - report.judged
         yield ran + (f"; {earlier} had been run before" if earlier else "")
     else:
         yield "all programs had been run before"
@@ -266,9 +271,9 @@ def _follow(
     count: Count,
     results: dict[int, Result],
     journal: Journal | None,
-) -> None:
-    """Take down what happens, on disk first."""
-    measured = 0
+) -> int:
+    """Take down what happens, on disk first; return how many different programs were run."""
+    measured = programs = 0
     for event in events:
         if journal is not None:
             journal.append(_record(event))
@@ -282,6 +287,8 @@ def _follow(
         else:
             count.add(event.result.verdict)
             results[event.index] = event.result
+            programs += not event.copied
+    return programs
 
 
 def _record(event: Judged | Measured) -> Record:

@@ -199,19 +199,32 @@ def keep_start(policy: PreTrainedModel) -> str | None:
     return REFERENCE_ADAPTER
 
 
+def check_merging(*, adapters: bool, quantized: bool) -> None:
+    """Refuse merge_adapters where it cannot be done.
+
+    Args:
+        adapters: the model has some.
+        quantized: its weights are in 4 or 8 bits.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not adapters:
+        raise UserError("merge_adapters=true needs adapters; set lora_r too.")
+    if quantized:
+        raise UserError(
+            "Adapters cannot be merged into 4-bit or 8-bit weights without loss; leave "
+            "merge_adapters out and merge them into the unquantized base model afterwards."
+        )
+
+
 def merged(model: PreTrainedModel) -> PreTrainedModel:
     """Return the plain model with its adapters' product added to its weights; changes it in place.
 
     Raises:
         UserError: the model has no adapters, or its weights are quantized.
     """
-    if not has_adapters(model):
-        raise UserError("merge_adapters=true needs adapters; set lora_r too.")
-    if is_quantized(model):
-        raise UserError(
-            "Adapters cannot be merged into 4-bit or 8-bit weights without loss; leave "
-            "merge_adapters out and merge them into the unquantized base model afterwards."
-        )
+    check_merging(adapters=has_adapters(model), quantized=is_quantized(model))
     outer: Any = model
     plain: PreTrainedModel = outer.merge_and_unload(adapter_names=[outer.active_adapter])
     return plain
@@ -228,6 +241,7 @@ __all__ = [
     "add_adapters",
     "add_input_gradients",
     "check_adapters",
+    "check_merging",
     "evaluate_as",
     "has_adapters",
     "is_quantized",

@@ -168,12 +168,9 @@ def use_attention(
         # for policy and reference, more than torch's default of 8 allows.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _COMPILED_SHAPES)
-    elif wanted == "sdpa":
-        if not model._supports_sdpa:
-            name = model.config.model_type
-            raise UserError(f"{name} has no sdpa attention in transformers; take auto.")
-    elif wanted != "eager":
-        raise UserError(f"attention must be auto, eager, sdpa or flex_attention, not {wanted!r}.")
+    elif wanted == "sdpa" and not model._supports_sdpa:
+        name = model.config.model_type
+        raise UserError(f"{name} has no sdpa attention in transformers; take auto.")
     if model.config._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
 

@@ -12,9 +12,12 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 
-from sparsepo.errors import UserError
+from sparsepo.adapters import check_merging
+from sparsepo.attention import Attention
+from sparsepo.errors import UserError, require_choice
 from sparsepo.methods.base import Method
 from sparsepo.registry import get_method
+from sparsepo.tokenize import LongResponse
 
 HYPER_PARAMETERS = (
     "beta",
@@ -101,7 +104,7 @@ class POConfig(TrainingArguments):
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
     )
-    on_long_response: Literal["truncate", "skip", "error"] = field(
+    on_long_response: LongResponse = field(
         default="error",
         metadata={"help": "What happens to a response that does not fit: error, truncate, skip."},
     )
@@ -150,7 +153,7 @@ class POConfig(TrainingArguments):
             "what is trained is the same."
         },
     )
-    attention: Literal["auto", "eager", "sdpa", "flex_attention"] = field(
+    attention: Attention = field(
         default="auto",
         metadata={
             "help": "Attention of policy and reference; auto is flex_attention on CUDA where the "
@@ -199,7 +202,7 @@ class POConfig(TrainingArguments):
         """Check types and ranges, many of which transformers leaves to fail in mid-training.
 
         Raises:
-            UserError: a value of the wrong type, or a size below 1.
+            UserError: a value of the wrong type, none of the choices, or a size below 1.
         """
         hints = typing.get_type_hints(type(self))
         for item in dataclasses.fields(self):
@@ -207,6 +210,8 @@ class POConfig(TrainingArguments):
             union = typing.get_origin(hint) in (typing.Union, types.UnionType)
             kinds = set(typing.get_args(hint)) if union else {hint}
             value = getattr(self, item.name, None)
+            if typing.get_origin(hint) is Literal:
+                require_choice(item.name, value, typing.get_args(hint))
             if kinds <= set(_PLAIN_TYPES) and value != item.default:
                 accepted = kinds | {int} if float in kinds else kinds
                 fits = type(value) in accepted or (str in kinds and isinstance(value, Path))
@@ -227,8 +232,6 @@ class POConfig(TrainingArguments):
         super().__post_init__()
 
     def _check_computation(self) -> None:
-        if self.computation not in ("packed", "plain"):
-            raise UserError(f"computation must be packed or plain, not {self.computation!r}.")
         if self.computation == "plain":
             for name in ("chunk_size", "reference_cache", "tokens_per_row"):
                 if getattr(self, name) is not None:
@@ -237,16 +240,11 @@ class POConfig(TrainingArguments):
                     )
 
     def _check_adapters(self) -> None:
-        dtypes = typing.get_args(typing.get_type_hints(type(self))["model_dtype"])
-        if self.model_dtype not in dtypes:
-            raise UserError(f"model_dtype must be one of {', '.join(dtypes)}.")
         if self.load_in_4bit and self.load_in_8bit:
             raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
-        if self.merge_adapters and self.bits:
-            raise UserError(
-                "Adapters cannot be merged into 4-bit or 8-bit weights without loss; leave "
-                "merge_adapters out and merge them into the unquantized base model afterwards."
-            )
+        if self.merge_adapters:
+            # Whether there are adapters the model shows when it is loaded.
+            check_merging(adapters=True, quantized=self.bits is not None)
         if self.lora_r is None:
             for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
                 if getattr(self, name) is not None:

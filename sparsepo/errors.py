@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -22,6 +22,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def require_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Raise a UserError unless an option's value is one of the choices."""
+    if value not in choices:
+        listed = [str(choice) for choice in choices]
+        hint = did_you_mean(str(value), listed)
+        raise UserError(f"{name} cannot be {value!r}.{hint} Choose one of: {', '.join(listed)}.")
 
 
 def first_line(error: Exception) -> str:

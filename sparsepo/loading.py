@@ -22,7 +22,9 @@ from sparsepo.activations import fuse_activations
 from sparsepo.adapters import (
     add_adapters,
     check_adapters,
+    check_merging,
     has_adapters,
+    is_quantized,
     prepare_quantized,
     quantization,
 )
@@ -118,8 +120,8 @@ def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedMod
         raise UserError(
             f"{config.bits}-bit weights cannot be trained themselves; set lora_r for adapters."
         )
-    if config.merge_adapters and not has_adapters(policy):
-        raise UserError("merge_adapters=true needs adapters; set lora_r too.")
+    if config.merge_adapters:
+        check_merging(adapters=has_adapters(policy), quantized=is_quantized(policy))
     return policy
 
 

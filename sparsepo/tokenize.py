@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, get_args
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from sparsepo.errors import UserError
+from sparsepo.errors import UserError, require_choice
 from sparsepo.types import Message, PreferencePair, TokenizedPair
 
 LongResponse = Literal["truncate", "skip", "error"]
@@ -193,11 +193,7 @@ def tokenize_pairs(
             f"max_prompt_length {limit} leaves no room in max_length {max_length}: "
             "it has to be at least 1 and smaller than max_length."
         )
-    if on_long_response not in get_args(LongResponse):
-        raise UserError(
-            f"on_long_response '{on_long_response}' is unknown; "
-            f"choose one of {', '.join(get_args(LongResponse))}."
-        )
+    require_choice("on_long_response", on_long_response, get_args(LongResponse))
     work = _Work(tokenizer, _eos_id(tokenizer), max_length, limit, on_long_response)
     everything = list(pairs)
     tokenized: list[TokenizedPair] = []

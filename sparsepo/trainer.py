@@ -23,6 +23,7 @@ from sparsepo.attention import use_attention
 from sparsepo.batching import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.checkpoints import CheckpointedTrainer
+from sparsepo.checks import check_finite, check_sizes, check_start
 from sparsepo.config import POConfig
 from sparsepo.errors import UserError
 from sparsepo.loading import (
@@ -41,7 +42,7 @@ from sparsepo.policy import (
     PolicyWithMasks,
     make_masks,
 )
-from sparsepo.processes import collected, maximum, seed_apart, spread
+from sparsepo.processes import seed_apart, spread
 from sparsepo.reference import Reference, ReferenceStates, unwrap_peft
 from sparsepo.reference_cache import CachedValues
 from sparsepo.sharding import (
@@ -58,13 +59,6 @@ from sparsepo.types import (
     TokenizedPair,
     TokenStats,
 )
-
-STEP_ZERO_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Largest |log-ratio| of a token at step 0, in nats; half precisions get HALF_TOLERANCE."""
-
-HALF_TOLERANCE = 0.5
-"""For float16 and bfloat16: two runs of the same weights may use different kernels."""
-
 
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
@@ -144,8 +138,9 @@ class POTrainer(CheckpointedTrainer):
                 f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
                 "eval_strategy at no."
             )
-        self._check_sizes(policy, processing_class)
-        masks = make_masks(self.method, (self.reference.model if self.reference else policy))
+        ref = self.reference.model if self.reference is not None else None
+        check_sizes(policy, ref, processing_class)
+        masks = make_masks(self.method, policy if ref is None else ref)
         self.tokenizer_report: TokenizeReport | None = None
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
@@ -203,8 +198,9 @@ class POTrainer(CheckpointedTrainer):
             self._cache.fill(self.reference, self.method, pairs, progress)
         if train_pairs:
             self._cached = self._cache.select(train_pairs, self.method)
-        if self.is_fsdp_enabled or not self.reference.within_policy:
-            self.reference = self.reference if self.needs.online_reference else None
+        costs_memory = self.is_fsdp_enabled or not self.reference.within_policy
+        if costs_memory and not self.needs.online_reference:
+            self.reference = None
 
     def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
@@ -221,22 +217,6 @@ class POTrainer(CheckpointedTrainer):
                     f"In {MASK_DRAWS} draws no {name} mask started with less than {limit:g} % "
                     "zeros; raise mask_initial_sparsity or try another seed."
                 )
-
-    def _check_sizes(self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        vocabulary = policy.get_output_embeddings().weight.shape[0]
-        if len(tokenizer) > vocabulary:
-            raise UserError(
-                f"The tokenizer has {len(tokenizer)} tokens and the model {vocabulary}; use the "
-                "model's own tokenizer or resize its embeddings."
-            )
-        if self.reference is None:
-            return
-        ref_vocabulary = self.reference.model.get_output_embeddings().weight.shape[0]
-        if ref_vocabulary != vocabulary:
-            raise UserError(
-                f"Policy and reference have different vocabularies ({vocabulary} and "
-                f"{ref_vocabulary} tokens); they must come from the same model family."
-            )
 
     def _tokenize(
         self, pairs: Sequence[PreferencePair]
@@ -295,11 +275,10 @@ class POTrainer(CheckpointedTrainer):
     def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""
         sizes = [len(batch) for batch in batches]
-        lengths = [
-            packed_length(pair, self.needs.rejected) for pair in chain.from_iterable(batches)
-        ]
         if not self._config.length_bucketed:
             return as_drawn(sizes)
+        pairs = chain.from_iterable(batches)
+        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
         return regroup(lengths, sizes, self._config.tokens_per_row)
 
     def _repeated(self, size: int) -> int:
@@ -332,14 +311,22 @@ class POTrainer(CheckpointedTrainer):
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        if self.state.global_step == 0:
-            self._check_step_zero(chosen, rejected)
+        if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
+            within_policy = self.reference is not None and self.reference.within_policy
+            check_start(
+                self.accelerator,
+                (chosen, rejected),
+                self.policy.dtype,
+                within_policy=within_policy,
+            )
         output = self.method(chosen, rejected)
         if weights is None:
             weights = torch.ones_like(output.per_pair)
         self._losses.append((batch.pair_ids, output.per_pair.detach() * weights))
         if self.accelerator.sync_gradients:
-            self._check_finite()
+            # Once a step, over its micro-batches and all processes: asking makes the device wait.
+            losses, self._losses = self._losses, []
+            check_finite(self.accelerator, losses, self.state.global_step)
         self._means.record(self._metrics(batch, reference, chosen, rejected, output), weights)
         loss = (output.per_pair * weights).sum()
         if num_items_in_batch is not None:
@@ -383,41 +370,6 @@ class POTrainer(CheckpointedTrainer):
             if needs.online_reference and reference is not None:
                 online = reference.read(batch, self.method, replace(needs, mask="none"))
             return states_from(cached, batch, online)
-
-    def _check_step_zero(self, *sides: TokenStats | None) -> None:
-        if not (self._config.check_reference and self.needs.ref_logps):
-            return
-        half = self.accelerator.mixed_precision in ("fp16", "bf16")
-        dtype = torch.half if half else self.policy.dtype
-        tolerance = STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
-        for stats in sides:
-            if stats is None or stats.ref_logps is None:
-                continue
-            ratio = maximum(self.accelerator, (stats.policy_logps - stats.ref_logps).abs())
-            if ratio > tolerance:
-                remedy = "leave ref_model out"
-                if self.reference is not None and self.reference.within_policy:
-                    remedy = "switch the adapters' dropout off or merge adapters trained before"
-                raise UserError(
-                    f"The reference is not the policy's start: at step 0 a token's log-ratio is "
-                    f"{ratio:.2g} nats, above {tolerance:g}; {remedy}, or set "
-                    "check_reference=false if that is intended."
-                )
-
-    def _check_finite(self) -> None:
-        # Once a step, over its micro-batches and all processes: asking makes the device wait.
-        losses, self._losses = self._losses, []
-        finite = torch.cat([values for _, values in losses]).isfinite()
-        if maximum(self.accelerator, ~finite) == 0:
-            return
-        pair_ids = [pair for names, _ in losses for pair in names]
-        own = [pair for pair, ok in zip(pair_ids, finite.tolist(), strict=True) if not ok]
-        bad = collected(self.accelerator, own)
-        raise UserError(
-            f"The loss is not finite at step {self.state.global_step} for "
-            f"{'pair' if len(bad) == 1 else 'pairs'} {', '.join(bad)}; training stopped and "
-            "the last checkpoint is kept: lower the learning rate or look at these rows."
-        )
 
     # Metrics
 

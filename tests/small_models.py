@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -58,6 +59,13 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 }
 PAPER_ARCHITECTURES = ("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "llama")
 ALL_ARCHITECTURES = tuple(_CONFIGS)
+ATTENTION_VARIANTS = [
+    (architecture, attention)
+    for architecture in ALL_ARCHITECTURES
+    for attention in ("eager", "sdpa")
+    # transformers has no SDPA for GPT-J.
+    if (architecture, attention) != ("gptj", "sdpa")
+]
 
 
 def small_model(
@@ -84,6 +92,13 @@ def small_model(
             elif "bias" in name:
                 parameter.normal_(std=0.1)
     return model.eval()
+
+
+def separate_logps(model: PreTrainedModel, prompt: list[int], response: list[int]) -> Tensor:
+    """Log-probabilities of a response, from a run of its own without mask or positions."""
+    ids = torch.tensor([prompt + response])
+    logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
 
 
 @functools.cache

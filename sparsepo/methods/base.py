@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.errors import UserError, did_you_mean
+from sparsepo.errors import UserError
 from sparsepo.types import LossOutput, TokenStats
 
 MaskKind = Literal["none", "activation", "learned-common", "learned-independent"]
@@ -157,11 +157,3 @@ def _in_range(value: object, low: float, high: float, inclusive: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and value <= high and (value >= low if inclusive else value > low)
-
-
-def require_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise a UserError unless value is one of the choices."""
-    if value not in choices:
-        hint = did_you_mean(str(value), [str(choice) for choice in choices])
-        listed = ", ".join(str(choice) for choice in choices)
-        raise UserError(f"{name} cannot be {value!r}.{hint} Choose one of: {listed}.")

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.methods.base import Needs, require_choice
+from sparsepo.errors import require_choice
+from sparsepo.methods.base import Needs
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.types import TokenStats
 

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.methods.base import Needs, require_choice, require_range, response_sum
+from sparsepo.errors import require_choice
+from sparsepo.methods.base import Needs, require_range, response_sum
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.types import TokenStats
 

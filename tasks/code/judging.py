@@ -1,13 +1,18 @@
 """From samples to verdicts: programs for the sandbox, and how long each may run.
 
-Every program first gets the sandbox's own limit. Where one runs out of time and its problem has a
-reference solution, the reference is measured on the same machine, and the program runs again if
-what the reference took, scaled, is more than it had: slow problems and busy machines cost no
-verdicts, and nothing is measured that could not change one.
+Identical programs run once: a small model writes the same completion many times.
+
+Every program first gets the sandbox's own limit. Slow problems and busy machines cost no verdicts:
+one that runs out of time runs again, once and after all others,
+
+- if its problem has a reference solution and what that takes on this machine, scaled, is more than
+  the program had; the reference is measured only then;
+- if it had the processor for less than half of its time: it may have waited for others.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +26,8 @@ BASE_SECONDS: Final = Limits().seconds
 """[code] bigcode-evaluation-harness' limit of three seconds."""
 MOST_SECONDS: Final = 60.0
 """[ours] What a reference may take."""
+STARVED: Final = 0.5
+"""[ours] A timeout that used a smaller share of its limit as processor time is not believed yet."""
 
 RunPrograms = Callable[[Iterable[Program]], Iterator[Verdict]]
 """Runs programs apart from this process and yields a verdict for each, in any order."""
@@ -39,6 +46,10 @@ class Result:
     """How long it might have taken, in seconds."""
     suspect: bool = False
     """It passed beside its tests and failed apart from them: a suspected forgery."""
+    cpu_seconds: float = 0.0
+    """Processor time of the deciding run."""
+    tries: int = 1
+    """How often it was run to its end or its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,8 @@ class Judged:
     index: int
     """Position in the list of samples."""
     result: Result
+    copied: bool = False
+    """An identical program was run in its stead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +94,23 @@ def judge(
     """
     results = dict(done)
     first = {index: BASE_SECONDS for index in range(len(samples)) if index not in results}
-    for judged in _run(samples, convention, run, first):
+    for judged in _run(samples, convention, run, first, results, tries=1):
         results[judged.index] = judged.result
         yield judged
-    late = {
-        index: samples[index].problem
-        for index, result in sorted(results.items())
-        if result.verdict == "timeout" and samples[index].problem.reference is not None
-    }
+    late = [index for index, result in sorted(results.items()) if result.verdict == "timeout"]
+    problems = [samples[index].problem for index in late]
     known = dict(references)
-    for measured in _measure(late.values(), known, run):
+    for measured in _measure([p for p in problems if p.reference is not None], known, run):
         known[measured.key] = measured.seconds
         yield measured
-    limits = {index: time_limit(known[task_key(p.task_id)]) for index, p in late.items()}
-    again = {index: limit for index, limit in limits.items() if limit > results[index].limit}
-    yield from _run(samples, convention, run, again)
+    again = {}
+    for index, problem in zip(late, problems, strict=True):
+        result = results[index]
+        limit = max(time_limit(known.get(task_key(problem.task_id))), result.limit)
+        starved = result.cpu_seconds < STARVED * result.limit
+        if result.tries == 1 and (limit > result.limit or starved):
+            again[index] = limit
+    yield from _run(samples, convention, run, again, results, tries=2)
 
 
 def time_limit(reference: float | None) -> float:
@@ -153,25 +168,45 @@ def _run(
     convention: Convention,
     run: RunPrograms,
     limits: Mapping[int, float],
+    results: Mapping[int, Result],
+    tries: int,
 ) -> Iterator[Judged]:
-    if not limits:
-        return
+    """Judge the samples of `limits`, identical programs once; `results` has what is known."""
+    known = {
+        (_text_key(samples[index], convention), result.limit): result
+        for index, result in results.items()
+        if limits and result.tries == tries
+    }
+    groups: dict[tuple[bytes, float], list[int]] = {}
+    for index, limit in limits.items():
+        key = _text_key(samples[index], convention), limit
+        if key in known:
+            yield Judged(index, known[key], copied=True)
+        else:
+            groups.setdefault(key, []).append(index)
+    alike = {group[0]: group for group in groups.values()}
     programs = (
-        make_program(samples[index], convention, str(index), limit)
-        for index, limit in limits.items()
+        make_program(samples[index], convention, str(index), limits[index]) for index in alike
     )
-    for verdict in run(programs):
-        index = int(verdict.id)
-        yield Judged(
-            index,
-            Result(
-                verdict=verdict.outcome,
-                detail=verdict.detail,
-                seconds=verdict.seconds,
-                limit=limits[index],
-                suspect=verdict.suspected_forgery,
-            ),
+    for verdict in run(programs) if alike else ():
+        first = int(verdict.id)
+        result = Result(
+            verdict=verdict.outcome,
+            detail=verdict.detail,
+            seconds=verdict.seconds,
+            limit=limits[first],
+            suspect=verdict.suspected_forgery,
+            cpu_seconds=verdict.cpu_seconds,
+            tries=tries,
         )
+        for index in alike[first]:
+            yield Judged(index, result, copied=index != first)
+
+
+def _text_key(sample: Sample, convention: Convention) -> bytes:
+    """What is the same for samples of which one run decides all: problem and text."""
+    whole = (task_key(sample.problem.task_id), *convention.parts(sample.problem, sample.completion))
+    return hashlib.blake2b(ascii(whole).encode(), digest_size=16).digest()
 
 
 def _measure(

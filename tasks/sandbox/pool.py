@@ -84,6 +84,9 @@ class Pool:
         taken = given = 0
         more = True
         try:
+            with contextlib.suppress(BoxError):
+                for worker in self.workers:
+                    worker.launch()
             for worker in self.workers:
                 self._start(worker)
             while True:
@@ -227,7 +230,9 @@ class Pool:
     def _start(self, worker: Worker) -> None:
         while True:
             try:
-                worker.start()
+                if worker.socket is None:
+                    worker.launch()
+                worker.wait_until_ready()
             except BoxError as error:
                 self._failed_starts += 1
                 if self._failed_starts >= _MOST_FAILED_STARTS:

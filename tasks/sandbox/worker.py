@@ -99,31 +99,53 @@ class Worker:
         Raises:
             BoxError: this machine does not allow it; the message names the step.
         """
-        inside = self.tier in ("namespaces", "bubblewrap")
-        if not inside:
-            self._scratch = tempfile.mkdtemp(prefix="box-", dir=_temporary_folder())
-        settings = box_settings(self.tier, self.limits, self._scratch)
-        if self._scratch and os.geteuid() == 0 and self.tier == "landlock":
-            os.chown(self._scratch, settings["user"], settings["user"])
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start the box without waiting for it.
+
+        Raises:
+            BoxError: not even its first process could be started.
+        """
+        if self.tier not in ("namespaces", "bubblewrap"):
+            try:
+                self._scratch = tempfile.mkdtemp(prefix="box-", dir=_temporary_folder())
+            except OSError as error:
+                raise BoxError(f"no folder for its programs: {error}") from None
         ours, theirs = socket.socketpair()
+        self.socket = ours
         try:
-            self._launch(settings, theirs)
+            settings = box_settings(self.tier, self.limits, self._scratch)
+            if self._scratch and os.geteuid() == 0 and self.tier == "landlock":
+                os.chown(self._scratch, settings["user"], settings["user"])
+            self._execute(settings, theirs)
             ours.settimeout(_START_SECONDS)
             wire.send_json(ours, settings)
+        except OSError as error:
+            self.stop()
+            raise BoxError(str(error)) from None
+        finally:
             theirs.close()
-            answer = wire.receive_json(ours)
+
+    def wait_until_ready(self) -> None:
+        """Wait for the box that `launch` started.
+
+        Raises:
+            BoxError: this machine does not allow it; the message names the step.
+        """
+        assert self.socket is not None
+        try:
+            answer = wire.receive_json(self.socket)
         except (EOFError, OSError, ValueError) as error:
-            ours.close()
             self.stop()
             raise BoxError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
         if "error" in answer:
-            ours.close()
             self.stop()
             raise BoxError(answer["error"])
-        ours.setblocking(False)
-        self.socket = ours
+        self.socket.setblocking(False)
 
-    def _launch(self, settings: dict[str, Any], channel: socket.socket) -> None:
+    def _execute(self, settings: dict[str, Any], channel: socket.socket) -> None:
         here, number = str(Path(__file__).parent), str(channel.fileno())
         command = [sys.executable, *_OPTIONS, _BOOT, here, number]
         if self.tier == "bubblewrap":

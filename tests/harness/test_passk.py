@@ -45,7 +45,8 @@ def files(
 def judged_by_word(programs: Iterable[Program]) -> Iterator[Verdict]:
     """No program runs: the completion is its own verdict."""
     for program in programs:
-        yield Verdict(program.id, program.completion, "why", "fake", seconds=0.5)  # type: ignore[arg-type]
+        outcome = program.completion
+        yield Verdict(program.id, outcome, "why", "fake", seconds=0.5, cpu_seconds=3.0)  # type: ignore[arg-type]
 
 
 def request(out: Path | None = Path("out.json"), **changes: Any) -> PasskRequest:
@@ -137,6 +138,17 @@ def test_verdicts_intervals_and_what_is_shown() -> None:
     assert "undecided, counted as not passed: 1\n  neg, sample 3: why" in text
 
 
+def test_identical_programs_run_once_and_the_report_says_so() -> None:
+    files(PLAINEST, [("add", "passed"), ("add", "failed"), ("neg", "passed")] * 200)
+    report = run_passk(request(), judged_by_word)
+    assert (report.judged, report.programs) == (600, 3)
+    assert report.scores[0].mean == (1 / 2 + 1) / 2
+    text = "\n".join(summary(report))
+    assert "600 samples of 2 problems" in text
+    assert "3 programs in" in text
+    assert "597 samples were copies of these" in text
+
+
 def test_suspected_forgeries_are_listed() -> None:
     def suspicious(programs: Iterable[Program]) -> Iterator[Verdict]:
         for program in programs:
@@ -199,7 +211,7 @@ def test_another_input_does_not_find_the_journal() -> None:
         run_passk(request(), one)
     files(PLAINEST, [(task_id, "failed") for task_id, _ in WORDS])
     report = run_passk(request(), judged_by_word)
-    assert report.programs == len(WORDS)
+    assert report.judged == len(WORDS)
     assert {result.verdict for result in report.results} == {"failed"}
     files(PLAINEST, WORDS)
     assert run_passk(request(), judged_by_word).programs == len(WORDS) - 1
@@ -207,7 +219,8 @@ def test_another_input_does_not_find_the_journal() -> None:
 
 
 def test_a_killed_process_goes_on(tmp_path: Path) -> None:
-    samples = [("add", "    return a + b\n")] * 6 + [("add", "    while True: pass\n")] * 2
+    samples = [("add", f"    return a + b  # {n}\n") for n in range(6)]
+    samples += [("add", "    while True: pass\n")] * 2
     samples += [("neg", "def neg(x): return -x\n")]
     arguments = [*files(PLAIN, samples), ALLOWED, "--out", "out.json", "--workers", "1"]
     command = [sys.executable, "-m", "harness", "passk"]

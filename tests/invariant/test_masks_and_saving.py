@@ -27,15 +27,13 @@ from tests.invariant.training import (
     state,
     steps,
 )
-from tests.small_models import PAPER_ARCHITECTURES, small_model, small_tokenizer, text_pairs
-
-
-def separate_logps(model: Any, prompt: list[int], response: list[int]) -> Tensor:
-    ids = torch.tensor([prompt + response])
-    with torch.no_grad():
-        logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
-    return logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
-
+from tests.small_models import (
+    PAPER_ARCHITECTURES,
+    separate_logps,
+    small_model,
+    small_tokenizer,
+    text_pairs,
+)
 
 # The masks' optimizer group
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from sparsepo import UserError, registry
+from sparsepo import UserError
 from sparsepo.__main__ import main
 from sparsepo.loading import last_checkpoint
 from sparsepo.trainer import POTrainer
@@ -151,15 +150,6 @@ class Killed(SparsePOIndependent):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(chosen, rejected)
 '''
-
-
-@pytest.fixture
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the plug-ins that a test loads."""
-    monkeypatch.setattr(registry, "_plugged_in", dict(registry._plugged_in))
-    monkeypatch.setattr(registry, "_origins", dict(registry._origins))
-    yield
-    sys.modules.pop("sparsepo_plugin_killer", None)
 
 
 def contents(folder: Path) -> dict[str, Any]:

@@ -264,7 +264,10 @@ def test_the_dtype_that_a_model_is_loaded_in(folder: Path) -> None:
         ({"lora_r": 2, "lora_alpha": 0}, "lora_alpha must be at least 1"),
         ({"lora_r": "big"}, "lora_r must be a whole number"),
         ({"lora_r": 2, "lora_dropout": 1.0}, "lora_dropout must be at least 0 and below 1"),
-        ({"model_dtype": "int8"}, "model_dtype must be one of auto, float32, bfloat16, float16"),
+        (
+            {"model_dtype": "int8"},
+            r"'int8'\. Choose one of: auto, float32, bfloat16, float16",
+        ),
     ],
     ids=str,
 )

@@ -180,7 +180,6 @@ def test_auto_is_flex_attention_on_cuda_where_there_is_one(
         ("gpt2", "flex_attention", CUDA, "gpt2 has no FlexAttention"),
         ("llama", "flex_attention", CPU, "no gradients on a CPU"),
         ("llama", "flex_attention", CUDA, "smaller than 16 features"),
-        ("llama", "flash_attention_2", CPU, "attention must be auto, eager, sdpa or flex"),
     ],
 )
 def test_what_cannot_be_done_is_a_users_error(

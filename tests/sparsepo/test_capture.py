@@ -31,16 +31,15 @@ from sparsepo.errors import UserError
 from sparsepo.masks import FeatureMean, activation_to_mask
 from sparsepo.pack import pack_pairs
 from sparsepo.reference import Reference
-from tests.small_models import ALL_ARCHITECTURES, small_model, token_pairs
+from tests.small_models import (
+    ALL_ARCHITECTURES,
+    ATTENTION_VARIANTS,
+    small_model,
+    token_pairs,
+)
 
 FAMILIES = ("mlp", "attention", "residual")
-VARIANTS = [
-    (architecture, attention)
-    for architecture in ALL_ARCHITECTURES
-    for attention in ("eager", "sdpa")
-    if (architecture, attention) != ("gptj", "sdpa")
-]
-on_every_model = pytest.mark.parametrize(("architecture", "attention"), VARIANTS)
+on_every_model = pytest.mark.parametrize(("architecture", "attention"), ATTENTION_VARIANTS)
 PAIRS = token_pairs(6, seed=11)
 LAYOUTS: dict[str, dict[str, Any]] = {
     "longest pair": {},

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo import __main__ as command_line
-from sparsepo import registry
 from sparsepo.__main__ import main
 from tests.small_models import small_model, small_tokenizer, text_pairs
 from tests.tiny_disk import tiny_disk
+
+pytestmark = pytest.mark.usefixtures("clean_registry")
 
 REPOSITORY = Path(__file__).parents[2]
 QUICK = ["max_steps=2", "save_steps=1", "per_device_train_batch_size=2", "use_cpu=true"]
@@ -59,16 +60,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-@pytest.fixture(autouse=True)
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the plug-ins that a test loads."""
-    monkeypatch.setattr(registry, "_plugged_in", {})
-    monkeypatch.setattr(registry, "_origins", {})
-    yield
-    for name in [name for name in sys.modules if name.startswith("sparsepo_plugin_")]:
-        del sys.modules[name]
 
 
 def words(
@@ -183,7 +174,10 @@ BAD_OPTIONS: list[tuple[list[str], dict[str, Any], list[str]]] = [
     (["method=dpo"], {}, ["--method"]),
     (["save_strategy=sometimes"], {}, ["do not fit", "sometimes"]),
     (["lr_scheduler_type=wavy"], {}, ["do not fit", "wavy"]),
-    (["on_long_response=ignore"], {}, ["on_long_response"]),
+    (["on_long_response=ignore"], {}, ["on_long_response", "truncate, skip, error"]),
+    (["model_dtype=float64"], {}, ["model_dtype", "Did you mean 'float", "bfloat16, float16"]),
+    (["computation=3"], {}, ["computation cannot be 3", "packed, plain"]),
+    (["attention=flex"], {}, ["attention", "auto, eager, sdpa, flex_attention"]),
     (["learning_rate=fast"], {}, ["learning_rate"]),
     (["num_train_epochs=many"], {}, ["num_train_epochs"]),
     (["per_device_train_batch_size=0"], {}, ["per_device_train_batch_size"]),

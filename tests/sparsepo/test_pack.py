@@ -25,16 +25,16 @@ from sparsepo.pack import (
 )
 from sparsepo.token_stats import token_stats
 from sparsepo.types import PackedBatch, TokenizedPair
-from tests.small_models import ALL_ARCHITECTURES, CONTEXT, VOCABULARY, small_model, token_pairs
+from tests.small_models import (
+    ATTENTION_VARIANTS,
+    CONTEXT,
+    VOCABULARY,
+    separate_logps,
+    small_model,
+    token_pairs,
+)
 
-# GPT-J has no SDPA in transformers.
-VARIANTS = [
-    (architecture, attention)
-    for architecture in ALL_ARCHITECTURES
-    for attention in ("eager", "sdpa")
-    if (architecture, attention) != ("gptj", "sdpa")
-]
-on_every_model = pytest.mark.parametrize(("architecture", "attention"), VARIANTS)
+on_every_model = pytest.mark.parametrize(("architecture", "attention"), ATTENTION_VARIANTS)
 # One row holds more tokens than the models have positions.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "longest pair": {},
@@ -43,13 +43,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "a row each": {"share_prompt": False},
 }
 in_every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-
-
-def separate_logps(model: PreTrainedModel, prompt: list[int], response: list[int]) -> Tensor:
-    """Log-probabilities of a response, from a run of its own without mask or positions."""
-    ids = torch.tensor([prompt + response])
-    logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
-    return logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
 
 
 def packed_logps(model: PreTrainedModel, batch: PackedBatch) -> Tensor:

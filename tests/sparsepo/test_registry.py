@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import sparsepo
 from sparsepo import UserError, registry
 from sparsepo.methods import BUILT_IN, DPO
 from sparsepo.registry import load_plugin, method_class, method_origin, register_method
+
+pytestmark = pytest.mark.usefixtures("clean_registry")
 
 NAMES = ["sft", "dpo", "tdpo1", "tdpo2", "simpo", "dpop", "mapo", "sparsepo-common",
          "sparsepo-independent"]  # fmt: skip
@@ -31,18 +31,6 @@ class Mine(DPO):
     name: ClassVar[str] = "mine"
     extra: float = 2.0
 '''
-
-
-@pytest.fixture(autouse=True)
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_plugged_in", {})
-    monkeypatch.setattr(registry, "_origins", {})
-    registry._entry_points.cache_clear()
-    yield
-    registry._entry_points.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("sparsepo_plugin_")]:
-        del sys.modules[name]
 
 
 def subclass(name: str, **attributes: Any) -> Any:

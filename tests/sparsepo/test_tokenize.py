@@ -352,7 +352,7 @@ def test_lengths_that_leave_no_room_are_refused(length: int, prompt: int | None)
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(UserError, match="choose one of truncate, skip, error"):
+    with pytest.raises(UserError, match=r"'ignore'\. Choose one of: truncate, skip, error"):
         tokenize_pairs([text_pair()], byte_level(), 64, on_long_response="ignore")  # type: ignore[arg-type]
 
 

@@ -39,7 +39,7 @@ _NULLED_OS = (
     "forkpty", "killpg", "rename", "renames", "truncate", "replace", "unlink", "fchmod", "fchown",
     "chmod", "chown", "chroot", "lchflags", "lchmod", "lchown", "getcwd", "chdir",
 )  # fmt: skip
-_NULLED_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
+_NULLED_MODULES = ("ipdb", "joblib", "psutil", "tkinter")
 
 
 def preload(names: tuple[str, ...] | list[str] = _ALWAYS) -> None:
@@ -57,7 +57,7 @@ def preload(names: tuple[str, ...] | list[str] = _ALWAYS) -> None:
 
 
 def null_names() -> None:
-    """Null the usual names; the box's own code keeps to the module posix."""
+    """Null the usual names and modules; the box's own code keeps to the module posix."""
     for name in _NULLED_OS:
         setattr(os, name, None)
     for name in ("rmtree", "move", "chown"):
@@ -65,12 +65,13 @@ def null_names() -> None:
     subprocess.Popen = None  # type: ignore[assignment,misc]
     for name in ("exit", "quit", "help"):
         setattr(builtins, name, None)
-
-
-def null_modules() -> None:
-    """Make the usual modules unimportable, in a program's own process."""
     for name in _NULLED_MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
+
+
+def null_own_modules() -> None:
+    """Make the module that the first process itself needs unimportable, in a program's own."""
+    sys.modules["resource"] = None  # type: ignore[assignment]
 
 
 def quiet_streams() -> None:

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import struct
 
-from .syscalls import MACHINE, PR_SET_SECCOMP, prctl
+from .syscalls import MACHINE, PR_SET_SECCOMP, checked, libc, prctl
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -86,7 +86,7 @@ _KILL = 0x80000000
 
 
 class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 def _op(code: int, value: int, when_true: int = 0, when_false: int = 0) -> bytes:
@@ -194,11 +194,48 @@ def program_filter(pid: int, *, guard_files: bool) -> bytes:
     return b"".join([*body, _op(_RETURN, _ALLOW)])
 
 
+class ProgramFilter:
+    """The filter of one program's process, written once and completed in each.
+
+    A process just forked copies every page of memory that it touches; building the filter there
+    took a third of an empty program's processor time.
+
+    Args:
+        guard_files: as in `program_filter`.
+    """
+
+    def __init__(self, *, guard_files: bool) -> None:
+        own = 0x5AFEC0DE  # stands for the process's number, which nobody knows before the fork
+        self._code = bytearray(program_filter(own, guard_files=guard_files))
+        blank = struct.pack("=I", own)
+        size = len(self._code)
+        self._places = [at for at in range(4, size, 8) if self._code[at : at + 4] == blank]
+        self._number = struct.Struct("=I")
+        self._instructions = (ctypes.c_char * size).from_buffer(self._code)
+        program = _Program(size // 8, ctypes.addressof(self._instructions))
+        rest = ctypes.c_ulong(0)
+        self._call = (PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), rest, rest)
+
+    def install(self, pid: int) -> None:
+        """Lay the filter on this process.
+
+        Args:
+            pid: its own number.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        for place in self._places:
+            self._number.pack_into(self._code, place, pid)
+        checked("prctl(seccomp)", libc.prctl(*self._call))
+
+
 def install(instructions: bytes) -> None:
     """Lay a filter on this process and all that it will start; it cannot be taken off.
 
     Raises:
         OSError: the kernel has no seccomp filters, or new privileges were not given up before.
     """
-    program = _Program(len(instructions) // 8, instructions)
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    program = _Program(len(instructions) // 8, ctypes.addressof(code))
     prctl(PR_SET_SECCOMP, 2, ctypes.byref(program))

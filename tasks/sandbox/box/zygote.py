@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posix
@@ -24,6 +25,7 @@ _LETTERS = {
     b"U": wire.UNSUPPORTED,
     b"X": wire.FAILED,
 }
+_DISK_FULL = f"OSError: [Errno {errno.ENOSPC}]"
 
 
 @dataclass
@@ -62,6 +64,9 @@ class Zygote:
         self.channel = channel
         self.box = box
         self.scratch = scratch
+        self.filter: seccomp.ProgramFilter | None = None
+        if box["seccomp"]:
+            self.filter = seccomp.ProgramFilter(guard_files=box["tier"] == "landlock")
 
     def serve(self) -> NoReturn:
         """Take jobs and answer them, one after the other; never returns."""
@@ -121,6 +126,9 @@ class Zygote:
         if self.box["own_processes"]:
             _end_all()
         report = _judged(data, nonce, timed_out, over_quota, statuses[-1])
+        if self.scratch.quota_bytes and report.detail.startswith(_DISK_FULL):
+            # What is full is the machine's disk: below the quota that is not the program's doing.
+            report = Report(wire.REFUSED, "the disk of its scratch folder is full")
         report.seconds = time.monotonic() - start
         report.cpu_seconds, report.peak_bytes = cpu, peak
         return report
@@ -214,12 +222,11 @@ class Zygote:
     def _confine(self) -> None:
         """Make this fork a program's process: no way to its owner, no further process."""
         self.channel.close()
-        guard.null_modules()
+        guard.null_own_modules()
         if not self.box["own_processes"]:
             die_with_parent()
-        if self.box["seccomp"]:
-            guard_files = self.box["tier"] == "landlock"
-            seccomp.install(seccomp.program_filter(posix.getpid(), guard_files=guard_files))
+        if self.filter is not None:
+            self.filter.install(posix.getpid())
 
 
 def _end_all() -> None:

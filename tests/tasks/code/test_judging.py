@@ -23,7 +23,10 @@ from tests.tasks.code.rows import HUMANEVAL, MBPP, PLAIN, write_rows
 
 
 class Fake:
-    """Runs nothing: a program takes the seconds that its completion names, and then passes."""
+    """Runs nothing: a program takes the seconds that its completion names, and then passes.
+
+    "5 asleep" spends its time waiting.
+    """
 
     def __init__(self) -> None:
         self.ran: list[tuple[str, float]] = []
@@ -32,14 +35,17 @@ class Fake:
         for program in programs:
             assert program.seconds is not None
             self.ran.append((program.completion, program.seconds))
-            needed = float(program.completion)
+            number, asleep, _ = (program.completion + "  ").split(" ", 2)
+            needed = float(number)
             late = needed > program.seconds
+            seconds = min(needed, program.seconds)
             yield Verdict(
                 program.id,
                 "timeout" if late else "passed",
                 "",
                 "fake",
-                seconds=min(needed, program.seconds),
+                seconds=seconds,
+                cpu_seconds=0.01 if asleep else seconds,
             )
 
 
@@ -65,6 +71,62 @@ def test_a_program_gets_more_time_if_its_reference_is_slow(tmp_path: Path) -> No
     assert last[2].limit == 20.0
 
 
+def test_a_program_that_hardly_had_the_processor_runs_again_once_after_the_others(
+    tmp_path: Path,
+) -> None:
+    run = Fake()
+    given = samples(tmp_path, ["5 asleep", "5", "1"], reference=None)
+    events = list(judge(given, GIVEN, run, {}, {}))
+    assert run.ran == [("5 asleep", 3.0), ("5", 3.0), ("1", 3.0), ("5 asleep", 3.0)]
+    assert [(e.index, e.result.tries) for e in events if isinstance(e, Judged)] == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+        (0, 2),
+    ]
+    done = {event.index: event.result for event in events if isinstance(event, Judged)}
+    assert list(judge(given, GIVEN, run, done, {})) == []
+
+
+def test_a_stalled_machine_costs_no_verdict(tmp_path: Path) -> None:
+    """The first run of each program stalls, as when the machine stands still for a while."""
+    seen: set[str] = set()
+
+    def stalled(programs: Iterable[Program]) -> Iterator[Verdict]:
+        for program in programs:
+            first = program.completion not in seen
+            seen.add(program.completion)
+            yield Verdict(program.id, "timeout" if first else "passed", "", "fake", seconds=3.0)
+
+    given = samples(tmp_path, ["a", "b"], reference=None)
+    last = {
+        e.index: e.result for e in judge(given, GIVEN, stalled, {}, {}) if isinstance(e, Judged)
+    }
+    assert [result.verdict for result in last.values()] == ["passed", "passed"]
+
+
+def test_identical_programs_run_once(tmp_path: Path) -> None:
+    run = Fake()
+    given = samples(tmp_path, ["1", "5", "1", "5", "1 "] * 100, reference="2")
+    events = [e for e in judge(given, GIVEN, run, {}, {}) if isinstance(e, Judged)]
+    assert run.ran == [("1", 3.0), ("5", 3.0), ("1 ", 3.0), ("2", 60.0), ("5", 20.0)]
+    assert len(events) == 500 + 200
+    assert sum(not event.copied for event in events) == 4
+    last = {event.index: event.result for event in events}
+    assert all(result.verdict == "passed" for result in last.values())
+    assert [last[i].limit for i in range(5)] == [3.0, 20.0, 3.0, 20.0, 3.0]
+
+
+def test_the_same_text_for_another_problem_runs_for_itself(tmp_path: Path) -> None:
+    rows = [{"task_id": name, "prompt": "", "tests": "pass"} for name in ("a", "b")]
+    problems = read_problems(write_rows(tmp_path / "problems.jsonl", rows))
+    given = [{"task_id": name, "completion": "1"} for name in ("a", "b", "a")]
+    run = Fake()
+    found = read_samples(write_rows(tmp_path / "samples.jsonl", given), problems).samples
+    list(judge(found, GIVEN, run, {}, {}))
+    assert run.ran == [("1", 3.0)] * 2
+
+
 @pytest.mark.parametrize("reference", [None, "0.1", "100"])
 def test_nothing_runs_twice_without_a_slow_reference(tmp_path: Path, reference: str | None) -> None:
     """A reference that does not end in a minute is none."""
@@ -80,7 +142,7 @@ def test_nothing_runs_twice_without_a_slow_reference(tmp_path: Path, reference: 
 
 
 def test_it_goes_on_from_wherever_it_was_stopped(tmp_path: Path) -> None:
-    given = samples(tmp_path, ["1", "5", "1000", "2"], reference="2")
+    given = samples(tmp_path, ["1", "5", "1000", "2", "5", "1", "9 asleep"], reference="2")
     whole = list(judge(given, GIVEN, Fake(), {}, {}))
     for stop in range(len(whole) + 1):
         done: dict[int, Result] = {}

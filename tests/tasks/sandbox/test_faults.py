@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sparsepo.errors import UserError
-from tasks.sandbox import Limits, Program, choose_tier, run_programs
+from tasks.sandbox import UNPROTECTED, Limits, Program, choose_tier, run_programs
 from tasks.sandbox.pool import Pool
 from tasks.sandbox.worker import BoxError, Worker
 from tests.tasks.sandbox import battery
@@ -111,17 +112,32 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert found == outcomes(12)
 
 
-def test_a_full_disk_changes_nothing_where_a_box_has_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+WRITING = [
+    Program("plain", "def f(): return 1", "assert f() == 1"),
+    Program("writes", "def f(): open('x', 'w').write('y' * 100_000)", "f()"),
+    Program("after", "def f(): return 1", "assert f() == 1"),
+    Program("wrong", "def f(): return 2", "assert f() == 1"),
+]
+
+
+def test_a_full_disk_costs_no_verdict(
+    tier: str, full_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tier = choose_tier()
-    if tier == "landlock":
-        pytest.skip("this machine's boxes write to the disk")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not there"))
-    program = Program(
-        "p", "def f(): open('x', 'w').write('y')", "f()\nassert open('x').read() == 'y'"
-    )
-    assert [v.outcome for v in run_programs([program], workers=1, tier=tier)] == ["passed"]
+    """Where boxes write to the disk, what needs it is refused; others do not notice."""
+    monkeypatch.setattr("tempfile.tempdir", str(full_disk))
+    found = {v.id: v.outcome for v in run_programs(WRITING, workers=1, limits=FEW, tier=tier)}
+    writes = "refused" if tier == "landlock" else "passed"
+    assert found == {"plain": "passed", "writes": writes, "after": "passed", "wrong": "failed"}
+    assert [path.name for path in full_disk.iterdir()] == ["rest"]
+
+
+def test_no_place_for_a_box_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        list(run_programs(WRITING, workers=1, limits=FEW, tier=UNPROTECTED))
 
 
 def test_boxes_that_cannot_be_started_again_end_the_run_with_a_reason(
@@ -134,7 +150,7 @@ def test_boxes_that_cannot_be_started_again_end_the_run_with_a_reason(
     def refuse(worker: Worker) -> None:
         raise BoxError("unshare: no space left")
 
-    monkeypatch.setattr(Worker, "start", refuse)
+    monkeypatch.setattr(Worker, "launch", refuse)
     os.kill(pool.workers[0].process_id, signal.SIGKILL)
     with pytest.raises(UserError, match="no space left"):
         list(verdicts)
