@@ -1,9 +1,8 @@
-"""`python -m sparsepo train`: train a model of one's own on preference pairs of one's own."""
+"""`python -m sparsepo`: train a model of one's own on preference pairs, and look into it."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sparsepo.errors import UserError, did_you_mean, first_line
+from sparsepo.inspect_command import add_parser, inspect
+from sparsepo.options import key_values
 from sparsepo.registry import load_plugin, method_class
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "learning_rate=5e-7, save_steps=100, lora_r=16",
     )
     train.add_argument("--plugin", action="append", default=[], help="Python file with methods")
+    add_parser(commands)
     return parser
 
 
@@ -87,10 +89,7 @@ def parse_settings(settings: Sequence[str], method: str) -> dict[str, Any]:
     own = [field.name for field in dataclasses.fields(method_class(method))]
     arguments: dict[str, Any] = {}
     extra: dict[str, Any] = {}
-    for item in settings:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise UserError(f"--set takes key=value, not '{item}'; write --set beta=0.1, say.")
+    for key, value in key_values(settings, "beta=0.1").items():
         if key in ("method", "output_dir", "method_args"):
             raise UserError(f"--set cannot set '{key}'; use --method and --output.")
         if key not in fields and key not in own:
@@ -99,10 +98,6 @@ def parse_settings(settings: Sequence[str], method: str) -> dict[str, Any]:
                 f"Unknown option '{key}'.{hint} Method '{method}' uses {', '.join(own) or 'none'}; "
                 "every field of POConfig may be set too."
             )
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
         (arguments if key in fields else extra)[key] = value
     if extra:
         arguments["method_args"] = extra
@@ -246,14 +241,19 @@ def check_writable(output: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
+    stopped = "Stopped; run the same command again to go on from the last checkpoint."
     try:
         arguments = build_parser().parse_args(argv)
-        train(arguments)
+        if arguments.command == "inspect":
+            stopped = "Stopped; nothing was written."
+            inspect(arguments, say)
+        else:
+            train(arguments)
     except UserError as error:
         say_error(str(error))
         return 2
     except KeyboardInterrupt:
-        say("Stopped; run the same command again to go on from the last checkpoint.")
+        say(stopped)
         return 130
     except OSError as error:
         # The disk may fill up, or a mount vanish, in the middle of a checkpoint.

@@ -297,13 +297,17 @@ def _maps_of_batch(
         needs = replace(needs, ref_logps=True, kl=True)
         states = reference.read(batch, method, needs)
     sides = module(batch, states, needs, chunk_size)
-    result: list[tuple[PairMap, _Zeros] | None] = []
+    result = []
     for index, pair in enumerate(pairs):
         ids = (pair.chosen_ids, pair.rejected_ids)
         chosen, rejected = (
             _one_response(stats, index, len(own)) for stats, own in zip(sides, ids, strict=True)
         )
-        result.append(_map_pair(trained, pair, chosen, rejected))
+        found = _map_pair(trained, pair, chosen, rejected)
+        if found is None and len(pairs) > 1:
+            # Not a number times an attention of 0 is not a number: it reaches the pairs beside it.
+            (found,) = _maps_of_batch(trained, [pair], chunk_size)
+        result.append(found)
     return result
 
 

@@ -576,7 +576,11 @@ def test_a_plugin_trains_with_its_own_hyper_parameter(
     arguments = words(model, data, output, "own=3.5", method="mine", more=["--plugin", str(plugin)])
     assert main(arguments) == 0
     description = json.loads((output / "method.json").read_text())
-    assert description == {"method": "mine", "hyper_parameters": {"beta": 0.1, "own": 3.5}}
+    assert description == {
+        "method": "mine",
+        "hyper_parameters": {"beta": 0.1, "own": 3.5},
+        "reference": str(model.resolve()),
+    }
     assert main([*arguments, "--set", "onw=1"]) == 2
     assert_one_line(capsys, "Unknown option 'onw'", "Did you mean 'own'?")
 
