@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from harness.experiments.figure1 import FIGURE1
 from harness.experiments.figure2 import FIGURE2
 from harness.experiments.figure3 import FIGURE3
+from harness.experiments.figure4 import FIGURE4
 from harness.experiments.figure7 import FIGURE7
+from harness.experiments.figure9 import FIGURE9
 from harness.experiments.spec import Experiment, FigureSpec, TableSpec
 from harness.experiments.table1 import TABLE1
 from sparsepo.errors import UserError, did_you_mean
 
 __all__ = ["EXPERIMENTS", "Experiment", "FigureSpec", "TableSpec", "get_experiment"]
 
-EXPERIMENTS: dict[str, Experiment] = {spec.id: spec for spec in (TABLE1, FIGURE2, FIGURE3, FIGURE7)}
+EXPERIMENTS: dict[str, Experiment] = {
+    spec.id: spec for spec in (TABLE1, FIGURE1, FIGURE2, FIGURE3, FIGURE4, FIGURE7, FIGURE9)
+}
 
 
 def get_experiment(kind: str, number: str) -> Experiment:

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tasks.metrics.significance import FloatArray, row_weights
 
-_CHUNK_ELEMENTS = 4_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -84,7 +82,8 @@ def weighted_rankings(
 ) -> tuple[FloatArray, FloatArray]:
     """Return AUROC and average precision under many weightings of groups.
 
-    scikit-learn's own functions would sort anew for each weighting.
+    Both are sums over positives of what stands below or above them, group by group, so that a
+    weighting is a matrix product; scikit-learn's own functions would sort anew for each.
 
     Args:
         values: scores, (n,).
@@ -95,19 +94,23 @@ def weighted_rankings(
     Returns:
         Two arrays, (R,); NaN where the weights leave no positive or no negative.
     """
-    order = np.argsort(-values, kind="stable")
-    values, truth, groups = values[order], truth[order], groups[order]
-    ends = np.flatnonzero(np.append(np.diff(values) != 0, True))
-    step = max(1, _CHUNK_ELEMENTS // values.size)
-    aurocs, precisions = [], []
-    for start in range(0, len(counts), step):
-        weights = counts[start : start + step][:, groups]
-        hits = np.cumsum(weights * truth, axis=1)[:, ends]
-        misses = np.cumsum(weights * ~truth, axis=1)[:, ends]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recall, fallout = hits / hits[:, -1:], misses / misses[:, -1:]
-            precision = np.where(hits + misses > 0, hits / (hits + misses), 0.0)
-        recall, fallout = (np.pad(x, ((0, 0), (1, 0))) for x in (recall, fallout))
-        aurocs.append(((recall[:, 1:] + recall[:, :-1]) / 2 * np.diff(fallout, axis=1)).sum(1))
-        precisions.append((np.diff(recall, axis=1) * precision).sum(1))
-    return np.concatenate(aurocs), np.concatenate(precisions)
+    positives, owner = values[truth], groups[truth]
+    above, level, hits = (np.zeros((counts.shape[1], positives.size)) for _ in range(3))
+    for group in range(counts.shape[1]):
+        own = groups == group
+        misses = np.sort(values[own & ~truth])
+        first, last = (np.searchsorted(misses, positives, side) for side in ("left", "right"))
+        # Negatives below a positive, those as high, and those at least as high.
+        above[group] = first + 0.5 * (last - first)
+        level[group] = misses.size - first
+        hit = np.sort(values[own & truth])
+        hits[group] = hit.size - np.searchsorted(hit, positives, "left")
+    weights = counts[:, owner]
+    total = weights.sum(axis=1)
+    negatives = counts @ np.bincount(groups[~truth], minlength=counts.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        aurocs = (weights * (counts @ above)).sum(axis=1) / (total * negatives)
+        found = counts @ hits
+        precision = np.where(found > 0, found / (found + counts @ level), 0.0)
+        precisions = (weights * precision).sum(axis=1) / total
+    return aurocs, np.where(negatives > 0, precisions, np.nan)

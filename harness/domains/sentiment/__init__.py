@@ -16,17 +16,24 @@ from harness.experiments.spec import Experiment
 from harness.profiles import WORLD
 from harness.request import RunRequest, assigned_keys
 from harness.store import Store
+from sparsepo.registry import available_methods
 
 KINDS: Mapping[str, Kind] = {
     "figure2": "frontier",
     "figure3": "dynamics",
     "figure7": "dynamics",
+    "figure1": "maps",
+    "figure4": "maps",
+    "figure9": "maps",
 }
 """What each figure shows."""
 
+MAP_PAIRS = {"figure1": 0, "figure4": 0, "figure9": 1}
+"""Place of the held-out pair whose tokens a heat map shows [ours]."""
+
 
 class Sentiment(Domain[SentimentProfile, Graph]):
-    """Figures 2, 3 and 7."""
+    """Figures 1, 2, 3, 4, 7 and 9."""
 
     profiles = PROFILES
 
@@ -59,7 +66,11 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         request: RunRequest,
     ) -> Graph:
         """Describe what a figure needs; nothing is run."""
-        return build_graph(KINDS[experiment.id], profile, methods, plugins)
+        known = available_methods()
+        labels = {row.method: row.label for row in experiment.rows}
+        named = {method: labels.get(method, known[method].title) for method in methods}
+        pair = MAP_PAIRS.get(experiment.id, 0)
+        return build_graph(KINDS[experiment.id], profile, named, plugins, pair)
 
     def result(
         self,
@@ -75,15 +86,23 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             from harness.domains.sentiment.frontier import frontier_json
 
             return frontier_json(experiment, profile, graph, store, labels, provenance)
+        if graph.kind == "maps":
+            from harness.domains.sentiment.maps import maps_json
+
+            return maps_json(experiment, profile, graph, store, labels, provenance)
         from harness.domains.sentiment.dynamics import dynamics_json
 
         return dynamics_json(experiment, profile, graph, store, labels, provenance)
 
     def files(self, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the picture, and the table beside it."""
+        kind = KINDS[result["id"]]
+        if kind == "maps":
+            from harness.render.token_maps import token_map_files
+
+            return token_map_files(result)
         from harness.render.table import table_files
 
-        kind = KINDS[result["id"]]
         if kind == "frontier":
             from harness.render.frontier import frontier_files
 
@@ -94,6 +113,10 @@ class Sentiment(Domain[SentimentProfile, Graph]):
 
     def show(self, result: Mapping[str, Any], console: Console) -> None:
         """Print the table beside the picture."""
+        if KINDS[result["id"]] == "maps":
+            for note in result["notes"]:
+                console.print(note, style="dim", markup=False, highlight=False)
+            return
         from harness.render.table import print_table
 
         print_table(result, console)

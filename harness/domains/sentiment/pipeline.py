@@ -6,7 +6,7 @@ All figures share the model, the pairs, the reference's cache and the runs that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,6 @@ class Run:
     trained: Stage
     points: Stage
     rankings: Stage | None
-    maps: Stage | None
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ class Graph:
     kind: Kind
     pairs: Stage
     runs: tuple[Run, ...]
-    labels: Stage | None = None
-    reviews: Stage | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
+    maps: Stage | None = None
 
     @property
     def targets(self) -> list[Stage]:
@@ -69,8 +66,7 @@ class Graph:
         if self.kind == "frontier":
             stages += [run.points for run in self.runs]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
-        stages += [run.maps for run in self.runs if run.maps is not None]
-        return stages
+        return stages if self.maps is None else [*stages, self.maps]
 
     def of(self, method: str) -> list[Run]:
         """Return a method's runs."""
@@ -89,16 +85,18 @@ class _Start:
 def build_graph(
     kind: Kind,
     profile: SentimentProfile,
-    methods: Sequence[str],
+    methods: Mapping[str, str],
     plugins: Mapping[str, Path],
+    map_pair: int = 0,
 ) -> Graph:
     """Describe what a figure needs.
 
     Args:
         kind: what the figure shows.
         profile: all values.
-        methods: those to be shown.
+        methods: those to be shown, and how they are called.
         plugins: method → the file that it was loaded from with --plugin.
+        map_pair: place of the held-out pair that token maps show.
 
     Returns:
         The stages; nothing has been run.
@@ -131,10 +129,10 @@ def build_graph(
                         trained,
                         _points(profile, trained, pairs, start),
                         _rankings(profile, trained, labels, method),
-                        None,
                     )
                 )
-    return Graph(kind, pairs, tuple(runs), labels, reviews)
+    maps = _maps(profile, runs, pairs, start, methods, map_pair) if kind == "maps" else None
+    return Graph(kind, pairs, tuple(runs), maps)
 
 
 def _check(profile: SentimentProfile) -> None:
@@ -395,4 +393,41 @@ def _rankings(
         code=("tasks.metrics.ranking", "tasks.metrics.significance", "harness.work.common"),
         libraries=("numpy", "scikit-learn"),
         seconds_hint=2,
+    )
+
+
+def _maps(
+    profile: SentimentProfile,
+    runs: Sequence[Run],
+    pairs: Stage,
+    start: _Start,
+    methods: Mapping[str, str],
+    pair: int,
+) -> Stage:
+    without = [run.method for run in runs if not available_methods()[run.method].needs.reference]
+    if without:
+        raise UserError(
+            f"method '{without[0]}' reads no reference, so that it has no token rewards to show; "
+            "leave it out with --methods"
+        )
+    return Stage(
+        "token maps",
+        "harness.work.sentiment_maps:map_tokens",
+        {
+            "labels": [methods[run.method] for run in runs],
+            "pair": pair,
+            "max_length": profile.po.max_length,
+            "max_prompt_length": profile.po.max_prompt_length,
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {
+            "pairs": pairs,
+            **{f"run{index}": run.trained for index, run in enumerate(runs)},
+            **start.inputs,
+        },
+        start.files,
+        code=("sparsepo", "harness.work.train", "harness.work.common"),
+        libraries=TRAINING,
+        seconds_hint=4,
     )
