@@ -195,14 +195,19 @@ def label_pairs(context: StageContext) -> None:
         for ids, labels in rows:
             vocabulary |= {token for token, label in zip(ids, labels, strict=True) if label}
     deciding = torch.tensor(sorted(vocabulary), device=model.device)
-    found = {}
+    # A list, since the order of the pairs is that of the tokens which are ranked.
+    found = []
     prompts = {pair.pair_id: ids for pair, ids in _prompts(test, tokenizer, config)}
     for pair_id, rows in _labelled(test, tokenizer, reward, config).items():
-        found[pair_id] = [
-            {"labels": labels, "expected": _expected(model, prompts[pair_id], ids, deciding)}
+        found += [
+            {
+                "pair_id": pair_id,
+                "labels": labels,
+                "expected": _expected(model, prompts[pair_id], ids, deciding),
+            }
             for ids, labels in rows
         ]
-    write_json({"deciding_tokens": len(vocabulary), "pairs": found}, context.work / LABELS)
+    write_json({"deciding_tokens": len(vocabulary), "responses": found}, context.work / LABELS)
 
 
 _VOCABULARY_PAIRS = 500

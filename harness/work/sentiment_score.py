@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.stages import StageContext
 from harness.work.common import write_json
 from harness.work.sentiment_data import LABELS, PROMPTS, reward_of
-from harness.work.sentiment_train import RESPONSES, TOKENS
+from harness.work.sentiment_train import LENGTHS, RESPONSES, TOKENS
 from harness.work.train import starting_model
 from tasks.metrics.ranking import rank
 from tasks.metrics.response_kl import sequence_logps
@@ -68,7 +68,7 @@ def rank_tokens(context: StageContext) -> None:
     """
     config = context.config
     labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
-    sides = [side for pair in labels["pairs"].values() for side in pair]
+    sides = labels["responses"]
     truth = [np.asarray(side["labels"], dtype=bool) for side in sides]
     generator = np.random.default_rng(config["seed"])
     scores = {
@@ -76,12 +76,12 @@ def rank_tokens(context: StageContext) -> None:
         "-1/random": generator.random(sum(map(len, truth))),
     }
     with np.load(context.inputs["run"] / TOKENS) as tokens:
-        scores |= {name: np.abs(tokens[name]) for name in tokens.files}
+        if tokens[LENGTHS].tolist() != [len(one) for one in truth]:
+            raise ValueError("the tokens that were looked at are not those that have labels")
+        scores |= {name: np.abs(tokens[name]) for name in tokens.files if name != LENGTHS}
     edges = np.cumsum([len(one) for one in truth])[:-1]
     found: dict[str, Any] = {}
     for name, values in scores.items():
-        if len(values) != sum(map(len, truth)):
-            raise ValueError(f"{name} has {len(values)} values for {sum(map(len, truth))} tokens")
         ranking = rank(np.split(values, edges), truth, config["replicates"], config["seed"])
         found[name] = np.stack(
             [

@@ -26,6 +26,7 @@ from tasks.metrics.response_kl import sequence_logps
 
 RESPONSES = "responses.jsonl"
 TOKENS = "tokens.npz"
+LENGTHS = "lengths"
 QUANTITIES = ("log_ratios", "reward_mask", "kl_mask")
 """What tokens.npz holds of each response token, where the method has it."""
 
@@ -40,7 +41,7 @@ def train_and_look(context: StageContext) -> None:
     prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1 and
     its log-probability under the policy, `logps`), and, for methods whose loss reads a reference,
     `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of the first test pairs in
-    a row, chosen before rejected).
+    a row, chosen before rejected, and the responses' `lengths`).
     """
     run_training(context, lambda trainer: Looks(context, trainer))
 
@@ -118,6 +119,7 @@ class Looks(TrainerCallback):
             batch_size=self._values["batch_size"],
         ).maps
         responses = [side for pair in found.pairs for side in (pair.chosen, pair.rejected)]
+        self._tokens[LENGTHS] = np.array([len(response.tokens) for response in responses])
         for name in QUANTITIES:
             columns = [getattr(response, name) for response in responses]
             if all(column is not None for column in columns):
