@@ -20,11 +20,11 @@ def token_map_files(result: Mapping[str, Any]) -> dict[str, str | bytes]:
         result: the figure's JSON.
     """
     from harness.render.heatmap import pictures
-    from sparsepo.inspect_page import render_page
+    from sparsepo.inspect_page import render_document
 
     quantities, sides = LAYOUTS[result["id"]]
     number = result["id"].removeprefix("figure")
     title = f"Figure {number}, {result['profile']} profile, β = {result['beta']:g}"
     drawn = pictures(result["maps"], result["pair_id"], quantities, sides=sides, title=title)
     files: dict[str, str | bytes] = {f"{result['id']}.{form}": x for form, x in drawn.items()}
-    return {**files, f"{result['id']}.html": render_page(result["maps"], title)}
+    return {**files, f"{result['id']}.html": render_document(result["maps"], title)}

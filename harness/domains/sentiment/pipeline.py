@@ -330,7 +330,7 @@ def _trained(
             {"looks": looks, "seed": seed, "device": profile.place, "model": start.hub_id},
             inputs,
             start.files,
-            code=(*_SEQUENCES, *_MAPS, "harness.work.train", _WORK, "harness.work.common"),
+            code=(*_SEQUENCES, *_MAPS, "harness.work.train", "harness.work.common"),
             libraries=TRAINING,
             seconds_hint=6,
         )
@@ -355,7 +355,7 @@ def _trained(
         stage,
         function="harness.work.sentiment_train:train_and_look",
         config={**stage.config, "looks": looks},
-        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.work.train", _WORK),
+        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.work.train"),
         seconds_hint=8,
     )
 
