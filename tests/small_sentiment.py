@@ -5,11 +5,11 @@ from __future__ import annotations
 SMALL = (
     "world.train_reviews=300",
     "world.test_reviews=60",
-    "data.train_prompts=16",
+    "data.train_prompts=32",
     "data.test_prompts=12",
     "data.test_pairs=6",
     "sampling.new_tokens=12",
-    "base.steps=150",
+    "base.steps=200",
     "base.layers=1",
     "base.width=32",
     "base.heads=2",

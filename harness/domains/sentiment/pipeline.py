@@ -105,6 +105,8 @@ def build_graph(
         UserError: for a missing file, an unknown method, or a value that nothing uses.
     """
     _check(profile)
+    if kind == "dynamics":
+        _check_masked(next(iter(methods)))
     reviews = _reviews(profile)
     ready = _ready_pairs(profile)
     start = _start(profile, reviews, ready)
@@ -147,6 +149,13 @@ def _check(profile: SentimentProfile) -> None:
         raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
     if profile.evaluation.steps < 1:
         raise UserError("evaluation.steps must be at least 1")
+    if profile.model.sentiment == TRAIN_FROM_SCRATCH:
+        room = profile.base.context - profile.sampling.new_tokens
+        if room < profile.sampling.prefix_tokens[1] + 1:
+            raise UserError(
+                f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
+                f"a context of {profile.base.context} tokens (base.context); lower it"
+            )
     for name in ("train_prompts", "test_prompts", "test_pairs"):
         if getattr(profile.data, name) < 2:
             raise UserError(f"data.{name} must be at least 2")
@@ -156,6 +165,13 @@ def _check(profile: SentimentProfile) -> None:
                 f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
                 "sweep.simpo_beta or sweep.simpo_gamma"
             )
+
+
+def _check_masked(method: str) -> None:
+    if available_methods()[method].needs.mask == "none":
+        raise UserError(
+            f"method '{method}' has no masks to show; name a masked one first with --methods"
+        )
 
 
 def _settings(
