@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -28,7 +29,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
     Returns:
         JSON values; times are kept elsewhere.
     """
-    settings = asdict(profile)
+    # As JSON holds them, which knows no tuples.
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(profile)))
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
     return {

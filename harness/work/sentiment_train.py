@@ -39,7 +39,7 @@ def train_and_look(context: StageContext) -> None:
 
     Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
     prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1 and
-    its log-probability under the policy, `logps`), and, for methods whose loss reads a reference,
+    its log-probability under the policy, `logps`), and, if token_pairs is above 0,
     `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of the first test pairs in
     a row, chosen before rejected, and the responses' `lengths`).
     """
@@ -71,7 +71,7 @@ class Looks(TrainerCallback):
         self._prompts, self._tokenizer = _encoded_prompts(self.context)
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
-        if self.trainer.method.needs.reference:
+        if self._pairs:
             start: Any = AutoModelForCausalLM.from_pretrained(starting_model(self.context))
             self._reference = Reference(start).to(self.trainer.args.device)
         self._tokens: dict[str, Any] = {}
@@ -103,7 +103,7 @@ class Looks(TrainerCallback):
         try:
             with torch.random.fork_rng():
                 _write_look(self.context, trainer.policy, self._tokenizer, self._prompts, step)
-                if self._reference is not None and self._pairs:
+                if self._reference is not None:
                     self._read_tokens(step, module)
         finally:
             module.train(training)

@@ -127,7 +127,7 @@ def test_real_rows_in_place_of_the_worlds(run: Any, recorder: Any, tmp_path: Pat
     with reviews.open("w") as file:
         for row in review_rows(ReviewWorldConfig(train_reviews=250), "train"):
             file.write(json.dumps({"text": row["text"].lower(), "label": row["label"]}) + "\n")
-    small = ("base.context=64", "base.vocabulary_size=400", "base.steps=200")
+    small = ("base.context=64",)
     figure = run("figure2", "sft,dpo", f"data.reviews={reviews}", *small)
     assert "reviews" in recorder.made_stages
     data = figure["provenance"]["data"]

@@ -336,7 +336,7 @@ def _trained(
         "new_tokens": profile.sampling.new_tokens,
         "batch_size": profile.sampling.batch_size,
         "seed": profile.sampling.seed,
-        "token_pairs": profile.data.test_pairs,
+        "token_pairs": profile.data.test_pairs if _ranks_tokens(method) else 0,
     }
     inputs = {"pairs": pairs, **start.inputs}
     if method == "sft":
@@ -395,11 +395,15 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: _Sta
     )
 
 
+def _ranks_tokens(method: str) -> bool:
+    """Whether it is asked how well a method tells the tokens that decide: masks, and DPO."""
+    return available_methods()[method].needs.mask != "none" or method == "dpo"
+
+
 def _rankings(
     profile: SentimentProfile, trained: Stage, labels: Stage | None, method: str
 ) -> Stage | None:
-    needs = available_methods()[method].needs
-    if labels is None or not needs.reference or method == "sft":
+    if labels is None or not _ranks_tokens(method):
         return None
     return Stage(
         f"ranking of tokens by {trained.name}",
