@@ -26,7 +26,7 @@ from sparsepo.types import PreferencePair
 from tasks.generate import generate_responses
 from tasks.sentiment.deciding import label_tokens, word_effects
 from tasks.sentiment.pairs import rank_samples, review_prefixes
-from tasks.sentiment.reviews import pair_texts, read_reviews, read_scored_pairs
+from tasks.sentiment.reviews import pair_texts, read_preferences, read_reviews
 from tasks.sentiment.rewards import RewardModel, VaderReward, make_reward, score_texts
 from tasks.sentiment.world import ReviewWorldConfig, write_reviews
 
@@ -80,7 +80,7 @@ def make_corpus(context: StageContext) -> None:
 
 
 def read_pairs(context: StageContext) -> None:
-    """Read ready-made pairs: train.jsonl, test.jsonl, prompts.json and report.json.
+    """Read ready-made pairs or scored samples: train.jsonl, test.jsonl, prompts.json and report.json.
 
     Configuration: `source` (a hub id, or None for the file "pairs"), `train_prompts`,
     `test_prompts` and `test_pairs` (caps).
@@ -89,7 +89,7 @@ def read_pairs(context: StageContext) -> None:
     source: str | Path = config["source"] or context.files["pairs"]
     report: dict[str, Any] = {}
     for split in SPLITS:
-        data = read_scored_pairs(source, split)
+        data = read_preferences(source, split)
         cap = config["train_prompts"] if split == "train" else config["test_pairs"]
         kept = evenly_spaced(data.pairs, cap)
         write_pairs(kept, context.work / f"{split}.jsonl")

@@ -14,6 +14,7 @@ from sparsepo.data import PairData, ReadReport, SkipRow, build_pairs
 from sparsepo.errors import UserError
 from sparsepo.rows import kind_of, read_rows
 from sparsepo.types import PreferencePair
+from tasks.sentiment.pairs import NO_REWARD, rank_samples
 
 SPLITS = ("train", "test")
 TEST_SHARE = 0.2
@@ -103,11 +104,48 @@ def read_scored_pairs(source: str | Path, split: str | None = None) -> PairData:
     return build_pairs(rows, _scored_pair, source, split or "train")
 
 
-def read_samples(source: str | Path) -> tuple[list[tuple[str, list[tuple[str, float]]]], int]:
+def read_preferences(source: str | Path, split: str) -> PairData:
+    """Read pairs of one split from ready-made pairs or from scored samples, by their columns.
+
+    Of samples the first two completions of each prompt make its pair, as ODPO does it.
+
+    Args:
+        source: a file, folder or hub id, for `read_scored_pairs` or, where its rows have a
+            `reward`, for `read_samples`.
+        split: "train" or "test"; samples are split by a hash of the prompt.
+
+    Raises:
+        UserError: as the two do.
+    """
+    _require_split(split)
+    first = next(iter(read_rows(source, split)), {})
+    if "reward" not in first:
+        return read_scored_pairs(source, split)
+    samples, missing = read_samples(source, split)
+    own = [
+        (prompt, scored)
+        for prompt, scored in samples
+        if len(scored) > 1 and _is_test(prompt) == (split == "test")
+    ]
+    ranked = rank_samples(
+        [prompt for prompt, _ in own],
+        [[text for text, _ in scored] for _, scored in own],
+        [[reward for _, reward in scored] for _, scored in own],
+        f"{Path(source).name.split('.')[0]}:{split}",
+    )
+    skipped = {**ranked.skipped, **({NO_REWARD: missing} if missing else {})}
+    report = ReadReport(str(source), ranked.prompts, len(ranked.pairs), skipped)
+    return PairData(ranked.pairs, report)
+
+
+def read_samples(
+    source: str | Path, split: str = "train"
+) -> tuple[list[tuple[str, list[tuple[str, float]]]], int]:
     """Read scored samples: rows of `prompt`, `text`, `reward`, several per prompt.
 
     Args:
         source: a file, folder or hub id.
+        split: of a folder or hub data set; one file is read whole.
 
     Returns:
         (prompt, its (completion, reward) in order) for each prompt in order of appearance, and the
@@ -118,7 +156,7 @@ def read_samples(source: str | Path) -> tuple[list[tuple[str, list[tuple[str, fl
     """
     found: dict[str, list[tuple[str, float]]] = {}
     missing = 0
-    for index, row in enumerate(read_rows(source)):
+    for index, row in enumerate(read_rows(source, split)):
         where = f"{source}, row {index}"
         for column in ("prompt", "text", "reward"):
             if column not in row:

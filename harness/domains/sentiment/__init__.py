@@ -11,7 +11,12 @@ from rich.console import Console
 
 from harness.domains.base import Domain
 from harness.domains.sentiment.pipeline import Graph, Kind, build_graph
-from harness.domains.sentiment.profile import PROFILES, TINY_REAL_BASE, SentimentProfile
+from harness.domains.sentiment.profile import (
+    PROFILES,
+    TINY_REAL_BASE,
+    TINY_REAL_PROMPT,
+    SentimentProfile,
+)
 from harness.experiments.spec import Experiment
 from harness.profiles import WORLD
 from harness.request import RunRequest, assigned_keys
@@ -55,6 +60,8 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         po = profile.po
         if "po.max_length" not in keys:
             po = replace(po, max_length=base.context)
+        if "po.max_prompt_length" not in keys:
+            po = replace(po, max_prompt_length=TINY_REAL_PROMPT)
         return replace(profile, base=base, po=po)
 
     def build(

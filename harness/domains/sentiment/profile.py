@@ -22,7 +22,8 @@ class DataSettings:
     reviews: str
     """Reviews (`text`), which prompts are cut from and the tiny model learns from."""
     pairs: str | None
-    """Ready-made pairs (imdb-po's schema, or prompt, chosen, rejected); none samples them."""
+    """Ready-made pairs (imdb-po's schema, or prompt, chosen, rejected) or scored samples (prompt,
+    text, reward); none samples them."""
     train_prompts: int
     """Prompts of which training pairs are made; with ready-made pairs their cap."""
     test_prompts: int
@@ -100,8 +101,10 @@ class SentimentProfile(Profile):
     world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
 
 
-TINY_REAL_BASE = {"context": 96, "vocabulary_size": 2048, "steps": 1500}
+TINY_REAL_BASE = {"context": 96, "vocabulary_size": 2048, "steps": 800}
 """The tiny model on real text, whose words are many more; unless the user sets these."""
+TINY_REAL_PROMPT = 32
+"""Tokens of a prompt there, for ready-made pairs that count words."""
 
 _METHODS: dict[str, dict[str, Any]] = {
     "sft": {},

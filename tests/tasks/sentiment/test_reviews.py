@@ -10,6 +10,7 @@ from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
 from tasks.sentiment.reviews import (
     pair_texts,
+    read_preferences,
     read_reviews,
     read_samples,
     read_scored_pairs,
@@ -129,6 +130,26 @@ def test_samples_are_grouped_by_prompt(tmp_path: Path) -> None:
         read_samples(write(tmp_path / "bare.jsonl", [{"prompt": "a", "text": "b"}]))
     with pytest.raises(UserError, match="no sample with a finite reward"):
         read_samples(write(tmp_path / "nan.jsonl", rows[1:2]))
+
+
+def test_pairs_come_of_either_schema(tmp_path: Path) -> None:
+    samples = [
+        {"prompt": f"Film {i} was", "text": text, "reward": reward}
+        for i in range(40)
+        for text, reward in (("bad", 0.1), ("good", 1.9), ("better", 1.99))
+    ]
+    samples.append({"prompt": "alone", "text": "x", "reward": 1.0})
+    samples.append({"prompt": "alone", "text": "x", "reward": float("nan")})
+    path = write(tmp_path / "samples.jsonl", samples)
+    train, test = (read_preferences(path, split) for split in ("train", "test"))
+    assert len(train.pairs) + len(test.pairs) == 40
+    assert {(p.chosen, p.rejected) for p in train.pairs} == {(" good", " bad")}
+    assert not {p.prompt for p in train.pairs} & {p.prompt for p in test.pairs}
+    assert train.report.skipped == {"a completion without a finite reward": 1}
+    pairs = write(tmp_path / "pairs.jsonl", [pair(i, "a", "b") for i in range(40)])
+    assert len(read_preferences(pairs, "train").pairs) > 20
+    with pytest.raises(UserError, match="no split"):
+        read_preferences(pairs, "all")
 
 
 def test_pair_texts_are_whole() -> None:
