@@ -80,7 +80,7 @@ def make_corpus(context: StageContext) -> None:
 
 
 def read_pairs(context: StageContext) -> None:
-    """Read ready-made pairs or scored samples: train.jsonl, test.jsonl, prompts.json and report.json.
+    """Read ready-made pairs or scored samples: train.jsonl, test.jsonl, prompts.json, report.json.
 
     Configuration: `source` (a hub id, or None for the file "pairs"), `train_prompts`,
     `test_prompts` and `test_pairs` (caps).

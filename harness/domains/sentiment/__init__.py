@@ -115,8 +115,9 @@ class Sentiment(Domain[SentimentProfile, Graph]):
 
             return {**table_files(result), **frontier_files(result)}
         from harness.render.dynamics import dynamics_files
+        from harness.render.ranking import ranking_files
 
-        return {**table_files(result), **dynamics_files(result)}
+        return {**table_files(result), **dynamics_files(result), **ranking_files(result)}
 
     def show(self, result: Mapping[str, Any], console: Console) -> None:
         """Print the table beside the picture."""

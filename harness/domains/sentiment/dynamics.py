@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def dynamics_json(
     final = [entry for entry in ranked if entry["step"] in (-1, last)]
     columns = ["auroc", "average_precision"]
     cells = {entry["name"]: {c: entry[c] for c in columns} for entry in final}
-    positives, tokens = _positives(graph, store)
+    with np.load(_file(graph.baselines, store)) as baselines:
+        positives, tokens, _ = baselines["counts"].tolist()
     result = {
         "id": spec.id,
         "title": spec.title,
@@ -96,15 +98,15 @@ def _rankings(
 ) -> list[dict[str, Any]]:
     """One entry per score, setting and look; scores that stand alone have step -1."""
     found: dict[tuple[str, str, float | None, int], list[np.ndarray[Any, Any]]] = {}
-    n = 0
+    with np.load(_file(graph.baselines, store)) as data:
+        n = int(data["counts"][2])
+        for score in _ALONE:
+            found["", score, None, -1] = [data[score].astype(np.float64)]
     for run in graph.runs:
         if run.rankings is None:
             continue
-        with np.load(store.folder(run.rankings.address) / "rankings.npz") as data:
-            n = int(data["responses"])
+        with np.load(_file(run.rankings, store)) as data:
             for name in data.files:
-                if name in ("positives", "responses"):
-                    continue
                 step, _, score = name.partition("/")
                 key = _key(run, score, int(step))
                 if key is not None:
@@ -112,8 +114,6 @@ def _rankings(
     settings = profile.statistics
     entries = []
     for (method, score, beta, step), seeds in found.items():
-        # What stands alone is the same in every run.
-        seeds = seeds[:1] if step < 0 else seeds
         draws = seed_draws(len(seeds), settings.replicates, settings.seed)
         values = {
             name: Statistic(
@@ -144,8 +144,6 @@ def _rankings(
 
 def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] | None:
     """What a score is an instance of; None for scores that are not shown."""
-    if step < 0:
-        return ("", score, None, step)
     mask = available_methods()[run.method].needs.mask
     if score == "log_ratios":
         # Masked methods are judged by their masks; before training all log-ratios are 0.
@@ -155,11 +153,9 @@ def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] 
     return (run.method, score, run.beta, step)
 
 
-def _positives(graph: Graph, store: Store) -> tuple[int, int]:
-    stage = next(run.rankings for run in graph.runs if run.rankings is not None)
-    with np.load(store.folder(stage.address) / "rankings.npz") as data:
-        positives, tokens = data["positives"].tolist()
-    return int(positives), int(tokens)
+def _file(stage: Any, store: Store) -> Path:
+    assert stage is not None
+    return store.folder(stage.address) / "rankings.npz"
 
 
 def _read(store: Store, stage: Any, name: str) -> Any:

@@ -58,6 +58,8 @@ class Graph:
     pairs: Stage
     runs: tuple[Run, ...]
     maps: Stage | None = None
+    baselines: Stage | None = None
+    """Rankings of tokens by what needs no training."""
 
     @property
     def targets(self) -> list[Stage]:
@@ -66,7 +68,7 @@ class Graph:
         if self.kind == "frontier":
             stages += [run.points for run in self.runs]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
-        return stages if self.maps is None else [*stages, self.maps]
+        return [*stages, *(stage for stage in (self.baselines, self.maps) if stage is not None)]
 
     def of(self, method: str) -> list[Run]:
         """Return a method's runs."""
@@ -134,7 +136,10 @@ def build_graph(
                     )
                 )
     maps = _maps(profile, runs, pairs, start, methods, map_pair) if kind == "maps" else None
-    return Graph(kind, pairs, tuple(runs), maps)
+    baselines = None
+    if labels is not None:
+        baselines = _ranking(profile, "rank_baselines", "baselines", {"labels": labels})
+    return Graph(kind, pairs, tuple(runs), maps, baselines)
 
 
 def _check(profile: SentimentProfile) -> None:
@@ -405,11 +410,17 @@ def _rankings(
 ) -> Stage | None:
     if labels is None or not _ranks_tokens(method):
         return None
+    return _ranking(profile, "rank_tokens", trained.name, {"run": trained, "labels": labels})
+
+
+def _ranking(
+    profile: SentimentProfile, function: str, name: str, inputs: Mapping[str, Stage]
+) -> Stage:
     return Stage(
-        f"ranking of tokens by {trained.name}",
-        "harness.work.sentiment_score:rank_tokens",
+        f"ranking of tokens by {name}",
+        f"harness.work.sentiment_score:{function}",
         {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
-        {"run": trained, "labels": labels},
+        inputs,
         code=("tasks.metrics.ranking", "tasks.metrics.significance", "harness.work.common"),
         libraries=("numpy", "scikit-learn"),
         seconds_hint=2,
