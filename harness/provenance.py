@@ -29,8 +29,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
     Returns:
         JSON values; times are kept elsewhere.
     """
-    # As JSON holds them, which knows no tuples.
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(profile)))
+    # As JSON has it: a tuple there is a list.
+    settings = json.loads(json.dumps(asdict(profile)))
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
     return {

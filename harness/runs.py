@@ -134,11 +134,12 @@ def rows(
     if methods is None:
         return labels
     for name in methods:
-        if name not in known:
+        if name not in known and name not in labels:
             raise UserError(
                 f"unknown method '{name}'.{did_you_mean(name, known)} Methods: {', '.join(known)}"
             )
-        labels.setdefault(name, known[name].title)
+        if name not in labels:
+            labels[name] = known[name].title
     return {name: label for name, label in labels.items() if name in methods}
 
 

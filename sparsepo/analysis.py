@@ -16,25 +16,39 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from sparsepo.batching import batches_by_length
+from sparsepo.checks import check_sizes
 from sparsepo.contributions import contributions_of
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.methods.masked import sparsity
 from sparsepo.pack import pack_pairs, packed_length
+from sparsepo.token_texts import token_texts
 from sparsepo.tokenize import LongResponse, TokenizeReport, tokenize_pairs
 from sparsepo.trained import TrainedModel
 from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
+
+__all__ = [
+    "NOT_FINITE",
+    "QUANTITIES",
+    "SCHEMA",
+    "Maps",
+    "ModelMaps",
+    "PairMap",
+    "Quantity",
+    "ResponseMap",
+    "Sparsity",
+    "beta_of",
+    "document",
+    "token_maps",
+    "token_texts",
+]
 
 SCHEMA = "sparsepo-token-maps-1"
 """Written into every document; raised when a field changes its meaning."""
 
 NOT_FINITE = "values that are not finite"
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-_CONTEXT = 6
-"""Tokens that are decoded before a token, for its leading space."""
 
 Values = tuple[float, ...]
 
@@ -203,7 +217,8 @@ def token_maps(
         UserError: no pair is left, or policy, reference and tokenizer do not fit together.
     """
     module, method = trained.module, trained.method
-    _check_sizes(trained)
+    reference = trained.reference
+    check_sizes(module.policy, reference.model if reference else None, trained.tokenizer)
     context = getattr(module.config, "max_position_embeddings", None) or max_length
     tokenized = tokenize_pairs(
         pairs,
@@ -254,24 +269,6 @@ def beta_of(method: Method) -> float | None:
     """Return the method's hyper-parameter β, or None where it has none."""
     beta = getattr(method, "beta", None)
     return float(beta) if isinstance(beta, int | float) else None
-
-
-def _check_sizes(trained: TrainedModel) -> None:
-    def words(model: Any) -> int:
-        return int(model.get_output_embeddings().weight.shape[0])
-
-    policy = words(trained.module.policy)
-    if len(trained.tokenizer) > policy:
-        raise UserError(
-            f"The tokenizer of {trained.label} has {len(trained.tokenizer)} tokens and the model "
-            f"{policy}; use the model's own tokenizer."
-        )
-    if trained.reference is not None and words(trained.reference.model) != policy:
-        raise UserError(
-            f"{trained.label} and its reference have different vocabularies ({policy} and "
-            f"{words(trained.reference.model)} tokens); give the model that it was trained from "
-            "with --reference."
-        )
 
 
 # --- one batch ----------------------------------------------------------------------------------
@@ -418,40 +415,3 @@ def _mean_sparsity(found: Sequence[tuple[float, float] | None]) -> Sparsity | No
         return None
     chosen, rejected = zip(*known, strict=True)
     return Sparsity(sum(chosen) / len(known), sum(rejected) / len(known))
-
-
-# --- words --------------------------------------------------------------------------------------
-
-
-def token_texts(
-    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]
-) -> tuple[str, ...]:
-    """Return the text that each response token adds to what stands before it.
-
-    A token by itself may decode without the space before it, or to half a character; a token that
-    completes no character gets "", and the one that does gets all of it.
-
-    Args:
-        tokenizer: the tokenizer.
-        prompt_ids: what the response follows.
-        ids: the response.
-    """
-
-    def decode(part: list[int]) -> str:
-        return str(tokenizer.decode(part, clean_up_tokenization_spaces=False))
-
-    before = list(prompt_ids[-_CONTEXT:])
-    held: list[int] = []
-    texts = []
-    for token in ids:
-        held.append(token)
-        known, whole = decode(before), decode([*before, *held])
-        if whole.endswith(_INCOMPLETE) and len(held) < _CONTEXT:
-            texts.append("")
-            continue
-        texts.append(whole[len(known) :])
-        before, held = [*before, *held][-_CONTEXT:], []
-    if held:
-        # The response was cut inside a character.
-        texts[-1] = decode([*before, *held])[len(decode(before)) :]
-    return tuple(texts)

@@ -86,6 +86,7 @@ def add_parser(commands: Any) -> None:
         required=True,
         action="append",
         dest="models",
+        metavar="DIR",
         help="folder that training wrote; give it again for models side by side",
     )
     parser.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")

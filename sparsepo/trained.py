@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,8 +66,7 @@ def load_trained(
         method = _described_method(found, Path(model))
     elif found is not None:
         raise UserError(
-            f"{Path(model) / METHOD_FILE} names the method already ({found.get('method')}); leave "
-            "--method out."
+            f"{Path(model) / METHOD_FILE} names the method already; leave --method out."
         )
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,7 +77,7 @@ def load_trained(
         use_attention(unwrap_peft(loaded), attention, device, trained=False)
         return loaded
 
-    origin = str(reference) if reference is not None else (found or {}).get("reference")
+    origin = str(reference) if reference is not None else _named_reference(found)
     if origin is None and method.needs.reference:
         raise UserError(
             f"{model} does not name the reference that {method.title} needs; give the model that "
@@ -113,16 +110,23 @@ def load_trained(
     )
 
 
-def _described_method(description: Mapping[str, Any] | None, folder: Path) -> Method:
+def _described_method(description: object, folder: Path) -> Method:
     if description is None:
         raise UserError(
             f"{folder} holds no {METHOD_FILE}, which says by which method a model was trained; "
             "give a folder that `python -m sparsepo train` wrote, or name the method with --method."
         )
-    name, values = description.get("method"), description.get("hyper_parameters")
+    name = values = None
+    if isinstance(description, dict):
+        name, values = description.get("method"), description.get("hyper_parameters")
     if not isinstance(name, str) or not isinstance(values, dict):
         raise UserError(
             f"{folder / METHOD_FILE} names no method with its hyper_parameters; give a folder that "
             "`python -m sparsepo train` wrote."
         )
     return get_method(name, **values)
+
+
+def _named_reference(description: object) -> str | None:
+    name = description.get("reference") if isinstance(description, dict) else None
+    return name if isinstance(name, str) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,6 +16,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sparsepo.masks import LearnedMask
+from sparsepo.methods.base import Method
+from sparsepo.policy import make_masks
 from sparsepo.types import PreferencePair, TokenizedPair
 
 VOCABULARY = 160
@@ -92,6 +95,21 @@ def small_model(
             elif "bias" in name:
                 parameter.normal_(std=0.1)
     return model.eval()
+
+
+def living_masks(method: Method, reference: PreTrainedModel, seed: int = 38) -> nn.ModuleDict:
+    """Return a method's masks, drawn so that some of their values are 0 and some are not."""
+    torch.manual_seed(seed)
+    masks = make_masks(method, reference)
+    for mask in masks.values():
+        if isinstance(mask, LearnedMask) and mask.layers == "all":
+            with torch.no_grad():
+                # Layers add to each other, and a token's mask is 0 where all of them are.
+                mask.mixer.weight.abs_()
+                for layer in mask.w_per_layer:
+                    layer.w.bias.zero_()
+                    layer.w.weight.mul_(3)
+    return masks
 
 
 def separate_logps(model: PreTrainedModel, prompt: list[int], response: list[int]) -> Tensor:

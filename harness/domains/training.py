@@ -145,8 +145,10 @@ def reference_inputs(
     inputs: Mapping[str, Stage],
     caches: dict[str, Stage],
     overrides: Mapping[str, Any] | None = None,
+    *,
     files: Mapping[str, Path] | None = None,
     model_id: str | None = None,
+    label: str = "",
 ) -> dict[str, Stage]:
     """Return the cache that a method reads its reference from; empty where it reads none.
 
@@ -157,11 +159,12 @@ def reference_inputs(
     Args:
         profile: all values.
         method: a registered method.
-        inputs: "pairs" and, unless it comes from outside, "model" of the training run.
+        inputs: "pairs" of the training run, and "model" unless it comes from outside.
         caches: those that there are, by address; extended.
         overrides: as in `train_stage`.
         files: "model" for a user's folder.
         model_id: a hub id in place of a model.
+        label: what is added to the stage's name, where there is one for each training seed.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
     instance = get_method(method, **hyper_parameters)
@@ -171,13 +174,13 @@ def reference_inputs(
     deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
     values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
     stage = Stage(
-        f"reference cache of {method}" if caches else "reference cache",
+        (f"reference cache of {method}" if caches else "reference cache") + label,
         "harness.work.reference:build_reference_cache",
         {
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
             "training": {name: values[name] for name in deciding},
             "device": profile.place,
-            **({} if model_id is None else {"model": model_id}),
+            "model": model_id,
         },
         inputs,
         files or {},

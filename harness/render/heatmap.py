@@ -5,11 +5,11 @@ Drawn from the JSON of `sparsepo.analysis.document`; nothing is computed here. L
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.render.style import new_figure, save
 from sparsepo.analysis import QUANTITIES, Quantity
 from sparsepo.inspect_page import COLOURS, INK
 
@@ -76,24 +76,12 @@ def pictures(
         KeyError: no such model, pair or quantity.
     """
     import matplotlib
-    from matplotlib import pyplot
 
     figure = draw(
         maps, pair_id, quantities, labels=labels, sides=sides, same_scale=same_scale, title=title
     )
-    # Neither the day nor the software's version is a part of the picture.
-    metadata: dict[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }
-    result = {}
     with matplotlib.rc_context(SETTINGS):
-        for form, without in metadata.items():
-            stream = io.BytesIO()
-            figure.savefig(stream, format=form, dpi=200, metadata=without)
-            result[form] = stream.getvalue()
-    pyplot.close(figure)
-    return result
+        return {"png": save(figure, "png"), "pdf": save(figure, "pdf")}
 
 
 def draw(
@@ -109,9 +97,6 @@ def draw(
     """Return the heat map as a figure; the arguments are those of `pictures`."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     found = _pairs(maps, pair_id, labels)
     known = {quantity.field: quantity for quantity in QUANTITIES}
     rows = [(model, pair, known[field]) for model, pair in found for field in quantities]
@@ -122,7 +107,7 @@ def draw(
 
     # The height follows from the text; it is drawn on a page of any height to learn it.
     with matplotlib.rc_context(SETTINGS):
-        figure = pyplot.figure(figsize=(WIDTH / 72, 1))
+        figure = new_figure(WIDTH / 72, 1)
         page = _Page(figure)
         top = MARGIN
         if title is not None:
@@ -139,7 +124,7 @@ def _pairs(
     maps: Mapping[str, Any], pair_id: str, labels: Sequence[str] | None
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     models = {model["label"]: model for model in maps["models"]}
-    chosen = list(models.values()) if labels is None else [models[label] for label in labels]
+    chosen = maps["models"] if labels is None else [models[label] for label in labels]
     return [
         (model, {pair["pair_id"]: pair for pair in model["pairs"]}[pair_id]) for model in chosen
     ]

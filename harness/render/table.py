@@ -86,7 +86,8 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
         One to three blocks: a table may have no supplement, and the paper no such table.
     """
     labels: Mapping[str, str] = table["column_labels"]
-    shown = [_block(heading(table), table["columns"], table["rows"], labels, table["significance"])]
+    against = _marked(table, table)
+    shown = [_block(heading(table), table["columns"], table["rows"], labels, against)]
     gained = table.get("supplement")
     if gained and any(value for row in gained["rows"] for value in row["values"].values()):
         shown.append(
@@ -95,12 +96,17 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
                 gained["columns"],
                 gained["rows"],
                 labels,
-                gained["significance"],
+                _marked(table, gained),
             )
         )
     if any(row["paper"] for row in table["rows"]):
         shown.append(_paper_block(table))
     return shown
+
+
+def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the comparisons with the table's baseline; those with other rows stand in notes."""
+    return [entry for entry in part["significance"] if entry["baseline"] == table["baseline"]]
 
 
 def _block(
@@ -215,7 +221,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
     for part in filter(None, (table, table.get("supplement"))):
-        compared = {(e["method"], e["column"]): e for e in part["significance"]}
+        compared = {(e["method"], e["column"]): e for e in _marked(table, part)}
         for row in part["rows"]:
             for column in part["columns"]:
                 value = row["values"].get(column)

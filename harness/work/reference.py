@@ -13,14 +13,16 @@ from sparsepo.reference_cache import seal
 
 
 def build_reference_cache(context: StageContext) -> None:
-    """Write reference/, a cache of the training pairs: log-probabilities and MaPO's mask.
+    """Write reference/, a cache of all pairs of a training: log-probabilities and MaPO's mask.
 
     Configuration: `mask` (MaPO's hyper-parameters of it), `training` (those of TrainingSettings'
-    fields that decide about tokens and precision), `device`. The cache is sealed: a training run
-    that misses something in it fails instead of computing it.
+    fields that decide about tokens and precision), `device`, `model`. The cache is sealed: a
+    training run that misses something in it fails instead of computing it.
     """
     cache = context.work / REFERENCE_CACHE
     unused = context.work / "unused"
+    pairs = context.inputs["pairs"]
+    validation = pairs / "validation.jsonl"
     # MaPO's trainer fills in all that any method reads.
     POTrainer(
         model=str(starting_model(context)),
@@ -33,7 +35,8 @@ def build_reference_cache(context: StageContext) -> None:
             report_to="none",
             **data_arguments(context.config),
         ),
-        train_dataset=read_pairs_file(context.inputs["pairs"] / "train.jsonl"),
+        train_dataset=read_pairs_file(pairs / "train.jsonl"),
+        eval_dataset=read_pairs_file(validation) if validation.is_file() else None,
         callbacks=[Report(context)],
     )
     shutil.rmtree(unused, ignore_errors=True)

@@ -19,8 +19,8 @@ from harness.work.common import (
     write_pairs,
 )
 from harness.work.train import starting_model
-from sparsepo.analysis import token_texts
 from sparsepo.data import ReadReport
+from sparsepo.token_texts import token_texts
 from sparsepo.tokenize import tokenize_pairs
 from sparsepo.types import PreferencePair
 from tasks.generate import generate_responses

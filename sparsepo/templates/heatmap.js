@@ -33,7 +33,7 @@ function number(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   const text = size >= 1e-3 && size < 1e4 ? value.toPrecision(4) : value.toExponential(2);
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 }
 
 // What is seen of a token: a line break, and a token without text of its own, get a sign.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sparsepo import POConfig, POTrainer, __main__, registry
+from sparsepo import POConfig, POTrainer, __main__
 from sparsepo.__main__ import main
 from sparsepo.analysis import QUANTITIES, SCHEMA, ModelMaps, PairMap, ResponseMap, token_maps
 from sparsepo.inspect_page import COLOURS, INK, render_page
@@ -54,12 +54,6 @@ def data(tmp_path: Path) -> Path:
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
-
-
-@pytest.fixture(autouse=True)
-def clean_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_plugged_in", {})
-    monkeypatch.setattr(registry, "_origins", {})
 
 
 def run(*arguments: object) -> int:

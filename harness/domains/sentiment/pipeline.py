@@ -32,7 +32,12 @@ Kind = Literal["frontier", "dynamics", "maps"]
 _WORK = "harness.work.sentiment_data"
 _DATA_CODE = ("tasks.sentiment", "sparsepo.data", "sparsepo.rows", "harness.work.common")
 _SEQUENCES = ("tasks.generate", "tasks.metrics.response_kl", "sparsepo.tokenize")
-_MAPS = ("sparsepo.analysis", "sparsepo.contributions", "sparsepo.trained")
+_MAPS = (
+    "sparsepo.analysis",
+    "sparsepo.contributions",
+    "sparsepo.token_texts",
+    "sparsepo.trained",
+)
 
 
 @dataclass(frozen=True)
@@ -319,7 +324,12 @@ def _labels(profile: SentimentProfile, pairs: Stage, start: _Start) -> Stage:
         },
         {"pairs": pairs, **start.inputs},
         start.files,
-        code=(*_DATA_CODE, "sparsepo.tokenize", *_MAPS, "harness.work.train"),
+        code=(
+            *_DATA_CODE,
+            "sparsepo.tokenize",
+            "sparsepo.token_texts",
+            "harness.work.train",
+        ),
         libraries=(*GENERATION, "vaderSentiment"),
         seconds_hint=8,
     )
@@ -360,7 +370,9 @@ def _trained(
         raise UserError(
             f"method '{method}' has no β, which these figures vary; leave it out with --methods"
         )
-    cache = reference_inputs(profile, method, inputs, caches, overrides, start.files, start.hub_id)
+    cache = reference_inputs(
+        profile, method, inputs, caches, overrides, files=start.files, model_id=start.hub_id
+    )
     name = f"{method} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
     stage = train_stage(
         profile,

@@ -3,7 +3,9 @@
 Reference solutions of HumanEval and MBPP files, whole, cut off and broken, over and over, some of
 them hostile. Prints pace, memory, processes and descriptors as it goes, and in the end what was not
 as it should be: a verdict lost or out of order, a reference that did not pass, a hostile program
-with a wrong verdict, a program with different verdicts in different rounds.
+with a wrong verdict, a program with different verdicts in different rounds. `starved` counts
+timeouts that had the processor for less than half of their time, which on a busy machine endless
+loops have too.
 """
 
 from __future__ import annotations
@@ -100,14 +102,13 @@ def soak(base: list[Program], planted: battery.Planted, options: argparse.Namesp
         word = {"passed": "pass", "timeout": "timeout"}.get(verdict.outcome, "fail")
         right = word in row.accept if row else True
         limit = row.seconds if row else limits.seconds
-        note = f"{verdict.outcome} ({verdict.detail}) {verdict.form} after {verdict.seconds:.2f} s"
-        note += f", {verdict.cpu_seconds:.2f} s of processor"
         if verdict.outcome == "timeout" and verdict.cpu_seconds < STARVED * limit:
             starved += 1
-            if row is None:
-                wrong.append(f"{verdict.id}: {note}, starved")
-        elif not right or (verdict.id.endswith("whole") and not verdict.passed):
-            wrong.append(f"{verdict.id}: {note}")
+        if not right or (verdict.id.endswith("whole") and not verdict.passed):
+            wrong.append(
+                f"{verdict.id}: {verdict.outcome} ({verdict.detail}) {verdict.form} after "
+                f"{verdict.seconds:.2f} s, {verdict.cpu_seconds:.2f} s of processor"
+            )
         if count % options.every == 0:
             now = time.monotonic()
             state = memory() | {

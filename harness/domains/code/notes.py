@@ -1,0 +1,93 @@
+"""The sentences under Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.render.notes import (
+    ceiling_note,
+    missing_note,
+    provenance_note,
+    significance_note,
+)
+
+_OUTCOMES = {
+    "timeout": "out of time",
+    "memory": "out of memory",
+    "refused": "not run to the end",
+    "unsupported": "undecided",
+}
+
+
+def notes(table: Mapping[str, Any]) -> list[str]:
+    """Return the notes under Table 2, one sentence or two each.
+
+    Args:
+        table: its JSON, but for the notes.
+    """
+    settings = table["provenance"]["settings"]["sampling"]
+    found = [
+        f"pass@k in %, the unbiased estimate from {settings['test_samples']} samples of each "
+        f"problem (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}), mean "
+        "over seeds, with 95 % intervals of a paired bootstrap over problems and seeds; best value "
+        "of a column in bold.",
+        *(
+            significance_note(table, [e for e in table["significance"] if e["baseline"] == name])
+            for name in dict.fromkeys(entry["baseline"] for entry in table["significance"])
+        ),
+        _tuned(table),
+        ceiling_note(table),
+        missing_note(table),
+        _outcomes(table["provenance"]["evaluation"]),
+    ]
+    if table["profile"] == "tiny":
+        found.append(
+            "Tiny profile: a GPTBigCode trained from scratch on an embedded world of small "
+            "programs, a part of which is wrong on purpose; it shows what preference "
+            "optimization does, it does not measure the paper's model."
+        )
+    found.append(_provenance(table["provenance"]))
+    return [note for note in found if note]
+
+
+def _tuned(table: Mapping[str, Any]) -> str:
+    if not table["tuned"]:
+        return ""
+    names = {row["method"]: row["label"] for row in table["rows"]}
+    chosen = {
+        names[method]: tuned["hyper_parameters"]["beta"] for method, tuned in table["tuned"].items()
+    }
+    listed = ", ".join(f"{name} {beta:g}" for name, beta in chosen.items())
+    settings = table["provenance"]["settings"]["tuning"]
+    k, problems = settings["samples"], settings["problems"]
+    return (
+        f"β chosen by pass@{k} of {k} samples of {problems} HumanEval problems, which are among "
+        f"those of the table, as in the paper: {listed}."
+    )
+
+
+def _outcomes(evaluation: Mapping[str, Any]) -> str:
+    totals: dict[str, int] = {}
+    for benchmarks in evaluation["verdicts"].values():
+        for verdicts in benchmarks.values():
+            for verdict, count in verdicts.items():
+                totals[verdict] = totals.get(verdict, 0) + count
+    parts = [f"{totals[word]:,} {text}" for word, text in _OUTCOMES.items() if word in totals]
+    listed = ", ".join(parts) if parts else "none out of time or memory"
+    return (
+        f"Of {sum(totals.values()):,} programs {totals.get('passed', 0):,} passed; {listed}; "
+        f"{evaluation['suspected_forgeries']} suspected forgeries. Isolation: "
+        f"{', '.join(evaluation['tiers'])}."
+    )
+
+
+def _provenance(provenance: Mapping[str, Any]) -> str:
+    facts = []
+    for data in list(provenance["data"].values())[:1]:
+        train, validation = data["train"], data["validation"]
+        facts.append(
+            f"preference pairs of {train['kept']} of {train['prompts']} training and "
+            f"{validation['kept']} of {validation['prompts']} validation problems"
+        )
+    return provenance_note(provenance, *facts)

@@ -1,0 +1,245 @@
+"""Every value of the code experiments (Table 2, Figures 6 and 8), in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.profiles import HUB, WORLD, BaseSettings, Profile, TrainingSettings
+from harness.settings import open_mapping
+from tasks.code.world import CodeWorldConfig
+
+TRAIN_FROM_SCRATCH = "tiny-bigcode"
+"""A model's name: train the tiny GPTBigCode of ``base`` from scratch."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where problems come from: "world", "hub" (the data sets of these names) or a file."""
+
+    humaneval: str
+    mbpp: str
+    """All splits in one file, told apart by the ids."""
+    answers: str | None
+    """A folder with train/merged.json and validation/merged.json (or test/), the authors' own
+    sampled solutions; none samples and runs them here."""
+    epochs: int
+    """Epochs of training, each with a new random pair of every prompt. They are unrolled into the
+    data, so that `po.epochs` is one pass over all of them."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which models."""
+
+    code: str
+    """What preference optimization starts from: "tiny-bigcode", a hub id, or a folder."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How solutions are sampled and run, for training, for tuning and for the table."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    stop_early: bool
+    """End a sample at the convention's stop sequences; what follows them is cut off anyway."""
+    batch_size: int
+    dtype: str
+    train_samples: int
+    """Samples of each training and validation problem."""
+    test_samples: int
+    """Samples of each test problem: the largest k of pass@k."""
+    convention: str = "bigcode"
+    """How prompts are made and answers are cut; see tasks.code.conventions."""
+    programs_at_once: int | None = 1
+    """Programs that one stage runs side by side; none for one per core."""
+    limit: int | None = None
+    """Cap on the problems of each benchmark, evenly spaced; none for all."""
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How β is chosen for each method: by pass@k of a few samples of a few HumanEval problems."""
+
+    betas: tuple[float, ...]
+    simpo_betas: tuple[float, ...]
+    """Those of SimPO, whose rewards are means over tokens and not sums."""
+    problems: int
+    samples: int
+    """Samples of each problem, and the k of pass@k."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeProfile(Profile):
+    """One complete set of values."""
+
+    data: DataSettings
+    model: ModelSettings
+    sampling: SamplingSettings
+    tuning: TuningSettings
+    world: CodeWorldConfig = field(default_factory=CodeWorldConfig)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the only programs that run are written by the embedded world's own model."""
+        sources = {self.data.humaneval, self.data.mbpp}
+        return self.model.code == TRAIN_FROM_SCRATCH and sources == {WORLD}
+
+
+TINY_REAL_LIMIT = 40
+"""Cap on the problems of each benchmark that a user gives to the tiny profile, so that a run stays
+within minutes."""
+
+_METHODS: dict[str, dict[str, Any]] = {
+    # β is tuned for each method [paper]; these values serve where tuning is switched off.
+    "dpo": {"beta": 0.1},  # [paper], of the other experiments
+    "tdpo1": {"beta": 0.1},  # [paper], of the other experiments
+    "tdpo2": {"beta": 0.1, "alpha": 0.5},  # [paper], of the other experiments; alpha [code]
+    "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
+    "mapo": {"beta": 0.8},  # [code]
+    "sparsepo-common": {
+        "beta": 0.8,  # [code]
+        "l1_reward": 0.0,  # [paper]
+        "l1_kl": 0.0,  # [paper]
+        "mask_weight_decay": 0.01,  # [paper]
+        "mask_dropout": 0.01,  # [code]
+    },
+    "sparsepo-independent": {
+        "beta": 0.8,  # [code]
+        "l1_reward": 0.0,  # [paper]
+        "l1_kl": 0.0,  # [paper]
+        "mask_weight_decay": 0.01,  # [paper]
+        "mask_dropout": 0.01,  # [code]
+    },
+}
+
+
+def _tiny() -> CodeProfile:
+    """Embedded world, two CPU cores, minutes; every value [ours]."""
+    return CodeProfile(
+        name="tiny",
+        description="embedded world, a GPTBigCode of half a million parameters, two cores, minutes",
+        data=DataSettings(humaneval=WORLD, mbpp=WORLD, answers=None, epochs=3),
+        model=ModelSettings(code=TRAIN_FROM_SCRATCH),
+        po=TrainingSettings(
+            learning_rate=2e-4,
+            epochs=1,
+            batch_size=32,
+            device_batch_size=32,
+            max_length=160,
+            max_prompt_length=112,
+            scheduler="linear",
+            order="given",
+            logging_steps=1,
+            validation_steps=4,
+        ),
+        methods=open_mapping(_METHODS),
+        sampling=SamplingSettings(
+            temperature=0.6,
+            top_p=1.0,
+            max_new_tokens=48,
+            stop_early=False,  # the tiny model ends its programs itself
+            batch_size=500,
+            dtype="float32",
+            train_samples=100,
+            test_samples=100,
+        ),
+        tuning=TuningSettings(
+            betas=(0.2, 0.8, 3.2), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
+        ),
+        seeds=3,
+        device="cpu",
+        workers=2,
+        base_threads=2,
+        base=BaseSettings(
+            architecture="gpt_bigcode",
+            vocabulary_size=640,
+            context=160,
+            steps=800,
+            leading_bos=True,
+        ),
+    )
+
+
+def _small() -> CodeProfile:
+    """A hub model of at most 500M parameters on one GPU: the paper's recipe on it."""
+    return CodeProfile(
+        name="small",
+        description="Tiny StarCoder 164M on MBPP and HumanEval from the hub, one GPU, hours",
+        data=DataSettings(humaneval=HUB, mbpp=HUB, answers=None, epochs=3),
+        model=ModelSettings(code="bigcode/tiny_starcoder_py"),  # [ours]: a small one of its family
+        po=_paper_training(),
+        methods=open_mapping(_METHODS),
+        sampling=_paper_sampling(train_samples=50, test_samples=20),  # [ours]
+        tuning=TuningSettings(
+            betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10
+        ),  # [ours]
+        seeds=1,
+        device="auto",
+        workers=None,
+    )
+
+
+def _paper() -> CodeProfile:
+    """The paper's model, data and settings."""
+    return CodeProfile(
+        name="paper",
+        description="StarCoder 1B on MBPP and HumanEval, the paper's settings, GPUs, days",
+        data=DataSettings(
+            humaneval=HUB,  # [paper]
+            mbpp=HUB,  # [paper]
+            answers=None,
+            epochs=3,  # [code]
+        ),
+        model=ModelSettings(code="bigcode/starcoderbase-1b"),  # [paper]
+        po=_paper_training(),
+        methods=open_mapping(_METHODS),
+        sampling=_paper_sampling(train_samples=100, test_samples=100),  # [paper]
+        tuning=TuningSettings(
+            betas=(0.1, 0.2, 0.4, 0.8),  # [ours]
+            simpo_betas=(1.0, 2.0, 2.5),  # [ours]
+            problems=10,  # [paper]
+            samples=10,  # [paper]
+        ),
+        seeds=1,  # [paper]: seed 42
+        device="auto",
+        workers=None,
+    )
+
+
+def _paper_training() -> TrainingSettings:
+    return TrainingSettings(
+        learning_rate=5e-7,  # [paper]
+        epochs=1,  # one pass over the unrolled epochs of `data.epochs`
+        batch_size=32,  # [paper]
+        device_batch_size=4,  # [ours]: no effect on the result
+        max_length=1024,  # [ours]
+        max_prompt_length=512,  # [ours]
+        scheduler="linear",  # [paper]
+        warmup=0.1,  # [paper]
+        precision="bfloat16",  # [paper]: half precision
+        activation_checkpointing=True,  # [paper]
+        order="given",
+        logging_steps=1,  # [ours]
+        validation_steps=6,  # [ours]: about an epoch of the paper's 183 prompts
+    )
+
+
+def _paper_sampling(train_samples: int, test_samples: int) -> SamplingSettings:
+    return SamplingSettings(
+        temperature=0.6,  # [paper]
+        top_p=1.0,  # [paper]
+        max_new_tokens=512,  # [paper]: the longest sequence, its prompt not counted [ours]
+        stop_early=True,
+        batch_size=100,  # [ours]
+        dtype="bfloat16",  # [paper]: half precision
+        train_samples=train_samples,
+        test_samples=test_samples,
+        programs_at_once=None,
+    )
+
+
+PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}

@@ -1,0 +1,205 @@
+"""Preference pairs of code as the paper makes them: passing against failing samples of a prompt.
+
+Many solutions of each training problem are sampled and run. Prompts with enough of both are kept,
+and every epoch sees a new random pair of each. Epochs are unrolled into the data: trained once,
+in order, they need no state of their own, so that a run can be resumed and cached as any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from sparsepo.errors import UserError
+from sparsepo.rows import kind_of
+from sparsepo.types import PreferencePair
+from tasks.code.conventions import Convention
+from tasks.code.judging import Result
+from tasks.code.problems import column, read_text, rows_of_file, task_key
+from tasks.code.samples import Sample
+
+LEAST_PASSING: Final = 2
+"""[paper] Passing samples that a prompt needs."""
+LEAST_FAILING: Final = 1
+"""[paper] Failing samples that a prompt needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The samples of one prompt, parted by verdict; a text that came twice is there twice."""
+
+    key: str
+    """Names the prompt in the ids of its pairs."""
+    prompt: str
+    passing: tuple[str, ...]
+    failing: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether the paper keeps the prompt: at least two samples pass, and one fails."""
+        return len(self.passing) >= LEAST_PASSING and len(self.failing) >= LEAST_FAILING
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which prompts were kept, in numbers."""
+
+    prompts: int
+    kept: int
+    too_few_passing: int
+    """Prompts with fewer than two passing samples."""
+    none_failing: int
+    """Prompts with enough passing samples and no failing one."""
+    samples: int
+    passed: int
+    """Of all samples, those of prompts that were not kept included."""
+
+
+def answers_of_samples(
+    samples: Sequence[Sample], results: Sequence[Result], convention: Convention
+) -> list[Answers]:
+    """Part judged samples by problem and verdict.
+
+    A response is what was run: the part of a completion before its first stop sequence. A sample
+    counts as failing only if it failed, ran out of time or out of memory; one that could not be
+    judged (`refused`, `unsupported`) is left out.
+
+    Args:
+        samples: of any problems.
+        results: one per sample, in their order.
+        convention: makes the prompts, and cuts the completions.
+
+    Returns:
+        One entry per problem, in the order of their first samples.
+    """
+    parted: dict[str, tuple[str, list[str], list[str]]] = {}
+    for sample, result in zip(samples, results, strict=True):
+        key = task_key(sample.problem.task_id)
+        prompt = convention.prompt(sample.problem)
+        entry = parted.setdefault(key, (prompt, [], []))
+        response = convention.parts(sample.problem, sample.completion)[1]
+        if result.verdict == "passed":
+            entry[1].append(response)
+        elif result.verdict in ("failed", "timeout", "memory"):
+            entry[2].append(response)
+    return [
+        Answers(key, prompt, tuple(passing), tuple(failing))
+        for key, (prompt, passing, failing) in parted.items()
+    ]
+
+
+def select(answers: Iterable[Answers], what: str) -> tuple[list[Answers], Selection]:
+    """Keep the prompts with at least two passing and one failing sample.
+
+    Args:
+        answers: of all prompts.
+        what: which they are, for the error, such as "training problems".
+
+    Raises:
+        UserError: if none is left.
+    """
+    given = list(answers)
+    kept = [one for one in given if one.usable]
+    if not kept:
+        raise UserError(
+            f"none of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
+            f"{LEAST_FAILING} failing one, so that there is no preference pair: sample more of "
+            "each, use easier or harder problems, or another model."
+        )
+    few = sum(len(one.passing) < LEAST_PASSING for one in given)
+    return kept, Selection(
+        prompts=len(given),
+        kept=len(kept),
+        too_few_passing=few,
+        none_failing=len(given) - len(kept) - few,
+        samples=sum(len(one.passing) + len(one.failing) for one in given),
+        passed=sum(len(one.passing) for one in given),
+    )
+
+
+def epoch_pairs(answers: Sequence[Answers], epochs: int, seed: int) -> list[PreferencePair]:
+    """Return the training pairs of all epochs, in the order in which they are trained.
+
+    Epoch e holds one pair of every prompt, a random passing against a random failing sample, in
+    random order. It depends on seed and e alone: more epochs leave the first ones as they were.
+
+    Args:
+        answers: of the prompts that were kept.
+        epochs: how many.
+        seed: of the draws.
+
+    Returns:
+        epochs × prompts pairs; their ids are "key#epoch".
+    """
+    pairs: list[PreferencePair] = []
+    for epoch in range(epochs):
+        rng = Random(f"{seed}/{epoch}")
+        drawn = [_draw(one, rng, f"{one.key}#{epoch}") for one in answers]
+        rng.shuffle(drawn)
+        pairs += drawn
+    return pairs
+
+
+def fixed_pairs(answers: Sequence[Answers], seed: int) -> list[PreferencePair]:
+    """Return one random pair of every prompt, for validation, in the prompts' order.
+
+    Args:
+        answers: of the prompts that were kept.
+        seed: of the draws.
+    """
+    rng = Random(f"{seed}/fixed")
+    return [_draw(one, rng, one.key) for one in answers]
+
+
+def read_answers(path: str | Path) -> list[Answers]:
+    """Read sampled and judged solutions in the authors' MBPP schema.
+
+    Args:
+        path: rows of `{question, answers: [{text, votes}]}`; `votes` is null for a failing
+            solution and a number for a passing one.
+
+    Raises:
+        UserError: if the file is missing, damaged or empty, or a row is not of this schema.
+    """
+    found: list[Answers] = []
+    for number, row in enumerate(rows_of_file(path), start=1):
+        where = f"{path}, row {number}"
+        prompt = read_text(row, "question", where)
+        listed = column(row, "answers", where)
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise UserError(f"{where}: 'answers' should be a list of objects.")
+        passing: list[str] = []
+        failing: list[str] = []
+        for answer in listed:
+            text = read_text(answer, "text", f"{where}, answers")
+            (failing if _votes(answer, where) is None else passing).append(text)
+        found.append(Answers(str(number), prompt, tuple(passing), tuple(failing)))
+    if not found:
+        raise UserError(f"{path} holds no prompts.")
+    return found
+
+
+def write_answers(answers: Iterable[Answers], path: Path) -> None:
+    """Write answers in the authors' schema, which `read_answers` reads; JSON Lines."""
+    with path.open("w", encoding="utf-8") as stream:
+        for one in answers:
+            listed = [{"text": text, "votes": 1} for text in one.passing]
+            listed += [{"text": text, "votes": None} for text in one.failing]
+            row = {"question": one.prompt, "answers": listed}
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _draw(answers: Answers, rng: Random, pair_id: str) -> PreferencePair:
+    chosen, rejected = rng.choice(answers.passing), rng.choice(answers.failing)
+    return PreferencePair(pair_id, answers.prompt, chosen, rejected)
+
+
+def _votes(answer: Mapping[str, Any], where: str) -> float | None:
+    votes = column(dict(answer), "votes", f"{where}, answers")
+    if votes is None or (isinstance(votes, int | float) and not isinstance(votes, bool)):
+        return votes
+    raise UserError(f"{where}: 'votes' should be a number or null, not {kind_of(votes)}.")

@@ -1,0 +1,32 @@
+"""Values of the tiny profile with which Table 2 takes seconds, and nothing is learned."""
+
+from __future__ import annotations
+
+SMALL_CODE = (
+    "world.documents=300",
+    "world.humaneval_problems=4",
+    "world.mbpp_test=4",
+    "world.mbpp_train=6",
+    "world.mbpp_validation=2",
+    "base.steps=3",
+    "base.layers=1",
+    "base.width=32",
+    "base.heads=2",
+    "base.vocabulary_size=400",
+    "base.context=224",
+    "po.max_length=200",
+    "po.max_prompt_length=150",
+    "po.device_batch_size=4",
+    "po.batch_size=4",
+    "po.validation_steps=2",
+    "data.epochs=2",
+    "sampling.train_samples=3",
+    "sampling.test_samples=2",
+    "sampling.max_new_tokens=8",
+    "sampling.stop_early=true",
+    "tuning.problems=2",
+    "tuning.samples=2",
+    "tuning.betas=0.2,0.8",
+    "tuning.simpo_betas=1.0,2.0",
+    "statistics.replicates=100",
+)
