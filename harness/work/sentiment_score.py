@@ -30,8 +30,9 @@ def score_responses(context: StageContext) -> None:
     "run", "pairs", and "model" (the reference) unless it comes from outside.
 
     Each point has `step`, `rewards` (of prompt and response as one text; None where the reward
-    model gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats), `tokens` (mean
-    length) and `ended` (share of responses that came to their end).
+    model gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats),
+    `truncated_prompts` (how many lost their beginning to fit the context), `tokens` (mean length)
+    and `ended` (share of responses that came to their end).
     """
     config = context.config
     start = starting_model(context)
@@ -53,6 +54,7 @@ def score_responses(context: StageContext) -> None:
                 "rewards": scored.scores,
                 "logps": look["logps"],
                 "ref_logps": base,
+                "truncated_prompts": look["truncated_prompts"],
                 "tokens": float(np.mean([len(ids) for ids in look["ids"]])),
                 "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in look["ids"]])),
             }

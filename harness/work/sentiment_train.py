@@ -38,10 +38,11 @@ def train_and_look(context: StageContext) -> None:
     are looked at too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
 
     Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
-    prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1 and
-    its log-probability under the policy, `logps`), and, if token_pairs is above 0,
-    `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of the first test pairs in
-    a row, chosen before rejected, and the responses' `lengths`).
+    prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1, and
+    its log-probability under the policy, `logps`; `truncated_prompts`, how many prompts lost their
+    beginning) and, if token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all
+    response tokens of the first test pairs in a row, chosen before rejected, and the responses'
+    `lengths`).
     """
     run_training(context, lambda trainer: Looks(context, trainer))
 
@@ -128,7 +129,14 @@ class Looks(TrainerCallback):
         np.savez_compressed(self.context.work / TOKENS, **self._tokens)
 
 
-def _encoded_prompts(context: StageContext) -> tuple[list[list[int]], Any]:
+@dataclass(frozen=True)
+class _Prompts:
+    ids: list[list[int]]
+    truncated: int
+    """How many lost their beginning, since the context has no room for them."""
+
+
+def _encoded_prompts(context: StageContext) -> tuple[_Prompts, Any]:
     """The prompts that are answered at each look, and the tokenizer."""
     place = starting_model(context)
     tokenizer: Any = AutoTokenizer.from_pretrained(place)
@@ -141,23 +149,33 @@ def _encoded_prompts(context: StageContext) -> tuple[list[list[int]], Any]:
             f"{positions} tokens; lower it."
         )
     prompts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
-    return encode_prompts(prompts, tokenizer, max_prompt_length=room), tokenizer
+    whole = encode_prompts(prompts, tokenizer)
+    return _Prompts(
+        encode_prompts(prompts, tokenizer, max_prompt_length=room),
+        sum(room is not None and len(ids) > room for ids in whole),
+    ), tokenizer
 
 
 def _write_look(
-    context: StageContext, model: Any, tokenizer: Any, prompts: list[list[int]], step: int
+    context: StageContext, model: Any, tokenizer: Any, prompts: _Prompts, step: int
 ) -> None:
     """Append one response per prompt, sampled at temperature 1, with its log-probability."""
     values = context.config["looks"]
     ids = sample_ids(
         model,
-        prompts,
+        prompts.ids,
         tokenizer,
         max_new_tokens=values["new_tokens"],
         batch_size=values["batch_size"],
         seed=values["seed"] + context.config["seed"],
     )
-    logps = sequence_logps(model, prompts, ids, values["batch_size"])
+    logps = sequence_logps(model, prompts.ids, ids, values["batch_size"])
     with (context.work / RESPONSES).open("a", encoding="utf-8") as stream:
-        row = {"step": step, "prompts": prompts, "ids": ids, "logps": logps}
+        row = {
+            "step": step,
+            "prompts": prompts.ids,
+            "truncated_prompts": prompts.truncated,
+            "ids": ids,
+            "logps": logps,
+        }
         stream.write(json.dumps(row) + "\n")

@@ -127,6 +127,9 @@ def frontier_json(
         },
         "reward_model": next(iter(read.values()))["reward"],
         "missing_rewards": missing,
+        "truncated_prompts": max(
+            point["truncated_prompts"] for one in read.values() for point in one["points"]
+        ),
         "provenance": {**provenance, "data": _read(store, graph.pairs, "report.json")},
     }
     return {**result, "notes": frontier_notes(result)}

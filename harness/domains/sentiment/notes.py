@@ -43,6 +43,9 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         f"Responses without a finite reward, left out: {result['missing_rewards']}."
         if result["missing_rewards"]
         else "",
+        f"Prompts that lost their beginning to fit the context: {result['truncated_prompts']}."
+        if result["truncated_prompts"]
+        else "",
         _TINY if result["profile"] == "tiny" else "",
         provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
     ]
