@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -32,13 +32,23 @@ def render_page(models: Sequence[ModelMaps], title: str = "Token maps") -> str:
         models: at least one.
         title: its heading.
     """
+    return render_document(document(models), title)
+
+
+def render_document(maps: Mapping[str, Any], title: str = "Token maps") -> str:
+    """Return the page of maps in their JSON form.
+
+    Args:
+        maps: from `sparsepo.analysis.document`.
+        title: its heading.
+    """
     folder = resources.files("sparsepo") / "templates"
     style, script = ((folder / f"heatmap.{end}").read_text("utf-8") for end in ("css", "js"))
     template = jinja2.Environment(autoescape=True).from_string(
         (folder / "heatmap.html").read_text("utf-8")
     )
     data = {
-        "document": _rounded(document(models)),
+        "document": _rounded(maps),
         "quantities": [asdict(quantity) for quantity in QUANTITIES],
         "colours": COLOURS,
     }

@@ -75,7 +75,46 @@ def generate_responses(
         for ids in encode_prompts(prompts, tokenizer, max_prompt_length=room)
         for _ in range(samples)
     ]
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    sampled = sample_ids(
+        model,
+        encoded,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop=stop,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )
+    return [str(text) for text in tokenizer.batch_decode(sampled, skip_special_tokens=True)]
+
+
+def sample_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Any,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    batch_size: int = 64,
+    seed: int = 42,
+    progress: Progress | None = None,
+) -> list[list[int]]:
+    """Continue tokenized prompts with a loaded model; see `generate_responses`.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        prompts: token ids, which leave room for `max_new_tokens`.
+        tokenizer: its tokenizer.
+
+    Returns:
+        The token ids of each response, with its EOS where it came to one.
+    """
+    eos = tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
     sampling: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         if temperature > 0
@@ -83,12 +122,13 @@ def generate_responses(
     )
     if stop:
         sampling |= {"stop_strings": list(stop), "tokenizer": tokenizer}
-    responses: list[str] = []
+    responses: list[list[int]] = []
+    place = model.device
     devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.manual_seed(seed)
-        for start in range(0, len(encoded), batch_size):
-            batch = encoded[start : start + batch_size]
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
             length = max(map(len, batch))
             ids = torch.full((len(batch), length), pad, dtype=torch.long)
             mask = torch.zeros_like(ids)
@@ -100,10 +140,19 @@ def generate_responses(
                 attention_mask=mask.to(place),
                 max_new_tokens=max_new_tokens,
                 pad_token_id=pad,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=eos,
                 **sampling,
             )
-            responses += tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+            responses += [_ended(row, eos, pad) for row in output[:, length:].tolist()]
             if progress is not None:
-                progress(len(responses), len(encoded))
+                progress(len(responses), len(prompts))
     return responses
+
+
+def _ended(ids: list[int], eos: int, pad: int) -> list[int]:
+    """Drop the padding behind a response's EOS, or behind its stop text."""
+    if eos in ids:
+        return ids[: ids.index(eos) + 1]
+    while ids and ids[-1] == pad:
+        ids.pop()
+    return ids

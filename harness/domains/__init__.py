@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.domains.base import Domain
 
-DOMAINS = ("dialogue", "code")
+DOMAINS = ("dialogue", "sentiment", "code")
 
 
 def get_domain(name: str) -> Domain[Any, Any]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from harness.experiments.figure1 import FIGURE1
+from harness.experiments.figure2 import FIGURE2
+from harness.experiments.figure3 import FIGURE3
+from harness.experiments.figure4 import FIGURE4
 from harness.experiments.figure6 import FIGURE6
+from harness.experiments.figure7 import FIGURE7
 from harness.experiments.figure8 import FIGURE8
+from harness.experiments.figure9 import FIGURE9
 from harness.experiments.spec import Experiment, FigureSpec, TableSpec
 from harness.experiments.table1 import TABLE1
 from harness.experiments.table2 import TABLE2
@@ -11,7 +17,19 @@ from sparsepo.errors import UserError, did_you_mean
 
 __all__ = ["EXPERIMENTS", "Experiment", "FigureSpec", "TableSpec", "get_experiment"]
 
-EXPERIMENTS: dict[str, Experiment] = {spec.id: spec for spec in (TABLE1, TABLE2, FIGURE6, FIGURE8)}
+_SPECS = (
+    TABLE1,
+    TABLE2,
+    FIGURE1,
+    FIGURE2,
+    FIGURE3,
+    FIGURE4,
+    FIGURE6,
+    FIGURE7,
+    FIGURE8,
+    FIGURE9,
+)
+EXPERIMENTS: dict[str, Experiment] = {spec.id: spec for spec in _SPECS}
 
 
 def get_experiment(kind: str, number: str) -> Experiment:

@@ -8,8 +8,9 @@ from typing import Any
 
 def heading(table: Mapping[str, Any]) -> str:
     """Return the table's title with its profile, so that a tiny result is never unlabelled."""
-    number = table["id"].removeprefix("table")
-    return f"Table {number} ({table['profile']} profile). {table['title']}"
+    kind = "Figure" if table["id"].startswith("figure") else "Table"
+    number = table["id"].removeprefix(kind.lower())
+    return f"{kind} {number} ({table['profile']} profile). {table['title']}"
 
 
 def paper_heading(table: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,18 @@ def train_policy(context: StageContext) -> None:
     asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
     held-out pairs).
     """
+    run_training(context)
+
+
+def run_training(
+    context: StageContext, observer: Callable[[POTrainer], TrainerCallback] | None = None
+) -> None:
+    """Do what `train_policy` does, with somebody looking on.
+
+    Args:
+        context: as of train_policy.
+        observer: makes a callback of the trainer.
+    """
     if "plugin" in context.files:
         load_plugin(context.files["plugin"])
     config = context.config
@@ -66,6 +78,8 @@ def train_policy(context: StageContext) -> None:
     )
     if steps:
         trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
+    if observer is not None:
+        trainer.add_callback(observer(trainer))
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     trainer.save_model(str(context.work / MODEL))
     history = [

@@ -1,0 +1,52 @@
+"""Figures 1, 4 and 9: token rewards and token KL of one text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from harness.domains.sentiment.notes import data_facts
+from harness.domains.sentiment.pipeline import Graph
+from harness.domains.sentiment.profile import SentimentProfile
+from harness.experiments.spec import Experiment
+from harness.render.notes import provenance_note
+from harness.store import Store
+
+
+def maps_json(
+    spec: Experiment,
+    profile: SentimentProfile,
+    graph: Graph,
+    store: Store,
+    labels: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put a heat map's JSON together from its artefacts.
+
+    Args:
+        spec: what the figure is.
+        profile: all values.
+        graph: its stages, all of them in the store.
+        store: where they are.
+        labels: method → how the figure calls it, in the order shown.
+        provenance: how the run was made.
+
+    Returns:
+        What figure1.json holds: `maps`, a document of token maps; `pair_id`, whose text it is.
+    """
+    assert graph.maps is not None
+    found = json.loads((store.folder(graph.maps.address) / "maps.json").read_text(encoding="utf-8"))
+    report = store.folder(graph.pairs.address) / "report.json"
+    data = json.loads(report.read_text(encoding="utf-8"))
+    result = {
+        "id": spec.id,
+        "title": spec.title,
+        "profile": profile.name,
+        "methods": dict(labels),
+        "beta": profile.sweep.map_beta,
+        "pair_id": found.pop("pair_id"),
+        "maps": found,
+        "provenance": {**provenance, "data": data},
+    }
+    return {**result, "notes": [provenance_note(result["provenance"], *data_facts(data))]}

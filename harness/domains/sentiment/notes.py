@@ -1,0 +1,116 @@
+"""The sentences under the sentiment figures' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.render.notes import provenance_note, significance_note
+
+_TINY = (
+    "Tiny profile: a GPT-2 trained from scratch on the spot; it shows how the methods differ, it "
+    "does not measure the paper's models."
+)
+
+
+def frontier_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under Figure 2's table.
+
+    Args:
+        result: its JSON, but for the notes.
+    """
+    names = {row["method"]: row["label"] for row in result["rows"]}
+    largest = max(result["kl_limit"], *(m["largest_kl"] for m in result["methods"]))
+    short = [
+        f"{m['label']} {m['largest_kl']:.1f}"
+        for m in result["methods"]
+        if m["method"] != "sft" and m["largest_kl"] < min(10.0, largest)
+    ]
+    found = [
+        f"Reward in percent by {result['reward_model']}, of one sampled response per held-out "
+        "prompt; KL(π‖π_ref) per response in nats. Reward at k nats: the Pareto frontier over β "
+        "(and γ) and training steps, interpolated between its points and held constant beyond the "
+        "last; hypervolume: mean gain over SFT's reward along the frontier from 0 to "
+        f"{result['kl_limit']:g} nats. A frontier picks the best of its noisy points, so its "
+        "values are a little high for every method. 95 % intervals of a paired bootstrap over "
+        "prompts and seeds; best value of a column in bold.",
+        f"Points do not reach {result['kl_limit']:g} nats (largest KL): {', '.join(short)}."
+        if short
+        else "",
+        significance_note(result, result["significance"]),
+        _above(result, names),
+        _kl_by_beta(result),
+        f"Responses without a finite reward, left out: {result['missing_rewards']}."
+        if result["missing_rewards"]
+        else "",
+        f"Prompts that lost their beginning to fit the context: {result['truncated_prompts']}."
+        if result["truncated_prompts"]
+        else "",
+        _TINY if result["profile"] == "tiny" else "",
+        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+    ]
+    return [note for note in found if note]
+
+
+def data_facts(data: Mapping[str, Any]) -> list[str]:
+    """Return what the provenance says of the pairs."""
+    facts = [f"{data['train']['used']} training and {data['test']['used']} held-out pairs"]
+    for split in ("train", "test"):
+        skipped = data[split].get("skipped") or {}
+        facts += [f"{split}: {count} {reason}" for reason, count in sorted(skipped.items())]
+    return facts
+
+
+def _above(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    tested = {m: entries for m, entries in result["above_start"].items() if entries}
+    above = [
+        f"{names[method]} ({sum(e['significant'] for e in entries)} of {len(entries)})"
+        for method, entries in tested.items()
+        if any(entry["significant"] for entry in entries)
+    ]
+    if not tested:
+        return ""
+    return (
+        "Reward significantly above SFT's at the last step (Holm over a method's settings), "
+        f"{len(above)} of {len(tested)} methods, settings in brackets: "
+        f"{', '.join(above) or 'none'}."
+    )
+
+
+def _kl_by_beta(result: Mapping[str, Any]) -> str:
+    parts = []
+    for method in result["methods"]:
+        final = [f for f in method["final"] if f["gamma"] is None]
+        if len(final) > 1:
+            listed = ", ".join(f"{f['mean']:.1f}" for f in sorted(final, key=lambda f: f["beta"]))
+            parts.append(f"{method['label']} {listed}")
+    return (
+        f"KL at the last step from the smallest to the largest β: {'; '.join(parts)}."
+        if parts
+        else ""
+    )
+
+
+def dynamics_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under the table beside Figures 3 and 7.
+
+    Args:
+        result: their JSON, but for the notes.
+    """
+    share = 100 * result["deciding_tokens"] / result["tokens"]
+    found = [
+        "The picture: sparsity of the masks, measured without dropout, and mean token "
+        "KL(π_ref‖π) as the trainer logged them; lines are means over seeds, bands reach from the "
+        "smallest to the largest seed.",
+        "The table: how well a token's mask value after training tells that the token decides the "
+        "preference, that is, that the reward by VADER's lexicon changes without its word. "
+        f"{result['deciding_tokens']} of {result['tokens']} response tokens of held-out pairs do "
+        f"({share:.1f} %, which is the average precision of chance). A mask sees only what stands "
+        "before a token; the reference's expectation is its own probability that a deciding word "
+        "comes next, as far as such a mask can go. 95 % intervals of a bootstrap over responses "
+        "and seeds.",
+        significance_note(result, result["significance"]),
+        _TINY if result["profile"] == "tiny" else "",
+        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+    ]
+    return [note for note in found if note]

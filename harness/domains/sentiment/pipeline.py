@@ -1,0 +1,476 @@
+"""The stages of the sentiment figures: reviews → model → pairs → one run per point of the sweep.
+
+All figures share the model, the pairs, the reference's cache and the runs that they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
+from harness.domains.training import (
+    GENERATION,
+    TRAINING,
+    base_stage,
+    model_folder,
+    outside_path,
+    reference_inputs,
+    train_stage,
+)
+from harness.methods import check_methods
+from harness.profiles import FIRST_SEED, WORLD
+from harness.stages import Stage
+from sparsepo.errors import UserError
+from sparsepo.registry import available_methods
+from tasks.sentiment.rewards import VADER
+
+Kind = Literal["frontier", "dynamics", "maps"]
+
+_WORK = "harness.work.sentiment_data"
+_DATA_CODE = ("tasks.sentiment", "sparsepo.data", "sparsepo.rows", "harness.work.common")
+_SEQUENCES = ("tasks.generate", "tasks.metrics.response_kl", "sparsepo.tokenize")
+_MAPS = (
+    "sparsepo.analysis",
+    "sparsepo.contributions",
+    "sparsepo.token_texts",
+    "sparsepo.trained",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of the sweep, and what is measured on it."""
+
+    method: str
+    beta: float | None
+    """None for SFT, which is the start itself."""
+    gamma: float | None
+    """SimPO's; None for the others."""
+    seed: int
+    trained: Stage
+    points: Stage
+    rankings: Stage | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All stages of a figure."""
+
+    kind: Kind
+    pairs: Stage
+    runs: tuple[Run, ...]
+    maps: Stage | None = None
+    baselines: Stage | None = None
+    """Rankings of tokens by what needs no training."""
+
+    @property
+    def targets(self) -> list[Stage]:
+        """What has to be in the store before the figure can be drawn."""
+        stages = [self.pairs, *(run.trained for run in self.runs)]
+        if self.kind == "frontier":
+            stages += [run.points for run in self.runs]
+        stages += [run.rankings for run in self.runs if run.rankings is not None]
+        return [*stages, *(stage for stage in (self.baselines, self.maps) if stage is not None)]
+
+    def of(self, method: str) -> list[Run]:
+        """Return a method's runs."""
+        return [run for run in self.runs if run.method == method]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The SFT model: a stage, a folder or a hub id."""
+
+    inputs: Mapping[str, Stage]
+    files: Mapping[str, Path]
+    hub_id: str | None
+
+
+def build_graph(
+    kind: Kind,
+    profile: SentimentProfile,
+    methods: Mapping[str, str],
+    plugins: Mapping[str, Path],
+    map_pair: int = 0,
+) -> Graph:
+    """Describe what a figure needs.
+
+    Args:
+        kind: what the figure shows.
+        profile: all values.
+        methods: those to be shown, and how they are called.
+        plugins: method → the file that it was loaded from with --plugin.
+        map_pair: place of the held-out pair that token maps show.
+
+    Returns:
+        The stages; nothing has been run.
+
+    Raises:
+        UserError: for a missing file, an unknown method, or a value that nothing uses.
+    """
+    _check(profile)
+    if kind == "dynamics":
+        _check_masked(next(iter(methods)))
+    reviews = _reviews(profile)
+    ready = _ready_pairs(profile)
+    start = _start(profile, reviews, ready)
+    pairs = ready if ready is not None else _sampled_pairs(profile, reviews, start)
+    needs_labels = kind == "dynamics"
+    labels = _labels(profile, pairs, start) if needs_labels else None
+    runs: list[Run] = []
+    caches: dict[str, Stage] = {}
+    for method in methods:
+        for beta, gamma in _settings(kind, profile, method):
+            for offset in range(1 if kind == "maps" else profile.seeds):
+                seed = FIRST_SEED + offset
+                trained = _trained(
+                    profile, method, beta, gamma, seed, pairs, start, caches, plugins.get(method)
+                )
+                runs.append(
+                    Run(
+                        method,
+                        beta,
+                        gamma,
+                        seed,
+                        trained,
+                        _points(profile, trained, pairs, start),
+                        _rankings(profile, trained, labels, method),
+                    )
+                )
+    maps = _maps(profile, runs, pairs, start, methods, map_pair) if kind == "maps" else None
+    baselines = None
+    if labels is not None:
+        baselines = _ranking(profile, "rank_baselines", "baselines", {"labels": labels})
+    return Graph(kind, pairs, tuple(runs), maps, baselines)
+
+
+def _check(profile: SentimentProfile) -> None:
+    check_methods(profile)
+    sweep = profile.sweep
+    for name in ("beta", "simpo_beta", "simpo_gamma"):
+        values = getattr(sweep, name)
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"sweep.{name}: give one or more different values")
+    if sweep.map_beta not in sweep.beta:
+        listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
+        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
+    if profile.evaluation.steps < 1:
+        raise UserError("evaluation.steps must be at least 1")
+    if profile.model.sentiment == TRAIN_FROM_SCRATCH:
+        room = profile.base.context - profile.sampling.new_tokens
+        if room < profile.sampling.prefix_tokens[1] + 1:
+            raise UserError(
+                f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
+                f"a context of {profile.base.context} tokens (base.context); lower it"
+            )
+    for name in ("train_prompts", "test_prompts", "test_pairs"):
+        if getattr(profile.data, name) < 2:
+            raise UserError(f"data.{name} must be at least 2")
+    for method in profile.methods:
+        if set(profile.methods[method]) & {"beta", "gamma"}:
+            raise UserError(
+                f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
+                "sweep.simpo_beta or sweep.simpo_gamma"
+            )
+
+
+def _check_masked(method: str) -> None:
+    if available_methods()[method].needs.mask == "none":
+        raise UserError(
+            f"method '{method}' has no masks to show; name a masked one first with --methods"
+        )
+
+
+def _settings(
+    kind: Kind, profile: SentimentProfile, method: str
+) -> list[tuple[float | None, float | None]]:
+    """(β, γ) of each run of a method."""
+    if method == "sft":
+        return [(None, None)]
+    if kind == "maps":
+        return [(profile.sweep.map_beta, None)]
+    if method == "simpo":
+        return [(b, g) for g in profile.sweep.simpo_gamma for b in profile.sweep.simpo_beta]
+    return [(beta, None) for beta in profile.sweep.beta]
+
+
+def _reviews(profile: SentimentProfile) -> Stage | None:
+    source = profile.data.reviews
+    if source == WORLD:
+        # With pairs of somebody's own, the world's words would only be in the way.
+        if profile.data.pairs is not None:
+            return None
+        return Stage(
+            "reviews",
+            f"{_WORK}:make_world",
+            asdict(profile.world),
+            code=("tasks.sentiment.world", "harness.work.common"),
+            seconds_hint=4,
+        )
+    place = outside_path("data.reviews", source)
+    return Stage(
+        "reviews",
+        f"{_WORK}:make_reviews",
+        {"source": source if place is None else None},
+        files={} if place is None else {"reviews": place},
+        code=_DATA_CODE,
+        libraries=("datasets", "pyarrow"),
+        seconds_hint=4,
+    )
+
+
+def _ready_pairs(profile: SentimentProfile) -> Stage | None:
+    source = profile.data.pairs
+    if source is None:
+        return None
+    place = outside_path("data.pairs", source)
+    data = profile.data
+    return Stage(
+        "preference pairs",
+        f"{_WORK}:read_pairs",
+        {
+            "source": source if place is None else None,
+            "train_prompts": data.train_prompts,
+            "test_prompts": data.test_prompts,
+            "test_pairs": data.test_pairs,
+        },
+        files={} if place is None else {"pairs": place},
+        code=_DATA_CODE,
+        libraries=("datasets", "pyarrow"),
+        seconds_hint=4,
+    )
+
+
+def _start(profile: SentimentProfile, reviews: Stage | None, ready: Stage | None) -> _Start:
+    name = profile.model.sentiment
+    if name != TRAIN_FROM_SCRATCH:
+        place = model_folder("model.sentiment", name)
+        return _Start({}, {"model": place}, None) if place is not None else _Start({}, {}, name)
+    corpus = reviews
+    if ready is not None:
+        corpus = Stage(
+            "corpus",
+            f"{_WORK}:make_corpus",
+            {},
+            {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
+            code=("tasks.sentiment.reviews", "harness.work.common"),
+            seconds_hint=3,
+        )
+    assert corpus is not None
+    return _Start({"model": base_stage(profile, corpus)}, {}, None)
+
+
+def _sampled_pairs(profile: SentimentProfile, reviews: Stage | None, start: _Start) -> Stage:
+    assert reviews is not None
+    data, sampling = profile.data, profile.sampling
+    samples = Stage(
+        "samples",
+        f"{_WORK}:sample_completions",
+        {
+            "train_prompts": data.train_prompts,
+            "test_prompts": max(data.test_prompts, data.test_pairs),
+            **asdict(sampling),
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {"reviews": reviews, **start.inputs},
+        start.files,
+        code=(*_DATA_CODE, "tasks.generate", "sparsepo.tokenize", "harness.work.train"),
+        libraries=GENERATION,
+        seconds_hint=12,
+    )
+    config, files = _reward(profile)
+    return Stage(
+        "preference pairs",
+        f"{_WORK}:rank_completions",
+        {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
+        {"samples": samples},
+        files,
+        code=_DATA_CODE,
+        libraries=_reward_libraries(profile),
+        seconds_hint=4,
+    )
+
+
+def _reward(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The reward model's configuration, and its folder if it has one here."""
+    name = profile.model.reward
+    place = None if name == VADER else model_folder("model.reward", name)
+    config = {
+        "model": name if place is None else "",
+        **asdict(profile.reward),
+        "device": profile.place,
+    }
+    return config, {} if place is None else {"reward": place}
+
+
+def _reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
+    return ("vaderSentiment",) if profile.model.reward == VADER else GENERATION
+
+
+def _labels(profile: SentimentProfile, pairs: Stage, start: _Start) -> Stage:
+    return Stage(
+        "tokens that decide",
+        f"{_WORK}:label_pairs",
+        {
+            "max_length": profile.po.max_length,
+            "max_prompt_length": profile.po.max_prompt_length,
+            "pairs": profile.data.test_pairs,
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {"pairs": pairs, **start.inputs},
+        start.files,
+        code=(
+            *_DATA_CODE,
+            "sparsepo.tokenize",
+            "sparsepo.token_texts",
+            "harness.work.train",
+        ),
+        libraries=(*GENERATION, "vaderSentiment"),
+        seconds_hint=8,
+    )
+
+
+def _trained(
+    profile: SentimentProfile,
+    method: str,
+    beta: float | None,
+    gamma: float | None,
+    seed: int,
+    pairs: Stage,
+    start: _Start,
+    caches: dict[str, Stage],
+    plugin: Path | None,
+) -> Stage:
+    looks = {
+        "steps": profile.evaluation.steps,
+        "new_tokens": profile.sampling.new_tokens,
+        "batch_size": profile.sampling.batch_size,
+        "seed": profile.sampling.seed,
+        "token_pairs": profile.data.test_pairs if _ranks_tokens(method) else 0,
+    }
+    inputs = {"pairs": pairs, **start.inputs}
+    if method == "sft":
+        return Stage(
+            f"SFT model, seed {seed}",
+            "harness.work.sentiment_train:look_at_start",
+            {"looks": looks, "seed": seed, "device": profile.place, "model": start.hub_id},
+            inputs,
+            start.files,
+            code=(*_SEQUENCES, *_MAPS, "harness.work.train", "harness.work.common"),
+            libraries=TRAINING,
+            seconds_hint=6,
+        )
+    overrides = {"beta": beta, **({} if gamma is None else {"gamma": gamma})}
+    if "beta" not in getattr(available_methods()[method], "__dataclass_fields__", {}):
+        raise UserError(
+            f"method '{method}' has no β, which these figures vary; leave it out with --methods"
+        )
+    cache = reference_inputs(
+        profile, method, inputs, caches, overrides, files=start.files, model_id=start.hub_id
+    )
+    name = f"{method} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
+    stage = train_stage(
+        profile,
+        method,
+        seed,
+        {**inputs, **cache},
+        files={**start.files, **({} if plugin is None else {"plugin": plugin})},
+        model_id=start.hub_id,
+        overrides=overrides,
+        name=f"{name} seed {seed}",
+    )
+    return replace(
+        stage,
+        function="harness.work.sentiment_train:train_and_look",
+        config={**stage.config, "looks": looks},
+        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.work.train"),
+        seconds_hint=8,
+    )
+
+
+def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: _Start) -> Stage:
+    config, files = _reward(profile)
+    return Stage(
+        f"reward and KL of {trained.name}",
+        "harness.work.sentiment_score:score_responses",
+        {
+            "reward": config,
+            "batch_size": profile.sampling.batch_size,
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {"run": trained, "pairs": pairs, **start.inputs},
+        {**start.files, **files},
+        code=(*_DATA_CODE, "tasks.metrics.response_kl", "harness.work.train"),
+        libraries=(*TRAINING, *_reward_libraries(profile)),
+        seconds_hint=2,
+    )
+
+
+def _ranks_tokens(method: str) -> bool:
+    """Whether it is asked how well a method tells the tokens that decide: masks, and DPO."""
+    return available_methods()[method].needs.mask != "none" or method == "dpo"
+
+
+def _rankings(
+    profile: SentimentProfile, trained: Stage, labels: Stage | None, method: str
+) -> Stage | None:
+    if labels is None or not _ranks_tokens(method):
+        return None
+    return _ranking(profile, "rank_tokens", trained.name, {"run": trained, "labels": labels})
+
+
+def _ranking(
+    profile: SentimentProfile, function: str, name: str, inputs: Mapping[str, Stage]
+) -> Stage:
+    return Stage(
+        f"ranking of tokens by {name}",
+        f"harness.work.sentiment_score:{function}",
+        {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
+        inputs,
+        code=("tasks.metrics.ranking", "tasks.metrics.significance", "harness.work.common"),
+        libraries=("numpy", "scikit-learn"),
+        seconds_hint=2,
+    )
+
+
+def _maps(
+    profile: SentimentProfile,
+    runs: Sequence[Run],
+    pairs: Stage,
+    start: _Start,
+    methods: Mapping[str, str],
+    pair: int,
+) -> Stage:
+    without = [run.method for run in runs if not available_methods()[run.method].needs.reference]
+    if without:
+        raise UserError(
+            f"method '{without[0]}' reads no reference, so that it has no token rewards to show; "
+            "leave it out with --methods"
+        )
+    return Stage(
+        "token maps",
+        "harness.work.sentiment_maps:map_tokens",
+        {
+            "labels": [methods[run.method] for run in runs],
+            "pair": pair,
+            "max_length": profile.po.max_length,
+            "max_prompt_length": profile.po.max_prompt_length,
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {
+            "pairs": pairs,
+            **{f"run{index}": run.trained for index, run in enumerate(runs)},
+            **start.inputs,
+        },
+        start.files,
+        code=("sparsepo", "harness.work.train", "harness.work.common"),
+        libraries=TRAINING,
+        seconds_hint=4,
+    )

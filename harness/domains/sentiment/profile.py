@@ -1,0 +1,261 @@
+"""Every value of the sentiment experiments (Figures 1, 2, 3, 4, 7, 9), in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.profiles import WORLD, BaseSettings, Profile, TrainingSettings
+from harness.settings import open_mapping
+from tasks.sentiment.pairs import PREFIX_TOKENS
+from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
+from tasks.sentiment.world.config import ReviewWorldConfig
+
+TRAIN_FROM_SCRATCH = "tiny-gpt2"
+"""A model's name: train the tiny GPT-2 of ``base`` from scratch."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where reviews and pairs come from: "world", a hub id, a file or folder."""
+
+    reviews: str
+    """Reviews (`text`), which prompts are cut from and the tiny model learns from."""
+    pairs: str | None
+    """Ready-made pairs (imdb-po's schema, or prompt, chosen, rejected) or scored samples (prompt,
+    text, reward); none samples them."""
+    train_prompts: int
+    """Prompts of which training pairs are made; with ready-made pairs their cap."""
+    test_prompts: int
+    """Prompts that are answered at each look."""
+    test_pairs: int
+    """Held-out pairs whose tokens are looked at."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which models."""
+
+    sentiment: str
+    """The SFT model that everything starts from: "tiny-gpt2", a hub id, or a folder."""
+    reward: str
+    """The ground-truth reward: "vader", or a sequence classifier's hub id or folder."""
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How a classifier's classes are called, where their names do not say it."""
+
+    positive: str | None = None
+    negative: str | None = None
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Completions of prompts: for the pairs, and at each look."""
+
+    prefix_tokens: tuple[int, int] = PREFIX_TOKENS
+    """[paper] Fewest and most tokens of a prompt."""
+    new_tokens: int = 48
+    batch_size: int = 64
+    dtype: str = "auto"
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What is varied."""
+
+    beta: tuple[float, ...]
+    """β of every method but SimPO."""
+    simpo_beta: tuple[float, ...]
+    simpo_gamma: tuple[float, ...]
+    """SimPO runs every β with every γ."""
+    map_beta: float
+    """β of the runs whose tokens Figures 1, 4 and 9 show; one of `beta`."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Looks at the policy, and the frontier's numbers."""
+
+    steps: int
+    """Training steps between looks; the start and the end are looked at too."""
+    kl_budgets: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+    """Nats at which the frontier's reward is given."""
+    kl_limit: float = 10.0
+    """Nats up to which the hypervolume counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentimentProfile(Profile):
+    """One complete set of values."""
+
+    data: DataSettings
+    model: ModelSettings
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    sampling: SamplingSettings
+    sweep: SweepSettings
+    evaluation: EvaluationSettings
+    world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
+
+
+TINY_REAL_BASE = {"context": 96, "vocabulary_size": 2048, "steps": 800}
+"""The tiny model on real text, whose words are many more; unless the user sets these."""
+TINY_REAL_PROMPT = 32
+"""Tokens of a prompt there, for ready-made pairs that count words."""
+
+_METHODS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "dpo": {},
+    "tdpo1": {},
+    "tdpo2": {"alpha": 0.5},  # [code]
+    "simpo": {},
+    "dpop": {"lam": 50.0},  # [paper of DPOP], arXiv 2402.13228
+    "mapo": {},
+    "sparsepo-common": {
+        "l1_reward": 0.0,  # [paper]
+        "l1_kl": 0.0,  # [paper]
+        "mask_weight_decay": 0.01,  # [paper]
+        "mask_dropout": 0.01,  # [code]
+    },
+    "sparsepo-independent": {
+        "l1_reward": 0.0,  # [paper]
+        "l1_kl": 0.0,  # [paper]
+        "mask_weight_decay": 0.01,  # [paper]
+        "mask_dropout": 0.01,  # [code]
+    },
+}
+_BETAS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 5.0)  # [ours]: the article's own are not legible
+
+
+def _tiny() -> SentimentProfile:
+    """Embedded world, two CPU cores, minutes; every value [ours]."""
+    return SentimentProfile(
+        name="tiny",
+        description="embedded world, a GPT-2 of 0.3 million parameters, two cores, minutes",
+        data=DataSettings(
+            reviews=WORLD, pairs=None, train_prompts=1000, test_prompts=128, test_pairs=64
+        ),
+        model=ModelSettings(sentiment=TRAIN_FROM_SCRATCH, reward=VADER),
+        po=TrainingSettings(
+            learning_rate=1e-3,
+            epochs=1,
+            batch_size=32,
+            device_batch_size=32,
+            max_length=64,
+            max_prompt_length=16,
+            logging_steps=2,
+        ),
+        methods=open_mapping(_METHODS),
+        sampling=SamplingSettings(new_tokens=40, batch_size=500),
+        sweep=SweepSettings(
+            beta=(0.05, 0.2, 0.8, 2.0, 5.0),
+            simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),
+            simpo_gamma=(0.5, 1.0),
+            map_beta=0.8,
+        ),
+        evaluation=EvaluationSettings(steps=8),
+        seeds=3,
+        device="cpu",
+        workers=2,
+        base_threads=2,
+        base=BaseSettings(
+            architecture="gpt2",
+            layers=2,
+            width=96,
+            heads=4,
+            vocabulary_size=768,
+            context=64,
+            steps=900,
+            answer_weight=1.0,
+            leading_bos=True,
+        ),
+    )
+
+
+def _small() -> SentimentProfile:
+    """GPT-2 of 124M parameters on one GPU."""
+    return SentimentProfile(
+        name="small",
+        description="GPT-2 fine-tuned on IMDB, from the hub, one GPU, hours",
+        data=DataSettings(
+            reviews="stanfordnlp/imdb",  # [paper]
+            pairs=None,
+            train_prompts=5_000,  # [ours]
+            test_prompts=256,  # [ours]
+            test_pairs=128,  # [ours]
+        ),
+        model=ModelSettings(
+            sentiment="lvwerra/gpt2-imdb",  # [ours]: the paper's family, small
+            reward=DEFAULT_CLASSIFIER,  # [paper]
+        ),
+        po=TrainingSettings(
+            learning_rate=1e-5,  # [ours]: fewer steps than the paper's
+            epochs=1,  # [ours]
+            batch_size=64,  # [paper]
+            device_batch_size=16,  # [ours]: no effect on the result
+            max_length=128,  # [ours]
+            max_prompt_length=32,  # [ours]
+            precision="bfloat16",  # [ours]
+        ),
+        methods=open_mapping(_METHODS),
+        sampling=SamplingSettings(new_tokens=64, batch_size=128),  # [ours]
+        sweep=SweepSettings(
+            beta=(0.05, 0.1, 0.4, 0.8, 5.0),  # [ours]
+            simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),  # [ours]
+            simpo_gamma=(1.0,),  # [ours]
+            map_beta=0.8,  # [code]
+        ),
+        evaluation=EvaluationSettings(steps=20),  # [ours]
+        seeds=1,
+        device="auto",
+        workers=None,
+    )
+
+
+def _paper() -> SentimentProfile:
+    """The paper's models, data and settings."""
+    return SentimentProfile(
+        name="paper",
+        description="GPT-2 large on IMDB, the paper's settings, a GPU, days",
+        data=DataSettings(
+            reviews="stanfordnlp/imdb",  # [paper]
+            pairs=None,  # [paper]: two samples per prefix of the SFT model
+            train_prompts=25_000,  # [ours]: every training review
+            test_prompts=512,  # [ours]
+            test_pairs=256,  # [ours]
+        ),
+        model=ModelSettings(
+            sentiment="insub/gpt2-large-imdb-fine-tuned",  # [paper]
+            reward=DEFAULT_CLASSIFIER,  # [paper]
+        ),
+        po=TrainingSettings(
+            learning_rate=1e-6,  # [paper]
+            epochs=3,  # [paper]
+            batch_size=64,  # [paper]
+            device_batch_size=8,  # [ours]: no effect on the result
+            max_length=512,  # [ours]
+            max_prompt_length=32,  # [ours]: prompts have 8 tokens
+            scheduler="cosine",  # [paper]
+            warmup=0.1,  # [paper]
+            activation_checkpointing=True,  # [paper]
+            save_steps=200,  # [ours]
+        ),
+        methods=open_mapping(_METHODS),
+        sampling=SamplingSettings(new_tokens=60, batch_size=64),  # [ours]
+        sweep=SweepSettings(
+            beta=_BETAS,
+            simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),  # [ours]
+            simpo_gamma=(0.5, 1.0, 2.0),  # [ours]
+            map_beta=0.8,  # [code]
+        ),
+        evaluation=EvaluationSettings(steps=100),  # [paper]
+        seeds=1,  # [paper]: seed 42
+        device="auto",
+        workers=None,
+    )
+
+
+PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}

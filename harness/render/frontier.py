@@ -1,0 +1,146 @@
+"""Figure 2: reward against KL, one frontier per method, from the figure's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.render.style import method_style, new_figure, not_built_in, save
+
+
+def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw the frontiers, file name → PNG or PDF.
+
+    On the left all methods' frontiers; on the right each method's own points with the frontiers of
+    the others in grey.
+
+    Args:
+        result: Figure 2's JSON.
+    """
+    figure = _draw(result)
+    return {f"{result['id']}.{form}": save(figure, form) for form in ("png", "pdf")}
+
+
+def _draw(result: Mapping[str, Any]) -> Any:
+    methods = result["methods"]
+    others = not_built_in([method["method"] for method in methods])
+    swept = [method for method in methods if method["method"] != "sft"]
+    columns = 2 if len(swept) <= 4 else 4
+    rows = max(1, -(-len(swept) // columns))
+    figure = new_figure(13.5, 5.6)
+    grid = figure.add_gridspec(
+        rows,
+        columns + 2,
+        width_ratios=[2.0, 0.18, *([1.0] * columns)],
+        wspace=0.12,
+        hspace=0.3,
+        left=0.05,
+        right=0.995,
+        top=0.85,
+        bottom=0.2,
+    )
+    main = figure.add_subplot(grid[:, 0])
+    for method in methods:
+        style = method_style(method["method"], others)
+        points = [method["points"][index] for index in method["frontier"]]
+        across = [_cost(point) for point in points]
+        up = [point["reward"]["mean"] for point in points]
+        main.errorbar(
+            across,
+            up,
+            yerr=_arms(points, "reward"),
+            color=style.colour,
+            marker=style.marker,
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+            markersize=7 if method["method"] != "sft" else 9,
+            linewidth=1.4,
+            elinewidth=0.7,
+            capsize=0,
+            zorder=3 if method["method"] != "sft" else 4,
+            label=method["label"],
+        )
+    main.set_title("Pareto frontiers", fontsize=10)
+    low, high = _limits(methods)
+    main.set_xlabel("KL(π‖π_ref) per response (nats)", fontsize=9)
+    main.set_ylabel(f"Ground-truth reward (%), {result['reward_model']}", fontsize=9)
+    main.set_ylim(low, high)
+    main.grid(alpha=0.25)
+    for place, method in enumerate(swept):
+        axis = figure.add_subplot(
+            grid[place // columns, 2 + place % columns], sharex=main, sharey=main
+        )
+        _draw_points(axis, method, methods, others)
+        axis.tick_params(labelsize=7, labelleft=place % columns == 0)
+        if place + columns >= len(swept):
+            axis.set_xlabel("KL (nats)", fontsize=8)
+        else:
+            axis.tick_params(labelbottom=False)
+    handles, labels = main.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="lower center",
+        ncols=min(9, len(labels)),
+        frameon=False,
+        fontsize=8.5,
+        columnspacing=1.2,
+        bbox_to_anchor=(0.5, 0.01),
+    )
+    figure.suptitle(
+        f"Sentiment control, Figure 2, {result['profile']} profile: reward against KL over β"
+        " (and γ) and training steps, mean and 95 % interval",
+        fontsize=10,
+    )
+    return figure
+
+
+def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, others: Any) -> None:
+    """One method's points over the others' frontiers."""
+    for other in methods:
+        if other["method"] != method["method"]:
+            points = [other["points"][index] for index in other["frontier"]]
+            axis.plot(
+                [_cost(point) for point in points],
+                [point["reward"]["mean"] for point in points],
+                color="#cccccc",
+                linewidth=0.8,
+                zorder=1,
+            )
+    style = method_style(method["method"], others)
+    points = method["points"]
+    axis.errorbar(
+        [_cost(point) for point in points],
+        [point["reward"]["mean"] for point in points],
+        xerr=_arms(points, "kl"),
+        yerr=_arms(points, "reward"),
+        linestyle="none",
+        color=style.colour,
+        marker=style.marker,
+        markersize=4,
+        markeredgecolor="black",
+        markeredgewidth=0.3,
+        elinewidth=0.5,
+        alpha=0.85,
+        zorder=2,
+    )
+    axis.set_title(method["label"], fontsize=8.5)
+    axis.grid(alpha=0.25)
+
+
+def _limits(methods: Any) -> tuple[float, float]:
+    """Rewards that all points and their intervals lie within, with a margin."""
+    bounds = [b for m in methods for point in m["points"] for b in point["reward"]["ci95"]]
+    margin = 0.04 * max(1.0, max(bounds) - min(bounds))
+    return min(bounds) - margin, max(bounds) + margin
+
+
+def _cost(point: Mapping[str, Any]) -> float:
+    return 0.0 if point["step"] == 0 else float(point["kl"]["mean"])
+
+
+def _arms(points: Any, name: str) -> list[list[float]]:
+    return [
+        [max(0.0, point[name]["mean"] - point[name]["ci95"][0]) for point in points],
+        [max(0.0, point[name]["ci95"][1] - point[name]["mean"]) for point in points],
+    ]

@@ -1,0 +1,1 @@
+"""Sentiment control: movie reviews, rewards, preference pairs sampled from a model."""

@@ -1,0 +1,134 @@
+"""Preference pairs as the paper makes them: prefixes of reviews, two completions each, a reward.
+
+Prompts are the first 5 to 8 tokens of reviews; the model that is to be aligned completes each
+twice; the completion with the higher ground-truth reward is the chosen one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from sparsepo.data import EMPTY_RESPONSE, IDENTICAL_RESPONSES
+from sparsepo.errors import UserError
+from sparsepo.types import PreferencePair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TIE = "tie: the two completions have the same reward"
+NO_REWARD = "a completion without a finite reward"
+
+PREFIX_TOKENS = (5, 8)
+"""[paper] Fewest and most tokens of a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPairs:
+    """Pairs made from samples, and what was left out."""
+
+    pairs: list[PreferencePair]
+    rewards: list[tuple[float, float]]
+    """(chosen, rejected) reward of each pair."""
+    prompts: int
+    """Prompts given."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Reason → prompts without a pair."""
+
+
+def review_prefixes(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    seed: int,
+    tokens: tuple[int, int] = PREFIX_TOKENS,
+    exclude: Sequence[str] = (),
+) -> list[str]:
+    """Cut prompts from the beginnings of reviews.
+
+    The number of tokens is drawn for each review. Reviews that are not longer than that, prefixes
+    that end within a character, and repeated ones are passed over.
+
+    Args:
+        texts: reviews.
+        tokenizer: whose tokens are counted.
+        count: prompts wanted.
+        seed: of the order of the reviews and of the lengths.
+        tokens: fewest and most tokens of a prompt.
+        exclude: prompts that must not be among them, such as those of the other split.
+
+    Returns:
+        At most `count` different prompts.
+
+    Raises:
+        UserError: for lengths out of order, or if not one prompt can be cut.
+    """
+    low, high = tokens
+    if not 0 < low <= high:
+        raise UserError(f"a prompt cannot have {low} to {high} tokens.")
+    rng = Random(f"{seed}/prefixes")
+    order = list(range(len(texts)))
+    rng.shuffle(order)
+    taken = set(exclude)
+    prompts: list[str] = []
+    for index in order:
+        if len(prompts) == count:
+            break
+        length = rng.randint(low, high)
+        ids = tokenizer(texts[index], add_special_tokens=False, verbose=False)["input_ids"]
+        prompt = str(tokenizer.decode(ids[:length]))
+        if len(ids) <= length or prompt in taken or not texts[index].startswith(prompt):
+            continue
+        taken.add(prompt)
+        prompts.append(prompt)
+    if not prompts and count:
+        raise UserError(
+            f"No review of {len(texts)} gives a new prompt of {low} to {high} tokens; "
+            "give longer or more reviews."
+        )
+    return prompts
+
+
+def rank_samples(
+    prompts: Sequence[str],
+    completions: Sequence[Sequence[str]],
+    rewards: Sequence[Sequence[float | None]],
+    name: str = "sample",
+) -> RankedPairs:
+    """Make one pair per prompt from its first two completions, the better rewarded one chosen.
+
+    Args:
+        prompts: the prompts.
+        completions: at least two of each prompt.
+        rewards: their rewards; None where there is none.
+        name: beginning of the pairs' ids, which are `<name>:<prompt's index>`.
+
+    Raises:
+        UserError: if no prompt has a pair.
+    """
+    skipped: Counter[str] = Counter()
+    pairs: list[PreferencePair] = []
+    kept: list[tuple[float, float]] = []
+    for index, (prompt, texts, scores) in enumerate(
+        zip(prompts, completions, rewards, strict=True)
+    ):
+        (first, second), (one, two) = texts[:2], scores[:2]
+        if not first.strip() or not second.strip():
+            skipped[EMPTY_RESPONSE] += 1
+        elif first == second:
+            skipped[IDENTICAL_RESPONSES] += 1
+        elif one is None or two is None:
+            skipped[NO_REWARD] += 1
+        elif one == two:
+            skipped[TIE] += 1
+        else:
+            chosen, rejected = (first, second) if one > two else (second, first)
+            pairs.append(PreferencePair(f"{name}:{index}", prompt, chosen, rejected))
+            kept.append((max(one, two), min(one, two)))
+    if not pairs:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
+        raise UserError(f"No pair comes of {len(prompts)} prompts: {reasons or 'there are none'}.")
+    return RankedPairs(pairs, kept, len(prompts), dict(skipped))
