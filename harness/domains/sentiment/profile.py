@@ -166,7 +166,7 @@ def _tiny() -> SentimentProfile:
             layers=2,
             width=96,
             heads=4,
-            vocabulary_size=768,
+            vocabulary_size=1024,
             context=64,
             steps=900,
             answer_weight=1.0,
