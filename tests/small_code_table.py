@@ -19,6 +19,7 @@ SMALL_CODE = (
     "po.device_batch_size=4",
     "po.batch_size=4",
     "po.validation_steps=2",
+    "po.logging_steps=1",
     "data.epochs=2",
     "sampling.train_samples=3",
     "sampling.test_samples=2",

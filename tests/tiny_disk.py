@@ -14,7 +14,7 @@ import pytest
 def tiny_disk(place: Path, kilobytes: int) -> Iterator[Path]:
     """Mount a file system of that size at a new folder; skip the test where that is not allowed."""
     place.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
+    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k,mode=1777", "tmpfs", str(place)]
     try:
         done = subprocess.run(["mount", *options], capture_output=True, check=False)
     except OSError:

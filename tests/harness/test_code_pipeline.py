@@ -140,7 +140,7 @@ def test_a_users_model_starts_every_run(tmp_path: Path) -> None:
         ("model.code=missing.d", "model.code: missing.d does not exist"),
         ("tuning.betas=0.1,0.1", "above 0 and differ"),
         ("tuning.betas=0.1,0", "above 0 and differ"),
-        ("tuning.samples=101", "tuning.samples may not be larger"),
+        ("tuning.betas=0.1,0.10000001", "above 0 and differ"),
         ("methods.dpo.gamma=1", "gamma"),
         ("po.device_batch_size=3", "no multiple"),
     ],

@@ -11,8 +11,9 @@ import pytest
 
 from harness.stages import StageContext
 from harness.work.code_common import read_verdicts, write_verdicts
-from harness.work.code_data import answers_file, make_pairs, make_problems
 from harness.work.code_judge import judge_samples
+from harness.work.code_pairs import answers_file, make_pairs
+from harness.work.code_problems import make_problems
 from harness.work.code_tuning import choose_beta
 from harness.work.common import read_pairs_file
 from sparsepo.errors import UserError
@@ -43,7 +44,11 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     sources = {"humaneval": "world", "mbpp": "world"}
     work = folder / "problems"
-    make_problems(context(work, {"sources": sources, "limit": None}, {"world": folder / "world"}))
+    make_problems(
+        context(
+            work, {"sources": sources, "sets": SETS, "limit": None}, {"world": folder / "world"}
+        )
+    )
     return work
 
 
@@ -62,7 +67,7 @@ def test_files_are_read_and_capped(problems: Path, tmp_path: Path) -> None:
     whole = [row for name in SETS[1:] for row in rows(problems / f"{name}.jsonl")]
     (tmp_path / "mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole))
     files = {"humaneval": problems / "humaneval.jsonl", "mbpp": tmp_path / "mbpp.jsonl"}
-    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "file"), "limit": 2}
+    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "file"), "sets": SETS, "limit": 2}
     make_problems(context(tmp_path / "work", config, files=files))
     counts = json.loads((tmp_path / "work" / "report.json").read_text())
     assert set(counts.values()) == {2}
@@ -71,10 +76,13 @@ def test_files_are_read_and_capped(problems: Path, tmp_path: Path) -> None:
 def test_a_file_without_a_split_or_of_another_schema_is_an_error(
     problems: Path, tmp_path: Path
 ) -> None:
-    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "file"), "limit": None}
+    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "file"), "sets": SETS, "limit": None}
     files = {"humaneval": problems / "humaneval.jsonl", "mbpp": problems / "mbpp_test.jsonl"}
     with pytest.raises(UserError, match="no problems for mbpp_train"):
         make_problems(context(tmp_path, config, files=files))
+    # Where training problems are not sampled, a test set alone will do.
+    make_problems(context(tmp_path, {**config, "sets": SETS[:2]}, files=files))
+    assert not (tmp_path / "mbpp_train.jsonl").exists()
     files = {"humaneval": problems / "mbpp_test.jsonl", "mbpp": problems / "mbpp_test.jsonl"}
     with pytest.raises(UserError, match=r"mbpp_test\.jsonl is not in humaneval's schema"):
         make_problems(context(tmp_path, config, files=files))
@@ -91,8 +99,8 @@ def test_all_splits_of_the_hub_are_read(
         file = problems / f"{benchmark}.jsonl"
         return rows(file) if file.is_file() else []
 
-    monkeypatch.setattr("harness.work.code_data.read_rows", hub)
-    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "hub"), "limit": None}
+    monkeypatch.setattr("harness.work.code_problems.read_rows", hub)
+    config = {"sources": dict.fromkeys(("humaneval", "mbpp"), "hub"), "sets": SETS, "limit": None}
     make_problems(context(tmp_path, config))
     assert [split for _, split in read] == ["test", "train", "validation", "test", "prompt"]
     names = {f"{name}.jsonl" for name in SETS} | {"report.json"}

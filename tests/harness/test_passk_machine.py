@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from tests.disks import full_disk  # noqa: F401
 from tests.tasks.code.rows import PLAIN, write_rows
 from tests.tasks.sandbox.ordinary import become_ordinary, closed_folder
+from tests.tiny_disk import tiny_disk
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = [("add", f"    return a + b  # {number}\n") for number in range(30)]
@@ -100,25 +100,22 @@ def test_two_at_once(place: Path) -> None:
     assert verdicts(place / "out.json") == verdicts(place / "other.json") == RIGHT
 
 
-def test_a_full_disk_loses_no_verdict(
-    place: Path,
-    full_disk: Path,  # noqa: F811
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_full_disk_loses_no_verdict(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The journal keeps what fits; with room again the run goes on."""
-    out = full_disk / "out.json"
-    given = arguments(place)
-    given[-1] = str(out)
-    (full_disk / "rest").write_bytes(b"x" * (60 << 10))  # 4 KiB are left
-    assert main([*given, "--workers", "1"]) == 2
-    shown = capsys.readouterr().err
-    assert "no space left" in shown
-    assert shown.splitlines()[-1].startswith("error: ")
-    assert not out.exists()
-    (journal,) = full_disk.glob("*.partial")
-    kept = journal.read_bytes().count(b"\n") - 1
-    assert 0 < kept < len(SAMPLES)
-    (full_disk / "rest").unlink()
-    assert main([*given, "--workers", "1"]) == 0
-    assert f"{kept} had been run before" in capsys.readouterr().out
-    assert verdicts(out) == RIGHT
+    with tiny_disk(place / "disk", 64) as disk:
+        out = disk / "out.json"
+        given = arguments(place)
+        given[-1] = str(out)
+        (disk / "rest").write_bytes(b"x" * (60 << 10))  # 4 KiB are left
+        assert main([*given, "--workers", "1"]) == 2
+        shown = capsys.readouterr().err
+        assert "no space left" in shown
+        assert shown.splitlines()[-1].startswith("error: ")
+        assert not out.exists()
+        (journal,) = disk.glob("*.partial")
+        kept = journal.read_bytes().count(b"\n") - 1
+        assert 0 < kept < len(SAMPLES)
+        (disk / "rest").unlink()
+        assert main([*given, "--workers", "1"]) == 0
+        assert f"{kept} had been run before" in capsys.readouterr().out
+        assert verdicts(out) == RIGHT

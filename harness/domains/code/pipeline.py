@@ -28,6 +28,7 @@ from sparsepo.registry import available_methods
 BASE = "base"
 """The row of the model that preference optimization starts from."""
 BENCHMARKS = ("humaneval", "mbpp_test")
+_TRAINING_SETS = ("mbpp_train", "mbpp_validation")
 _TUNING_BENCHMARK = "humaneval"
 _PROBLEM_CODE = ("tasks.code.problems", "sparsepo.rows", "harness.work.common")
 _JUDGE_CODE = (
@@ -135,19 +136,15 @@ class _Parts:
 
     def __init__(self, profile: CodeProfile, plugins: Mapping[str, Path]) -> None:
         check_methods(profile)
-        if profile.sampling.test_samples < profile.tuning.samples:
-            raise UserError("tuning.samples may not be larger than sampling.test_samples")
         self.profile = profile
         self.plugins = plugins
-        sampling = profile.sampling
         self.world = Stage(
             "world",
-            "harness.work.code_data:make_world",
+            "harness.work.code_world:make_world",
             asdict(profile.world) | {"mistake_shares": list(profile.world.mistake_shares)},
             code=("tasks.code.world",),
             seconds_hint=5,
         )
-        self.problems = self._problems()
         self.start = self._start()
         self.made_pairs: dict[int, Stage] = {}
         self._caches: dict[int, dict[str, Stage]] = {}
@@ -155,12 +152,15 @@ class _Parts:
         self._samples: dict[str, Stage] = {}
         if profile.data.answers is not None:
             self._answers = {"answers": existing_path("data.answers", profile.data.answers)}
+        self.problems = self._problems()
+        if self._answers:
             return
-        splits = ("mbpp_train", "mbpp_validation")
         samples = self._sample(
-            "samples of the training problems", None, dict.fromkeys(splits, sampling.train_samples)
+            "samples of the training problems",
+            None,
+            dict.fromkeys(_TRAINING_SETS, profile.sampling.train_samples),
         )
-        verdicts = self._judge("verdicts on the training problems", samples, splits)
+        verdicts = self._judge("verdicts on the training problems", samples, _TRAINING_SETS)
         self._samples = {"problems": self.problems, "samples": samples, "verdicts": verdicts}
 
     def betas(self, method: str) -> tuple[float, ...]:
@@ -170,7 +170,9 @@ class _Parts:
         if "beta" not in names:
             return ()
         chosen = tuning.simpo_betas if method == "simpo" else tuning.betas
-        if len(set(chosen)) != len(chosen) or not all(beta > 0 for beta in chosen):
+        # Runs are called by six digits of their β.
+        names = {f"{beta:g}" for beta in chosen}
+        if len(names) != len(chosen) or not all(beta > 0 for beta in chosen):
             raise UserError(f"the values of β to be tried must be above 0 and differ: {chosen}")
         return chosen
 
@@ -234,7 +236,7 @@ class _Parts:
         if seed not in self.made_pairs:
             self.made_pairs[seed] = Stage(
                 f"preference pairs seed {seed}",
-                "harness.work.code_data:make_pairs",
+                "harness.work.code_pairs:make_pairs",
                 {
                     "epochs": self.profile.data.epochs,
                     "seed": seed,
@@ -309,7 +311,7 @@ class _Parts:
                 "harness.work.code_common", "sparsepo.tokenize",
             ),
             libraries=GENERATION,
-            seconds_hint=25,
+            seconds_hint=20 if cap is None else 1,
         )  # fmt: skip
 
     def _judge(self, name: str, samples: Stage, benchmarks: Sequence[str]) -> Stage:
@@ -323,7 +325,7 @@ class _Parts:
             },
             {"problems": self.problems, "samples": samples},
             code=_JUDGE_CODE,
-            seconds_hint=5,
+            seconds_hint=1 if name.startswith("tuning") else 5,
         )
 
     def _problems(self) -> Stage:
@@ -335,10 +337,12 @@ class _Parts:
                 files[benchmark] = existing_path(f"data.{benchmark}", source)
                 source = "file"
             sources[benchmark] = source
+        # Training problems are there to be sampled, unless the user has their solutions.
+        sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
         return Stage(
             "problems",
-            "harness.work.code_data:make_problems",
-            {"sources": sources, "limit": self.profile.sampling.limit},
+            "harness.work.code_problems:make_problems",
+            {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},
             files,
             code=_PROBLEM_CODE,

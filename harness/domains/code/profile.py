@@ -122,7 +122,7 @@ def _tiny() -> CodeProfile:
     return CodeProfile(
         name="tiny",
         description="embedded world, a GPTBigCode of half a million parameters, two cores, minutes",
-        data=DataSettings(humaneval=WORLD, mbpp=WORLD, answers=None, epochs=3),
+        data=DataSettings(humaneval=WORLD, mbpp=WORLD, answers=None, epochs=5),
         model=ModelSettings(code=TRAIN_FROM_SCRATCH),
         po=TrainingSettings(
             learning_rate=2e-4,
@@ -133,7 +133,7 @@ def _tiny() -> CodeProfile:
             max_prompt_length=112,
             scheduler="linear",
             order="given",
-            logging_steps=1,
+            logging_steps=2,
             validation_steps=4,
         ),
         methods=open_mapping(_METHODS),
@@ -148,7 +148,7 @@ def _tiny() -> CodeProfile:
             test_samples=100,
         ),
         tuning=TuningSettings(
-            betas=(0.2, 0.8, 3.2), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
+            betas=(0.4, 2.0, 10.0), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
         ),
         seeds=3,
         device="cpu",

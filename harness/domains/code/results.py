@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cells import Cells, compare_with, mean_cells
 from harness.domains.code.notes import notes
-from harness.domains.code.pipeline import BASE, BENCHMARKS, Graph
+from harness.domains.code.pipeline import BENCHMARKS, Graph
 from harness.domains.code.profile import CodeProfile
 from harness.dynamics import panels
 from harness.experiments.spec import FigureSpec, TableSpec
@@ -186,6 +186,3 @@ def _training_facts(store: Store, model: Any) -> dict[str, Any]:
 
 def _read(store: Store, stage: Any, name: str) -> Any:
     return json.loads((store.folder(stage.address) / name).read_text(encoding="utf-8"))
-
-
-__all__ = ["BASE", "evaluation_facts", "figure_json", "pass_cells", "table_json"]

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from tasks.sandbox import TIERS, available_tiers
-from tests.disks import full_disk  # noqa: F401
 from tests.tasks.sandbox.ordinary import closed_folder
 
 

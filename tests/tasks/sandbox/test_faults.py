@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tasks.sandbox import UNPROTECTED, Limits, Program, choose_tier, run_program
 from tasks.sandbox.pool import Pool
 from tasks.sandbox.worker import BoxError, Worker
 from tests.tasks.sandbox import battery
+from tests.tiny_disk import tiny_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 FEW = Limits(packages=())
@@ -120,15 +122,22 @@ WRITING = [
 ]
 
 
-def test_a_full_disk_costs_no_verdict(
-    tier: str, full_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_costs_no_verdict(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where boxes write to the disk, what needs it is refused; others do not notice."""
-    monkeypatch.setattr("tempfile.tempdir", str(full_disk))
-    found = {v.id: v.outcome for v in run_programs(WRITING, workers=1, limits=FEW, tier=tier)}
+    with (
+        # Below /tmp itself: pytest's own folders are closed to the user that boxes run as.
+        tempfile.TemporaryDirectory(dir="/tmp") as place,
+        tiny_disk(Path(place) / "disk", 64) as disk,
+    ):
+        Path(place).chmod(0o755)
+        with contextlib.suppress(OSError):
+            (disk / "rest").write_bytes(b"x" * 100_000)
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        found = {v.id: v.outcome for v in run_programs(WRITING, workers=1, limits=FEW, tier=tier)}
+        left = [path.name for path in disk.iterdir()]
     writes = "refused" if tier == "landlock" else "passed"
     assert found == {"plain": "passed", "writes": writes, "after": "passed", "wrong": "failed"}
-    assert [path.name for path in full_disk.iterdir()] == ["rest"]
+    assert left == ["rest"]
 
 
 def test_no_place_for_a_box_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
