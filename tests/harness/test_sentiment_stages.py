@@ -153,7 +153,7 @@ def test_the_picture_of_rankings(scores: tuple[str, ...]) -> None:
     result = ranking((0.1, 1.0), scores)
     drawn = _draw(result)
     titles = [axis.get_title() for axis in drawn.axes[: len(scores)]]
-    assert titles[-1] == "DPO's token reward |r|"
+    assert titles[-1] == "DPO's token reward, its size"
     assert titles[0] == ("Common mask" if len(scores) == 2 else "Mask on the rewards")
     legend = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert legend == ["β = 0.1", "β = 1", "random mask", "reference's expectation"]
