@@ -53,13 +53,15 @@ class CheckpointedTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer; the masks' weights get a group of their own.
 
-        Their decay is `mask_weight_decay` on weights and none on biases and norms.
+        Their decay is `mask_weight_decay` on weights and none on biases and norms; their peak
+        learning rate is `mask_learning_rate`, or the policy's.
         """
         optimizer = super().create_optimizer(model)
         wrapped = model if model is not None else self._module
         decay = getattr(self.method, "mask_weight_decay", None)
         if decay is not None:
-            separate_masks(optimizer, wrapped, decay)
+            rate = getattr(self.method, "mask_learning_rate", None)
+            separate_masks(optimizer, wrapped, decay, rate)
         names = {id(weight): name for name, weight in wrapped.named_parameters()}
         self._groups_by_name = [
             [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups

@@ -27,6 +27,7 @@ HYPER_PARAMETERS = (
     "l1_reward",
     "l1_kl",
     "mask_weight_decay",
+    "mask_learning_rate",
     "mask_dropout",
     "mask_layers",
     "mask_feed_forward",
@@ -77,6 +78,9 @@ class POConfig(TrainingArguments):
     l1_kl: float | None = field(default=None, metadata={"help": "λ_d, L1 on the KL mask."})
     mask_weight_decay: float | None = field(
         default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
+    )
+    mask_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of learned masks; else the policy's."}
     )
     mask_dropout: float | None = field(default=None, metadata={"help": "Dropout on the masks."})
     mask_layers: Literal["all", "last"] | None = field(

@@ -71,16 +71,24 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
     return nn.ModuleDict({name: make() for name in names})
 
 
-def separate_masks(optimizer: torch.optim.Optimizer, module: nn.Module, decay: float) -> None:
+def separate_masks(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    decay: float,
+    learning_rate: float | None = None,
+) -> None:
     """Give the masks' weights groups of their own in an optimizer that holds a whole module's.
 
     Args:
         optimizer: changed in place.
         module: a PolicyWithMasks, wrapped or not.
         decay: weight decay of the masks' weights; their biases and norms have none.
+        learning_rate: peak learning rate of the masks, None for the policy's.
     """
     masks = {id(weight): weight for name, weight in module.named_parameters() if "masks." in name}
     settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    if learning_rate is not None:
+        settings["lr"] = learning_rate
     for group in optimizer.param_groups:
         group["params"] = [weight for weight in group["params"] if id(weight) not in masks]
     # Sharded optimizer states are saved by group, and cannot be where two of them are empty.

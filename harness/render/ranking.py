@@ -10,7 +10,7 @@ from harness.render.style import SERIES_MARKERS, new_figure, ordered_colours, sa
 _PANELS = {
     "reward_mask": "Mask on the rewards",
     "kl_mask": "Mask on the KL",
-    "log_ratios": "DPO's token reward |r|",
+    "log_ratios": "DPO's token reward, its size",
 }
 _LINES = {"random": ("random mask", ":"), "expected": ("reference's expectation", "--")}
 

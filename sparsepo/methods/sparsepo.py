@@ -18,16 +18,18 @@ from sparsepo.types import TokenStats
 class LearnedMaskMethod(MaskedMethod):
     """Abstract: the masked loss under learned masks, with their L1 weights and architecture.
 
-    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` belongs to the masks' optimizer
-    group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind` describe the networks.
-    `mask_initial_sparsity` is the largest sparsity, in percent, that a fresh mask may have: two
-    rectifiers in a row often start with every value 0, and such a mask passes no gradient, so that
-    nothing ever trains; it is drawn anew [ours]. 100 takes the first draw whatever it is.
+    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` (None for
+    the policy's own [ours]) belong to the masks' optimizer group; `mask_dropout`, `mask_layers`,
+    `mask_feed_forward` and `mask_kind` describe the networks. `mask_initial_sparsity` is the
+    largest sparsity, in percent, that a fresh mask may have: two rectifiers in a row often start
+    with every value 0, and such a mask passes no gradient, so that nothing ever trains; it is drawn
+    anew [ours]. 100 takes the first draw whatever it is.
     """
 
     l1_reward: float = 0.0
     l1_kl: float = 0.0
     mask_weight_decay: float = 0.01
+    mask_learning_rate: float | None = None
     mask_dropout: float = 0.01
     mask_layers: Literal["all", "last"] = "all"
     mask_feed_forward: Literal[1, 2] = 1
@@ -39,6 +41,8 @@ class LearnedMaskMethod(MaskedMethod):
         super().__post_init__()
         for name in ("l1_reward", "l1_kl", "mask_weight_decay"):
             require_range(name, getattr(self, name))
+        if self.mask_learning_rate is not None:
+            require_range("mask_learning_rate", self.mask_learning_rate)
         require_range("mask_dropout", self.mask_dropout, high=0.99)
         require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
         require_choice("mask_layers", self.mask_layers, ("all", "last"))

@@ -68,6 +68,7 @@ BAD_VALUES = {
     "l1_reward": (-1e-9,),
     "l1_kl": (-1e-9,),
     "mask_weight_decay": (-0.01,),
+    "mask_learning_rate": (-0.001,),
     "mask_dropout": (-0.1, 1.0),
     "mask_layers": ("first", 1),
     "mask_feed_forward": (0, 3),

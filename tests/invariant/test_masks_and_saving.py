@@ -90,6 +90,27 @@ def test_mask_weight_decay_shrinks_mask_weights_alone(tmp_path: Path) -> None:
         torch.testing.assert_close(runs[0][name] - runs[1][name], expected, rtol=1e-3, atol=1e-6)
 
 
+def test_mask_learning_rate_moves_the_masks_alone(tmp_path: Path) -> None:
+    """With SGD one step is −lr·g, so that a step of ten times the rate is ten times as long."""
+    settings: dict[str, Any] = {"optim": "sgd", "learning_rate": 0.01, "max_steps": 1,
+                                "lr_scheduler_type": "constant"}  # fmt: skip
+    # At the first step log-ratio and KL are 0, so that only the L1 norm moves a mask.
+    settings |= {"mask_weight_decay": 0.0, "max_grad_norm": 0.0, "l1_reward": 0.1}
+    moved = []
+    for rate in (None, 0.1, 0.0):
+        trainer = make_trainer(tmp_path, "sparsepo-common", mask_learning_rate=rate, **settings)
+        start = state(trainer)
+        trainer.train()
+        moved.append({name: value - start[name] for name, value in state(trainer).items()})
+    for name, step in moved[0].items():
+        mask = name.startswith("masks.")
+        factor = 10.0 if mask else 1.0
+        torch.testing.assert_close(moved[1][name], factor * step, rtol=1e-2, atol=1e-6)
+        expected = torch.zeros_like(step) if mask else step
+        torch.testing.assert_close(moved[2][name], expected, rtol=1e-3, atol=1e-7)
+    assert any(step.abs().max() > 1e-5 for name, step in moved[0].items() if "masks." in name)
+
+
 # Fresh masks
 
 

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sparsepo.errors import UserError
 from sparsepo.types import Message
 from tasks.base_model import BaseModelConfig, build_model, train_tokenizer
-from tasks.generate import generate_responses
+from tasks.generate import generate_responses, sample_ids
 
 PROMPTS: list[list[Message]] = [
     [{"role": "user", "content": "A dog?"}],
@@ -113,3 +113,19 @@ def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
 def test_response_as_long_as_the_context_is_refused(model_dir: Path) -> None:
     with pytest.raises(UserError, match="context of 96"):
         generate_responses(model_dir, PROMPTS, max_new_tokens=96)
+
+
+def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+    eos = tokenizer.eos_token_id
+    assert tokenizer.pad_token_id == eos
+    prompts = [tokenizer("A dog")["input_ids"]] * 200
+    sampled = sample_ids(model, prompts, tokenizer, max_new_tokens=30, batch_size=200, seed=5)
+    ended = [ids for ids in sampled if eos in ids]
+    assert 0 < len(ended) < len(sampled)
+    assert all(ids.count(eos) == 1 and ids[-1] == eos for ids in ended)
+    assert all(len(ids) == 30 for ids in sampled if eos not in ids)
+    # The same draws, as text.
+    texts = tokenizer.batch_decode(sampled, skip_special_tokens=True)
+    assert all("endoftext" not in text for text in texts)

@@ -14,6 +14,7 @@ from harness.domains.sentiment.pipeline import Graph, Kind, build_graph
 from harness.domains.sentiment.profile import (
     PROFILES,
     TINY_REAL_BASE,
+    TINY_REAL_LEARNING_RATE,
     TINY_REAL_PROMPT,
     SentimentProfile,
 )
@@ -45,8 +46,8 @@ class Sentiment(Domain[SentimentProfile, Graph]):
     def settle(self, request: RunRequest) -> SentimentProfile:
         """Return the profile with the user's changes made.
 
-        The tiny model grows with real text, unless the user says how large it is: see
-        TINY_REAL_BASE.
+        On real text the tiny model is larger and learns more slowly, unless the user says
+        otherwise: see TINY_REAL_*.
         """
         profile = super().settle(request)
         real = profile.data.reviews != WORLD or profile.data.pairs is not None
@@ -60,6 +61,8 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         po = profile.po
         if "po.max_length" not in keys:
             po = replace(po, max_length=base.context)
+        if "po.learning_rate" not in keys:
+            po = replace(po, learning_rate=TINY_REAL_LEARNING_RATE)
         if "po.max_prompt_length" not in keys:
             po = replace(po, max_prompt_length=TINY_REAL_PROMPT)
         return replace(profile, base=base, po=po)

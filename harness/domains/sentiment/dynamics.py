@@ -23,7 +23,7 @@ BASELINE = "random"
 _SCORES = {
     "reward_mask": "reward mask",
     "kl_mask": "KL mask",
-    "log_ratios": "token reward |r|",
+    "log_ratios": "size of the token reward",
 }
 _ALONE = {"random": "Random mask", "expected": "Reference's expectation"}
 

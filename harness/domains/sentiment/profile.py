@@ -103,6 +103,8 @@ class SentimentProfile(Profile):
 
 TINY_REAL_BASE = {"context": 96, "vocabulary_size": 2048, "steps": 800}
 """The tiny model on real text, whose words are many more; unless the user sets these."""
+TINY_REAL_LEARNING_RATE = 3e-4
+"""Its preference optimization there; a model that has seen so little text is easily lost."""
 TINY_REAL_PROMPT = 32
 """Tokens of a prompt there, for ready-made pairs that count words."""
 
@@ -166,7 +168,7 @@ def _tiny() -> SentimentProfile:
             layers=2,
             width=96,
             heads=4,
-            vocabulary_size=768,
+            vocabulary_size=1024,
             context=64,
             steps=900,
             answer_weight=1.0,
