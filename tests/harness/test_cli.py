@@ -31,7 +31,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("run --table 1 --all", "say what to run"),
         ("run --table 9", "unknown table 9."),
         ("run --table 9", "python -m harness list"),
-        ("run --figure 2", "unknown figure 2."),
+        ("run --figure 99", "unknown figure 99."),
         ("run --table 1 --profile tinny", "unknown profile 'tinny'. Did you mean 'tiny'?"),
         ("run --table 1 --profil tiny", "unknown option --profil. Did you mean '--profile'?"),
         ("run --table 1 --methods dpoo", "unknown method 'dpoo'. Did you mean 'dpo"),
