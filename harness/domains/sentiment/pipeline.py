@@ -6,31 +6,35 @@ All figures share the model, the pairs, the reference's cache and the runs that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from harness.domains.sentiment.data import (
+    DATA_CODE,
+    Start,
+    labels_stage,
+    ready_pairs_stage,
+    reviews_stage,
+    reward_config,
+    reward_libraries,
+    sampled_pairs_stage,
+    starting_point,
+)
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
 from harness.domains.training import (
-    GENERATION,
     TRAINING,
-    base_stage,
-    model_folder,
-    outside_path,
     reference_inputs,
     train_stage,
 )
 from harness.methods import check_methods
-from harness.profiles import FIRST_SEED, WORLD
+from harness.profiles import FIRST_SEED
 from harness.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
-from tasks.sentiment.rewards import VADER
 
 Kind = Literal["frontier", "dynamics", "maps"]
 
-_WORK = "harness.work.sentiment_data"
-_DATA_CODE = ("tasks.sentiment", "sparsepo.data", "sparsepo.rows", "harness.work.common")
 _SEQUENCES = ("tasks.generate", "tasks.metrics.response_kl", "sparsepo.tokenize")
 _MAPS = (
     "sparsepo.analysis",
@@ -80,15 +84,6 @@ class Graph:
         return [run for run in self.runs if run.method == method]
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The SFT model: a stage, a folder or a hub id."""
-
-    inputs: Mapping[str, Stage]
-    files: Mapping[str, Path]
-    hub_id: str | None
-
-
 def build_graph(
     kind: Kind,
     profile: SentimentProfile,
@@ -111,15 +106,15 @@ def build_graph(
     Raises:
         UserError: for a missing file, an unknown method, or a value that nothing uses.
     """
-    _check(profile)
+    _check(kind, profile)
     if kind == "dynamics":
         _check_masked(next(iter(methods)))
-    reviews = _reviews(profile)
-    ready = _ready_pairs(profile)
-    start = _start(profile, reviews, ready)
-    pairs = ready if ready is not None else _sampled_pairs(profile, reviews, start)
+    reviews = reviews_stage(profile)
+    ready = ready_pairs_stage(profile)
+    start = starting_point(profile, reviews, ready)
+    pairs = ready if ready is not None else sampled_pairs_stage(profile, reviews, start)
     needs_labels = kind == "dynamics"
-    labels = _labels(profile, pairs, start) if needs_labels else None
+    labels = labels_stage(profile, pairs, start) if needs_labels else None
     runs: list[Run] = []
     caches: dict[str, Stage] = {}
     for method in methods:
@@ -147,14 +142,14 @@ def build_graph(
     return Graph(kind, pairs, tuple(runs), maps, baselines)
 
 
-def _check(profile: SentimentProfile) -> None:
+def _check(kind: Kind, profile: SentimentProfile) -> None:
     check_methods(profile)
     sweep = profile.sweep
     for name in ("beta", "simpo_beta", "simpo_gamma"):
         values = getattr(sweep, name)
         if not values or len(set(values)) < len(values):
             raise UserError(f"sweep.{name}: give one or more different values")
-    if sweep.map_beta not in sweep.beta:
+    if kind == "maps" and sweep.map_beta not in sweep.beta:
         listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
         raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
     if profile.evaluation.steps < 1:
@@ -197,144 +192,6 @@ def _settings(
     return [(beta, None) for beta in profile.sweep.beta]
 
 
-def _reviews(profile: SentimentProfile) -> Stage | None:
-    source = profile.data.reviews
-    if source == WORLD:
-        # With pairs of somebody's own, the world's words would only be in the way.
-        if profile.data.pairs is not None:
-            return None
-        return Stage(
-            "reviews",
-            f"{_WORK}:make_world",
-            asdict(profile.world),
-            code=("tasks.sentiment.world", "harness.work.common"),
-            seconds_hint=4,
-        )
-    place = outside_path("data.reviews", source)
-    return Stage(
-        "reviews",
-        f"{_WORK}:make_reviews",
-        {"source": source if place is None else None},
-        files={} if place is None else {"reviews": place},
-        code=_DATA_CODE,
-        libraries=("datasets", "pyarrow"),
-        seconds_hint=4,
-    )
-
-
-def _ready_pairs(profile: SentimentProfile) -> Stage | None:
-    source = profile.data.pairs
-    if source is None:
-        return None
-    place = outside_path("data.pairs", source)
-    data = profile.data
-    return Stage(
-        "preference pairs",
-        f"{_WORK}:read_pairs",
-        {
-            "source": source if place is None else None,
-            "train_prompts": data.train_prompts,
-            "test_prompts": data.test_prompts,
-            "test_pairs": data.test_pairs,
-        },
-        files={} if place is None else {"pairs": place},
-        code=_DATA_CODE,
-        libraries=("datasets", "pyarrow"),
-        seconds_hint=4,
-    )
-
-
-def _start(profile: SentimentProfile, reviews: Stage | None, ready: Stage | None) -> _Start:
-    name = profile.model.sentiment
-    if name != TRAIN_FROM_SCRATCH:
-        place = model_folder("model.sentiment", name)
-        return _Start({}, {"model": place}, None) if place is not None else _Start({}, {}, name)
-    corpus = reviews
-    if ready is not None:
-        corpus = Stage(
-            "corpus",
-            f"{_WORK}:make_corpus",
-            {},
-            {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
-            code=("tasks.sentiment.reviews", "harness.work.common"),
-            seconds_hint=3,
-        )
-    assert corpus is not None
-    return _Start({"model": base_stage(profile, corpus)}, {}, None)
-
-
-def _sampled_pairs(profile: SentimentProfile, reviews: Stage | None, start: _Start) -> Stage:
-    assert reviews is not None
-    data, sampling = profile.data, profile.sampling
-    samples = Stage(
-        "samples",
-        f"{_WORK}:sample_completions",
-        {
-            "train_prompts": data.train_prompts,
-            "test_prompts": max(data.test_prompts, data.test_pairs),
-            **asdict(sampling),
-            "device": profile.place,
-            "model": start.hub_id,
-        },
-        {"reviews": reviews, **start.inputs},
-        start.files,
-        code=(*_DATA_CODE, "tasks.generate", "sparsepo.tokenize", "harness.work.train"),
-        libraries=GENERATION,
-        seconds_hint=12,
-    )
-    config, files = _reward(profile)
-    return Stage(
-        "preference pairs",
-        f"{_WORK}:rank_completions",
-        {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
-        {"samples": samples},
-        files,
-        code=_DATA_CODE,
-        libraries=_reward_libraries(profile),
-        seconds_hint=4,
-    )
-
-
-def _reward(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The reward model's configuration, and its folder if it has one here."""
-    name = profile.model.reward
-    place = None if name == VADER else model_folder("model.reward", name)
-    config = {
-        "model": name if place is None else "",
-        **asdict(profile.reward),
-        "device": profile.place,
-    }
-    return config, {} if place is None else {"reward": place}
-
-
-def _reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
-    return ("vaderSentiment",) if profile.model.reward == VADER else GENERATION
-
-
-def _labels(profile: SentimentProfile, pairs: Stage, start: _Start) -> Stage:
-    return Stage(
-        "tokens that decide",
-        f"{_WORK}:label_pairs",
-        {
-            "max_length": profile.po.max_length,
-            "max_prompt_length": profile.po.max_prompt_length,
-            "pairs": profile.data.test_pairs,
-            "device": profile.place,
-            "model": start.hub_id,
-        },
-        {"pairs": pairs, **start.inputs},
-        start.files,
-        code=(
-            *_DATA_CODE,
-            "sparsepo.tokenize",
-            "sparsepo.token_texts",
-            "harness.work.train",
-        ),
-        libraries=(*GENERATION, "vaderSentiment"),
-        seconds_hint=8,
-    )
-
-
 def _trained(
     profile: SentimentProfile,
     method: str,
@@ -342,7 +199,7 @@ def _trained(
     gamma: float | None,
     seed: int,
     pairs: Stage,
-    start: _Start,
+    start: Start,
     caches: dict[str, Stage],
     plugin: Path | None,
 ) -> Stage:
@@ -393,8 +250,8 @@ def _trained(
     )
 
 
-def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: _Start) -> Stage:
-    config, files = _reward(profile)
+def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Start) -> Stage:
+    config, files = reward_config(profile)
     return Stage(
         f"reward and KL of {trained.name}",
         "harness.work.sentiment_score:score_responses",
@@ -406,8 +263,8 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: _Sta
         },
         {"run": trained, "pairs": pairs, **start.inputs},
         {**start.files, **files},
-        code=(*_DATA_CODE, "tasks.metrics.response_kl", "harness.work.train"),
-        libraries=(*TRAINING, *_reward_libraries(profile)),
+        code=(*DATA_CODE, "tasks.metrics.response_kl", "harness.work.train"),
+        libraries=(*TRAINING, *reward_libraries(profile)),
         seconds_hint=2,
     )
 
@@ -443,7 +300,7 @@ def _maps(
     profile: SentimentProfile,
     runs: Sequence[Run],
     pairs: Stage,
-    start: _Start,
+    start: Start,
     methods: Mapping[str, str],
     pair: int,
 ) -> Stage:

@@ -1,0 +1,170 @@
+"""The stages before training: reviews, the SFT model, preference pairs, labels of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
+from harness.domains.training import GENERATION, base_stage, model_folder, outside_path
+from harness.profiles import WORLD
+from harness.stages import Stage
+from tasks.sentiment.rewards import VADER
+
+WORK = "harness.work.sentiment_data"
+DATA_CODE = ("tasks.sentiment", "sparsepo.data", "sparsepo.rows", "harness.work.common")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The SFT model: a stage, a folder or a hub id."""
+
+    inputs: Mapping[str, Stage]
+    files: Mapping[str, Path]
+    hub_id: str | None
+
+
+def reviews_stage(profile: SentimentProfile) -> Stage | None:
+    """The reviews; None where pairs of somebody's own come without any."""
+    source = profile.data.reviews
+    if source == WORLD:
+        # With pairs of somebody's own, the world's words would only be in the way.
+        if profile.data.pairs is not None:
+            return None
+        return Stage(
+            "reviews",
+            f"{WORK}:make_world",
+            asdict(profile.world),
+            code=("tasks.sentiment.world", "harness.work.common"),
+            seconds_hint=4,
+        )
+    place = outside_path("data.reviews", source)
+    return Stage(
+        "reviews",
+        f"{WORK}:make_reviews",
+        {"source": source if place is None else None},
+        files={} if place is None else {"reviews": place},
+        code=DATA_CODE,
+        libraries=("datasets", "pyarrow"),
+        seconds_hint=4,
+    )
+
+
+def ready_pairs_stage(profile: SentimentProfile) -> Stage | None:
+    """Ready-made preference pairs; None where they are to be sampled."""
+    source = profile.data.pairs
+    if source is None:
+        return None
+    place = outside_path("data.pairs", source)
+    data = profile.data
+    return Stage(
+        "preference pairs",
+        f"{WORK}:read_pairs",
+        {
+            "source": source if place is None else None,
+            "train_prompts": data.train_prompts,
+            "test_prompts": data.test_prompts,
+            "test_pairs": data.test_pairs,
+        },
+        files={} if place is None else {"pairs": place},
+        code=DATA_CODE,
+        libraries=("datasets", "pyarrow"),
+        seconds_hint=4,
+    )
+
+
+def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stage | None) -> Start:
+    """The SFT model that everything starts from, trained on the spot or from outside."""
+    name = profile.model.sentiment
+    if name != TRAIN_FROM_SCRATCH:
+        place = model_folder("model.sentiment", name)
+        return Start({}, {"model": place}, None) if place is not None else Start({}, {}, name)
+    corpus = reviews
+    if ready is not None:
+        corpus = Stage(
+            "corpus",
+            f"{WORK}:make_corpus",
+            {},
+            {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
+            code=("tasks.sentiment.reviews", "harness.work.common"),
+            seconds_hint=3,
+        )
+    assert corpus is not None
+    return Start({"model": base_stage(profile, corpus)}, {}, None)
+
+
+def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start: Start) -> Stage:
+    """Preference pairs of the model's own completions, ranked by the reward."""
+    assert reviews is not None
+    data, sampling = profile.data, profile.sampling
+    samples = Stage(
+        "samples",
+        f"{WORK}:sample_completions",
+        {
+            "train_prompts": data.train_prompts,
+            "test_prompts": max(data.test_prompts, data.test_pairs),
+            **asdict(sampling),
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {"reviews": reviews, **start.inputs},
+        start.files,
+        code=(*DATA_CODE, "tasks.generate", "sparsepo.tokenize", "harness.work.train"),
+        libraries=GENERATION,
+        seconds_hint=12,
+    )
+    config, files = reward_config(profile)
+    return Stage(
+        "preference pairs",
+        f"{WORK}:rank_completions",
+        {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
+        {"samples": samples},
+        files,
+        code=DATA_CODE,
+        libraries=reward_libraries(profile),
+        seconds_hint=4,
+    )
+
+
+def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return the reward model's configuration, and its folder if it has one here."""
+    name = profile.model.reward
+    place = None if name == VADER else model_folder("model.reward", name)
+    config = {
+        "model": name if place is None else "",
+        **asdict(profile.reward),
+        "device": profile.place,
+    }
+    return config, {} if place is None else {"reward": place}
+
+
+def reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
+    """Distributions that decide a reward."""
+    return ("vaderSentiment",) if profile.model.reward == VADER else GENERATION
+
+
+def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage:
+    """Which tokens of the held-out pairs decide the preference."""
+    return Stage(
+        "tokens that decide",
+        f"{WORK}:label_pairs",
+        {
+            "max_length": profile.po.max_length,
+            "max_prompt_length": profile.po.max_prompt_length,
+            "pairs": profile.data.test_pairs,
+            "device": profile.place,
+            "model": start.hub_id,
+        },
+        {"pairs": pairs, **start.inputs},
+        start.files,
+        code=(
+            *DATA_CODE,
+            "sparsepo.tokenize",
+            "sparsepo.token_texts",
+            "harness.work.train",
+        ),
+        libraries=(*GENERATION, "vaderSentiment"),
+        seconds_hint=8,
+    )
