@@ -12,7 +12,12 @@ from harness.settings import apply_assignments
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.registry import available_methods, get_method
 
-_NOT_TRAINING = {"__main__", "analysis", "errors", "methods", "py"}
+_NOT_TRAINING = {
+    "__main__", "analysis", "contributions", "data", "errors", "inspect_command", "inspect_page",
+    "methods", "options", "py", "rows", "templates", "token_texts", "trained",
+}  # fmt: skip
+"""What of sparsepo/ a training stage does not load, its methods apart; and errors, which computes
+nothing."""
 
 
 def check_methods(profile: Profile) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,20 @@ def test_training_code_leaves_other_methods_out() -> None:
     assert "sparsepo.methods" not in code
     for method in BUILT_IN:
         assert training_code(method)
+
+
+def test_training_code_is_what_a_training_stage_loads() -> None:
+    # In a process of its own: whatever other tests have imported does not count.
+    script = (
+        "import sys, harness.work.train\n"
+        "print(*(name for name in sys.modules if name.startswith('sparsepo.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    parts = {name.split(".")[1] for name in done.stdout.split()} - {"errors", "methods"}
+    hashed = {name.split(".")[1] for name in training_code("dpo") if name.startswith("sparsepo.")}
+    assert parts == hashed - {"methods"}
 
 
 ALL = tuple(BUILT_IN)
