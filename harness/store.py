@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from harness.files import explain_disk_error, pretty_json, sha256_file, walk_files
+from harness.stages import Stage
 from sparsepo.errors import UserError
 
 RECORD = "stage.json"
@@ -153,6 +154,15 @@ class Store:
         text = (self.folder(address) / RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
         return record
+
+    def read_json(self, stage: Stage, name: str) -> Any:
+        """Return a JSON file of a stage's finished artefact.
+
+        Args:
+            stage: in the store.
+            name: of the file, within the artefact.
+        """
+        return json.loads((self.folder(stage.address) / name).read_text(encoding="utf-8"))
 
     def begin(self, address: str, keep: bool) -> Path:
         """Make a stage's work folder ready.

@@ -1,10 +1,11 @@
 """Figure 1: DPO's token rewards on one text [ours]."""
 
-from harness.experiments.spec import FigureSpec, RowSpec
+from harness.experiments.rows import rows
+from harness.experiments.spec import FigureSpec
 
 FIGURE1 = FigureSpec(
     id="figure1",
     domain="sentiment",
     title="DPO's token rewards on one text",
-    rows=(RowSpec("dpo", "DPO"),),
+    rows=rows("dpo"),
 )

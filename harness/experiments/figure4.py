@@ -1,14 +1,11 @@
 """Figure 4: token rewards and token KL after the masks, a first text [ours]."""
 
-from harness.experiments.spec import FigureSpec, RowSpec
+from harness.experiments.rows import rows
+from harness.experiments.spec import FigureSpec
 
 FIGURE4 = FigureSpec(
     id="figure4",
     domain="sentiment",
     title="Token rewards and token KL after the masks, a first text",
-    rows=(
-        RowSpec("tdpo1", "TDPO v1"),
-        RowSpec("sparsepo-common", "SparsePO (common)"),
-        RowSpec("sparsepo-independent", "SparsePO (independent)"),
-    ),
+    rows=rows("tdpo1", "sparsepo-common", "sparsepo-independent"),
 )

@@ -1,22 +1,13 @@
 """Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""
 
-from harness.experiments.spec import ColumnSpec, RowSpec, TableSpec
+from harness.experiments.rows import rows
+from harness.experiments.spec import ColumnSpec, TableSpec
 
 TABLE1 = TableSpec(
     id="table1",
     domain="dialogue",
     title="Helpful and harmless dialogue: Open LLM Leaderboard v2 after preference optimization",
-    rows=(
-        RowSpec("sft", "SFT"),
-        RowSpec("dpo", "DPO"),
-        RowSpec("tdpo1", "TDPO v1"),
-        RowSpec("tdpo2", "TDPO v2"),
-        RowSpec("simpo", "SimPO"),
-        RowSpec("dpop", "DPOP"),
-        RowSpec("mapo", "MaPO"),
-        RowSpec("sparsepo-common", "SparsePO (common)"),
-        RowSpec("sparsepo-independent", "SparsePO (independent)"),
-    ),
+    rows=rows(),
     columns=(
         ColumnSpec("bbh", "BBH"),
         ColumnSpec("math_hard", "MATH"),

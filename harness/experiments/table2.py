@@ -1,5 +1,6 @@
 """Table 2: pass@k on HumanEval and MBPP after preference optimization on MBPP."""
 
+from harness.experiments.rows import rows
 from harness.experiments.spec import ColumnSpec, RowSpec, TableSpec
 
 TABLE2 = TableSpec(
@@ -8,13 +9,7 @@ TABLE2 = TableSpec(
     title="Text-to-code: pass@k after preference optimization on MBPP",
     rows=(
         RowSpec("base", "Base model"),
-        RowSpec("dpo", "DPO"),
-        RowSpec("tdpo1", "TDPO v1"),
-        RowSpec("tdpo2", "TDPO v2"),
-        RowSpec("simpo", "SimPO"),
-        RowSpec("mapo", "MaPO"),
-        RowSpec("sparsepo-common", "SparsePO (common)"),
-        RowSpec("sparsepo-independent", "SparsePO (independent)"),
+        *rows("dpo", "tdpo1", "tdpo2", "simpo", "mapo", "sparsepo-common", "sparsepo-independent"),
     ),
     columns=(
         ColumnSpec("humaneval_pass@1", "HumanEval pass@1"),

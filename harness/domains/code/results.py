@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +44,7 @@ def table_json(
     """
     settings = profile.statistics
     reports = {
-        row: [_read(store, system.verdicts, "report.json") for system in systems]
+        row: [store.read_json(system.verdicts, "report.json") for system in systems]
         for row, systems in graph.systems.items()
     }
     cells = pass_cells(reports, profile)
@@ -80,11 +79,11 @@ def table_json(
             for entry in compare_with(cells, baseline, ids, settings)
         ],
         "paper_setting": PAPER_SETTING,
-        "tuned": {row: _read(store, stage, "tuned.json") for row, stage in graph.tuned.items()},
+        "tuned": {row: store.read_json(stage, "tuned.json") for row, stage in graph.tuned.items()},
         "provenance": {
             **provenance,
             "data": {
-                f"seed {seed}": _read(store, stage, "report.json")
+                f"seed {seed}": store.read_json(stage, "report.json")
                 for seed, stage in graph.pairs.items()
             },
             "evaluation": evaluation_facts(reports),
@@ -159,7 +158,7 @@ def figure_json(
     """
     (method,) = graph.runs
     runs = {
-        beta: [_read(store, stage, "training.json")["history"]]
+        beta: [store.read_json(stage, "training.json")["history"]]
         for beta, stage in graph.runs[method].items()
     }
     number = spec.id.removeprefix("figure")
@@ -180,9 +179,5 @@ def _estimates(report: Mapping[str, Any], benchmark: str, k: int) -> dict[str, f
 
 
 def _training_facts(store: Store, model: Any) -> dict[str, Any]:
-    facts = _read(store, model, "training.json")
+    facts = store.read_json(model, "training.json")
     return {name: facts[name] for name in ("steps", "kept_step", "tokenization")}
-
-
-def _read(store: Store, stage: Any, name: str) -> Any:
-    return json.loads((store.folder(stage.address) / name).read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ def table_json(
     """
     settings = profile.statistics
     boards = {
-        method: [_read(store, system.leaderboard, "leaderboard.json") for system in systems]
+        method: [store.read_json(system.leaderboard, "leaderboard.json") for system in systems]
         for method, systems in graph.systems.items()
     }
     cells = leaderboard_cells(boards, settings)
@@ -113,9 +113,9 @@ def table_json(
             **provenance,
             "chat_template": chat_template(store, graph),
             "evaluation": evaluation_facts(boards),
-            "data": _read(store, graph.pairs, "report.json"),
+            "data": store.read_json(graph.pairs, "report.json"),
             "tokenization": {
-                f"{method} seed {system.seed}": _read(store, system.model, "training.json")[
+                f"{method} seed {system.seed}": store.read_json(system.model, "training.json")[
                     "tokenization"
                 ]
                 for method, systems in graph.systems.items()
@@ -181,15 +181,11 @@ def _merge(*parts: Cells) -> Cells:
 
 
 def _accuracies(store: Store, system: System) -> dict[str, float]:
-    scores = _read(store, system.model, "scores.json")
+    scores = store.read_json(system.model, "scores.json")
     return {s["pair_id"]: float(s["chosen_reward"] > s["rejected_reward"]) for s in scores}
 
 
 def _wins(store: Store, system: System) -> dict[str, float]:
     assert system.judged is not None
-    judged = _read(store, system.judged, "judged.json")
+    judged = store.read_json(system.judged, "judged.json")
     return dict(zip(judged["pair_ids"], judged["scores"], strict=True))
-
-
-def _read(store: Store, stage: Any, name: str) -> Any:
-    return json.loads((store.folder(stage.address) / name).read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def dynamics_json(
     runs: dict[float, list[Any]] = {}
     for run in graph.of(drawn):
         assert run.beta is not None
-        history = _read(store, run.trained, "training.json")["history"]
+        history = store.read_json(run.trained, "training.json")["history"]
         runs.setdefault(run.beta, []).append(history)
     ranked = _rankings(graph, store, labels, profile)
     last = max(entry["step"] for entry in ranked)
@@ -88,7 +87,7 @@ def dynamics_json(
         "ranking": [{**entry, **{c: entry[c].as_json() for c in columns}} for entry in ranked],
         "deciding_tokens": positives,
         "tokens": tokens,
-        "provenance": {**provenance, "data": _read(store, graph.pairs, "report.json")},
+        "provenance": {**provenance, "data": store.read_json(graph.pairs, "report.json")},
     }
     return {**result, "notes": dynamics_notes(result)}
 
@@ -156,7 +155,3 @@ def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] 
 def _file(stage: Any, store: Store) -> Path:
     assert stage is not None
     return store.folder(stage.address) / "rankings.npz"
-
-
-def _read(store: Store, stage: Any, name: str) -> Any:
-    return json.loads((store.folder(stage.address) / name).read_text(encoding="utf-8"))

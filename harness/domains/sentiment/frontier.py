@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.cells import Cells, Statistic, compare_with
+from harness.cells import Statistic, compare_with
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
@@ -87,7 +86,7 @@ def frontier_json(
         UserError: if the reward model scores no prompt's responses throughout.
     """
     assert isinstance(spec, TableSpec)
-    read = {id(run): _read(store, run.points, "points.json") for run in graph.runs}
+    read = {id(run): store.read_json(run.points, "points.json") for run in graph.runs}
     kept, missing = _scored_prompts([read[id(run)] for run in graph.runs])
     points = {
         method: _points(graph.of(method), read, kept, profile.statistics) for method in labels
@@ -130,7 +129,7 @@ def frontier_json(
         "truncated_prompts": max(
             point["truncated_prompts"] for one in read.values() for point in one["points"]
         ),
-        "provenance": {**provenance, "data": _read(store, graph.pairs, "report.json")},
+        "provenance": {**provenance, "data": store.read_json(graph.pairs, "report.json")},
     }
     return {**result, "notes": frontier_notes(result)}
 
@@ -272,10 +271,3 @@ def _above_start(found: Sequence[Point], settings: StatisticsSettings) -> list[d
 def _interval(mean: float, replicates: FloatArray) -> dict[str, Any]:
     low, high = percentile_interval(replicates, estimate=mean)
     return {"mean": round(mean, _DIGITS), "ci95": [round(low, _DIGITS), round(high, _DIGITS)]}
-
-
-def _read(store: Store, stage: Any, name: str) -> Any:
-    return json.loads((store.folder(stage.address) / name).read_text(encoding="utf-8"))
-
-
-__all__ = ["Cells", "Point", "frontier_json"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +35,8 @@ def maps_json(
         What figure1.json holds: `maps`, a document of token maps; `pair_id`, whose text it is.
     """
     assert graph.maps is not None
-    found = json.loads((store.folder(graph.maps.address) / "maps.json").read_text(encoding="utf-8"))
-    report = store.folder(graph.pairs.address) / "report.json"
-    data = json.loads(report.read_text(encoding="utf-8"))
+    found = store.read_json(graph.maps, "maps.json")
+    data = store.read_json(graph.pairs, "report.json")
     result = {
         "id": spec.id,
         "title": spec.title,
