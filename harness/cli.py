@@ -226,7 +226,8 @@ def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.runs import RunRequest, run_experiment, shared_out
+    from harness.request import RunRequest
+    from harness.runs import prepare, run_prepared, shared_out
 
     request = RunRequest(
         profile=options.profile,
@@ -241,10 +242,11 @@ def _run(options: argparse.Namespace) -> int:
         allow_code_execution=options.allow_code_execution,
         quiet=options.quiet,
     )
-    for experiment, own in shared_out(_experiments(options), request):
-        result = run_experiment(experiment, own)
+    wanted = [prepare(*each) for each in shared_out(_experiments(options), request)]
+    for prepared in wanted:
+        result = run_prepared(prepared)
         if not options.quiet:
-            _show(experiment, result, options.out)
+            _show(prepared.experiment, result, options.out)
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.domains import get_domain
 from harness.domains.base import Graph
-from harness.engines import get_engine, make_all
+from harness.engines import Engine, get_engine, make_all
 from harness.experiments.spec import Experiment
 from harness.files import pretty_json, require_writable, write_files
 from harness.profiles import Profile
@@ -22,27 +22,35 @@ from harness.store import Store
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.registry import available_methods, load_plugin, method_origin
 
-__all__ = ["RunRequest", "run_experiment", "shared_out"]
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment in which nothing is left that the user could have got wrong."""
+
+    experiment: Experiment
+    request: RunRequest
+    profile: Profile
+    labels: Mapping[str, str]
+    plugins: Mapping[str, Path]
+    graph: Any
+    """The domain's own."""
+    engine: Engine
+
+    @property
+    def folder(self) -> Path:
+        """Return where its files go."""
+        return self.request.out / self.profile.name / self.experiment.id
 
 
-def run_experiment(
-    experiment: Experiment, request: RunRequest, display: Display | None = None
-) -> dict[str, Any]:
-    """Make a table or figure: run what is missing, compute its numbers, write its files.
-
-    Everything that the user may have got wrong is looked at before the first stage.
+def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
+    """Look at everything that the user may have got wrong, before the first stage.
 
     Args:
         experiment: the table or figure.
         request: what the user asked for.
-        display: shows the progress; the one that fits by default.
-
-    Returns:
-        Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
 
     Raises:
         UserError: for a mistake that the user can mend.
-        StageError: if a stage failed otherwise.
     """
     domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
@@ -56,18 +64,45 @@ def run_experiment(
         )
     labels = rows(experiment, request.methods, plugins)
     graph = domain.build(experiment, profile, list(labels), plugins, request)
-    folder = request.out / profile.name / experiment.id
-    require_writable(folder)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
-    store = Store(request.store)
-    shown = display or make_display(request.quiet)
+    prepared = Prepared(experiment, request, profile, labels, plugins, graph, engine)
+    require_writable(prepared.folder)
+    return prepared
+
+
+def run_experiment(
+    experiment: Experiment, request: RunRequest, display: Display | None = None
+) -> dict[str, Any]:
+    """Prepare an experiment and run it; see `prepare` and `run_prepared`."""
+    return run_prepared(prepare(experiment, request), display)
+
+
+def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str, Any]:
+    """Make a table or figure: run what is missing, compute its numbers, write its files.
+
+    Args:
+        prepared: the table or figure.
+        display: shows the progress; the one that fits by default.
+
+    Returns:
+        Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
+
+    Raises:
+        UserError: for a mistake that the user can mend.
+        StageError: if a stage failed otherwise.
+    """
+    experiment, graph = prepared.experiment, prepared.graph
+    domain = get_domain(experiment.domain)
+    store = Store(prepared.request.store)
+    shown = display or make_display(prepared.request.quiet)
     try:
-        make_all(list(graph.targets), store, engine, shown)
+        make_all(list(graph.targets), store, prepared.engine, shown)
     finally:
         shown.close()
-    result = domain.result(experiment, profile, graph, store, labels, provenance(profile, plugins))
+    made = provenance(prepared.profile, prepared.plugins)
+    result = domain.result(experiment, prepared.profile, graph, store, prepared.labels, made)
     write_files(
-        folder,
+        prepared.folder,
         {
             f"{experiment.id}.json": pretty_json(result),
             **domain.files(result),

@@ -11,7 +11,8 @@ import pytest
 
 from harness.drawing import redraw
 from harness.experiments import EXPERIMENTS
-from harness.runs import RunRequest, run_experiment
+from harness.request import RunRequest
+from harness.runs import run_experiment
 from sparsepo.errors import UserError
 from tasks.sentiment.world import ReviewWorldConfig, review_rows, write_review
 from tests.small_sentiment import SMALL

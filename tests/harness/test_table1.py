@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness.experiments.table1 import TABLE1
-from harness.runs import RunRequest, run_experiment
+from harness.request import RunRequest
+from harness.runs import run_experiment
 from harness.store import Store
 from sparsepo.errors import UserError
 from tests.small_table import SMALL

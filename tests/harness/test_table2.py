@@ -10,7 +10,8 @@ import pytest
 
 from harness.experiments.figure8 import FIGURE8
 from harness.experiments.table2 import TABLE2
-from harness.runs import RunRequest, run_experiment
+from harness.request import RunRequest
+from harness.runs import run_experiment
 from sparsepo.errors import UserError
 from tasks.code.pairs import Answers, write_answers
 from tasks.code.world import CodeWorldConfig
