@@ -224,7 +224,8 @@ def run(
             if now - last > 3 * row.seconds + 10:
                 wrong.append(f"{row.name}: took {now - last:.1f} s")
             last = now
-        left = descendants() - {planted.canary.pid}
+        # What was there before, such as multiprocessing's resource tracker, is no box's.
+        left = descendants() - before - {planted.canary.pid}
         if left:
             wrong.append(f"processes left: {sorted(left)}")
     strays = [
