@@ -148,7 +148,7 @@ def _base(shapes: dict[str, Shape]) -> Shape:
 
 
 def _real(shape: Shape, file: str, rounds: int, common: dict[str, object]) -> Measurement:
-    from sparsepo.data import read_pairs
+    from sparsepo.data.pairs import read_pairs
 
     found = read_pairs(file).pairs
     rows = [

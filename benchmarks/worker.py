@@ -78,7 +78,7 @@ def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
 
 
 def _pairs(file: str) -> Any:
-    from sparsepo.data import read_pairs
+    from sparsepo.data.pairs import read_pairs
 
     return read_pairs(file).pairs
 
@@ -89,7 +89,7 @@ def _one_pair_per_row() -> None:
     def single(lengths: list[int], tokens_per_row: int | None = None) -> list[list[int]]:
         return [[item] for item in range(len(lengths))]
 
-    for module in ("sparsepo.pack", "sparsepo.batching"):
+    for module in ("sparsepo.batches.pack", "sparsepo.batches.regroup"):
         setattr(import_module(module), "plan_rows", single)  # noqa: B010
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from harness.experiments.spec import Experiment
+from harness.domains.common.spec import Experiment
 from sparsepo.errors import UserError, did_you_mean
 
 COMMANDS = ("run", "draw", "passk", "list", "doctor", "clean")
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, 1 if a stage failed, 2 for a user's error, 130 or 143 when interrupted or terminated.
     """
-    from harness.engines.worker import StageError
+    from harness.graph.engines.worker import StageError
 
     previous = _on_terminate()
     try:
@@ -226,8 +226,8 @@ def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.request import RunRequest
-    from harness.runs import prepare, run_prepared, shared_out
+    from harness.commands.run import prepare, run_prepared, shared_out
+    from harness.config.request import RunRequest
 
     request = RunRequest(
         profile=options.profile,
@@ -269,7 +269,7 @@ def _tell_written(folder: Path, name: str) -> None:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    from harness.drawing import redraw
+    from harness.commands.draw import redraw
 
     for file in options.files:
         experiment = redraw(file)
@@ -278,7 +278,7 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def _passk(options: argparse.Namespace) -> int:
-    from harness.passk import PasskRequest, report_text, run_passk, summary
+    from harness.commands.passk import PasskRequest, report_text, run_passk, summary
 
     request = PasskRequest(
         problems=options.problems,
@@ -320,7 +320,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 def _experiments(options: argparse.Namespace) -> list[Experiment]:
-    from harness.experiments import EXPERIMENTS, get_experiment
+    from harness.domains.catalogue import EXPERIMENTS, get_experiment
 
     chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
     if len(chosen) + bool(options.all) != 1:
@@ -348,8 +348,8 @@ def _store(options: argparse.Namespace) -> Path:
 
 def _list(options: argparse.Namespace) -> int:
     from harness.domains import DOMAINS, get_domain
-    from harness.engines import ENGINES
-    from harness.experiments import EXPERIMENTS
+    from harness.domains.catalogue import EXPERIMENTS
+    from harness.graph.engines import ENGINES
     from sparsepo.registry import available_methods, load_plugin, method_origin
 
     for file in options.plugin:
@@ -371,7 +371,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from harness.doctor import diagnose
+    from harness.commands.doctor import diagnose
 
     failed = []
     for check in diagnose(_store(options)):
@@ -386,7 +386,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    from harness.store import Store
+    from harness.graph.store import Store
 
     place = _store(options)
     if not place.is_dir():

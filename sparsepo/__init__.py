@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sparsepo import masks
 from sparsepo.errors import UserError
+from sparsepo.fused import token_stats
 from sparsepo.methods.base import Method, Needs
 from sparsepo.registry import available_methods, get_method, load_plugin, register_method
-from sparsepo.token_stats import token_stats
 from sparsepo.types import LossOutput, PreferencePair, TokenStats
 
 if TYPE_CHECKING:
-    from sparsepo.trainer import PairScore, POConfig, POTrainer
+    from sparsepo.training.trainer import PairScore, POConfig, POTrainer
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the trainer on first use, so that a command that only looks up names stays quick."""
     if name in {"POConfig", "POTrainer", "PairScore"}:
-        from sparsepo import trainer
+        from sparsepo.training import trainer
 
         return getattr(trainer, name)
     raise AttributeError(f"module 'sparsepo' has no attribute '{name}'")

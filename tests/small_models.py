@@ -18,7 +18,7 @@ from transformers import (
 
 from sparsepo.masks import LearnedMask
 from sparsepo.methods.base import Method
-from sparsepo.policy import make_masks
+from sparsepo.training.policy import make_masks
 from sparsepo.types import PreferencePair, TokenizedPair
 
 VOCABULARY = 160

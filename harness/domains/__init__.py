@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from harness.domains.base import Domain
+from harness.domains.common.domain import Domain
 
 DOMAINS = ("dialogue", "sentiment", "code")
 

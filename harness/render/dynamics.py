@@ -13,7 +13,8 @@ def dynamics_files(result: Mapping[str, Any]) -> dict[str, bytes]:
 
     Args:
         result: the figure's JSON: `id`, `profile`, `heading`, and `panels` as
-            `harness.dynamics.panels` makes them, chosen and rejected responses in turn.
+            `harness.domains.common.dynamics.panels` makes them, chosen and rejected responses
+            in turn.
     """
     figure = _draw(result)
     return {f"{result['id']}.{form}": save(figure, form) for form in ("png", "pdf")}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.render.style import new_figure, save
-from sparsepo.analysis import QUANTITIES, Quantity
-from sparsepo.inspect_page import COLOURS, INK
+from sparsepo.analysis.maps import QUANTITIES, Quantity
+from sparsepo.analysis.page import COLOURS, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,8 @@ def pictures(
     Args:
         maps: a document of token maps.
         pair_id: which of its pairs.
-        quantities: fields of a ResponseMap among `sparsepo.analysis.QUANTITIES`; each model has one
-            row for each.
+        quantities: fields of a ResponseMap among `sparsepo.analysis.QUANTITIES`; each model has
+            one row for each.
         labels: which models, by label, in their order; all of them when None.
         sides: columns, "chosen" and "rejected" or one of them.
         same_scale: one scale per quantity for all models, instead of one for each row.

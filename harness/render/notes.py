@@ -29,7 +29,7 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
 
     Args:
         table: a table's JSON.
-        entries: comparisons of one baseline, as `harness.cells.compare_with` makes them.
+        entries: comparisons of one baseline, as `domains.common.cells.compare_with` makes them.
     """
     if not entries:
         return ""

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from sparsepo.data.rows import kind_of
 from sparsepo.errors import UserError
-from sparsepo.rows import kind_of
 from sparsepo.types import PreferencePair
 from tasks.code.conventions import Convention
 from tasks.code.judging import Result

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from sparsepo.data.rows import Row, kind_of, read_rows
 from sparsepo.errors import UserError
-from sparsepo.rows import Row, kind_of, read_rows
 
 Kind = Literal["humaneval", "mbpp", "plain"]
 TaskId = int | str

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sparsepo.data import (
+from sparsepo.data.pairs import (
     DIALOGUES_PART,
     MISSING_RESPONSE,
     NO_ASSISTANT_TURN,

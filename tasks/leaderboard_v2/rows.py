@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sparsepo.data.rows import Row
 from sparsepo.errors import UserError, did_you_mean
-from sparsepo.rows import Row
 from tasks.leaderboard_v2.scoring import BENCHMARKS, LEAF_TASKS, Benchmark
 from tasks.leaderboard_v2.sources import (
     HUB,

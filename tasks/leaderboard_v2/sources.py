@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from sparsepo.data.rows import Row, read_rows
 from sparsepo.errors import UserError
-from sparsepo.rows import Row, read_rows
 from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark
 
 GroupedRows = dict[str, list[tuple[str, Row]]]

@@ -24,7 +24,7 @@ from lm_eval import utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from sparsepo.rows import Row
+from sparsepo.data.rows import Row
 from tasks.leaderboard_v2.rows import BenchmarkRows, LeafRows
 from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark, option_chance
 from tasks.leaderboard_v2.sentences import ensure_sentence_splitter

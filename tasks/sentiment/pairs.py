@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from sparsepo.data import EMPTY_RESPONSE, IDENTICAL_RESPONSES
+from sparsepo.data.pairs import EMPTY_RESPONSE, IDENTICAL_RESPONSES
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
 

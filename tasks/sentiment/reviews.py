@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsepo.data import PairData, ReadReport, SkipRow, build_pairs
+from sparsepo.data.pairs import PairData, ReadReport, SkipRow, build_pairs
+from sparsepo.data.rows import kind_of, read_rows
 from sparsepo.errors import UserError
-from sparsepo.rows import kind_of, read_rows
 from sparsepo.types import PreferencePair
 from tasks.sentiment.pairs import NO_REWARD, rank_samples
 

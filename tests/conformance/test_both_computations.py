@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import sparsepo
-from sparsepo.pack import pack_pairs
-from sparsepo.trainer import POTrainer
+from sparsepo.batches.pack import pack_pairs
+from sparsepo.training.trainer import POTrainer
 from tests.invariant.training import make_trainer
 from tests.small_models import PAPER_ARCHITECTURES, small_model, text_pairs
 

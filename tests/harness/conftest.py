@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.progress import Display
-from harness.store import Store
+from harness.graph.progress import Display
+from harness.graph.store import Store
 
 TOY = '''
 import os, time

@@ -12,8 +12,8 @@ import pytest
 
 from harness import cli
 from harness.cli import main
-from harness.engines.worker import StageError
-from harness.store import Store
+from harness.graph.engines.worker import StageError
+from harness.graph.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_doctor_finds_a_version_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     from packaging.requirements import Requirement
 
-    from harness import doctor
+    from harness.commands import doctor
 
     wanted = [
         (Requirement("numpy>=99"), None),

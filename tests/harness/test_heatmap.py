@@ -17,12 +17,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from harness.render.heatmap import LINE_BREAK, NO_GLYPH, NO_TEXT, SETTINGS, draw, lay_out, pictures
-from sparsepo.analysis import document, token_maps
-from sparsepo.inspect_page import COLOURS
+from sparsepo.analysis.maps import document, token_maps
+from sparsepo.analysis.page import COLOURS
+from sparsepo.analysis.trained import TrainedModel
 from sparsepo.methods import BUILT_IN
-from sparsepo.policy import PolicyWithMasks
-from sparsepo.reference import Reference
-from sparsepo.trained import TrainedModel
+from sparsepo.reference.online import Reference
+from sparsepo.training.policy import PolicyWithMasks
 from tests.small_models import living_masks, small_model, small_tokenizer, text_pairs
 
 QUANTITIES = ("rewards", "masked_rewards", "masked_kl")

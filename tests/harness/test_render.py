@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.domains.dialogue.experiments import TABLE1
 from harness.domains.dialogue.notes import notes as table1_notes
-from harness.experiments.table1 import TABLE1
+from harness.domains.dialogue.render.trade_off import trade_off_png
 from harness.render.table import MISSING, blocks, print_table, to_csv, to_latex, to_markdown
-from harness.render.trade_off import trade_off_png
 
 
 def value(mean: float, n: int = 100) -> dict[str, Any]:

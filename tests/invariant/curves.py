@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sparsepo import POTrainer
-from sparsepo.architectures import ARCHITECTURES
+from sparsepo.models.architectures import ARCHITECTURES
 from tests.invariant.training import make_trainer, steps
 from tests.small_models import small_model, text_pairs
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparsepo import UserError
-from sparsepo.trainer import POTrainer
+from sparsepo.training.trainer import POTrainer
 from sparsepo.types import PackedBatch
 from tests.invariant.test_equivalences import PLAIN
 from tests.invariant.training import (

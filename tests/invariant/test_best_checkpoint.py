@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sparsepo.trainer import POTrainer
+from sparsepo.training.trainer import POTrainer
 from tests.invariant.training import (
     StopAt,
     any_difference,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparsepo.reference import unwrap_peft
+from sparsepo.reference.online import unwrap_peft
 from tests.invariant.curves import (
     AUTOCAST,
     FLOAT32,

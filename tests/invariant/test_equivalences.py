@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sparsepo
-from sparsepo.pack import pack_pairs
-from sparsepo.trainer import POTrainer
+from sparsepo.batches.pack import pack_pairs
+from sparsepo.training.trainer import POTrainer
 from sparsepo.types import PackedBatch
 from tests.invariant.training import (
     any_difference,

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from sparsepo import POConfig, UserError
+from sparsepo.batches.pack import pack_pairs
 from sparsepo.masks import LearnedMask
 from sparsepo.methods.masked import sparsity
-from sparsepo.pack import pack_pairs
-from sparsepo.policy import PolicyWithMasks
-from sparsepo.trainer import MASK_PROBE_PAIRS, POTrainer
+from sparsepo.training.policy import PolicyWithMasks
+from sparsepo.training.trainer import MASK_PROBE_PAIRS, POTrainer
 from tests.invariant.training import (
     any_difference,
     assert_same_weights,

@@ -17,7 +17,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from sparsepo.__main__ import PATIENCE, main
+from sparsepo.cli.console import PATIENCE
+from sparsepo.cli.main import main
 from tests.invariant.curves import AUTOCAST, RUNS, assert_follows, entries
 from tests.invariant.training import assert_same_weights
 from tests.small_models import small_model, small_tokenizer, text_pairs

@@ -16,9 +16,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from sparsepo import UserError
-from sparsepo.__main__ import main
-from sparsepo.loading import last_checkpoint
-from sparsepo.trainer import POTrainer
+from sparsepo.cli.main import main
+from sparsepo.training.loading import last_checkpoint
+from sparsepo.training.trainer import POTrainer
 from tests.invariant.training import StopAt, assert_same_weights, history, make_trainer, state
 from tests.small_models import small_model, small_tokenizer, text_pairs
 

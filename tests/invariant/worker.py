@@ -22,7 +22,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from sparsepo import POTrainer, UserError
-from sparsepo.policy import PolicyWithMasks
+from sparsepo.training.policy import PolicyWithMasks
 from tests.invariant.curves import RUNS, entries
 from tests.invariant.training import StopAt, turned
 from tests.small_models import text_pairs

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.domains.base import Domain
+from harness.config.profiles import WORLD
+from harness.config.request import RunRequest, assigned_keys
 from harness.domains.code.pipeline import Graph, build_figure, build_table
 from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
-from harness.experiments.spec import Experiment, FigureSpec, TableSpec
-from harness.profiles import WORLD
-from harness.request import RunRequest, assigned_keys
-from harness.store import Store
+from harness.domains.common.domain import Domain
+from harness.domains.common.spec import Experiment, FigureSpec, TableSpec
+from harness.graph.store import Store
 from sparsepo.errors import UserError
 
 PERMISSION = (

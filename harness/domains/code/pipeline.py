@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from harness.config.methods import check_methods
+from harness.config.profiles import FIRST_SEED, HUB, WORLD
 from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile
-from harness.domains.training import (
+from harness.domains.common.stages import (
     GENERATION,
     base_stage,
     existing_path,
@@ -19,9 +21,7 @@ from harness.domains.training import (
     reference_inputs,
     train_stage,
 )
-from harness.methods import check_methods
-from harness.profiles import FIRST_SEED, HUB, WORLD
-from harness.stages import Stage
+from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
 
@@ -30,11 +30,16 @@ BASE = "base"
 BENCHMARKS = ("humaneval", "mbpp_test")
 _TRAINING_SETS = ("mbpp_train", "mbpp_validation")
 _TUNING_BENCHMARK = "humaneval"
-_PROBLEM_CODE = ("tasks.code.problems", "sparsepo.rows", "harness.work.common")
+_PROBLEM_CODE = ("tasks.code.problems", "sparsepo.data.rows", "harness.domains.common.work.files")
 _JUDGE_CODE = (
-    "tasks.code.conventions", "tasks.code.bigcode", "tasks.code.judging", "tasks.code.problems",
-    "tasks.code.samples", "tasks.sandbox", "harness.work.code_common", "harness.work.common",
-)  # fmt: skip
+    "tasks.code.conventions",
+    "tasks.code.judging",
+    "tasks.code.problems",
+    "tasks.code.samples",
+    "tasks.sandbox",
+    "harness.domains.code.work.common",
+    "harness.domains.common.work.files",
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class _Parts:
         self.plugins = plugins
         self.world = Stage(
             "world",
-            "harness.work.code_world:make_world",
+            "harness.domains.code.work.world:make_world",
             asdict(profile.world) | {"mistake_shares": list(profile.world.mistake_shares)},
             code=("tasks.code.world",),
             seconds_hint=5,
@@ -205,14 +210,14 @@ class _Parts:
             )
         return Stage(
             f"choice of β for {method}",
-            "harness.work.code_tuning:choose_beta",
+            "harness.domains.code.work.tuning:choose_beta",
             {
                 "k": tuning.samples,
                 "benchmark": _TUNING_BENCHMARK,
                 "default": self.profile.methods.get(method, {}).get("beta"),
             },
             verdicts,
-            code=("tasks.metrics.pass_at_k", "harness.work.common"),
+            code=("tasks.metrics.pass_at_k", "harness.domains.common.work.files"),
             seconds_hint=1,
         )
 
@@ -236,7 +241,7 @@ class _Parts:
         if seed not in self.made_pairs:
             self.made_pairs[seed] = Stage(
                 f"preference pairs seed {seed}",
-                "harness.work.code_pairs:make_pairs",
+                "harness.domains.code.work.pairs:make_pairs",
                 {
                     "epochs": self.profile.data.epochs,
                     "seed": seed,
@@ -289,7 +294,7 @@ class _Parts:
         start = self.start if model is None else Start({"model": model}, {}, None)
         return Stage(
             name,
-            "harness.work.code_samples:sample",
+            "harness.domains.code.work.samples:sample",
             {
                 "samples": dict(counts),
                 "problems": cap,
@@ -307,8 +312,8 @@ class _Parts:
             {"problems": self.problems, **start.inputs},
             start.files,
             code=(
-                "tasks.generate", "tasks.code.conventions", "tasks.code.bigcode", *_PROBLEM_CODE,
-                "harness.work.code_common", "sparsepo.tokenize",
+                "tasks.models.generation", "tasks.code.conventions", *_PROBLEM_CODE,
+                "harness.domains.code.work.common", "sparsepo.batches.tokenize",
             ),
             libraries=GENERATION,
             seconds_hint=20 if cap is None else 1,
@@ -317,7 +322,7 @@ class _Parts:
     def _judge(self, name: str, samples: Stage, benchmarks: Sequence[str]) -> Stage:
         return Stage(
             name,
-            "harness.work.code_judge:judge_samples",
+            "harness.domains.code.work.judge:judge_samples",
             {
                 "benchmarks": list(benchmarks),
                 "convention": self.profile.sampling.convention,
@@ -341,7 +346,7 @@ class _Parts:
         sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
         return Stage(
             "problems",
-            "harness.work.code_problems:make_problems",
+            "harness.domains.code.work.problems:make_problems",
             {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},
             files,

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.cells import Cells, compare_with, mean_cells
 from harness.domains.code.notes import notes
 from harness.domains.code.pipeline import BENCHMARKS, Graph
 from harness.domains.code.profile import CodeProfile
-from harness.dynamics import panels
-from harness.experiments.spec import FigureSpec, TableSpec
-from harness.paper import paper_numbers
-from harness.store import Store
+from harness.domains.common.cells import Cells, compare_with, mean_cells
+from harness.domains.common.dynamics import panels
+from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import FigureSpec, TableSpec
+from harness.graph.store import Store
 from tasks.code.scores import DEFAULT_KS
 from tasks.metrics.pass_at_k import pass_at_k
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.domains.base import Domain
+from harness.config.profiles import WORLD
+from harness.config.request import RunRequest, assigned_keys
+from harness.domains.common.domain import Domain
+from harness.domains.common.spec import Experiment, TableSpec
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
 from harness.domains.dialogue.profile import (
     PROFILES,
@@ -18,10 +21,7 @@ from harness.domains.dialogue.profile import (
     TINY_REAL_TRAIN_PAIRS,
     DialogueProfile,
 )
-from harness.experiments.spec import Experiment, TableSpec
-from harness.profiles import WORLD
-from harness.request import RunRequest, assigned_keys
-from harness.store import Store
+from harness.graph.store import Store
 
 
 class Dialogue(Domain[DialogueProfile, Graph]):
@@ -77,8 +77,8 @@ class Dialogue(Domain[DialogueProfile, Graph]):
 
     def files(self, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every form, and its picture."""
+        from harness.domains.dialogue.render.trade_off import trade_off_png
         from harness.render.table import table_files
-        from harness.render.trade_off import trade_off_png
 
         return {**table_files(result), f"{result['id']}.png": trade_off_png(result)}
 

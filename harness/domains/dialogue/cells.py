@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.cells import Cells, Statistic
-from harness.profiles import StatisticsSettings
+from harness.config.profiles import StatisticsSettings
+from harness.domains.common.cells import Cells, Statistic
 from tasks.leaderboard_v2.scoring import (
     AVERAGED_BENCHMARKS,
     COLUMN_BENCHMARK,

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
-from harness.domains.training import (
+from harness.config.methods import check_methods
+from harness.config.profiles import FIRST_SEED, WORLD
+from harness.domains.common.stages import (
     GENERATION,
     base_stage,
     existing_path,
@@ -16,9 +17,8 @@ from harness.domains.training import (
     reference_inputs,
     train_stage,
 )
-from harness.methods import check_methods
-from harness.profiles import FIRST_SEED, WORLD
-from harness.stages import Stage
+from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
+from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 
 BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
@@ -90,11 +90,11 @@ def build_graph(
     needs_world = WORLD in sources.values()
     check = Stage(
         "check of the benchmark files",
-        "harness.work.data:check_benchmarks",
+        "harness.domains.dialogue.work.data:check_benchmarks",
         {"sources": sources},
         {"world": world} if needs_world else {},
         files,
-        code=("tasks.leaderboard_v2", "harness.work.common"),
+        code=("tasks.leaderboard_v2", "harness.domains.common.work.files"),
         libraries=("datasets",),
         seconds_hint=5,
     )
@@ -135,7 +135,7 @@ def build_graph(
 def _world(profile: DialogueProfile) -> Stage:
     return Stage(
         "world",
-        "harness.work.data:make_world",
+        "harness.domains.dialogue.work.data:make_world",
         asdict(profile.world),
         code=("tasks.dialogue.world",),
         seconds_hint=5,
@@ -149,7 +149,7 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
     place = outside_path("data.hh_rlhf", source) if real else None
     return Stage(
         "preference pairs",
-        "harness.work.data:make_pairs",
+        "harness.domains.dialogue.work.data:make_pairs",
         {
             "source": source if real and place is None else None,
             "train_pairs": profile.data.train_pairs,
@@ -157,7 +157,7 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
         },
         {} if real else {"world": world},
         {"hh": place} if place is not None else {},
-        code=("tasks.dialogue.hh", "sparsepo.data", "harness.work.common"),
+        code=("tasks.dialogue.hh", "sparsepo.data.pairs", "harness.domains.common.work.files"),
         libraries=("datasets", "pyarrow"),
         seconds_hint=3,
     ), real
@@ -199,10 +199,10 @@ def _start(
     if real:
         corpus = Stage(
             "corpus with real dialogues",
-            "harness.work.data:make_corpus",
+            "harness.domains.dialogue.work.data:make_corpus",
             {},
             {"world": world, "pairs": pairs},
-            code=("tasks.dialogue.world.chat", "harness.work.common"),
+            code=("tasks.dialogue.world.chat", "harness.domains.common.work.files"),
             seconds_hint=3,
         )
     return {"model": base_stage(profile, corpus)}, {}, None
@@ -219,7 +219,7 @@ def _leaderboard(
     caps = {"math_hard": values.math_tokens, "ifeval": values.ifeval_tokens}
     return Stage(
         f"leaderboard of {model.name}",
-        "harness.work.leaderboard:evaluate",
+        "harness.domains.dialogue.work.leaderboard:evaluate",
         {
             "sources": dict(sources),
             "settings": {
@@ -238,7 +238,11 @@ def _leaderboard(
         },
         inputs,
         files,
-        code=("tasks.leaderboard_v2", "sparsepo.tokenize", "harness.work.common"),
+        code=(
+            "tasks.leaderboard_v2",
+            "sparsepo.batches.tokenize",
+            "harness.domains.common.work.files",
+        ),
         libraries=(*_EVALUATION, *_SCORERS),
         seconds_hint=12,
     )
@@ -248,7 +252,7 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
     values = profile.evaluation
     responses = Stage(
         f"responses of {model.name}",
-        "harness.work.generate:generate",
+        "harness.domains.common.work.generate:generate",
         {
             "prompts": values.win_rate_prompts,
             "batch_size": values.batch_size,
@@ -259,15 +263,19 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
             "device": profile.place,
         },
         {"model": model, "pairs": pairs},
-        code=("tasks.generate", "sparsepo.tokenize", "harness.work.common"),
+        code=(
+            "tasks.models.generation",
+            "sparsepo.batches.tokenize",
+            "harness.domains.common.work.files",
+        ),
         libraries=GENERATION,
         seconds_hint=4,
     )
     return Stage(
         f"win rate of {model.name}",
-        "harness.work.judge:judge",
+        "harness.domains.dialogue.work.judge:judge",
         {},
         {"responses": responses, "pairs": pairs},
-        code=("tasks.dialogue.judge", "tasks.dialogue.world", "harness.work.common"),
+        code=("tasks.dialogue.judge", "tasks.dialogue.world", "harness.domains.common.work.files"),
         seconds_hint=1,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.profiles import HUB, WORLD, Profile, TrainingSettings
-from harness.settings import open_mapping
+from harness.config.assign import open_mapping
+from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
 from tasks.dialogue.world import WorldConfig
 
 TRAIN_FROM_SCRATCH = "tiny-neox"

@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.cells import Cells, Statistic, compare_with, mean_cells
+from harness.domains.common.cells import Cells, Statistic, compare_with, mean_cells
+from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import TableSpec
 from harness.domains.dialogue.cells import leaderboard_cells
 from harness.domains.dialogue.notes import notes
 from harness.domains.dialogue.pipeline import Graph, System
 from harness.domains.dialogue.profile import DialogueProfile
-from harness.experiments.spec import TableSpec
-from harness.paper import paper_numbers
-from harness.store import Store
+from harness.graph.store import Store
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
 
 

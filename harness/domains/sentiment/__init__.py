@@ -9,7 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.domains.base import Domain
+from harness.config.profiles import WORLD
+from harness.config.request import RunRequest, assigned_keys
+from harness.domains.common.domain import Domain
+from harness.domains.common.spec import Experiment
 from harness.domains.sentiment.pipeline import Graph, Kind, build_graph
 from harness.domains.sentiment.profile import (
     PROFILES,
@@ -18,10 +21,7 @@ from harness.domains.sentiment.profile import (
     TINY_REAL_PROMPT,
     SentimentProfile,
 )
-from harness.experiments.spec import Experiment
-from harness.profiles import WORLD
-from harness.request import RunRequest, assigned_keys
-from harness.store import Store
+from harness.graph.store import Store
 from sparsepo.registry import available_methods
 
 KINDS: Mapping[str, Kind] = {
@@ -108,17 +108,17 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         """Return the picture, and the table beside it."""
         kind = KINDS[result["id"]]
         if kind == "maps":
-            from harness.render.token_maps import token_map_files
+            from harness.domains.sentiment.render.token_maps import token_map_files
 
             return token_map_files(result)
         from harness.render.table import table_files
 
         if kind == "frontier":
-            from harness.render.frontier import frontier_files
+            from harness.domains.sentiment.render.frontier import frontier_files
 
             return {**table_files(result), **frontier_files(result)}
+        from harness.domains.sentiment.render.ranking import ranking_files
         from harness.render.dynamics import dynamics_files
-        from harness.render.ranking import ranking_files
 
         return {**table_files(result), **dynamics_files(result), **ranking_files(result)}
 

@@ -7,14 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.config.profiles import WORLD
+from harness.domains.common.stages import GENERATION, base_stage, model_folder, outside_path
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
-from harness.domains.training import GENERATION, base_stage, model_folder, outside_path
-from harness.profiles import WORLD
-from harness.stages import Stage
+from harness.graph.stages import Stage
 from tasks.sentiment.rewards import VADER
 
-WORK = "harness.work.sentiment_data"
-DATA_CODE = ("tasks.sentiment", "sparsepo.data", "sparsepo.rows", "harness.work.common")
+WORK = "harness.domains.sentiment.work.data"
+DATA_CODE = (
+    "tasks.sentiment",
+    "sparsepo.data.pairs",
+    "sparsepo.data.rows",
+    "harness.domains.common.work.files",
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ def reviews_stage(profile: SentimentProfile) -> Stage | None:
             "reviews",
             f"{WORK}:make_world",
             asdict(profile.world),
-            code=("tasks.sentiment.world", "harness.work.common"),
+            code=("tasks.sentiment.world", "harness.domains.common.work.files"),
             seconds_hint=4,
         )
     place = outside_path("data.reviews", source)
@@ -88,7 +93,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
             f"{WORK}:make_corpus",
             {},
             {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
-            code=("tasks.sentiment.reviews", "harness.work.common"),
+            code=("tasks.sentiment.reviews", "harness.domains.common.work.files"),
             seconds_hint=3,
         )
     assert corpus is not None
@@ -111,7 +116,12 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
         },
         {"reviews": reviews, **start.inputs},
         start.files,
-        code=(*DATA_CODE, "tasks.generate", "sparsepo.tokenize", "harness.work.train"),
+        code=(
+            *DATA_CODE,
+            "tasks.models.generation",
+            "sparsepo.batches.tokenize",
+            "harness.domains.common.work.train",
+        ),
         libraries=GENERATION,
         seconds_hint=12,
     )
@@ -161,9 +171,9 @@ def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage
         start.files,
         code=(
             *DATA_CODE,
-            "sparsepo.tokenize",
-            "sparsepo.token_texts",
-            "harness.work.train",
+            "sparsepo.batches.tokenize",
+            "sparsepo.analysis.token_texts",
+            "harness.domains.common.work.train",
         ),
         libraries=(*GENERATION, "vaderSentiment"),
         seconds_hint=8,

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.cells import Statistic, compare_with
+from harness.domains.common.cells import Statistic, compare_with
+from harness.domains.common.dynamics import panels
+from harness.domains.common.spec import Experiment
 from harness.domains.sentiment.notes import dynamics_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
-from harness.dynamics import panels
-from harness.experiments.spec import Experiment
-from harness.store import Store
+from harness.graph.store import Store
 from sparsepo.registry import available_methods
 from tasks.metrics.significance import average_drawn_seeds, seed_draws
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.cells import Statistic, compare_with
+from harness.config.profiles import StatisticsSettings
+from harness.domains.common.cells import Statistic, compare_with
+from harness.domains.common.spec import Experiment, TableSpec
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
-from harness.experiments.spec import Experiment, TableSpec
-from harness.profiles import StatisticsSettings
-from harness.store import Store
+from harness.graph.store import Store
 from sparsepo.errors import UserError
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
 from tasks.metrics.response_kl import response_kl

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.domains.common.spec import Experiment
 from harness.domains.sentiment.notes import data_facts
 from harness.domains.sentiment.pipeline import Graph
 from harness.domains.sentiment.profile import SentimentProfile
-from harness.experiments.spec import Experiment
+from harness.graph.store import Store
 from harness.render.notes import provenance_note
-from harness.store import Store
 
 
 def maps_json(

@@ -10,6 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from harness.config.methods import check_methods
+from harness.config.profiles import FIRST_SEED
+from harness.domains.common.stages import (
+    TRAINING,
+    reference_inputs,
+    train_stage,
+)
 from harness.domains.sentiment.data import (
     DATA_CODE,
     Start,
@@ -22,25 +29,18 @@ from harness.domains.sentiment.data import (
     starting_point,
 )
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
-from harness.domains.training import (
-    TRAINING,
-    reference_inputs,
-    train_stage,
-)
-from harness.methods import check_methods
-from harness.profiles import FIRST_SEED
-from harness.stages import Stage
+from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
 
 Kind = Literal["frontier", "dynamics", "maps"]
 
-_SEQUENCES = ("tasks.generate", "tasks.metrics.response_kl", "sparsepo.tokenize")
+_SEQUENCES = ("tasks.models.generation", "tasks.metrics.response_kl", "sparsepo.batches.tokenize")
 _MAPS = (
-    "sparsepo.analysis",
-    "sparsepo.contributions",
-    "sparsepo.token_texts",
-    "sparsepo.trained",
+    "sparsepo.analysis.maps",
+    "sparsepo.analysis.contributions",
+    "sparsepo.analysis.token_texts",
+    "sparsepo.analysis.trained",
 )
 
 
@@ -214,11 +214,16 @@ def _trained(
     if method == "sft":
         return Stage(
             f"SFT model, seed {seed}",
-            "harness.work.sentiment_train:look_at_start",
+            "harness.domains.sentiment.work.train:look_at_start",
             {"looks": looks, "seed": seed, "device": profile.place, "model": start.hub_id},
             inputs,
             start.files,
-            code=(*_SEQUENCES, *_MAPS, "harness.work.train", "harness.work.common"),
+            code=(
+                *_SEQUENCES,
+                *_MAPS,
+                "harness.domains.common.work.train",
+                "harness.domains.common.work.files",
+            ),
             libraries=TRAINING,
             seconds_hint=6,
         )
@@ -243,9 +248,9 @@ def _trained(
     )
     return replace(
         stage,
-        function="harness.work.sentiment_train:train_and_look",
+        function="harness.domains.sentiment.work.train:train_and_look",
         config={**stage.config, "looks": looks},
-        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.work.train"),
+        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.domains.common.work.train"),
         seconds_hint=8,
     )
 
@@ -254,7 +259,7 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
     config, files = reward_config(profile)
     return Stage(
         f"reward and KL of {trained.name}",
-        "harness.work.sentiment_score:score_responses",
+        "harness.domains.sentiment.work.score:score_responses",
         {
             "reward": config,
             "batch_size": profile.sampling.batch_size,
@@ -263,7 +268,7 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
         },
         {"run": trained, "pairs": pairs, **start.inputs},
         {**start.files, **files},
-        code=(*DATA_CODE, "tasks.metrics.response_kl", "harness.work.train"),
+        code=(*DATA_CODE, "tasks.metrics.response_kl", "harness.domains.common.work.train"),
         libraries=(*TRAINING, *reward_libraries(profile)),
         seconds_hint=2,
     )
@@ -287,10 +292,14 @@ def _ranking(
 ) -> Stage:
     return Stage(
         f"ranking of tokens by {name}",
-        f"harness.work.sentiment_score:{function}",
+        f"harness.domains.sentiment.work.score:{function}",
         {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
         inputs,
-        code=("tasks.metrics.ranking", "tasks.metrics.significance", "harness.work.common"),
+        code=(
+            "tasks.metrics.ranking",
+            "tasks.metrics.significance",
+            "harness.domains.common.work.files",
+        ),
         libraries=("numpy", "scikit-learn"),
         seconds_hint=2,
     )
@@ -312,7 +321,7 @@ def _maps(
         )
     return Stage(
         "token maps",
-        "harness.work.sentiment_maps:map_tokens",
+        "harness.domains.sentiment.work.maps:map_tokens",
         {
             "labels": [methods[run.method] for run in runs],
             "pair": pair,
@@ -327,7 +336,7 @@ def _maps(
             **start.inputs,
         },
         start.files,
-        code=("sparsepo", "harness.work.train", "harness.work.common"),
+        code=("sparsepo", "harness.domains.common.work.train", "harness.domains.common.work.files"),
         libraries=TRAINING,
         seconds_hint=4,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.profiles import WORLD, BaseSettings, Profile, TrainingSettings
-from harness.settings import open_mapping
+from harness.config.assign import open_mapping
+from harness.config.profiles import WORLD, BaseSettings, Profile, TrainingSettings
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
 from tasks.sentiment.world.config import ReviewWorldConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from sparsepo.rows import Row
+from sparsepo.data.rows import Row
 from tasks.code.world.compose import Composition, Side, sample_side
 
 _ATTEMPTS = 40

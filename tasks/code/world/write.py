@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from sparsepo.data.rows import Row
 from sparsepo.errors import UserError
-from sparsepo.rows import Row
 from tasks.code.world.compose import Side, sample_side
 from tasks.code.world.config import CodeWorldConfig
 from tasks.code.world.operations import FILTERS, MAPS, REDUCTIONS, SOURCES, Operation

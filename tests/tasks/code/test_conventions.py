@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sparsepo.errors import UserError
-from tasks.code.conventions import STOP_SEQUENCES, conventions, cut_at_stop, get_convention
+from tasks.code.conventions import conventions, get_convention
+from tasks.code.conventions.base import STOP_SEQUENCES, cut_at_stop
 from tasks.code.problems import Problem, read_problems
 from tests.tasks.code.rows import HUMANEVAL, MBPP, PLAIN, write_rows
 

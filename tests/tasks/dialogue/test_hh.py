@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from sparsepo.data import DIALOGUES_PART, EMPTY_RESPONSE, IDENTICAL_RESPONSES, NO_ASSISTANT_TURN
+from sparsepo.data.pairs import (
+    DIALOGUES_PART,
+    EMPTY_RESPONSE,
+    IDENTICAL_RESPONSES,
+    NO_ASSISTANT_TURN,
+)
 from sparsepo.errors import UserError
 from tasks.dialogue.hh import NO_DIALOGUE, parse_dialogue, read_hh
 

@@ -17,8 +17,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from sparsepo.batches.tokenize import CHAT_TEMPLATE, tokenize_pairs
 from sparsepo.errors import UserError
-from sparsepo.tokenize import CHAT_TEMPLATE, tokenize_pairs
 from sparsepo.types import PreferencePair
 from tasks.leaderboard_v2 import evaluate as evaluate_module
 from tasks.leaderboard_v2.backend import LeaderboardLM

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tasks.generate import sample_ids
 from tasks.metrics.response_kl import response_kl, sequence_logps
+from tasks.models.generation import sample_ids
 
 EOS, LONGEST, PROMPT = 0, 3, [1, 2]
 

@@ -51,7 +51,7 @@ def test_a_prefix_never_ends_within_a_character() -> None:
 
 
 def small_tokenizer_of_bytes() -> Any:
-    from tasks.base_model import train_tokenizer
+    from tasks.models.base_model import train_tokenizer
 
     return train_tokenizer(["abc"], 260)
 

@@ -10,7 +10,7 @@ import vaderSentiment.vaderSentiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.sentiment.deciding import word_effects
+from tasks.sentiment.decisive_tokens import word_effects
 from tasks.sentiment.rewards import VaderReward
 from tasks.sentiment.world import ReviewWorldConfig, review_rows, write_review, write_reviews
 from tasks.sentiment.world import words as lists

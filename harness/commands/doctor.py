@@ -1,0 +1,165 @@
+"""``python -m harness doctor``: whether this machine can run what the profiles need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion
+
+from harness.graph.store import Store
+from sparsepo.errors import UserError
+from tasks.sandbox import available_tiers
+
+_ROOT = Path(__file__).parents[2]
+_NEEDED_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    text: str
+    """What was found, and the remedy if it is not ok."""
+    required: bool = True
+
+
+def diagnose(store: Path) -> Iterator[Check]:
+    """Look at Python, packages, torch, isolation, disk and store; the network is not tried.
+
+    Args:
+        store: the store that runs would use.
+
+    Yields:
+        One check after the other.
+    """
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", sys.version_info >= (3, 11), f"{version} (3.11 or later is needed)")
+    for requirement, extra in requirements():
+        yield _package(requirement, extra)
+    yield _torch()
+    yield _cores()
+    yield _isolation()
+    yield _disk(store)
+    yield _store(store)
+
+
+def requirements() -> list[tuple[Requirement, str | None]]:
+    """Return the requirements of the installed distribution, each with its extra.
+
+    A clone that was not installed has none on record; then pyproject.toml is read.
+    """
+    try:
+        lines = importlib.metadata.requires("sparsepo") or []
+    except importlib.metadata.PackageNotFoundError:
+        return _from_pyproject()
+    found = []
+    for line in lines:
+        requirement = Requirement(line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(requirement.marker or ""))
+        found.append((requirement, extra.group(1) if extra else None))
+    return found
+
+
+def _from_pyproject() -> list[tuple[Requirement, str | None]]:
+    import tomllib
+
+    path = _ROOT / "pyproject.toml"
+    if not path.is_file():
+        return []
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    found: list[tuple[Requirement, str | None]] = [
+        (Requirement(line), None) for line in project["dependencies"]
+    ]
+    for extra, lines in project["optional-dependencies"].items():
+        found += [(Requirement(line), extra) for line in lines]
+    return found
+
+
+def _package(requirement: Requirement, extra: str | None) -> Check:
+    name = requirement.name if extra is None else f"{requirement.name} [{extra}]"
+    remedy = f"pip install '{requirement.name}{requirement.specifier}'"
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        if extra is None:
+            return Check(name, False, f"missing: {remedy}")
+        return Check(name, False, f"not installed: pip install 'sparsepo[{extra}]'", False)
+    try:
+        fits = requirement.specifier.contains(version.split("+")[0], prereleases=True)
+    except InvalidVersion:
+        fits = False
+    if fits:
+        return Check(name, True, version, extra is None)
+    return Check(name, False, f"{version} is not {requirement.specifier}: {remedy}", extra is None)
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except ImportError as error:
+        return Check("torch loads", False, f"no ({error}): reinstall torch")
+    if torch.cuda.is_available():
+        names = ", ".join(
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        )
+        return Check("accelerator", True, f"CUDA {torch.version.cuda}: {names}", False)
+    return Check(
+        "accelerator", True, "none: the tiny profile runs on the CPU, the others want a GPU", False
+    )
+
+
+def _cores() -> Check:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("processor cores", True, str(count), False)
+
+
+def _isolation() -> Check:
+    """Only code generation runs programs that a model wrote; other runs need none."""
+    tiers = available_tiers()
+    working = [name for name, trouble in tiers.items() if not trouble]
+    name = "isolation of programs"
+    if not working:
+        reasons = "; ".join(f"{tier}: {trouble}" for tier, trouble in tiers.items())
+        remedy = "apt install bubblewrap, or use a kernel with user namespaces or Landlock"
+        return Check(name, False, f"none works ({reasons}): {remedy}", False)
+    text = ", ".join(working)
+    if working[0] == "landlock":
+        text += "; stronger with bubblewrap: apt install bubblewrap"
+    return Check(name, True, text, False)
+
+
+def _disk(store: Path) -> Check:
+    place = store.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    text = f"{free / 1e9:.1f} GB free at {place}"
+    if free < _NEEDED_BYTES:
+        text += ": free some, or choose another place with --store DIR"
+    return Check("disk space", free >= _NEEDED_BYTES, text)
+
+
+def _store(store: Path) -> Check:
+    if not store.exists():
+        # Looking must not make anything; the nearest folder that exists decides.
+        place = store.absolute()
+        while not place.exists():
+            place = place.parent
+        ok = os.access(place, os.W_OK | os.X_OK)
+        text = f"{store} will be made" if ok else f"may not write {place}: choose --store DIR"
+        return Check("store", ok, text)
+    try:
+        opened = Store(store)
+    except UserError as error:
+        return Check("store", False, str(error))
+    return Check("store", True, f"{store} is writable, {len(opened.addresses())} artefacts")

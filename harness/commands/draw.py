@@ -1,0 +1,47 @@
+"""Tables and figures drawn again from the JSON that a run has written; nothing is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.domains import get_domain
+from harness.domains.catalogue import EXPERIMENTS
+from harness.domains.common.spec import Experiment
+from harness.graph.files import write_files
+from sparsepo.errors import UserError
+
+
+def redraw(file: Path) -> Experiment:
+    """Write the other files of a result beside its JSON.
+
+    Args:
+        file: `<id>.json` of a run.
+
+    Returns:
+        The experiment that it is a result of.
+
+    Raises:
+        UserError: if it is no such file, or the disk is full or may not be written.
+    """
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{file} is no JSON, or not all of it: run its experiment again") from None
+    name = result.get("id") if isinstance(result, dict) else None
+    if name not in EXPERIMENTS:
+        raise UserError(
+            f"{file} is no result of an experiment: give the JSON that a run has written"
+        )
+    experiment = EXPERIMENTS[name]
+    try:
+        files = get_domain(experiment.domain).files(result)
+    except (KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{file} is of another version of this program: run {name} again, which takes what it "
+            "can from the store"
+        ) from None
+    write_files(file.parent, files)
+    return experiment

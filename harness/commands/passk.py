@@ -1,0 +1,312 @@
+"""``python -m harness passk``: score programs that somebody's model has already written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from harness.commands.counting import Count, make_count
+from harness.commands.journal import Journal, Record
+from harness.graph.files import require_writable, sha256_file, write_files
+from sparsepo.errors import UserError
+from tasks.code.conventions import Convention, get_convention
+from tasks.code.judging import Judged, Measured, Result, RunPrograms, judge
+from tasks.code.problems import printable, read_problems
+from tasks.code.samples import SampleSet, read_samples
+from tasks.code.scores import PassAtK, score, usable_ks
+from tasks.sandbox import UNPROTECTED, Limits, Outcome, choose_tier, run_programs
+
+PERMISSION: Final = (
+    "passk runs programs that a model wrote: if you agree, say so with --allow-code-execution "
+    "(they run isolated from your files and network)"
+)
+WORDS: Final[dict[Outcome, str]] = {
+    "passed": "passed",
+    "failed": "failed",
+    "timeout": "out of time",
+    "memory": "out of memory",
+    "refused": "refused",
+    "unsupported": "undecided",
+}
+"""A verdict → its name for people, in the order shown."""
+_MANY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PasskRequest:
+    """What was asked for."""
+
+    problems: Path
+    samples: Path
+    allowed: bool
+    """Whether the user has agreed to run model-written programs."""
+    ks: tuple[int, ...] | None = None
+    """None for those of 1, 10 and 100 that every problem has samples for."""
+    out: Path | None = None
+    """Where results go; None keeps nothing, so that a killed run starts anew."""
+    workers: int | None = None
+    tier: str | None = None
+    """The isolation by name; None for the strongest that works here."""
+    convention: str = "as-given"
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PasskReport:
+    """What came of it."""
+
+    tier: str
+    scores: list[PassAtK]
+    samples: SampleSet
+    results: list[Result]
+    """One per sample, in the order of the samples' file."""
+    judged: int
+    """How many samples got their verdict now; the others had it from an interrupted run."""
+    programs: int
+    """How many programs were run for that: identical ones count once."""
+    seconds: float
+    """How long that took."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract's form: shares in [0, 1], samples numbered within their problem."""
+        return {
+            "tier": self.tier,
+            "pass@k": {
+                str(one.k): {"mean": one.mean, "ci95": [one.low, one.high]} for one in self.scores
+            },
+            "results": [
+                {
+                    "task_id": sample.problem.task_id,
+                    "sample": sample.number,
+                    "verdict": result.verdict,
+                    "detail": result.detail,
+                    "seconds": round(result.seconds, 4),
+                }
+                for sample, result in zip(self.samples.samples, self.results, strict=True)
+            ],
+        }
+
+
+def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskReport:
+    """Run the samples that have no verdict yet, compute pass@k and write the results.
+
+    Nothing is read before the user has agreed, and nothing is written before all of the input has
+    been found right and an isolation has been found that works.
+
+    Args:
+        request: what to do.
+        run: runs the programs; the sandbox by default.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        UserError: without permission; for wrong input; if no isolation works, or the results
+            cannot be written.
+    """
+    if not request.allowed:
+        raise UserError(PERMISSION)
+    if request.workers is not None and request.workers < 1:
+        raise UserError("--workers must be at least one")
+    if request.out is not None:
+        _check_out(request, request.out)
+    problems = read_problems(request.problems)
+    samples = read_samples(request.samples, problems)
+    ks = usable_ks(samples, request.ks)
+    convention = _convention(request.convention, samples)
+    tier = choose_tier(request.tier)
+    limits = Limits()
+    if run is None:
+        run = partial(run_programs, workers=request.workers, tier=tier, limits=limits)
+    with ExitStack() as stack:
+        records: list[Record] = []
+        journal: Journal | None = None
+        if request.out is not None:
+            inputs = {
+                "format": 2,
+                "python": sys.version,
+                "problems": sha256_file(request.problems),
+                "samples": sha256_file(request.samples),
+                "convention": request.convention,
+                "tier": tier,
+                "limits": asdict(limits),
+            }
+            journal = stack.enter_context(Journal(request.out, inputs))
+            records = journal.records
+        results, references = _replay(records, len(samples.samples))
+        earlier = Counter(result.verdict for result in results.values())
+        count = make_count(len(samples.samples), Counter(earlier), request.quiet)
+        stack.callback(count.close)
+        _introduce(count, request, samples, tier, limits, ks)
+        events = judge(samples.samples, convention, run, results, references)
+        programs = _follow(events, count, results, journal)
+        report = PasskReport(
+            tier=tier,
+            scores=score(samples, [results[i] for i in range(len(results))], ks),
+            samples=samples,
+            results=[results[i] for i in range(len(results))],
+            judged=count.done - count.earlier,
+            programs=programs,
+            seconds=count.seconds(),
+        )
+        if request.out is not None and journal is not None:
+            write_files(request.out.parent, {request.out.name: report_text(report)})
+            journal.remove()
+    return report
+
+
+def report_text(report: PasskReport) -> str:
+    """Return the contract's JSON, one result a line."""
+    whole = report.to_json()
+    head = json.dumps({name: value for name, value in whole.items() if name != "results"})
+    lines = ",\n".join(json.dumps(result) for result in whole["results"])
+    return f'{head[:-1]}, "results": [\n{lines}\n]}}\n'
+
+
+def summary(report: PasskReport) -> Iterator[str]:
+    """Yield the lines that a user sees at the end."""
+    problems, samples = len(report.samples.problems), len(report.results)
+    yield f"{samples} samples of {problems} problems, isolation {report.tier}"
+    for one in report.scores:
+        yield f"pass@{one.k:<4} {one.mean:.4f}  95 % interval {one.low:.4f} to {one.high:.4f}"
+    counts = Counter(result.verdict for result in report.results)
+    yield ", ".join(
+        f"{WORDS[word]} {counts[word]}"
+        for word in WORDS
+        if counts[word] or word in ("passed", "failed", "timeout")
+    )
+    if report.programs:
+        pace = report.programs / max(report.seconds, 1e-9)
+        ran = f"{report.programs} programs in {report.seconds:.1f} s, {pace:.1f} per second"
+        if copies := report.judged - report.programs:
+            ran += f"; {copies} samples were copies of these"
+        earlier = samples - report.judged
+        yield ran + (f"; {earlier} had been run before" if earlier else "")
+    else:
+        yield "all programs had been run before"
+    yield from _listed(report, "suspected forgeries, counted as not passed", _suspects(report))
+    undecided = [i for i, result in enumerate(report.results) if result.verdict == "unsupported"]
+    yield from _listed(report, "undecided, counted as not passed", undecided)
+
+
+def _suspects(report: PasskReport) -> list[int]:
+    return [index for index, result in enumerate(report.results) if result.suspect]
+
+
+def _listed(report: PasskReport, title: str, indices: Sequence[int]) -> Iterator[str]:
+    if indices:
+        yield f"{title}: {len(indices)}"
+    for index in indices[:_MANY]:
+        sample = report.samples.samples[index]
+        # Programs write their errors themselves: nothing of them may steer a terminal.
+        name, detail = printable(sample.problem.task_id), printable(report.results[index].detail)
+        yield f"  {name}, sample {sample.number}: {detail}"
+    if len(indices) > _MANY:
+        yield f"  and {len(indices) - _MANY} more"
+
+
+def _check_out(request: PasskRequest, out: Path) -> None:
+    try:
+        if out.is_dir():
+            raise UserError(f"{out} is a folder: name a file, such as --out {out / 'passk.json'}")
+        if out.exists() and not out.is_file():
+            raise UserError(f"{out} is no regular file: choose another --out")
+        for name, path in (("--problems", request.problems), ("--samples", request.samples)):
+            if out.exists() and path.exists() and out.samefile(path):
+                raise UserError(f"--out is the file of {name}, which it would replace")
+        require_writable(out.parent)
+    except OSError as error:
+        raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}") from None
+    if out.exists() and not os.access(out, os.W_OK):
+        raise UserError(f"may not write {out}: change its permissions, or choose another --out")
+
+
+def _convention(name: str, samples: SampleSet) -> Convention:
+    convention = get_convention(name, samples.problems)
+    mistake = convention.mistake(
+        [sample.problem for sample in samples.samples],
+        [sample.completion for sample in samples.samples],
+    )
+    if mistake is not None:
+        raise UserError(mistake)
+    return convention
+
+
+def _introduce(
+    count: Count,
+    request: PasskRequest,
+    samples: SampleSet,
+    tier: str,
+    limits: Limits,
+    ks: tuple[int, ...],
+) -> None:
+    if samples.left_out:
+        count.note(
+            f"MBPP's test split: {len(samples.problems)} problems; the other "
+            f"{samples.left_out} have no samples and are left out"
+        )
+    textual = sum(p.kind == "plain" and p.prompt != p.prefix for p in samples.problems)
+    if textual and request.convention != "bigcode_eval":
+        count.note(f"{textual} prompts are no Python: their completions are run without them")
+    if request.ks is None and len(ks) < 3:
+        fewest = min(samples.per_problem().values())
+        count.note(f"pass@k for k up to {fewest}, the samples that every problem has")
+    guard = "NONE, programs can do what you can" if tier == UNPROTECTED else tier
+    megabytes = limits.memory_bytes >> 20
+    count.note(f"isolation: {guard}; {limits.seconds:g} s and {megabytes} MiB per program")
+    if count.earlier:
+        count.note(f"going on after {count.earlier} of {count.total} samples")
+
+
+def _follow(
+    events: Iterable[Judged | Measured],
+    count: Count,
+    results: dict[int, Result],
+    journal: Journal | None,
+) -> int:
+    """Take down what happens, on disk first; return how many different programs were run."""
+    measured = programs = 0
+    for event in events:
+        if journal is not None:
+            journal.append(_record(event))
+        if isinstance(event, Measured):
+            measured += 1
+            if measured == 1:
+                count.note("some ran out of time: measuring their problems' reference solutions")
+        elif event.index in results:
+            count.replace(results[event.index].verdict, event.result.verdict)
+            results[event.index] = event.result
+        else:
+            count.add(event.result.verdict)
+            results[event.index] = event.result
+            programs += not event.copied
+    return programs
+
+
+def _record(event: Judged | Measured) -> Record:
+    if isinstance(event, Measured):
+        return {"reference": event.key, "seconds": event.seconds}
+    return {"index": event.index, **asdict(event.result)}
+
+
+def _replay(
+    records: Iterable[Mapping[str, Any]], samples: int
+) -> tuple[dict[int, Result], dict[str, float | None]]:
+    """Results by position and reference times by problem, as an interrupted run has left them."""
+    results: dict[int, Result] = {}
+    references: dict[str, float | None] = {}
+    for record in records:
+        if "reference" in record:
+            references[record["reference"]] = record["seconds"]
+        elif 0 <= record["index"] < samples:
+            fields = {name: value for name, value in record.items() if name != "index"}
+            results[record["index"]] = Result(**fields)
+    return results, references

@@ -1,0 +1,199 @@
+"""One run of an experiment: settings, stages, numbers, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.config.assign import has_key, parse_assignment
+from harness.config.profiles import Profile
+from harness.config.request import RunRequest
+from harness.domains import get_domain
+from harness.domains.common.domain import Graph
+from harness.domains.common.provenance import provenance
+from harness.domains.common.spec import Experiment
+from harness.graph.engines import Engine, get_engine, make_all
+from harness.graph.files import pretty_json, require_writable, write_files
+from harness.graph.progress import Display, make_display
+from harness.graph.stages import topological
+from harness.graph.store import Store
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.registry import available_methods, load_plugin, method_origin
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment in which nothing is left that the user could have got wrong."""
+
+    experiment: Experiment
+    request: RunRequest
+    profile: Profile
+    labels: Mapping[str, str]
+    plugins: Mapping[str, Path]
+    graph: Any
+    """The domain's own."""
+    engine: Engine
+
+    @property
+    def folder(self) -> Path:
+        """Return where its files go."""
+        return self.request.out / self.profile.name / self.experiment.id
+
+
+def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
+    """Look at everything that the user may have got wrong, before the first stage.
+
+    Args:
+        experiment: the table or figure.
+        request: what the user asked for.
+
+    Raises:
+        UserError: for a mistake that the user can mend.
+    """
+    domain = get_domain(experiment.domain)
+    plugins: dict[str, Path] = {}
+    for file in request.plugins:
+        for name in load_plugin(file):
+            plugins[name] = Path(file).resolve()
+    profile = domain.settle(request)
+    if request.allow_code_execution and not domain.runs_code:
+        raise UserError(
+            f"{experiment.id} runs no program that a model wrote: leave --allow-code-execution out"
+        )
+    labels = rows(experiment, request.methods, plugins)
+    graph = domain.build(experiment, profile, list(labels), plugins, request)
+    engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
+    prepared = Prepared(experiment, request, profile, labels, plugins, graph, engine)
+    require_writable(prepared.folder)
+    return prepared
+
+
+def run_experiment(
+    experiment: Experiment, request: RunRequest, display: Display | None = None
+) -> dict[str, Any]:
+    """Prepare an experiment and run it; see `prepare` and `run_prepared`."""
+    return run_prepared(prepare(experiment, request), display)
+
+
+def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str, Any]:
+    """Make a table or figure: run what is missing, compute its numbers, write its files.
+
+    Args:
+        prepared: the table or figure.
+        display: shows the progress; the one that fits by default.
+
+    Returns:
+        Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
+
+    Raises:
+        UserError: for a mistake that the user can mend.
+        StageError: if a stage failed otherwise.
+    """
+    experiment, graph = prepared.experiment, prepared.graph
+    domain = get_domain(experiment.domain)
+    store = Store(prepared.request.store)
+    shown = display or make_display(prepared.request.quiet)
+    try:
+        make_all(list(graph.targets), store, prepared.engine, shown)
+    finally:
+        shown.close()
+    made = provenance(prepared.profile, prepared.plugins)
+    result = domain.result(experiment, prepared.profile, graph, store, prepared.labels, made)
+    write_files(
+        prepared.folder,
+        {
+            f"{experiment.id}.json": pretty_json(result),
+            **domain.files(result),
+            "timings.json": pretty_json(timings(graph, store)),
+        },
+    )
+    return result
+
+
+def shared_out(
+    experiments: Sequence[Experiment], request: RunRequest
+) -> list[tuple[Experiment, RunRequest]]:
+    """Give each of several experiments those of the user's changes that it knows.
+
+    Args:
+        experiments: what is to be run; one alone gets the request as it is.
+        request: what the user asked for.
+
+    Returns:
+        Each experiment with its own request.
+
+    Raises:
+        UserError: if no experiment knows a changed value, or none runs model-written programs
+            though the user allowed it.
+    """
+    if len(experiments) == 1:
+        return [(experiments[0], request)]
+    shared = []
+    unknown = set(request.assignments)
+    for experiment in experiments:
+        domain = get_domain(experiment.domain)
+        profile = domain.get_profile(request.profile)
+        own = tuple(
+            text for text in request.assignments if has_key(profile, parse_assignment(text)[0])
+        )
+        unknown -= set(own)
+        allowed = request.allow_code_execution and domain.runs_code
+        shared.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
+    if unknown:
+        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value")
+    if request.allow_code_execution and not any(own.allow_code_execution for _, own in shared):
+        raise UserError("no experiment runs model-written programs: no --allow-code-execution")
+    return shared
+
+
+def rows(
+    spec: Experiment, methods: Sequence[str] | None, plugins: Mapping[str, Path]
+) -> dict[str, str]:
+    """Return method → label: the experiment's own in its order, then plugged-in methods.
+
+    Args:
+        spec: the experiment.
+        methods: only these; None for all.
+        plugins: methods that were loaded with --plugin.
+
+    Raises:
+        UserError: for an unknown method.
+    """
+    known = available_methods()
+    labels = {row.method: row.label for row in spec.rows}
+    for name, cls in known.items():
+        if name in plugins or method_origin(name) != "built in":
+            labels.setdefault(name, cls.title)
+    if methods is None:
+        return labels
+    for name in methods:
+        if name not in known and name not in labels:
+            raise UserError(
+                f"unknown method '{name}'.{did_you_mean(name, known)} Methods: {', '.join(known)}"
+            )
+        if name not in labels:
+            labels[name] = known[name].title
+    return {name: label for name, label in labels.items() if name in methods}
+
+
+def timings(graph: Graph, store: Store) -> dict[str, Any]:
+    """Return how long each stage took, in seconds, whenever it was made."""
+    records = [
+        store.record(stage.address)
+        for stage in topological(graph.targets)
+        if store.folder(stage.address).is_dir()
+    ]
+    return {
+        "seconds": {record["name"]: record["seconds"] for record in records},
+        "total_seconds": round(sum(record["seconds"] for record in records), 3),
+    }
+
+
+def _gpus(profile: Profile) -> int:
+    if profile.place != "cuda":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,126 @@
+"""What the profiles of every domain have in common; their values are in the domains' own files.
+
+Each value of the paper's experiments carries there where it comes from: [paper] the article's text,
+[code] the authors' released configuration, [ours] neither says, so we chose. ``tiny`` is a model
+organism: all of its values are ours.
+
+Any of them is changed with ``--set``, by its dotted name: ``--set po.learning_rate=1e-6
+--set methods.dpo.beta=0.2 --set data.hh_rlhf=FILE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+WORLD = "world"
+"""A data source: the embedded world's own rows."""
+HUB = "hub"
+"""A benchmark's source: the data set that lm-eval names, from the hub."""
+Device = Literal["cpu", "cuda", "auto"]
+
+
+@dataclass(frozen=True)
+class BaseSettings:
+    """The tiny base model, trained from scratch (fields of tasks.models.base_model)."""
+
+    architecture: Literal["gpt_neox", "gpt2", "gpt_bigcode"] = "gpt_neox"
+    layers: int = 3
+    width: int = 96
+    heads: int = 4
+    vocabulary_size: int = 1024
+    context: int = 128
+    rotary_share: float = 0.25
+    initializer_range: float = 0.08
+    steps: int = 1500
+    batch_size: int = 16
+    learning_rate: float = 4e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    adam_beta2: float = 0.98
+    gradient_clipping: float = 1.0
+    answer_weight: float = 8.0
+    leading_bos: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One training run; a method may have its own values under ``methods``."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    """Pairs in an optimizer step."""
+    device_batch_size: int
+    """Pairs in one forward pass; the rest of a step is accumulated."""
+    max_length: int
+    max_prompt_length: int
+    scheduler: str = "cosine"
+    warmup: float = 0.1
+    """Share of all steps."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False
+    save_steps: int | None = None
+    """Steps between checkpoints that an interrupted run goes on from; none for no checkpoints."""
+    order: Literal["random", "given"] = "random"
+    """Whether an epoch draws the pairs at random or takes them as they stand."""
+    logging_steps: int = 10
+    """Steps between two entries of the history."""
+    validation_steps: int | None = None
+    """Steps between measurements of the loss on validation pairs, after which the model of the
+    lowest one is kept; none keeps the last model."""
+    snapshot_steps: int | None = None
+    """Steps between the models that are kept for measurements during training; none for none."""
+
+
+@dataclass(frozen=True)
+class StatisticsSettings:
+    """95 % intervals and tests."""
+
+    replicates: int = 2000
+    seed: int = 0
+    alpha: float = 0.05
+    """Threshold for p-values, which are adjusted for the number of comparisons first."""
+
+
+FIRST_SEED = 42
+"""[paper] The seed; further seeds count on from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One complete set of values; a domain adds its own."""
+
+    name: str
+    description: str
+    data: Any
+    """The domain's sources of rows, a dataclass; paths in it are named by their contents."""
+    model: Any
+    """The domain's models, a dataclass."""
+    sft: TrainingSettings | None = None
+    """None where the model that preference optimization starts from is given."""
+    po: TrainingSettings
+    methods: Mapping[str, Mapping[str, Any]]
+    """Method → its hyper-parameters, and fields of ``po`` that it has its own values for."""
+    seeds: int
+    """Number of training seeds of each method: 42, 43, …"""
+    device: Device
+    workers: int | None
+    """Stages at once; none for one per core, or one per GPU on a GPU machine."""
+    base_threads: int = 1
+    """Torch threads of the base model's training."""
+    base: BaseSettings = field(default_factory=BaseSettings)
+    statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+
+    @property
+    def place(self) -> str:
+        """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"

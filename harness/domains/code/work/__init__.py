@@ -1,0 +1,1 @@
+"""Stage functions of code; they run in worker processes."""

@@ -1,0 +1,48 @@
+"""The stage that lets a model write programs; running them is another one."""
+
+from __future__ import annotations
+
+import json
+
+from harness.domains.code.work.common import problems_of
+from harness.domains.common.work.files import evenly_spaced
+from harness.domains.common.work.train import starting_model
+from harness.graph.stages import StageContext
+from tasks.code.conventions import get_convention
+from tasks.models.generation import generate_responses
+
+
+def sample(context: StageContext) -> None:
+    """Write <benchmark>.jsonl of each benchmark: `task_id` and `completion` of every sample.
+
+    Configuration: `samples` (benchmark → how many of each problem), `problems` (cap on the
+    problems, evenly spaced, or None), `convention`, `stop_early`, `temperature`, `top_p`,
+    `max_new_tokens`, `batch_size`, `seed`, `dtype`, `device`, `model` (a hub id, or None for the
+    input or the folder "model"). Input: "problems".
+    """
+    config = dict(context.config)
+    counts: dict[str, int] = config.pop("samples")
+    convention_name, cap = config.pop("convention"), config.pop("problems")
+    stop_early = config.pop("stop_early")
+    config.pop("model")
+    chosen = {name: evenly_spaced(problems_of(context, name), cap) for name in counts}
+    total = sum(counts[name] * len(problems) for name, problems in chosen.items())
+    before = 0
+    for name, problems in chosen.items():
+        convention = get_convention(convention_name, problems)
+        completions = generate_responses(
+            starting_model(context),
+            [convention.prompt(problem) for problem in problems],
+            samples=counts[name],
+            # All problems of a benchmark have the same ones.
+            stop=convention.stops(problems[0]) if stop_early else (),
+            progress=lambda done, _, before=before: context.progress(  # type: ignore[misc]
+                before + done, total, "samples"
+            ),
+            **config,
+        )
+        with (context.work / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
+            for index, completion in enumerate(completions):
+                task_id = problems[index // counts[name]].task_id
+                stream.write(json.dumps({"task_id": task_id, "completion": completion}) + "\n")
+        before += len(completions)

@@ -1,0 +1,126 @@
+"""What a domain is: the values, stages, numbers and files that its experiments share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from rich.console import Console
+
+from harness.config.assign import apply_assignments
+from harness.config.profiles import Profile
+from harness.config.request import RunRequest
+from harness.domains.common.spec import Experiment
+from harness.graph.stages import Stage
+from harness.graph.store import Store
+from sparsepo.errors import UserError, did_you_mean
+
+
+class Graph(Protocol):
+    """The stages of one experiment, and where in them its numbers are."""
+
+    @property
+    def targets(self) -> Sequence[Stage]:
+        """What has to be in the store before the numbers can be computed, checks first."""
+
+
+ProfileT = TypeVar("ProfileT", bound=Profile)
+GraphT = TypeVar("GraphT", bound=Graph)
+
+
+class Domain(ABC, Generic[ProfileT, GraphT]):
+    """One kind of experiment: dialogue, code, sentiment.
+
+    Nothing here imports a training library: when everything is in the store, a run only hashes
+    configurations, reads JSON and renders.
+    """
+
+    profiles: ClassVar[Mapping[str, Callable[[], Any]]]
+    """Name → a function that makes the profile."""
+    runs_code: ClassVar[bool] = False
+    """Whether its experiments run programs that a model wrote."""
+
+    def settle(self, request: RunRequest) -> ProfileT:
+        """Return the profile with the user's changes made.
+
+        Raises:
+            UserError: for an unknown profile or key, or a value of the wrong type.
+        """
+        profile: ProfileT = apply_assignments(
+            self.get_profile(request.profile), request.assignments
+        )
+        if request.seeds is not None:
+            if request.seeds < 1:
+                raise UserError(f"--seeds {request.seeds}: at least one seed is needed")
+            profile = replace(profile, seeds=request.seeds)
+        if request.workers is not None and request.workers < 1:
+            raise UserError(f"--workers {request.workers}: at least one is needed")
+        return profile
+
+    def get_profile(self, name: str) -> ProfileT:
+        """Return a profile by name, as it is before any change.
+
+        Raises:
+            UserError: for an unknown name.
+        """
+        if name not in self.profiles:
+            raise UserError(
+                f"unknown profile '{name}'.{did_you_mean(name, self.profiles)} "
+                f"Profiles: {', '.join(self.profiles)}"
+            )
+        profile: ProfileT = self.profiles[name]()
+        return profile
+
+    @abstractmethod
+    def build(
+        self,
+        experiment: Experiment,
+        profile: ProfileT,
+        methods: Sequence[str],
+        plugins: Mapping[str, Path],
+        request: RunRequest,
+    ) -> GraphT:
+        """Describe what an experiment needs; nothing is run.
+
+        Args:
+            experiment: what is to be shown.
+            profile: all values.
+            methods: those to be shown.
+            plugins: method → the file that it was loaded from with --plugin.
+            request: what the user asked for.
+
+        Raises:
+            UserError: for a missing file, an unknown method, or a value that nothing uses.
+        """
+
+    @abstractmethod
+    def result(
+        self,
+        experiment: Experiment,
+        profile: ProfileT,
+        graph: GraphT,
+        store: Store,
+        labels: Mapping[str, str],
+        provenance: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Compute an experiment's JSON from its artefacts, which are all in the store.
+
+        Args:
+            experiment: what is to be shown.
+            profile: all values.
+            graph: its stages.
+            store: where they are.
+            labels: method → how it is called, in the order shown.
+            provenance: how the run was made.
+        """
+
+    @abstractmethod
+    def files(self, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
+        """Render an experiment's JSON: file name → content, drawn from the JSON alone."""
+
+    @abstractmethod
+    def show(self, result: Mapping[str, Any], console: Console) -> None:
+        """Print an experiment's JSON for people."""

@@ -1,0 +1,26 @@
+"""The numbers that the paper has published, as data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sparsepo.errors import UserError
+
+PAPER = Path(__file__).parents[3] / "results" / "paper"
+
+
+def paper_numbers(table: str) -> dict[str, dict[str, float]]:
+    """Return the paper's published numbers of a table, method → column → value.
+
+    Raises:
+        UserError: if the data file is missing from the installation.
+    """
+    path = PAPER / f"{table}.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"the paper's numbers {path} are missing: run from a clone of the repository"
+        ) from None
+    return {row["method"]: row["values"] for row in data["rows"]}

@@ -1,0 +1,92 @@
+"""How a run was made: commit, versions, machine, settings. Nothing that changes between runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.config.profiles import Profile
+from harness.graph.files import content_hash
+from harness.graph.stages import library_version
+
+_ROOT = Path(__file__).parents[3]
+_VERSIONS = ("sparsepo", "torch", "transformers", "tokenizers", "accelerate", "lm_eval", "numpy")
+
+
+def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
+    """Describe a run by what is the same whenever it is repeated on this machine.
+
+    Args:
+        profile: all values, as they were used.
+        plugins: method → file.
+
+    Returns:
+        JSON values; times are kept elsewhere.
+    """
+    # As JSON has it: a tuple there is a list.
+    settings = json.loads(json.dumps(asdict(profile)))
+    settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
+    settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": {name: library_version(name) for name in _VERSIONS},
+        "python": platform.python_version(),
+        "hardware": hardware(profile.place),
+        "model": ", ".join(settings["model"].values()),
+        "statistics": {
+            **settings["statistics"],
+            "method": "percentile intervals, shifted by the bootstrap's estimate of bias, of a "
+            "paired bootstrap crossed over rows (stratified by leaf task) and seeds",
+            "multiple_comparisons": "Holm, within each column, over the methods compared with "
+            "the baseline",
+        },
+        "plugins": {name: content_hash(path)[:16] for name, path in sorted(plugins.items())},
+        "settings": settings,
+    }
+
+
+def hardware(device: str) -> str:
+    """Name the processor, and the GPU where one is used."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    text = f"{os.cpu_count()} × {name}"
+    if device == "cuda":
+        import torch
+
+        text += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
+    return text
+
+
+def _named(value: Any) -> Any:
+    """Name a local file by its name and content, not by its place on this machine."""
+    if (isinstance(value, str) and "/" in value) or (isinstance(value, str) and "." in value):
+        path = Path(value).expanduser()
+        if path.exists():
+            return f"{path.name} (sha256 {content_hash(path)[:16]})"
+    return value
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

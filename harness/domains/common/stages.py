@@ -1,0 +1,192 @@
+"""Stages that every domain trains with: base model, policy, reference cache; and outside files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.config.methods import method_settings, training_code
+from harness.config.profiles import Profile
+from harness.graph.stages import Stage
+from sparsepo.errors import UserError
+from sparsepo.methods.mapo import MaPO
+from sparsepo.registry import get_method
+
+TRAINING = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
+"""Distributions that decide a training run."""
+GENERATION = ("torch", "transformers", "tokenizers")
+
+_DATA_SUFFIX = re.compile(r"\.(jsonl?|gz|parquet|csv|txt|py)$")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def outside_path(key: str, value: str) -> Path | None:
+    """Tell a local path from a hub id.
+
+    Args:
+        key: the setting, for the error.
+        value: what the user wrote.
+
+    Returns:
+        The path, or None for a hub id.
+
+    Raises:
+        UserError: if it is neither an existing path nor looks like a hub id.
+    """
+    path = Path(value).expanduser()
+    if path.exists():
+        return path.resolve()
+    if _HUB_ID.fullmatch(value) and not _DATA_SUFFIX.search(value) and not value.startswith("."):
+        return None
+    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id")
+
+
+def existing_path(key: str, value: str) -> Path:
+    """Return an existing path.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(value).expanduser()
+    if not path.exists():
+        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none")
+    return path.resolve()
+
+
+def model_folder(key: str, value: str) -> Path | None:
+    """Return the folder of a user's model, or None for a hub id.
+
+    Raises:
+        UserError: if it is no model's folder and no hub id.
+    """
+    place = outside_path(key, value)
+    if place is not None and not (place / "config.json").is_file():
+        raise UserError(f"{key}: {value} is no model folder, it has no config.json")
+    return place
+
+
+def base_stage(profile: Profile, corpus: Stage) -> Stage:
+    """The tiny base model, trained from scratch on corpus.jsonl of a stage."""
+    return Stage(
+        "base model",
+        "harness.domains.common.work.base:train_base",
+        asdict(profile.base),
+        {"corpus": corpus},
+        code=(
+            "tasks.models.base_model",
+            "sparsepo.batches.tokenize",
+            "tasks.models.special_tokens",
+            "harness.domains.common.work.files",
+        ),
+        libraries=("torch", "transformers", "tokenizers"),
+        threads=profile.base_threads,
+        seconds_hint=180,
+    )
+
+
+def train_stage(
+    profile: Profile,
+    method: str,
+    seed: int,
+    inputs: Mapping[str, Stage],
+    *,
+    files: Mapping[str, Path] | None = None,
+    model_id: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Stage:
+    """One training run of a method; `common.work.train` says what its inputs may be.
+
+    Args:
+        profile: all values.
+        method: a registered method.
+        seed: of the run.
+        inputs: "pairs", and "model" unless it comes from outside; "reference", "tuned".
+        files: "plugin" for a plugged-in method, "model" for a user's folder.
+        model_id: a hub id in place of a model.
+        overrides: values in place of the profile's own for this method, as under ``methods``.
+        name: how the run is called in progress and logs; method and seed by default.
+
+    Raises:
+        UserError: for values that do not go together, or that the method does not use.
+    """
+    hyper_parameters, training = method_settings(profile, method, overrides)
+    if training.batch_size % training.device_batch_size:
+        raise UserError(
+            f"batch_size {training.batch_size} of {method} is no multiple of its "
+            f"device_batch_size {training.device_batch_size}: change one of them"
+        )
+    return Stage(
+        name or f"{method} seed {seed}",
+        "harness.domains.common.work.train:train_policy",
+        {
+            "method": method,
+            "hyper_parameters": hyper_parameters,
+            "training": asdict(training),
+            "seed": seed,
+            "device": profile.place,
+            "model": model_id,
+        },
+        inputs,
+        files or {},
+        code=training_code(method),
+        libraries=TRAINING,
+        resumable=training.save_steps is not None,
+        seconds_hint=15,
+    )
+
+
+def reference_inputs(
+    profile: Profile,
+    method: str,
+    inputs: Mapping[str, Stage],
+    caches: dict[str, Stage],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    files: Mapping[str, Path] | None = None,
+    model_id: str | None = None,
+    label: str = "",
+) -> dict[str, Stage]:
+    """Return the cache that a method reads its reference from; empty where it reads none.
+
+    The cache depends on nothing that is one method's own, unless that changes its content, so that
+    all methods, seeds and hyper-parameters share one: MaPO's mask, by its default values, is in it
+    for every method.
+
+    Args:
+        profile: all values.
+        method: a registered method.
+        inputs: "pairs" of the training run, and "model" unless it comes from outside.
+        caches: those that there are, by address; extended.
+        overrides: as in `train_stage`.
+        files: "model" for a user's folder.
+        model_id: a hub id in place of a model.
+        label: what is added to the stage's name, where there is one for each training seed.
+    """
+    hyper_parameters, training = method_settings(profile, method, overrides)
+    instance = get_method(method, **hyper_parameters)
+    if not instance.needs.cacheable:
+        return {}
+    masked = instance if isinstance(instance, MaPO) else MaPO()
+    deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
+    values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
+    stage = Stage(
+        (f"reference cache of {method}" if caches else "reference cache") + label,
+        "harness.domains.common.work.reference:build_reference_cache",
+        {
+            "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
+            "training": {name: values[name] for name in deciding},
+            "device": profile.place,
+            "model": model_id,
+        },
+        inputs,
+        files or {},
+        code=(*training_code("mapo"), "harness.domains.common.work.train"),
+        libraries=TRAINING,
+        resumable=True,
+        seconds_hint=8,
+    )
+    return {"reference": caches.setdefault(stage.address, stage)}

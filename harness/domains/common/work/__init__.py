@@ -1,0 +1,1 @@
+"""Stage functions that every domain uses; they run in worker processes."""

@@ -1,0 +1,57 @@
+"""What several stage functions share: pairs as files, rows of benchmarks, row caps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+from harness.graph.stages import StageContext
+from sparsepo.types import PreferencePair
+
+Item = TypeVar("Item")
+
+MODEL = "model"
+"""The folder of a model in a stage's artefact."""
+
+
+def write_pairs(pairs: Iterable[PreferencePair], path: Path) -> None:
+    """Write pairs, one JSON object a line."""
+    with path.open("w", encoding="utf-8") as stream:
+        for pair in pairs:
+            stream.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
+
+
+def read_pairs_file(path: Path) -> list[PreferencePair]:
+    """Read what `write_pairs` wrote."""
+    with path.open(encoding="utf-8") as stream:
+        return [PreferencePair(**json.loads(line)) for line in stream]
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write an artefact's JSON; NaN is refused, because it has no JSON form."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def sources(context: StageContext) -> dict[str, Path | str | None]:
+    """Return each benchmark's rows: the world's, the hub's, a file, or None."""
+    chosen: Mapping[str, str | None] = context.config["sources"]
+    places: dict[str, Path | str | None] = {}
+    for name, source in chosen.items():
+        if source == "world":
+            places[name] = context.inputs["world"] / "leaderboard" / f"{name}.jsonl"
+        elif source == "file":
+            places[name] = context.files[name]
+        else:
+            places[name] = source
+    return places
+
+
+def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """Return at most `limit` items, spread over the sequence: item ⌊i·n/limit⌋ for each i."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]

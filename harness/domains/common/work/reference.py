@@ -1,0 +1,43 @@
+"""The stage that computes the reference's log-probabilities once, for all methods and seeds."""
+
+from __future__ import annotations
+
+import shutil
+
+from harness.domains.common.work.files import read_pairs_file
+from harness.domains.common.work.report import Report
+from harness.domains.common.work.train import REFERENCE_CACHE, data_arguments, starting_model
+from harness.graph.stages import StageContext
+from sparsepo import POConfig, POTrainer
+from sparsepo.reference.cache import seal
+
+
+def build_reference_cache(context: StageContext) -> None:
+    """Write reference/, a cache of all pairs of a training: log-probabilities and MaPO's mask.
+
+    Configuration: `mask` (MaPO's hyper-parameters of it), `training` (those of TrainingSettings'
+    fields that decide about tokens and precision), `device`, `model`. The cache is sealed: a
+    training run that misses something in it fails instead of computing it.
+    """
+    cache = context.work / REFERENCE_CACHE
+    unused = context.work / "unused"
+    pairs = context.inputs["pairs"]
+    validation = pairs / "validation.jsonl"
+    # MaPO's trainer fills in all that any method reads.
+    POTrainer(
+        model=str(starting_model(context)),
+        args=POConfig(
+            output_dir=str(unused),
+            method="mapo",
+            method_args=dict(context.config["mask"]),
+            reference_cache=str(cache),
+            disable_tqdm=True,
+            report_to="none",
+            **data_arguments(context.config),
+        ),
+        train_dataset=read_pairs_file(pairs / "train.jsonl"),
+        eval_dataset=read_pairs_file(validation) if validation.is_file() else None,
+        callbacks=[Report(context)],
+    )
+    shutil.rmtree(unused, ignore_errors=True)
+    seal(cache)

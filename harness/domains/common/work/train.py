@@ -1,0 +1,193 @@
+"""The stage that trains any method on preference pairs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from harness.domains.common.work.files import MODEL, read_pairs_file, write_json
+from harness.domains.common.work.report import Report
+from harness.graph.stages import StageContext
+from sparsepo import POConfig, POTrainer, load_plugin
+from sparsepo.training.loading import last_checkpoint
+
+CHECKPOINTS = "checkpoints"
+REFERENCE_CACHE = "reference"
+SNAPSHOTS = "snapshots"
+_TIMINGS = ("runtime", "per_second", "flos")
+
+
+def train_policy(context: StageContext) -> None:
+    """Train a method, go on from a checkpoint if there is one, and score held-out pairs.
+
+    Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
+    `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
+    train.jsonl and, where it is there, validation.jsonl and test.jsonl; "model"; "reference", a
+    cache of the reference's log-probabilities; "tuned", whose tuned.json has hyper-parameters that
+    replace those of the configuration.
+
+    Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
+    asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
+    held-out pairs).
+    """
+    run_training(context)
+
+
+def run_training(
+    context: StageContext, observer: Callable[[POTrainer], TrainerCallback] | None = None
+) -> None:
+    """Do what `train_policy` does, with somebody looking on.
+
+    Args:
+        context: as of train_policy.
+        observer: makes a callback of the trainer.
+    """
+    if "plugin" in context.files:
+        load_plugin(context.files["plugin"])
+    config = context.config
+    checkpoints = context.work / CHECKPOINTS
+    pairs = context.inputs["pairs"]
+    steps = config["training"]["snapshot_steps"]
+    trainer = POTrainer(
+        model=str(starting_model(context)),
+        args=POConfig(
+            output_dir=str(checkpoints),
+            method=config["method"],
+            method_args=hyper_parameters(context),
+            seed=config["seed"],
+            data_seed=config["seed"],
+            reference_cache=_reference_cache(context),
+            disable_tqdm=True,
+            report_to="none",
+            **_schedule(config["training"]),
+            **data_arguments(config),
+        ),
+        train_dataset=read_pairs_file(pairs / "train.jsonl"),
+        eval_dataset=(
+            read_pairs_file(pairs / "validation.jsonl")
+            if config["training"]["validation_steps"]
+            else None
+        ),
+        callbacks=[Report(context)],
+    )
+    if steps:
+        trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
+    if observer is not None:
+        trainer.add_callback(observer(trainer))
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    trainer.save_model(str(context.work / MODEL))
+    history = [
+        {k: v for k, v in entry.items() if not any(word in k for word in _TIMINGS)}
+        for entry in trainer.state.log_history
+    ]
+    report = trainer.tokenizer_report
+    best = trainer.state.best_model_checkpoint
+    write_json(
+        {
+            "history": history,
+            "tokenization": asdict(report) if report is not None else None,
+            "steps": trainer.state.max_steps,
+            "kept_step": trainer.state.max_steps if best is None else _step_of(best),
+        },
+        context.work / "training.json",
+    )
+    if (pairs / "test.jsonl").is_file():
+        scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
+        write_json([asdict(score) for score in scores], context.work / "scores.json")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+class Snapshots(TrainerCallback):
+    """Keeps the policy as it is every so many steps."""
+
+    def __init__(self, trainer: POTrainer, folder: Path, steps: int) -> None:
+        self._trainer = trainer
+        self._folder = folder
+        self._steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save the policy with its tokenizer."""
+        if state.global_step % self._steps == 0:
+            self._trainer.save_model(str(self._folder / str(state.global_step)))
+
+
+def hyper_parameters(context: StageContext) -> dict[str, Any]:
+    """Return the method's hyper-parameters: the configuration's, and what was tuned."""
+    chosen = dict(context.config["hyper_parameters"])
+    if "tuned" in context.inputs:
+        tuned = (context.inputs["tuned"] / "tuned.json").read_text(encoding="utf-8")
+        chosen.update(json.loads(tuned)["hyper_parameters"])
+    return chosen
+
+
+def _schedule(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return POConfig's arguments for what a TrainingSettings says about steps and rates."""
+    accumulation = max(1, training["batch_size"] // training["device_batch_size"])
+    validation = training["validation_steps"]
+    saved = training["save_steps"] if validation is None else validation
+    arguments = {
+        "learning_rate": training["learning_rate"],
+        "num_train_epochs": training["epochs"],
+        "per_device_train_batch_size": training["device_batch_size"],
+        "gradient_accumulation_steps": accumulation,
+        "lr_scheduler_type": training["scheduler"],
+        "warmup_steps": training["warmup"],
+        "weight_decay": training["weight_decay"],
+        "max_grad_norm": training["max_grad_norm"],
+        "activation_checkpointing": training["activation_checkpointing"],
+        "logging_steps": training["logging_steps"],
+        "train_sampling_strategy": "random" if training["order"] == "random" else "sequential",
+        "save_strategy": "no" if saved is None else "steps",
+        "save_steps": saved or 500,
+        "save_total_limit": 1,
+    }
+    if validation is not None:
+        arguments |= {
+            "eval_strategy": "steps",
+            "eval_steps": validation,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
+    return arguments
+
+
+def _step_of(checkpoint: str) -> int:
+    return int(Path(checkpoint).name.rpartition("-")[2])
+
+
+def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of POConfig that a training run shares with its reference cache.
+
+    Args:
+        config: of a stage, with `training` and `device`.
+    """
+    training = config["training"]
+    return {
+        "max_length": training["max_length"],
+        "max_prompt_length": training["max_prompt_length"],
+        "on_long_response": "truncate",
+        "per_device_eval_batch_size": training["device_batch_size"],
+        "bf16": training["precision"] == "bfloat16",
+        "use_cpu": config["device"] == "cpu",
+    }
+
+
+def _reference_cache(context: StageContext) -> str | None:
+    built = context.inputs.get("reference")
+    return None if built is None else str(built / REFERENCE_CACHE)
+
+
+def starting_model(context: StageContext) -> Path | str:
+    """Return where training starts: an input stage's model, a folder of the user's, a hub id."""
+    if "model" in context.inputs:
+        return context.inputs["model"] / MODEL
+    if "model" in context.files:
+        return context.files["model"]
+    return str(context.config["model"])

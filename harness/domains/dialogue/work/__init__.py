@@ -1,0 +1,1 @@
+"""Stage functions of dialogue; they run in worker processes."""

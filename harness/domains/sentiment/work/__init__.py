@@ -1,0 +1,1 @@
+"""Stage functions of sentiment; they run in worker processes."""

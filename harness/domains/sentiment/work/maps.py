@@ -1,0 +1,47 @@
+"""The stage that reads what each token of a few pairs is to trained models."""
+
+from __future__ import annotations
+
+from harness.domains.common.work.files import MODEL, read_pairs_file, write_json
+from harness.domains.common.work.train import starting_model
+from harness.graph.stages import StageContext
+from sparsepo.analysis.maps import document, token_maps
+from sparsepo.analysis.trained import load_trained
+
+MAPS = "maps.json"
+
+
+def map_tokens(context: StageContext) -> None:
+    """Write maps.json: the token maps of one held-out pair under each model, in the given order.
+
+    Configuration: `labels` (how each model is called), `pair` (its place among the test pairs, the
+    last one where there are fewer), `max_length`, `max_prompt_length`, `device`, `model` (the
+    reference's hub id, or None). Inputs: "pairs", one run for each label, "run0", "run1" …, and
+    "model" (the reference) unless it comes from outside.
+    """
+    import torch
+
+    config = context.config
+    pairs = read_pairs_file(context.inputs["pairs"] / "test.jsonl")
+    pair = pairs[min(config["pair"], len(pairs) - 1)]
+    models = []
+    for index, label in enumerate(config["labels"]):
+        trained = load_trained(
+            context.inputs[f"run{index}"] / MODEL,
+            reference=starting_model(context),
+            label=label,
+            device=torch.device(config["device"]),
+        )
+        found = token_maps(
+            trained,
+            [pair],
+            max_length=config["max_length"],
+            max_prompt_length=config["max_prompt_length"],
+            on_long_response="truncate",
+        )
+        models.append(found.maps)
+    maps = document(models)
+    for model in maps["models"]:
+        # Their places on this machine are no part of the result.
+        model["model"] = model["reference"] = None
+    write_json({**maps, "pair_id": pair.pair_id}, context.work / MAPS)

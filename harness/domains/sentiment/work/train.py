@@ -1,0 +1,181 @@
+"""The stage that trains a method and looks at it on the way: responses, masks, token rewards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from harness.domains.common.work.files import read_pairs_file
+from harness.domains.common.work.train import run_training, starting_model
+from harness.domains.sentiment.work.data import PROMPTS
+from harness.graph.stages import StageContext
+from sparsepo import POTrainer
+from sparsepo.analysis.maps import token_maps
+from sparsepo.analysis.trained import TrainedModel
+from sparsepo.batches.tokenize import encode_prompts
+from sparsepo.errors import UserError
+from sparsepo.reference.online import Reference
+from tasks.metrics.response_kl import sequence_logps
+from tasks.models.generation import sample_ids
+
+RESPONSES = "responses.jsonl"
+TOKENS = "tokens.npz"
+LENGTHS = "lengths"
+QUANTITIES = ("log_ratios", "reward_mask", "kl_mask")
+"""What tokens.npz holds of each response token, where the method has it."""
+
+
+def train_and_look(context: StageContext) -> None:
+    """Train as `train_policy` does, and look at the policy every so many steps.
+
+    Configuration: that of train_policy, and `looks`: `steps` (between looks; the start and the end
+    are looked at too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
+
+    Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
+    prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1, and
+    its log-probability under the policy, `logps`; `truncated_prompts`, how many prompts lost their
+    beginning) and, if token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all
+    response tokens of the first test pairs in a row, chosen before rejected, and the responses'
+    `lengths`).
+    """
+    run_training(context, lambda trainer: Looks(context, trainer))
+
+
+def look_at_start(context: StageContext) -> None:
+    """Write responses.jsonl with the one look at step 0 that every run begins with.
+
+    Configuration: `looks`, `seed`, `device`, `model`. A model's KL to itself is 0.
+    """
+    prompts, tokenizer = _encoded_prompts(context)
+    model: Any = AutoModelForCausalLM.from_pretrained(starting_model(context))
+    model.to(context.config["device"]).eval()
+    _write_look(context, model, tokenizer, prompts, 0)
+
+
+@dataclass
+class Looks(TrainerCallback):
+    """Looks at the policy at the start, every so many steps, and at the end."""
+
+    context: StageContext
+    trainer: POTrainer
+
+    def __post_init__(self) -> None:
+        """Read the prompts, and the reference where the method has one."""
+        pairs = self.context.inputs["pairs"]
+        self._values = self.context.config["looks"]
+        self._prompts, self._tokenizer = _encoded_prompts(self.context)
+        self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
+        self._reference: Reference | None = None
+        if self._pairs:
+            start: Any = AutoModelForCausalLM.from_pretrained(starting_model(self.context))
+            self._reference = Reference(start).to(self.trainer.args.device)
+        self._tokens: dict[str, Any] = {}
+        # A run that goes on from a checkpoint goes on with what was seen before it.
+        if self._file.is_file() and (self.context.work / TOKENS).is_file():
+            self._tokens = dict(np.load(self.context.work / TOKENS))
+
+    @property
+    def _file(self) -> Path:
+        return self.context.work / RESPONSES
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the start."""
+        if state.global_step == 0:
+            self._file.unlink(missing_ok=True)
+            self._look(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look every so many steps, and at the end."""
+        step = state.global_step
+        if step % self._values["steps"] == 0 or step == state.max_steps:
+            self._look(step)
+
+    def _look(self, step: int) -> None:
+        trainer = self.trainer
+        module = trainer.accelerator.unwrap_model(trainer.model)
+        training = module.training
+        module.eval()
+        try:
+            with torch.random.fork_rng():
+                _write_look(self.context, trainer.policy, self._tokenizer, self._prompts, step)
+                if self._reference is not None:
+                    self._read_tokens(step, module)
+        finally:
+            module.train(training)
+
+    def _read_tokens(self, step: int, module: Any) -> None:
+        training = self.context.config["training"]
+        found = token_maps(
+            TrainedModel(module, self.trainer.method, self._tokenizer, self._reference, "policy"),
+            self._pairs,
+            max_length=training["max_length"],
+            max_prompt_length=training["max_prompt_length"],
+            on_long_response="truncate",
+            batch_size=self._values["batch_size"],
+        ).maps
+        responses = [side for pair in found.pairs for side in (pair.chosen, pair.rejected)]
+        self._tokens[LENGTHS] = np.array([len(response.tokens) for response in responses])
+        for name in QUANTITIES:
+            columns = [getattr(response, name) for response in responses]
+            if all(column is not None for column in columns):
+                values = np.concatenate([np.asarray(c, dtype=np.float32) for c in columns])
+                self._tokens[f"{step}/{name}"] = values
+        np.savez_compressed(self.context.work / TOKENS, **self._tokens)
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    ids: list[list[int]]
+    truncated: int
+    """How many lost their beginning, since the context has no room for them."""
+
+
+def _encoded_prompts(context: StageContext) -> tuple[_Prompts, Any]:
+    """The prompts that are answered at each look, and the tokenizer."""
+    place = starting_model(context)
+    tokenizer: Any = AutoTokenizer.from_pretrained(place)
+    positions = getattr(AutoConfig.from_pretrained(place), "max_position_embeddings", None)
+    new_tokens = context.config["looks"]["new_tokens"]
+    room = None if positions is None else positions - new_tokens
+    if room is not None and room < 1:
+        raise UserError(
+            f"sampling.new_tokens={new_tokens} leaves no room for a prompt in a context of "
+            f"{positions} tokens; lower it."
+        )
+    prompts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
+    whole = encode_prompts(prompts, tokenizer)
+    return _Prompts(
+        encode_prompts(prompts, tokenizer, max_prompt_length=room),
+        sum(room is not None and len(ids) > room for ids in whole),
+    ), tokenizer
+
+
+def _write_look(
+    context: StageContext, model: Any, tokenizer: Any, prompts: _Prompts, step: int
+) -> None:
+    """Append one response per prompt, sampled at temperature 1, with its log-probability."""
+    values = context.config["looks"]
+    ids = sample_ids(
+        model,
+        prompts.ids,
+        tokenizer,
+        max_new_tokens=values["new_tokens"],
+        batch_size=values["batch_size"],
+        seed=values["seed"] + context.config["seed"],
+    )
+    logps = sequence_logps(model, prompts.ids, ids, values["batch_size"])
+    with (context.work / RESPONSES).open("a", encoding="utf-8") as stream:
+        row = {
+            "step": step,
+            "prompts": prompts.ids,
+            "truncated_prompts": prompts.truncated,
+            "ids": ids,
+            "logps": logps,
+        }
+        stream.write(json.dumps(row) + "\n")

@@ -1,0 +1,1 @@
+"""The stage graph: addresses, the store, the engines that run stages, progress."""

@@ -1,0 +1,103 @@
+"""Engines: where stages are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from harness.graph.engines.worker import StageError
+from harness.graph.progress import Display
+from harness.graph.stages import Stage, topological
+from harness.graph.store import Store
+from sparsepo.errors import UserError, did_you_mean
+
+__all__ = ["ENGINES", "Engine", "StageError", "get_engine", "make_all"]
+
+
+class Engine(Protocol):
+    """Makes stages in an order that respects their inputs; never decides what a result is."""
+
+    name: str
+
+    def run(
+        self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
+    ) -> None:
+        """Make ``stages``, of which every input is among them or in ``finished``."""
+
+
+def _local(workers: int | None, gpus: int) -> Engine:
+    from harness.graph.engines.local import LocalEngine
+
+    return LocalEngine(workers, gpus)
+
+
+def _ray(workers: int | None, gpus: int) -> Engine:
+    from harness.graph.engines.ray import RayEngine
+
+    return RayEngine(workers, 1.0 if gpus else 0.0)
+
+
+ENGINES: dict[str, Callable[[int | None, int], Engine]] = {"local": _local, "ray": _ray}
+
+
+def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
+    """Return the engine of a name.
+
+    Args:
+        name: "local" or "ray".
+        workers: how many stages may run at once; None for the engine's default.
+        gpus: how many GPUs stages share out, one each; 0 for none.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in ENGINES:
+        raise UserError(
+            f"unknown engine '{name}'.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}"
+        )
+    return ENGINES[name](workers, gpus)
+
+
+def make_all(
+    targets: Sequence[Stage], store: Store, engine: Engine, display: Display
+) -> dict[str, Path]:
+    """Make whatever the targets need and the store does not hold.
+
+    Every artefact of the graph that is in the store is checked against its hashes first; a
+    corrupted one is reported and made again. Inputs that nothing missing depends on stay away
+    if someone removed them.
+
+    Args:
+        targets: stages whose artefacts are wanted.
+        store: where artefacts are.
+        engine: runs what is missing.
+        display: shows it.
+
+    Returns:
+        Address → folder, of the targets.
+
+    Raises:
+        UserError: see Engine.run and Store.find.
+        StageError: see Engine.run.
+    """
+    order = topological(targets)
+    finished: set[str] = set()
+    needed = {target.address for target in targets}
+    for stage in order:
+
+        def report(problem: str, stage: Stage = stage) -> None:
+            needed.add(stage.address)
+            display.note(f"corrupted artefact of stage {stage.name} ({problem}): making it again")
+
+        if store.find(stage.address, report) is not None:
+            finished.add(stage.address)
+    missing = []
+    for stage in reversed(order):
+        if stage.address in needed and stage.address not in finished:
+            missing.append(stage)
+            needed.update(inner.address for inner in stage.inputs.values())
+    missing.reverse()
+    display.plan(order, missing, getattr(engine, "workers", None) or 1)
+    engine.run(missing, finished, store, display)
+    return {target.address: store.folder(target.address) for target in targets}

@@ -1,0 +1,260 @@
+"""The engine for one machine: a few persistent worker processes, one stage at a time each."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from harness.graph.engines.worker import Job, StageError, make, quiet_environment, redirect_output
+from harness.graph.files import explain_disk_error
+from harness.graph.progress import Display
+from harness.graph.stages import Stage
+from harness.graph.store import Store
+from sparsepo.errors import UserError
+
+_PROGRESS_EVERY = 0.1
+_DEATH_POLL = 0.5
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    job: Job | None = None
+    slots: int = 0
+
+
+class LocalEngine:
+    """Run stages in spawned processes that live until the run ends.
+
+    Args:
+        workers: number of processes, by default one per GPU or core; a stage that asks for
+            more threads takes as many of their places.
+        gpus: number of GPUs; each process sees one of them.
+    """
+
+    name = "local"
+
+    def __init__(self, workers: int | None = None, gpus: int = 0) -> None:
+        self.workers = workers or gpus or default_workers()
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self._gpus = (listed.split(",") if listed else [str(i) for i in range(gpus)])[:gpus]
+
+    def run(
+        self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
+    ) -> None:
+        """Make the stages, each after its inputs.
+
+        Args:
+            stages: what is to be made, inputs before what uses them.
+            finished: addresses that are in the store already.
+            store: where artefacts go.
+            display: told what happens.
+
+        Raises:
+            UserError: a stage's, as it was raised.
+            StageError: if a stage failed otherwise, or its process died.
+        """
+        if not stages:
+            return
+        pool: list[_Worker] = []
+        try:
+            for index in range(min(self.workers, len(stages))):
+                values = quiet_environment()
+                if self._gpus:
+                    values["CUDA_VISIBLE_DEVICES"] = self._gpus[index % len(self._gpus)]
+                with _environment(values):
+                    pool.append(_start(store.root))
+            self._schedule(list(stages), set(finished), pool, store, display)
+        finally:
+            _stop(pool)
+
+    def _schedule(
+        self,
+        waiting: list[Stage],
+        done: set[str],
+        pool: list[_Worker],
+        store: Store,
+        display: Display,
+    ) -> None:
+        while waiting or any(worker.job for worker in pool):
+            self._hand_out(waiting, done, pool, display)
+            busy = [worker for worker in pool if worker.job]
+            handles = [w.connection for w in busy] + [w.process.sentinel for w in busy]
+            ready = wait(handles, timeout=1.0)
+            display.tick()
+            for worker in busy:
+                # A dead process's pipe is at its end, so what it had sent is read first.
+                if worker.connection in ready or worker.process.sentinel in ready:
+                    self._receive(worker, done, store, display)
+
+    def _hand_out(
+        self, waiting: list[Stage], done: set[str], pool: list[_Worker], display: Display
+    ) -> None:
+        for stage in list(waiting):
+            if any(needed.address not in done for needed in stage.inputs.values()):
+                continue
+            wanted = min(stage.threads, len(pool))
+            free = len(pool) - sum(worker.slots for worker in pool)
+            idle = next((worker for worker in pool if worker.job is None), None)
+            if idle is None or wanted > free:
+                # Nothing may overtake a stage that waits for several places, or it starves.
+                return
+            waiting.remove(stage)
+            idle.job, idle.slots = Job.of(stage), wanted
+            display.started(stage)
+            # A process that died meanwhile is found by its sentinel.
+            with suppress(OSError):
+                idle.connection.send(idle.job)
+
+    def _receive(self, worker: _Worker, done: set[str], store: Store, display: Display) -> None:
+        job = worker.job
+        assert job is not None
+        try:
+            kind, *content = worker.connection.recv()
+        except (EOFError, OSError):
+            raise _death(worker, store) from None
+        if kind == "progress":
+            display.progress(job.address, *content)
+        elif kind == "waiting":
+            display.note(f"{job.name}: another run is making this, waiting for it")
+        elif kind == "done":
+            made, seconds = content
+            done.add(job.address)
+            worker.job, worker.slots = None, 0
+            display.finished(job.address, seconds, made)
+        elif kind == "user-error":
+            raise UserError(content[0])
+        else:
+            raise StageError(content[0])
+
+
+def default_workers() -> int:
+    """Return the number of worker processes: one per core that this process may use, at most 8."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def _death(worker: _Worker, store: Store) -> StageError:
+    assert worker.job is not None
+    worker.process.join(timeout=5)
+    code = worker.process.exitcode
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited ({code})"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    log = store.log(worker.job.name, worker.job.address)
+    return StageError(
+        f"stage {worker.job.name}: its process {how}{hint}; run the same command again to go on "
+        f"from there (details in {log})"
+    )
+
+
+def _start(root: Path) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(
+        target=_serve, args=(there, str(root), os.getpid()), daemon=True, name="harness-worker"
+    )
+    process.start()
+    there.close()
+    return _Worker(process, here)
+
+
+def _stop(pool: Sequence[_Worker]) -> None:
+    for worker in pool:
+        worker.connection.close()
+        if worker.job is not None:
+            worker.process.terminate()
+    for worker in pool:
+        worker.process.join(timeout=3)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+def _serve(connection: Connection, root: str, parent: int) -> None:
+    """Run jobs until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with(parent)
+    store = Store(Path(root))
+    lock = threading.Lock()
+
+    def send(*message: object) -> None:
+        with lock:
+            connection.send(message)
+
+    while True:
+        try:
+            job: Job = connection.recv()
+        except (EOFError, OSError):
+            return
+        last = [0.0]
+
+        def progress(done: float, total: float, what: str, last: list[float] = last) -> None:
+            now = time.monotonic()
+            if now - last[0] >= _PROGRESS_EVERY or done >= total:
+                last[0] = now
+                send("progress", done, total, what)
+
+        started = time.monotonic()
+        try:
+            redirect_output(store.log(job.name, job.address))
+            made = make(store, job, progress, lambda: send("waiting"))
+            send("done", made, time.monotonic() - started)
+        except UserError as error:
+            send("user-error", str(error))
+        except StageError as error:
+            send("error", str(error))
+        except (Exception, SystemExit) as error:
+            if (disk := explain_disk_error(error, store.root)) is not None:
+                send("user-error", str(disk))
+                continue
+            send("error", f"stage {job.name} failed, {type(error).__name__}: {error}")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent ends, however that happens."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_DEATH_POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables while processes are started."""
+    # Numerical libraries read them when they are loaded: too early for the worker to do it.
+    old = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,164 @@
+"""Making one stage: what a worker process does, whatever engine started it."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.graph.files import explain_disk_error
+from harness.graph.stages import Progress, Stage, StageContext, load_function
+from harness.graph.store import Store
+from sparsepo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage without its graph, as it is sent to another process."""
+
+    name: str
+    address: str
+    function: str
+    record: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    """Input name → address."""
+    files: Mapping[str, str]
+    threads: int
+    resumable: bool
+
+    @classmethod
+    def of(cls, stage: Stage) -> Job:
+        """Describe a stage by the addresses of its inputs."""
+        return cls(
+            name=stage.name,
+            address=stage.address,
+            function=stage.function,
+            record=stage.record,
+            inputs={name: needed.address for name, needed in stage.inputs.items()},
+            files={name: str(path) for name, path in stage.files.items()},
+            threads=stage.threads,
+            resumable=stage.resumable,
+        )
+
+
+class StageError(Exception):
+    """A stage failed for a reason that is no user's mistake; the text is one line."""
+
+
+def make(
+    store: Store, job: Job, progress: Progress, on_wait: Callable[[], None] | None = None
+) -> bool:
+    """Make a stage's artefact unless another run has just done so.
+
+    Args:
+        store: where it goes.
+        job: the stage.
+        progress: told how far it is.
+        on_wait: called once if another run is making the same artefact.
+
+    Returns:
+        True if it was made here, False if another run made it.
+
+    Raises:
+        UserError: for a mistake of the user's, a full disk included.
+        StageError: for anything else; the traceback is in the stage's log.
+    """
+    with store.lock(job.address, on_wait):
+        if store.folder(job.address).is_dir() and store.problem(job.address) is None:
+            return False
+        try:
+            work = store.begin(job.address, keep=job.resumable)
+            started = time.monotonic()
+            function = load_function(job.function)
+            seed_everything(job.address)
+            limit_threads(job.threads)
+            function(
+                StageContext(
+                    name=job.name,
+                    config=job.record["config"],
+                    inputs={name: store.folder(a) for name, a in job.inputs.items()},
+                    files={name: Path(path) for name, path in job.files.items()},
+                    work=work,
+                    progress=progress,
+                    threads=job.threads,
+                )
+            )
+            store.publish(job.address, job.name, job.record, time.monotonic() - started)
+        except UserError:
+            raise
+        except Exception as error:
+            log = store.log(job.name, job.address)
+            if (disk := explain_disk_error(error, store.root)) is not None:
+                # What could not be written to the end must not be resumed from.
+                shutil.rmtree(store.partial(job.address), ignore_errors=True)
+                raise disk from None
+            # What the stage printed comes before its end, and is there when the error is told.
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            with suppress(OSError), log.open("a", encoding="utf-8") as stream:
+                traceback.print_exc(file=stream)
+            text = " ".join(str(error).split())[:300]
+            raise StageError(
+                f"stage {job.name} failed, {type(error).__name__}: {text} (details in {log})"
+            ) from error
+    return True
+
+
+def seed_everything(address: str) -> None:
+    """Seed the global generators from a stage's address.
+
+    Worker processes are used again; without this a stage that forgets to seed would depend
+    on what its process happened to run before.
+
+    Args:
+        address: hexadecimal digits.
+    """
+    seed = int(address[:8], 16)
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+def limit_threads(threads: int) -> None:
+    """Set the number of threads of torch's operators in this process, if it uses torch."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def quiet_environment() -> dict[str, str]:
+    """Return the environment variables that make workers single-threaded and silent."""
+    return {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # Threads that wait by spinning slow each other down threefold on a busy machine.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # Libraries' locks outlive a worker that is ended early; the tracker would say so aloud.
+        "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
+    }
+
+
+def redirect_output(log: Path) -> None:
+    """Send this process's standard output and error, of C libraries too, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(file=2)

@@ -1,0 +1,417 @@
+"""Token maps: what each response token of a pair is to a trained policy, its masks and its method.
+
+The JSON form (`document`) is what the page of `python -m sparsepo inspect` and the pictures of the
+harness are drawn from; docs/inspect.md describes it field by field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sparsepo.analysis.contributions import contributions_of
+from sparsepo.analysis.token_texts import token_texts
+from sparsepo.analysis.trained import TrainedModel
+from sparsepo.batches.pack import pack_pairs, packed_length
+from sparsepo.batches.regroup import batches_by_length
+from sparsepo.batches.tokenize import LongResponse, TokenizeReport, tokenize_pairs
+from sparsepo.errors import UserError
+from sparsepo.methods.base import Method
+from sparsepo.methods.masked import sparsity
+from sparsepo.training.checks import check_sizes
+from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
+
+__all__ = [
+    "NOT_FINITE",
+    "QUANTITIES",
+    "SCHEMA",
+    "Maps",
+    "ModelMaps",
+    "PairMap",
+    "Quantity",
+    "ResponseMap",
+    "Sparsity",
+    "beta_of",
+    "document",
+    "token_maps",
+    "token_texts",
+]
+
+SCHEMA = "sparsepo-token-maps-1"
+"""Written into every document; raised when a field changes its meaning."""
+
+NOT_FINITE = "values that are not finite"
+
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that tokens are coloured by."""
+
+    field: str
+    """The field of a ResponseMap."""
+    label: str
+    signed: bool
+    """Whether it is read from its sign: coloured from both sides of 0."""
+
+
+QUANTITIES = (
+    Quantity("rewards", "token reward β·r, before the mask", signed=True),
+    Quantity("masked_rewards", "token reward β·m_u·r, after the mask", signed=True),
+    Quantity("weighted_kl", "token KL β·k, before the mask", signed=False),
+    Quantity("masked_kl", "token KL β·m_d·k, after the mask", signed=False),
+    Quantity("reward_mask", "reward mask m_u", signed=False),
+    Quantity("kl_mask", "KL mask m_d", signed=False),
+    Quantity("contributions", "contribution to the pair's margin", signed=True),
+    Quantity("log_ratios", "log-ratio r", signed=True),
+    Quantity("kl", "token KL k", signed=False),
+)
+"""In the order in which they are offered."""
+
+
+@dataclass(frozen=True)
+class ResponseMap:
+    """One response, token by token; every tuple has one value per token, the end of sequence too.
+
+    A field is None where the model has no reference, or its method no such term.
+    """
+
+    text: str
+    """The tokens' texts joined."""
+    tokens: tuple[str, ...]
+    """"" where a token is part of a character that a later token completes."""
+    token_ids: tuple[int, ...]
+    policy_logps: Values
+    """log π(y_t | x, y_<t), in nats."""
+    ref_logps: Values | None
+    """log π_ref(y_t | x, y_<t), in nats."""
+    log_ratios: Values | None
+    """r_t = log π − log π_ref, in nats."""
+    kl: Values | None
+    """k_t = KL(π_ref ‖ π) over the whole vocabulary, in nats; measured for every method."""
+    reward_mask: Values | None
+    """m_u(t), mask dropout off; 1 where the method takes log-ratios as they are."""
+    kl_mask: Values | None
+    """m_d(t); 1 where the method takes the KL as it is, None where it has no KL term."""
+    rewards: Values | None
+    """β·r_t, before the mask; None where the method scores no log-ratio."""
+    masked_rewards: Values | None
+    """β·m_u·r_t."""
+    weighted_kl: Values | None
+    """β·k_t, before the mask."""
+    masked_kl: Values | None
+    """β·m_d·k_t."""
+    contributions: Values | None
+    """What the token adds to the pair's margin, chosen minus rejected implicit reward: a rejected
+    response's tokens count with the opposite sign. None where the method's reward is no sum over
+    tokens."""
+    reward: float
+    """The response's implicit reward, as the method defines it."""
+
+
+@dataclass(frozen=True)
+class PairMap:
+    """One preference pair under one model."""
+
+    pair_id: str
+    prompt: str
+    """The prompt as the model saw it, special tokens and truncation included."""
+    loss: float
+    chosen: ResponseMap
+    rejected: ResponseMap
+
+    @property
+    def margin(self) -> float:
+        """Chosen minus rejected implicit reward, the sum of all contributions."""
+        return self.chosen.reward - self.rejected.reward
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Percentage of response tokens with mask value exactly 0, mean over responses."""
+
+    chosen: float
+    rejected: float
+
+
+@dataclass(frozen=True)
+class ModelMaps:
+    """The maps of all pairs under one trained model."""
+
+    label: str
+    """How it is called beside others."""
+    method: str
+    hyper_parameters: Mapping[str, Any]
+    beta: float | None
+    """The method's β; None where it has none."""
+    model: str
+    reference: str | None
+    reward_sparsity: Sparsity | None
+    """Of m_u; None where the method has no masks."""
+    kl_sparsity: Sparsity | None
+    skipped: Mapping[str, int]
+    """Reason → pairs left out for it."""
+    pairs: tuple[PairMap, ...]
+
+
+def document(models: Sequence[ModelMaps]) -> dict[str, Any]:
+    """Return maps in their JSON form: `schema` and `models`, fields by their names."""
+    return {
+        "schema": SCHEMA,
+        "models": [
+            {
+                **asdict(model),
+                "pairs": [{**asdict(pair), "margin": pair.margin} for pair in model.pairs],
+            }
+            for model in models
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of one model, and what tokenization came to."""
+
+    maps: ModelMaps
+    report: TokenizeReport
+
+
+@torch.no_grad()
+def token_maps(
+    trained: TrainedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    max_length: int = 1024,
+    max_prompt_length: int | None = None,
+    on_long_response: LongResponse = "skip",
+    batch_size: int = 8,
+    chunk_size: int | None = None,
+    seed: int = 42,
+) -> Maps:
+    """Return the token maps of preference pairs under one model.
+
+    Args:
+        trained: see `sparsepo.analysis.trained.load_trained`.
+        pairs: any preference pairs, in the text or the chat form.
+        max_length: tokens of prompt and response together, within the model's context.
+        max_prompt_length: tokens of a prompt; half of max_length when None.
+        on_long_response: what becomes of a response that does not fit.
+        batch_size: pairs per batch; it moves a value by rounding only.
+        chunk_size: tokens per block of the fused operation.
+        seed: of random masks, which are drawn anew for each batch.
+
+    Returns:
+        The maps in the order of the pairs, without those that do not fit the context or have values
+        that are not finite, both of which are counted.
+
+    Raises:
+        UserError: no pair is left, or policy, reference and tokenizer do not fit together.
+    """
+    module, method = trained.module, trained.method
+    reference = trained.reference
+    check_sizes(module.policy, reference.model if reference else None, trained.tokenizer)
+    context = getattr(module.config, "max_position_embeddings", None) or max_length
+    tokenized = tokenize_pairs(
+        pairs,
+        trained.tokenizer,
+        max_length=min(max_length, context),
+        max_prompt_length=max_prompt_length,
+        on_long_response=on_long_response,
+    )
+    if not tokenized.pairs:
+        raise UserError("There is no pair to look at; give at least one.")
+    module.eval()
+    found: dict[int, tuple[PairMap, _Zeros]] = {}
+    groups = batches_by_length([packed_length(pair) for pair in tokenized.pairs], batch_size)
+    with torch.random.fork_rng():
+        for number, group in enumerate(groups):
+            torch.manual_seed(seed + number)
+            members = [tokenized.pairs[item] for item in group]
+            for item, pair_map in zip(
+                group, _maps_of_batch(trained, members, chunk_size), strict=True
+            ):
+                if pair_map is not None:
+                    found[item] = pair_map
+    skipped = Counter(tokenized.report.skipped)
+    if len(found) < len(tokenized.pairs):
+        skipped[NOT_FINITE] = len(tokenized.pairs) - len(found)
+    if not found:
+        raise UserError(
+            f"Under {trained.label} no pair has finite values; look at the model's weights, or "
+            "load it with model_dtype=float32."
+        )
+    kept = [found[item] for item in sorted(found)]
+    maps = ModelMaps(
+        label=trained.label,
+        method=method.name,
+        hyper_parameters=asdict(method),
+        beta=beta_of(method),
+        model=trained.model,
+        reference=trained.reference_origin,
+        reward_sparsity=_mean_sparsity([zeros.reward for _, zeros in kept]),
+        kl_sparsity=_mean_sparsity([zeros.kl for _, zeros in kept]),
+        skipped=dict(skipped),
+        pairs=tuple(pair_map for pair_map, _ in kept),
+    )
+    return Maps(maps, tokenized.report)
+
+
+def beta_of(method: Method) -> float | None:
+    """Return the method's hyper-parameter β, or None where it has none."""
+    beta = getattr(method, "beta", None)
+    return float(beta) if isinstance(beta, int | float) else None
+
+
+# --- one batch ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Zeros:
+    """One pair's sparsity, (chosen, rejected) of either mask; None without masks."""
+
+    reward: tuple[float, float] | None
+    kl: tuple[float, float] | None
+
+
+def _maps_of_batch(
+    trained: TrainedModel, pairs: list[TokenizedPair], chunk_size: int | None
+) -> list[tuple[PairMap, _Zeros] | None]:
+    module, method, reference = trained.module, trained.method, trained.reference
+    batch = pack_pairs(pairs).to(module.policy.device)
+    # Log-ratio and KL are measured for every method: that is what methods are compared by.
+    needs = replace(method.needs, rejected=True)
+    states = None
+    if reference is not None:
+        needs = replace(needs, ref_logps=True, kl=True)
+        states = reference.read(batch, method, needs)
+    sides = module(batch, states, needs, chunk_size)
+    result = []
+    for index, pair in enumerate(pairs):
+        ids = (pair.chosen_ids, pair.rejected_ids)
+        chosen, rejected = (
+            _one_response(stats, index, len(own)) for stats, own in zip(sides, ids, strict=True)
+        )
+        found = _map_pair(trained, pair, chosen, rejected)
+        if found is None and len(pairs) > 1:
+            # Not a number times an attention of 0 is not a number: it reaches the pairs beside it.
+            (found,) = _maps_of_batch(trained, [pair], chunk_size)
+        result.append(found)
+    return result
+
+
+def _one_response(stats: TokenStats, index: int, tokens: int) -> TokenStats:
+    """Return one response of a batch without its padding, (1, T), in double precision."""
+    values: dict[str, Any] = {
+        name: None if value is None else value[index : index + 1, :tokens].double().cpu()
+        for name, value in vars(stats).items()
+    }
+    return TokenStats(**values)
+
+
+def _map_pair(
+    trained: TrainedModel, pair: TokenizedPair, chosen: TokenStats, rejected: TokenStats
+) -> tuple[PairMap, _Zeros] | None:
+    method = trained.method
+    output = method(chosen, rejected)
+    rewards = (float(output.chosen_rewards), float(output.rejected_rewards))
+    contributions = contributions_of(method, chosen, rejected)
+    responses = [
+        _map_response(trained, pair.prompt_ids, ids, stats, own, reward)
+        for ids, stats, own, reward in zip(
+            (pair.chosen_ids, pair.rejected_ids),
+            (chosen, rejected),
+            contributions or (None, None),
+            rewards,
+            strict=True,
+        )
+    ]
+    loss = float(output.per_pair)
+    if not all(map(math.isfinite, (loss, *chain.from_iterable(map(_numbers, responses))))):
+        return None
+    prompt = trained.tokenizer.decode(pair.prompt_ids, clean_up_tokenization_spaces=False)
+    masks = [(_percent(s.reward_mask, s), _percent(s.kl_mask, s)) for s in (chosen, rejected)]
+    zeros = _Zeros(*(_both(*column) for column in zip(*masks, strict=True)))
+    if not method.needs.kl:
+        zeros = replace(zeros, kl=None)
+    return PairMap(pair.pair_id, str(prompt), loss, *responses), zeros
+
+
+def _map_response(
+    trained: TrainedModel,
+    prompt_ids: Sequence[int],
+    ids: Sequence[int],
+    stats: TokenStats,
+    contributions: Float[Tensor, " T"] | None,
+    reward: float,
+) -> ResponseMap:
+    needs = trained.method.needs
+    beta = beta_of(trained.method) if needs.ref_logps else None
+    ones = torch.ones_like(stats.policy_logps)
+    ratios = None if stats.ref_logps is None else stats.policy_logps - stats.ref_logps
+    reward_mask = _mask(stats.reward_mask, ones, needs.ref_logps)
+    kl_mask = _mask(stats.kl_mask, ones, needs.kl)
+    rewards = _product(beta, ratios)
+    weighted_kl = _product(beta, stats.kl)
+    tokens = token_texts(trained.tokenizer, prompt_ids, ids)
+    return ResponseMap(
+        text="".join(tokens),
+        tokens=tokens,
+        token_ids=tuple(ids),
+        policy_logps=_listed(stats.policy_logps) or (),
+        ref_logps=_listed(stats.ref_logps),
+        log_ratios=_listed(ratios),
+        kl=_listed(stats.kl),
+        reward_mask=_listed(reward_mask),
+        kl_mask=_listed(kl_mask),
+        rewards=_listed(rewards),
+        masked_rewards=_listed(_product(rewards, reward_mask)),
+        weighted_kl=_listed(weighted_kl),
+        masked_kl=_listed(_product(weighted_kl, kl_mask)),
+        contributions=_listed(contributions),
+        reward=reward,
+    )
+
+
+def _mask(mask: Tensor | None, ones: Tensor, used: bool) -> Tensor | None:
+    if not used:
+        return None
+    return ones if mask is None else mask
+
+
+def _product(left: float | Tensor | None, right: Tensor | None) -> Tensor | None:
+    return None if left is None or right is None else left * right
+
+
+def _listed(values: Tensor | None) -> Values | None:
+    return None if values is None else tuple(values.flatten().tolist())
+
+
+def _numbers(response: ResponseMap) -> Values:
+    columns = [getattr(response, item.name) for item in fields(response)]
+    numbers = [c for c in columns if isinstance(c, tuple) and c and isinstance(c[0], float)]
+    return (response.reward, *chain.from_iterable(numbers))
+
+
+def _percent(mask: Tensor | None, stats: TokenStats) -> float | None:
+    return None if mask is None else float(sparsity(mask, stats))
+
+
+def _both(chosen: float | None, rejected: float | None) -> tuple[float, float] | None:
+    return None if chosen is None or rejected is None else (chosen, rejected)
+
+
+def _mean_sparsity(found: Sequence[tuple[float, float] | None]) -> Sparsity | None:
+    known = [pair for pair in found if pair is not None]
+    if not known:
+        return None
+    chosen, rejected = zip(*known, strict=True)
+    return Sparsity(sum(chosen) / len(known), sum(rejected) / len(known))

@@ -1,0 +1,132 @@
+"""A trained model as a run left it: policy, masks, method and reference, from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sparsepo.batches.attention import Attention, use_attention
+from sparsepo.errors import UserError
+from sparsepo.methods.base import Method
+from sparsepo.models.activations import fuse_activations
+from sparsepo.reference.online import Reference, unwrap_peft
+from sparsepo.registry import get_method
+from sparsepo.training.loading import load_policy, load_tokenizer
+from sparsepo.training.policy import METHOD_FILE, PolicyWithMasks, make_masks, read_description
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A policy with its masks, its method and its reference, ready to be looked at."""
+
+    module: PolicyWithMasks
+    method: Method
+    tokenizer: PreTrainedTokenizerBase
+    reference: Reference | None
+    """None where the method needs none and none could be found."""
+    label: str
+    """How it is called beside others."""
+    model: str = ""
+    """Where it was loaded from, for the record."""
+    reference_origin: str | None = None
+
+
+def load_trained(
+    model: str | Path,
+    *,
+    reference: str | Path | None = None,
+    method: Method | None = None,
+    label: str | None = None,
+    dtype: str = "auto",
+    bits: int | None = None,
+    attention: Attention = "auto",
+    device: torch.device | None = None,
+) -> TrainedModel:
+    """Return what a training run saved in a folder, a checkpoint's included.
+
+    Args:
+        model: the folder, or a hub id where `method` is given.
+        reference: folder or hub id of the reference; None takes the one that the folder names.
+        method: for a model that holds no description of its method, as one trained elsewhere.
+        label: how it is called; the method's title when None.
+        dtype: of the weights, "auto" for the checkpoint's own.
+        bits: 4 or 8 to quantize the weights, as they were in training.
+        attention: the implementation, as POConfig names it.
+        device: where it runs; a CUDA device where there is one when None.
+
+    Raises:
+        UserError: nothing to load, no description of the method, no reference where the method
+            needs one, or masks that do not fit it.
+    """
+    found = read_description(Path(model))
+    if method is None:
+        method = _described_method(found, Path(model))
+    elif found is not None:
+        raise UserError(
+            f"{Path(model) / METHOD_FILE} names the method already; leave --method out."
+        )
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def load(source: str) -> PreTrainedModel:
+        loaded = load_policy(source, dtype=dtype, bits=bits, device=device)
+        fuse_activations(loaded)
+        use_attention(unwrap_peft(loaded), attention, device, trained=False)
+        return loaded
+
+    origin = str(reference) if reference is not None else _named_reference(found)
+    if origin is None and method.needs.reference:
+        raise UserError(
+            f"{model} does not name the reference that {method.title} needs; give the model that "
+            "training started from with --reference."
+        )
+    policy = load(str(model))
+    loaded = None
+    if origin is not None:
+        try:
+            loaded = Reference(load(origin)).to(device)
+        except UserError as error:
+            if reference is not None:
+                raise
+            # What a method can do without is left out; it is there for comparison alone.
+            if method.needs.reference:
+                raise UserError(
+                    f"The reference '{origin}' that {Path(model) / METHOD_FILE} names cannot be "
+                    "loaded; give the model that training started from with --reference."
+                ) from error
+    module = PolicyWithMasks(policy, make_masks(method, loaded.model if loaded else policy))
+    module.load_masks(Path(model))
+    return TrainedModel(
+        module=module.to(device).eval().requires_grad_(False),
+        method=method,
+        tokenizer=load_tokenizer(str(model)),
+        reference=loaded,
+        label=label or method.title,
+        model=str(model),
+        reference_origin=None if loaded is None else origin,
+    )
+
+
+def _described_method(description: object, folder: Path) -> Method:
+    if description is None:
+        raise UserError(
+            f"{folder} holds no {METHOD_FILE}, which says by which method a model was trained; "
+            "give a folder that `python -m sparsepo train` wrote, or name the method with --method."
+        )
+    name = values = None
+    if isinstance(description, dict):
+        name, values = description.get("method"), description.get("hyper_parameters")
+    if not isinstance(name, str) or not isinstance(values, dict):
+        raise UserError(
+            f"{folder / METHOD_FILE} names no method with its hyper_parameters; give a folder that "
+            "`python -m sparsepo train` wrote."
+        )
+    return get_method(name, **values)
+
+
+def _named_reference(description: object) -> str | None:
+    name = description.get("reference") if isinstance(description, dict) else None
+    return name if isinstance(name, str) else None

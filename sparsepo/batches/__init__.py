@@ -1,0 +1,1 @@
+"""Pairs become tokens, and tokens become packed rows with their attention masks."""

@@ -1,0 +1,124 @@
+"""Which pairs are computed together: for little padding, without a change to what is trained.
+
+The loss of a step is a mean over all its pairs, so that it does not depend on how they are spread
+over the step's micro-batches; scores do not depend on batches at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from sparsepo.batches.pack import Rows, cells, level, longest_first, plan_rows
+from sparsepo.types import TokenizedPair
+
+
+def hold(pairs: list[TokenizedPair]) -> dict[str, list[TokenizedPair]]:
+    """Return a micro-batch that is packed later, when all micro-batches of its step are known."""
+    return {"pairs": pairs}
+
+
+def as_drawn(sizes: Sequence[int]) -> Rows:
+    """Return the items of groups of these sizes, counted from 0 on."""
+    numbers = iter(range(sum(sizes)))
+    return [list(islice(numbers, size)) for size in sizes]
+
+
+def regroup(
+    lengths: Sequence[int], sizes: Sequence[int], tokens_per_row: int | None = None
+) -> Rows:
+    """Return which pairs of a step make up each micro-batch, with the least padding.
+
+    As drawn, sorted by length, or levelled to about equal tokens: whichever takes the fewest cells,
+    at equal cells the one whose largest micro-batch is smallest. Sorted and levelled micro-batches
+    hold about equal tokens, hence more pairs where they are short and fewer where they are long.
+
+    Args:
+        lengths: tokens of each pair of the step, as drawn.
+        sizes: pairs of each micro-batch as drawn, at least one in each.
+        tokens_per_row: see `plan_rows`.
+
+    Returns:
+        As many groups of pairs as there were; pairs ascend within a group.
+    """
+    drawn, count = as_drawn(sizes), len(sizes)
+    if count < 2:
+        return drawn
+
+    def cost(groups: Rows) -> tuple[int, int]:
+        taken = []
+        for group in groups:
+            own = [lengths[item] for item in group]
+            taken.append(cells(plan_rows(own, tokens_per_row), own))
+        return sum(taken), max(taken)
+
+    best = min([drawn, split_sorted(lengths, count), level(lengths, count)], key=cost)
+    return [sorted(group) for group in best]
+
+
+def split_sorted(lengths: Sequence[int], count: int) -> Rows:
+    """Return items sorted by length, longest first, cut into groups of about equal tokens.
+
+    Of all cuts the one whose largest group has the fewest tokens.
+
+    Args:
+        lengths: tokens of each item, at least `count` items.
+        count: groups; none stays empty.
+    """
+    order = longest_first(lengths)
+
+    def cut(capacity: int) -> Rows:
+        groups: Rows = [[]]
+        held = 0
+        for place, item in enumerate(order):
+            # As soon as the items left are needed for the groups left, each gets one.
+            short = len(order) - place <= count - len(groups)
+            if groups[-1] and (short or held + lengths[item] > capacity):
+                groups.append([])
+                held = 0
+            groups[-1].append(item)
+            held += lengths[item]
+        return groups
+
+    low, high = max(lengths), sum(lengths)
+    while low < high:
+        middle = (low + high) // 2
+        if len(cut(middle)) > count:
+            low = middle + 1
+        else:
+            high = middle
+    return cut(low)
+
+
+def batches_by_length(lengths: Sequence[int], size: int) -> Rows:
+    """Return batches of `size` items of similar length, longest first.
+
+    The longest batch comes first, so that what does not fit into memory is known at once.
+    """
+    order = longest_first(lengths)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+class LengthGrouped(LengthGroupedSampler):
+    """transformers' random order of similar lengths together, drawn from seed and epoch alone.
+
+    The original draws from the global random state, which a resumed run does not have at an epoch's
+    beginning, and processes do not share.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        order: Iterator[int] = super().__iter__()
+        return order

@@ -1,0 +1,300 @@
+"""`python -m sparsepo inspect`: a page that shows what each token is to trained models."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsepo.cli.options import key_values
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.registry import get_method, load_plugin, method_class
+
+if TYPE_CHECKING:
+    from sparsepo.analysis.maps import ModelMaps
+    from sparsepo.methods.base import Method
+    from sparsepo.types import PreferencePair
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTIONS = ("auto", "eager", "sdpa", "flex_attention")
+LONG_RESPONSES = ("skip", "truncate", "error")
+TYPED = "the pair that was typed"
+
+
+@dataclass(frozen=True)
+class InspectSettings:
+    """What `--set` may change; the names are those of POConfig."""
+
+    max_length: int = 1024
+    max_prompt_length: int | None = None
+    on_long_response: str = "skip"
+    model_dtype: str = "auto"
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    attention: str = "auto"
+    use_cpu: bool = False
+    per_device_eval_batch_size: int = 8
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check types and ranges.
+
+        Raises:
+            UserError: a value that cannot be.
+        """
+        sizes = ("max_length", "max_prompt_length", "per_device_eval_batch_size", "chunk_size")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name in sizes:
+                fits = value is None and item.default is None
+                fits = fits or (type(value) is int and value >= 1)
+                wanted = "a whole number of at least 1"
+            elif isinstance(item.default, bool):
+                fits, wanted = isinstance(value, bool), "true or false"
+            else:
+                choices = {"model_dtype": DTYPES, "attention": ATTENTIONS}
+                known = choices.get(item.name, LONG_RESPONSES)
+                fits, wanted = value in known, f"one of {', '.join(known)}"
+            if not fits:
+                raise UserError(f"{item.name} must be {wanted}, not {value!r}.")
+        if self.load_in_4bit and self.load_in_8bit:
+            raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
+
+    @property
+    def bits(self) -> int | None:
+        """4 or 8 where the base model is quantized."""
+        return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of `python -m sparsepo`."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show what each token is to trained models, as a page",
+        description="Write a self-contained page that shows, token by token, the "
+        "log-probabilities, KL, masks and rewards of preference pairs under trained models.",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        action="append",
+        dest="models",
+        metavar="DIR",
+        help="folder that training wrote; give it again for models side by side",
+    )
+    parser.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
+    parser.add_argument("--split", default="train", help="split of a folder or hub data set")
+    parser.add_argument(
+        "--pairs", type=int, default=20, metavar="N", help="how many pairs, the first ones"
+    )
+    parser.add_argument("--prompt", help="instead of --data: the prompt of a pair of your own")
+    parser.add_argument("--chosen", help="its chosen response")
+    parser.add_argument("--rejected", help="its rejected response")
+    parser.add_argument(
+        "--chat", action="store_true", help="the typed pair is a user's turn and two answers"
+    )
+    parser.add_argument(
+        "--out", required=True, help="the page (.html), or the values it is drawn from (.json)"
+    )
+    parser.add_argument(
+        "--reference", help="folder or hub id of the reference; default: the one training noted"
+    )
+    parser.add_argument(
+        "--method", help="method of models trained elsewhere, whose folders do not name it"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="max_length=512, on_long_response=truncate, model_dtype=float32, use_cpu=true …; with "
+        "--method its hyper-parameters too",
+    )
+    parser.add_argument("--plugin", action="append", default=[], help="Python file with methods")
+
+
+def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
+    """Run `python -m sparsepo inspect`.
+
+    Args:
+        arguments: as parsed.
+        say: prints to standard error.
+
+    Raises:
+        UserError: anything the user can mend.
+    """
+    for plugin in arguments.plugin:
+        load_plugin(plugin)
+    settings, method = parse_settings(arguments.settings, arguments.method)
+    out = Path(arguments.out)
+    check_out(out)
+    pairs = find_pairs(arguments, say)
+
+    import torch
+    import transformers
+
+    from sparsepo.analysis.maps import document, token_maps
+    from sparsepo.analysis.page import render_page
+    from sparsepo.analysis.trained import load_trained
+
+    transformers.utils.logging.disable_progress_bar()
+    found: list[ModelMaps] = []
+    for model in arguments.models:
+        trained = load_trained(
+            model,
+            reference=arguments.reference,
+            method=method,
+            dtype=settings.model_dtype,
+            bits=settings.bits,
+            attention=settings.attention,  # type: ignore[arg-type]
+            device=torch.device("cpu") if settings.use_cpu else None,
+        )
+        if trained.reference is None:
+            say(f"{model}: without a reference, so without log-ratios and KL")
+        result = token_maps(
+            trained,
+            pairs,
+            max_length=settings.max_length,
+            max_prompt_length=settings.max_prompt_length,
+            on_long_response=settings.on_long_response,  # type: ignore[arg-type]
+            batch_size=settings.per_device_eval_batch_size,
+            chunk_size=settings.chunk_size,
+        )
+        say(f"{model}: {result.report}")
+        found.append(result.maps)
+    found = tell_apart(found)
+    if out.suffix == ".json":
+        text = json.dumps(document(found), ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        text = render_page(found)
+    write_whole(out, text)
+    say(f"Saved to {out}")
+
+
+def parse_settings(
+    items: Sequence[str], method: str | None
+) -> tuple[InspectSettings, Method | None]:
+    """Return `--set key=value` items as settings and, where one is named, the method.
+
+    Args:
+        items: as `key_values` reads them.
+        method: its hyper-parameters may be set; None where each folder names its method.
+
+    Raises:
+        UserError: no "=", an unknown key or a value that cannot be.
+    """
+    known = [item.name for item in dataclasses.fields(InspectSettings)]
+    own = [] if method is None else [f.name for f in dataclasses.fields(method_class(method))]
+    values = key_values(items, "max_length=512")
+    for key in values:
+        if key not in known and key not in own:
+            hint = did_you_mean(key, [*known, *own])
+            raise UserError(
+                f"Unknown option '{key}'.{hint} Known: {', '.join([*known, *own])}. "
+                "Hyper-parameters are those of training unless --method names another method."
+            )
+    settings = InspectSettings(**{key: value for key, value in values.items() if key in known})
+    if method is None:
+        return settings, None
+    return settings, get_method(
+        method, **{key: value for key, value in values.items() if key in own}
+    )
+
+
+def find_pairs(
+    arguments: argparse.Namespace, say: Callable[[object], None]
+) -> list[PreferencePair]:
+    """Return the pairs of `--data`, or the one that was typed.
+
+    Raises:
+        UserError: both or neither, an incomplete or empty pair, or unusable data.
+    """
+    from sparsepo.data.pairs import read_pairs
+    from sparsepo.types import PreferencePair
+
+    typed = {name: getattr(arguments, name) for name in ("prompt", "chosen", "rejected")}
+    given = [name for name, text in typed.items() if text is not None]
+    if arguments.pairs < 1:
+        raise UserError(f"--pairs must be at least 1, not {arguments.pairs}.")
+    if arguments.data is not None:
+        if given or arguments.chat:
+            raise UserError(
+                f"--{(given or ['chat'])[0]} belongs to a typed pair; leave --data out."
+            )
+        data = read_pairs(arguments.data, arguments.split)
+        say(data.report)
+        return data.pairs[: arguments.pairs]
+    missing = [name for name in typed if name not in given]
+    if missing:
+        asked = "--data, or --prompt, --chosen and --rejected" if len(missing) == 3 else None
+        raise UserError(f"Give {asked or ' and '.join(f'--{name}' for name in missing)}.")
+    for name in ("chosen", "rejected"):
+        if not typed[name].strip():
+            raise UserError(f"--{name} is empty; type a response.")
+    if typed["chosen"] == typed["rejected"]:
+        raise UserError("--chosen and --rejected are the same; type two different responses.")
+    if not arguments.chat:
+        return [PreferencePair(TYPED, **typed)]
+    return [
+        PreferencePair(
+            TYPED,
+            [{"role": "user", "content": typed["prompt"]}],
+            [{"role": "assistant", "content": typed["chosen"]}],
+            [{"role": "assistant", "content": typed["rejected"]}],
+        )
+    ]
+
+
+def tell_apart(maps: Sequence[ModelMaps]) -> list[ModelMaps]:
+    """Return maps whose labels differ: equal ones get their model's name added."""
+    count = Counter(model.label for model in maps)
+    return [
+        model
+        if count[model.label] == 1
+        else dataclasses.replace(model, label=f"{model.label}, {model.model}")
+        for model in maps
+    ]
+
+
+def check_out(out: Path) -> None:
+    """Raise a UserError unless a page can be written there."""
+    if out.suffix not in (".html", ".htm", ".json"):
+        raise UserError(f"--out {out} has to end in .html, for the page, or .json, for its values.")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file in it.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written to {out.parent} ({os.strerror(error.errno or 0)}); choose "
+            "another --out."
+        ) from error
+
+
+def write_whole(out: Path, text: str) -> None:
+    """Write a file so that an interruption leaves all of it or what was there before."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}-", delete=False
+    ) as file:
+        apart = Path(file.name)
+        try:
+            file.write(text)
+            file.close()
+            # A temporary file is its user's alone; the page is as readable as any other.
+            mask = os.umask(0)
+            os.umask(mask)
+            apart.chmod(0o666 & ~mask)
+            apart.replace(out)
+        except BaseException:
+            apart.unlink(missing_ok=True)
+            raise

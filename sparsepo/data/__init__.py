@@ -1,0 +1,5 @@
+"""Rows of any format become preference pairs."""
+
+from sparsepo.data.pairs import PairData, ReadReport, build_pairs, read_pairs
+
+__all__ = ["PairData", "ReadReport", "build_pairs", "read_pairs"]

@@ -1,0 +1,1 @@
+"""Several processes: what they agree on, and weights that are sharded over them."""

@@ -1,0 +1,1 @@
+"""What is known of a model from outside: its modules, activations, adapters."""

@@ -1,0 +1,343 @@
+"""A reference that a training run reads from a cache: filled before training, the model let go.
+
+What a method reads of the reference besides its distribution and its states is the same at every
+step: log-probabilities, activation masks. They are computed once, before anything is trained, when
+the policy itself still is the reference that it starts from; no second copy of it is ever made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from sparsepo.batches.pack import pack_pairs, packed_length, to_responses
+from sparsepo.batches.regroup import batches_by_length
+from sparsepo.distributed.processes import collected
+from sparsepo.errors import UserError, first_line
+from sparsepo.fused import token_stats
+from sparsepo.methods.base import Method, Needs
+from sparsepo.models.adapters import is_quantized
+from sparsepo.reference.cache import (
+    LOGPS,
+    PART_PAIRS,
+    CachedValues,
+    ReferenceCache,
+    SideValues,
+    mask_name,
+)
+from sparsepo.reference.fingerprint import reference_fingerprint, weights_hash
+from sparsepo.reference.online import Reference, ReferenceStates
+from sparsepo.training.config import POConfig
+from sparsepo.training.loading import load_as_configured
+from sparsepo.training.policy import without_autocast
+from sparsepo.types import PackedBatch, TokenizedPair
+
+Item = TypeVar("Item")
+Progress = Callable[[int, int], None]
+"""Told (pairs done, pairs to do)."""
+
+_log = logging.getLogger(__name__)
+
+
+def names_for(method: Method, needs: Needs) -> tuple[str, ...]:
+    """Return the values that a method reads from a cache."""
+    mask = (mask_name(method),) if needs.mask == "activation" else ()
+    return mask if needs.online_reference else (LOGPS, *mask)
+
+
+@contextlib.contextmanager
+def told_progress(callbacks: Iterable[object], show: bool) -> Iterator[Progress]:
+    """Yield what to call with (pairs done, pairs to do); nothing is shown where nothing is done.
+
+    Args:
+        callbacks: those with a method `on_reference_cache(done, total)` are told.
+        show: draw a bar with an estimate of the time that is left.
+    """
+    bars: list[Any] = []
+
+    def tell(done: int, total: int) -> None:
+        for callback in callbacks:
+            if hasattr(callback, "on_reference_cache"):
+                callback.on_reference_cache(done, total)
+        if show and not bars:
+            bars.append(tqdm(total=total, desc="reference cache", unit=" pairs"))
+        for bar in bars:
+            bar.update(done - bar.n)
+
+    try:
+        yield tell
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def states_from(
+    values: CachedValues, batch: PackedBatch, online: ReferenceStates | None = None
+) -> ReferenceStates:
+    """Return what a cache says of a batch, added to what a run of the model said.
+
+    Args:
+        values: of pairs that include the batch's.
+        batch: on any device.
+        online: of the model's own run, for what no cache holds.
+    """
+    states = online if online is not None else ReferenceStates()
+    cached = {name: values.read(name, batch) for name in values.names}
+    logps = cached.pop(LOGPS, None)
+    mask = next(iter(cached.values()), None)
+    return replace(states, activation_mask=mask, logps=logps)
+
+
+@torch.no_grad()
+def fill(
+    cache: ReferenceCache,
+    reference: Reference,
+    method: Method,
+    lacking: Sequence[TokenizedPair],
+    names: Collection[str],
+    *,
+    batch_size: int,
+    tokens_per_row: int | None = None,
+    chunk_size: int | None = None,
+    share: tuple[int, int] = (0, 1),
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    progress: Progress | None = None,
+) -> None:
+    """Compute the reference's values of pairs and add them; log-probabilities always come along.
+
+    log π_ref(y_t | x, y_<t) of both responses by `token_stats`, the reference in the policy's
+    place, in float32 at least.
+
+    Args:
+        cache: made ready by its `begin`.
+        reference: the model; batches go to its device.
+        method: its hyper-parameters describe an activation mask, where `names` has one.
+        lacking: what `cache.missing` returned.
+        names: the values that it was asked for.
+        batch_size: pairs per forward pass.
+        tokens_per_row: how long a packed row may grow.
+        chunk_size: tokens per block of the fused operation; None leaves it to the device.
+        share: (i, n): compute the i-th of n shares only, as one of n processes that do the same.
+        autocast: makes the context in which the model runs in training.
+        progress: told how far this share is.
+
+    Raises:
+        UserError: the disk refuses, or a value is not finite.
+    """
+    computed = sorted({LOGPS, *names})
+    size = max(1, min(PART_PAIRS, -(-len(lacking) // share[1])))
+    chunks = [lacking[start : start + size] for start in range(0, len(lacking), size)]
+    own = chunks[share[0] :: share[1]]
+    total, done = sum(map(len, own)), 0
+    tell = progress if progress is not None else lambda _done, _total: None
+    for chunk in own:
+        # Another run that does the same at this moment may have been faster.
+        if cache.holds(chunk, computed):
+            done += len(chunk)
+            tell(done, total)
+            continue
+        values: dict[str, dict[int, SideValues]] = {name: {} for name in computed}
+        for part in batches_by_length([packed_length(pair) for pair in chunk], batch_size):
+            batch = pack_pairs([chunk[i] for i in part], tokens_per_row=tokens_per_row)
+            with autocast():
+                found = _compute(reference, method, batch, computed, chunk_size)
+            for name, table in found.items():
+                values[name].update((i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part))
+            done += len(part)
+            tell(done, total)
+        numbers = range(len(chunk))
+        cache.write(chunk, {n: [rows[i] for i in numbers] for n, rows in values.items()})
+
+
+def _compute(
+    reference: Reference,
+    method: Method,
+    batch: PackedBatch,
+    names: Collection[str],
+    chunk_size: int | None,
+) -> dict[str, Float[Tensor, "responses pairs tokens"]]:
+    """Return the named values of a batch, on the CPU."""
+    batch = batch.to(reference.model.device)
+    masked = any(name != LOGPS for name in names)
+    states = reference.read(batch, method, Needs(mask="activation" if masked else "none"))
+    assert states.hidden is not None and states.head is not None
+    # As the policy's own values are computed in a step.
+    with without_autocast(batch.input_ids.device.type) as cast:
+        logps = token_stats(
+            cast(states.hidden),
+            cast(states.head),
+            None,
+            None,
+            batch.targets,
+            chunk_size,
+            policy_bias=cast(states.bias),
+            need_kl=False,
+        ).policy_logps
+    found = {LOGPS: to_responses(logps, batch)}
+    if states.activation_mask is not None:
+        found[mask_name(method)] = states.activation_mask
+    finite = torch.stack([values.isfinite().all(-1).all(0) for values in found.values()]).all(0)
+    if not bool(finite.all()):
+        ids = [one for one, ok in zip(batch.pair_ids, finite.tolist(), strict=True) if not ok]
+        raise UserError(
+            f"The reference gives values that are not finite for {', '.join(ids[:5])}; look at "
+            "these rows, or at the model's weights."
+        )
+    return {name: values.cpu() for name, values in found.items()}
+
+
+def _sides(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> SideValues:
+    """Return a pair's values without padding."""
+    return values[0, : len(pair.chosen_ids)], values[1, : len(pair.rejected_ids)]
+
+
+class CachedReference:
+    """The cache of one run, and the way back to the model that it was made from."""
+
+    def __init__(
+        self,
+        config: POConfig,
+        accelerator: Accelerator,
+        reference: Reference,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        source: str | None,
+    ) -> None:
+        """Open the cache of `config.reference_cache` for a reference.
+
+        Args:
+            config: the run's arguments.
+            accelerator: connects the run's processes.
+            reference: whole, as it stands before training.
+            tokenizer: it made the pairs' tokens.
+            max_length: the limit that they were cut to.
+            source: folder or hub id of the reference; None where it has none.
+
+        Raises:
+            UserError: the weights are not all here, or the cache is damaged.
+        """
+        assert config.reference_cache is not None
+        self._config, self._accelerator, self._source = config, accelerator, source
+        model = reference.model
+        self._dtype, self._attention = model.dtype, model.config._attn_implementation
+        settings = {
+            "max_length": max_length,
+            "max_prompt_length": config.max_prompt_length,
+            "on_long_response": config.on_long_response,
+            "mixed_precision": accelerator.mixed_precision,
+            "device": accelerator.device.type,
+            "adapters": reference.adapter_settings,
+        }
+        own = reference_fingerprint(
+            model, tokenizer, settings, without_adapters=reference.without_adapters
+        )
+        # The main process's weights count. Another one that did not read its own (FSDP's
+        # cpu_ram_efficient_loading) leaves the work to those that did.
+        fingerprint = self._as_main_has_it(own)
+        self._able = collected(accelerator, [own == fingerprint])
+        self.cache = ReferenceCache(config.reference_cache, fingerprint)
+
+    def _as_main_has_it(self, value: Item) -> Item:
+        if self._accelerator.num_processes == 1:
+            return value
+        (common,) = broadcast_object_list([value])
+        return common  # type: ignore[no-any-return]
+
+    def fill(
+        self,
+        reference: Reference,
+        method: Method,
+        pairs: Sequence[TokenizedPair],
+        progress: Progress | None = None,
+    ) -> None:
+        """Make the cache hold what a method reads of these pairs; each process does its share.
+
+        Args:
+            reference: the model.
+            method: the method.
+            pairs: all of them, in every process.
+            progress: told how far this process is.
+
+        Raises:
+            UserError: the cache cannot be written to, or a value is not finite.
+        """
+        names = names_for(method, method.needs)
+        # All processes divide up the same list, whatever another run adds meanwhile.
+        lacking = self._as_main_has_it(self.cache.missing(pairs, names))
+        config, rank = self._config, self._accelerator.process_index
+        model, home = reference.model, reference.model.device
+        problem = None
+        try:
+            if lacking and self._able[rank]:
+                self.cache.begin(lacking, len(pairs))
+                # FSDP leaves a model on the CPU until training begins.
+                nn.Module.to(model, self._accelerator.device)
+                fill(
+                    self.cache,
+                    reference,
+                    method,
+                    lacking,
+                    names,
+                    batch_size=config.eval_batch_size,
+                    tokens_per_row=config.tokens_per_row,
+                    chunk_size=config.chunk_size,
+                    share=(sum(self._able[:rank]), sum(self._able)),
+                    autocast=self._accelerator.autocast,
+                    progress=progress,
+                )
+        except UserError as error:
+            problem = str(error)
+        finally:
+            nn.Module.to(model, home)
+        # One process's error is everyone's: nobody may wait for it for ever.
+        problems = [text for text in collected(self._accelerator, [problem]) if text is not None]
+        if problems:
+            raise UserError(problems[0])
+        self.cache.refresh()
+
+    def select(self, pairs: Sequence[TokenizedPair], method: Method) -> CachedValues:
+        """Return what a method reads of these pairs.
+
+        Raises:
+            UserError: something is missing, or a file is damaged.
+        """
+        remedy = (
+            "let every process see this folder"
+            if self._accelerator.num_processes > 1
+            else "take a model that can be loaded again from its folder or hub id"
+        )
+        return self.cache.select(pairs, names_for(method, method.needs), remedy)
+
+    def reload(self) -> Reference | None:
+        """Load the reference once more, for what no cache holds; None where that is impossible.
+
+        Weights that are not those that the cache was made from are as good as none.
+        """
+        if self._source is None:
+            return None
+        try:
+            reference = Reference(load_as_configured(self._source, self._config))
+        except UserError as error:
+            _log.warning("Evaluation reports no KL: %s", first_line(error))
+            return None
+        model = reference.model
+        if not is_quantized(model):
+            nn.Module.to(model, self._dtype)
+        if weights_hash(model) != self.cache.fingerprint["weights"]:
+            _log.warning("Evaluation reports no KL: %s holds other weights by now.", self._source)
+            return None
+        if model.config._attn_implementation != self._attention:
+            model.set_attn_implementation(self._attention)
+        return reference.to(self._accelerator.device)

@@ -1,0 +1,108 @@
+"""What stops a training run with a plain sentence instead of letting it go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sparsepo.distributed.processes import collected, maximum
+from sparsepo.errors import UserError
+from sparsepo.types import TokenStats
+
+STEP_ZERO_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""Largest |log-ratio| of a token at step 0, in nats; half precisions get HALF_TOLERANCE."""
+
+HALF_TOLERANCE = 0.5
+"""For float16 and bfloat16: two runs of the same weights may use different kernels."""
+
+
+def check_sizes(
+    policy: PreTrainedModel, reference: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Check that a policy, its reference and a tokenizer have vocabularies that fit together.
+
+    Raises:
+        UserError: they do not.
+    """
+    vocabulary = policy.get_output_embeddings().weight.shape[0]
+    if len(tokenizer) > vocabulary:
+        raise UserError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model {vocabulary}; use the "
+            "model's own tokenizer or resize its embeddings."
+        )
+    if reference is None:
+        return
+    ref_vocabulary = reference.get_output_embeddings().weight.shape[0]
+    if ref_vocabulary != vocabulary:
+        raise UserError(
+            f"Policy and reference have different vocabularies ({vocabulary} and "
+            f"{ref_vocabulary} tokens); they must come from the same model family."
+        )
+
+
+def check_start(
+    accelerator: Accelerator,
+    sides: Iterable[TokenStats | None],
+    dtype: torch.dtype,
+    *,
+    within_policy: bool,
+) -> None:
+    """Check at step 0 that the reference is the policy's start: log-ratio 0 on every token.
+
+    Args:
+        accelerator: connects the run's processes; its mixed precision counts as a half type.
+        sides: statistics of the step's responses.
+        dtype: of the policy's weights.
+        within_policy: the reference is the policy with other adapters, or with none.
+
+    Raises:
+        UserError: a token's |log-ratio| is above the dtype's tolerance.
+    """
+    half = accelerator.mixed_precision in ("fp16", "bf16")
+    tolerance = HALF_TOLERANCE if half else STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
+    for stats in sides:
+        if stats is None or stats.ref_logps is None:
+            continue
+        ratio = maximum(accelerator, (stats.policy_logps - stats.ref_logps).abs())
+        if ratio > tolerance:
+            remedy = "leave ref_model out"
+            if within_policy:
+                remedy = "switch the adapters' dropout off or merge adapters trained before"
+            raise UserError(
+                f"The reference is not the policy's start: at step 0 a token's log-ratio is "
+                f"{ratio:.2g} nats, above {tolerance:g}; {remedy}, or set "
+                "check_reference=false if that is intended."
+            )
+
+
+def check_finite(
+    accelerator: Accelerator,
+    losses: Sequence[tuple[list[str], Float[Tensor, " pairs"]]],
+    step: int,
+) -> None:
+    """Check that the losses of a step's pairs are finite, those of all processes.
+
+    Args:
+        accelerator: connects the run's processes.
+        losses: (ids, losses) of the pairs of each micro-batch.
+        step: steps taken before.
+
+    Raises:
+        UserError: one is not; the message names the pairs.
+    """
+    finite = torch.cat([values for _, values in losses]).isfinite()
+    if maximum(accelerator, ~finite) == 0:
+        return
+    pair_ids = [pair for names, _ in losses for pair in names]
+    own = [pair for pair, ok in zip(pair_ids, finite.tolist(), strict=True) if not ok]
+    bad = collected(accelerator, own)
+    raise UserError(
+        f"The loss is not finite at step {step} for {'pair' if len(bad) == 1 else 'pairs'} "
+        f"{', '.join(bad)}; training stopped and the last checkpoint is kept: lower the learning "
+        "rate or look at these rows."
+    )

@@ -1,0 +1,296 @@
+"""POConfig: transformers' training arguments plus what preference optimization adds."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import TrainingArguments
+
+from sparsepo.batches.attention import Attention
+from sparsepo.batches.tokenize import LongResponse
+from sparsepo.errors import UserError, require_choice
+from sparsepo.methods.base import Method
+from sparsepo.models.adapters import check_merging
+from sparsepo.registry import get_method
+
+HYPER_PARAMETERS = (
+    "beta",
+    "gamma",
+    "lam",
+    "alpha",
+    "l1_reward",
+    "l1_kl",
+    "mask_weight_decay",
+    "mask_learning_rate",
+    "mask_dropout",
+    "mask_layers",
+    "mask_feed_forward",
+    "mask_kind",
+    "mask_initial_sparsity",
+    "mask_families",
+    "mask_mapping",
+)
+"""The built-in methods' hyper-parameters, by the names of their papers."""
+
+_PLAIN_TYPES: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
+_AT_LEAST_1 = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "chunk_size",
+    "max_length",
+    "lora_r",
+    "lora_alpha",
+    "tokens_per_row",
+)
+
+
+@dataclass
+class POConfig(TrainingArguments):
+    """Arguments of a POTrainer: every field of transformers.TrainingArguments, and these.
+
+    A hyper-parameter left at None takes the method's default; one that the method does not use is a
+    UserError. Defaults follow arXiv 2410.05102 where they differ from transformers' own: AdamW,
+    cosine schedule, 10 % warm-up, seed 42.
+    """
+
+    method: str = field(default="sparsepo-common", metadata={"help": "Name of the method."})
+    method_args: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Further hyper-parameters, for plugged-in methods."}
+    )
+    beta: float | None = field(default=None, metadata={"help": "Strength of the reference."})
+    gamma: float | None = field(default=None, metadata={"help": "SimPO's target margin."})
+    lam: float | None = field(default=None, metadata={"help": "DPOP's penalty weight λ."})
+    alpha: float | None = field(default=None, metadata={"help": "TDPO v2's KL weight α."})
+    l1_reward: float | None = field(default=None, metadata={"help": "λ_u, L1 on the reward mask."})
+    l1_kl: float | None = field(default=None, metadata={"help": "λ_d, L1 on the KL mask."})
+    mask_weight_decay: float | None = field(
+        default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
+    )
+    mask_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of learned masks; else the policy's."}
+    )
+    mask_dropout: float | None = field(default=None, metadata={"help": "Dropout on the masks."})
+    mask_layers: Literal["all", "last"] | None = field(
+        default=None, metadata={"help": "Layers that a learned mask reads: all or last."}
+    )
+    mask_feed_forward: int | None = field(
+        default=None, metadata={"help": "Feed-forward layers of a learned mask: 1 or 2."}
+    )
+    mask_kind: Literal["learned", "binary", "random"] | None = field(
+        default=None, metadata={"help": "learned, binary or random."}
+    )
+    mask_initial_sparsity: float | None = field(
+        default=None, metadata={"help": "Largest sparsity (%) of a fresh mask; else drawn anew."}
+    )
+    mask_families: str | None = field(
+        default=None, metadata={"help": "MaPO's activation families, joined by +."}
+    )
+    mask_mapping: Literal["none", "sigmoid", "rescale"] | None = field(
+        default=None, metadata={"help": "MaPO's mapping: none, sigmoid or rescale."}
+    )
+    max_length: int = field(
+        default=1024,
+        metadata={"help": "Tokens of prompt and response together, within the model's context."},
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
+    )
+    on_long_response: LongResponse = field(
+        default="error",
+        metadata={"help": "What happens to a response that does not fit: error, truncate, skip."},
+    )
+    model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
+        default="auto",
+        metadata={"help": "Dtype that models are loaded in; auto takes the checkpoint's own."},
+    )
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Quantize the base model to NF4 (QLoRA)."}
+    )
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Quantize the base model to 8-bit integers."}
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Rank of LoRA adapters; None trains the whole model."}
+    )
+    lora_alpha: int | None = field(
+        default=None, metadata={"help": "Scale of the adapters; default 2·lora_r."}
+    )
+    lora_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout on the adapters' input; default 0."}
+    )
+    lora_target_modules: str | None = field(
+        default=None,
+        metadata={"help": "Modules that get adapters, joined by +, or all-linear."},
+    )
+    merge_adapters: bool = field(
+        default=False,
+        metadata={"help": "Save the trained model whole, its adapters added to its weights."},
+    )
+    disable_dropout: bool = field(
+        default=True,
+        metadata={"help": "Switch off the policy's own dropout (adapters keep theirs)."},
+    )
+    tokens_per_row: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens up to which pairs share a row; the longest pair of a batch where that "
+            "is longer or nothing is given."
+        },
+    )
+    length_bucketed: bool = field(
+        default=True,
+        metadata={
+            "help": "Spread a step's pairs over its micro-batches by length, for less padding; "
+            "what is trained is the same."
+        },
+    )
+    attention: Attention = field(
+        default="auto",
+        metadata={
+            "help": "Attention of policy and reference; auto is flex_attention on CUDA where the "
+            "architecture has it, else what the model comes with."
+        },
+    )
+    check_reference: bool = field(
+        default=True,
+        metadata={"help": "Stop if the reference is not the policy's start (log-ratio 0)."},
+    )
+    reference_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder that keeps the reference's log-probabilities between runs."},
+    )
+    computation: Literal["packed", "plain"] = field(
+        default="packed",
+        metadata={"help": "packed, or plain: the textbook form, slow and large, for comparison."},
+    )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "Tokens per block of the fused operation; default by device."},
+    )
+    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Warm-up steps; below 1 a share of all steps."}
+    )
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two log entries."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available,
+        metadata={"help": "Pin batches in memory; of use on a GPU alone."},
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Kept off: every trained weight has a part in every loss."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Kept off: a loss that is not finite stops the training anyway."},
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Kept off: pairs are not columns of the model."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check types and ranges, many of which transformers leaves to fail in mid-training.
+
+        Raises:
+            UserError: a value of the wrong type, none of the choices, or a size below 1.
+        """
+        hints = typing.get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            hint = hints[item.name]
+            union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+            kinds = set(typing.get_args(hint)) if union else {hint}
+            value = getattr(self, item.name, None)
+            if typing.get_origin(hint) is Literal:
+                require_choice(item.name, value, typing.get_args(hint))
+            if kinds <= set(_PLAIN_TYPES) and value != item.default:
+                accepted = kinds | {int} if float in kinds else kinds
+                fits = type(value) in accepted or (str in kinds and isinstance(value, Path))
+                if not fits:
+                    names = [_PLAIN_TYPES[kind] for kind in _PLAIN_TYPES if kind in kinds]
+                    raise UserError(f"{item.name} must be {' or '.join(names)}, not {value!r}.")
+        for name in _AT_LEAST_1:
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise UserError(f"{name} must be at least 1, not {size}.")
+        if self.train_sampling_strategy == "batch_rebalance":
+            raise UserError(
+                "train_sampling_strategy=batch_rebalance may train on a pair twice in an epoch; "
+                "take group_by_length, and length_bucketed=true."
+            )
+        self._check_computation()
+        self._check_adapters()
+        super().__post_init__()
+
+    def _check_computation(self) -> None:
+        if self.computation == "plain":
+            for name in ("chunk_size", "reference_cache", "tokens_per_row"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"computation=plain uses no {name}; leave it out, or take packed."
+                    )
+
+    def _check_adapters(self) -> None:
+        if self.load_in_4bit and self.load_in_8bit:
+            raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
+        if self.merge_adapters:
+            # Whether there are adapters the model shows when it is loaded.
+            check_merging(adapters=True, quantized=self.bits is not None)
+        if self.lora_r is None:
+            for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"{name} describes LoRA adapters; set lora_r too.")
+        if self.lora_dropout is not None and not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"lora_dropout must be at least 0 and below 1, not {self.lora_dropout}."
+            )
+
+    @property
+    def adapter_targets(self) -> list[str] | str | None:
+        """Names of the modules that get adapters, "all-linear", or None for the default ones."""
+        names = self.lora_target_modules
+        return names if names is None or names == "all-linear" else names.split("+")
+
+    @property
+    def bits(self) -> int | None:
+        """4 or 8 where the base model is quantized."""
+        return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
+
+    def make_method(self) -> Method:
+        """Return the method with the hyper-parameters that are set.
+
+        Raises:
+            UserError: the method is unknown or does not use one of them, or reads no reference
+                cache where one is given.
+        """
+        given = {
+            name: getattr(self, name)
+            for name in HYPER_PARAMETERS
+            if getattr(self, name) is not None
+        }
+        method = get_method(self.method, **given, **(self.method_args or {}))
+        if self.reference_cache is not None and not method.needs.cacheable:
+            why = "needs the reference model itself at every step"
+            raise UserError(
+                f"Method '{self.method}' {why if method.needs.reference else 'uses no reference'}, "
+                "so that a cache saves it nothing; leave reference_cache out."
+            )
+        return method
+
+    @classmethod
+    def field_types(cls) -> dict[str, Any]:
+        """Return the fields that may be set, with their declared types."""
+        return {item.name: item.type for item in dataclasses.fields(cls) if item.init}

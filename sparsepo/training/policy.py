@@ -1,0 +1,373 @@
+"""The trained module: the policy together with its learned masks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sparsepo.batches.attention import attention_mask_for
+from sparsepo.batches.pack import to_responses
+from sparsepo.errors import UserError
+from sparsepo.fused import token_stats
+from sparsepo.masks import LearnedMask, RandomMask
+from sparsepo.methods.base import Method, Needs
+from sparsepo.models.adapters import add_input_gradients
+from sparsepo.models.architectures import blocks_of, norm_epsilon
+from sparsepo.models.capture import output_head, run_body
+from sparsepo.reference.online import ReferenceStates, unwrap_peft
+from sparsepo.types import PackedBatch, TokenStats
+
+MASKS_FILE = "masks.safetensors"
+METHOD_FILE = "method.json"
+
+MaskPair = tuple[Tensor | None, Tensor | None]
+
+
+def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
+    """Return the mask networks that a method asks for, freshly initialised.
+
+    Args:
+        method: its `needs.mask` and mask hyper-parameters decide.
+        reference: the model whose states the masks read.
+
+    Returns:
+        "reward" (and "kl" where the masks are independent) → network; empty without learned masks.
+
+    Raises:
+        UserError: the reference's architecture cannot be read.
+    """
+    kinds = {"learned-common": ["reward"], "learned-independent": ["reward", "kl"]}
+    names = kinds.get(method.needs.mask, [])
+    if not names:
+        return nn.ModuleDict()
+    settings: Any = method
+    last_only = settings.mask_layers == "last"
+    num_layers = 1 if last_only else len(blocks_of(reference))
+
+    def make() -> nn.Module:
+        if settings.mask_kind == "random":
+            return RandomMask()
+        return LearnedMask(
+            num_layers,
+            int(reference.config.hidden_size),
+            layers=settings.mask_layers,
+            feed_forward=settings.mask_feed_forward,
+            binary=settings.mask_kind == "binary",
+            eps=norm_epsilon(reference),
+            dropout=settings.mask_dropout,
+        )
+
+    # The masks stay float32 under a half-precision policy: their gradients are tiny.
+    return nn.ModuleDict({name: make() for name in names})
+
+
+def separate_masks(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    decay: float,
+    learning_rate: float | None = None,
+) -> None:
+    """Give the masks' weights groups of their own in an optimizer that holds a whole module's.
+
+    Args:
+        optimizer: changed in place.
+        module: a PolicyWithMasks, wrapped or not.
+        decay: weight decay of the masks' weights; their biases and norms have none.
+        learning_rate: peak learning rate of the masks, None for the policy's.
+    """
+    masks = {id(weight): weight for name, weight in module.named_parameters() if "masks." in name}
+    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+    if learning_rate is not None:
+        settings["lr"] = learning_rate
+    for group in optimizer.param_groups:
+        group["params"] = [weight for weight in group["params"] if id(weight) not in masks]
+    # Sharded optimizer states are saved by group, and cannot be where two of them are empty.
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+    trained = [weight for weight in masks.values() if weight.requires_grad]
+    for matrices, weight_decay in ((True, decay), (False, 0.0)):
+        chosen = [weight for weight in trained if (weight.ndim > 1) is matrices]
+        if chosen:
+            optimizer.add_param_group({**settings, "params": chosen, "weight_decay": weight_decay})
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """Return a method's name and hyper-parameters as JSON data."""
+    return {"method": method.name, "hyper_parameters": asdict(method)}
+
+
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """Return what `save_masks` wrote of the method that made a folder, or None if it holds none."""
+    try:
+        description: dict[str, Any] = json.loads((directory / METHOD_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return description
+
+
+class PolicyWithMasks(nn.Module):
+    """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
+
+    def __init__(self, policy: PreTrainedModel, masks: nn.ModuleDict) -> None:
+        super().__init__()
+        self.policy = policy
+        self.masks = masks
+
+    def forward(
+        self,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        needs: Needs,
+        chunk_size: int | None = None,
+    ) -> tuple[TokenStats, TokenStats | None]:
+        """Return the statistics of the chosen and of the rejected responses.
+
+        Args:
+            batch: pairs on the policy's device.
+            reference: the reference's states, None where nothing needs them.
+            needs: what to compute.
+            chunk_size: tokens per block of the fused operation, None for the device's own.
+
+        Returns:
+            Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no
+            rejected responses.
+        """
+        model = unwrap_peft(self.policy)
+        hidden = run_body(model, batch, attention_mask_for(model, batch))
+        head, bias = output_head(model)
+        states = reference if reference is not None else ReferenceStates()
+        with without_autocast(hidden.device.type) as cast:
+            fused = token_stats(
+                cast(hidden),
+                cast(head),
+                cast(states.hidden),
+                cast(states.head),
+                batch.targets,
+                chunk_size,
+                policy_bias=cast(bias),
+                ref_bias=cast(states.bias),
+                need_kl=needs.kl,
+            )
+        return self.statistics(batch, reference, *fused)
+
+    def statistics(
+        self,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        policy_logps: Float[Tensor, " N"],
+        ref_logps: Float[Tensor, " N"] | None,
+        kl: Float[Tensor, " N"] | None,
+    ) -> tuple[TokenStats, TokenStats | None]:
+        """Lay values per response token out as the statistics of both sides, with the masks.
+
+        Args:
+            batch: pairs on the policy's device.
+            reference: the reference's states, None where nothing needs them; log-probabilities
+                from a cache take the place of `ref_logps`.
+            policy_logps: log π(y_t), in the batch's order of tokens.
+            ref_logps: log π_ref(y_t).
+            kl: KL(π_ref ‖ π).
+
+        Returns:
+            As `forward`.
+        """
+        reward_mask, kl_mask = self._masks(batch, reference)
+        cached = None if reference is None else reference.logps
+        sides = batch.response_mask.shape[0]
+        fields = {
+            "policy_logps": to_responses(policy_logps, batch),
+            "ref_logps": _laid_out(ref_logps, batch) if cached is None else cached,
+            "kl": _laid_out(kl, batch),
+            "response_mask": batch.response_mask,
+            "reward_mask": reward_mask,
+            "kl_mask": kl_mask,
+        }
+        stats = [
+            TokenStats(**{name: None if v is None else v[side] for name, v in fields.items()})  # type: ignore[arg-type]
+            for side in range(sides)
+        ]
+        return stats[0], stats[1] if sides == 2 else None
+
+    def _masks(self, batch: PackedBatch, reference: ReferenceStates | None) -> MaskPair:
+        if reference is None:
+            return None, None
+        if reference.activation_mask is not None:
+            return reference.activation_mask, reference.activation_mask
+        if not self.masks or reference.layers is None:
+            return None, None
+        layers = self._inputs_of_masks(reference.layers)
+        with without_autocast(batch.input_ids.device.type):
+            reward = to_responses(self.masks["reward"](layers), batch)
+            kl = to_responses(self.masks["kl"](layers), batch) if "kl" in self.masks else reward
+        return reward, kl
+
+    def _inputs_of_masks(self, layers: list[Tensor]) -> list[Tensor]:
+        # Under a half-precision policy the masks stay float32.
+        dtype = next((weight.dtype for weight in self.masks.parameters()), torch.float32)
+        return [layer.to(dtype) for layer in layers]
+
+    @torch.no_grad()
+    def masks_without_dropout(
+        self, batch: PackedBatch, reference: ReferenceStates
+    ) -> tuple[Float[Tensor, "responses pairs tokens"], Float[Tensor, "responses pairs tokens"]]:
+        """Return (reward, KL) masks as they are without dropout, for measuring sparsity."""
+        training = self.masks.training
+        self.masks.eval()
+        try:
+            reward, kl = self._masks(batch, reference)
+        finally:
+            self.masks.train(training)
+        assert reward is not None and kl is not None
+        return reward, kl
+
+    @torch.no_grad()
+    def redraw_mask(
+        self, name: str, batch: PackedBatch, reference: ReferenceStates, limit: float, draws: int
+    ) -> bool:
+        """Draw a learned mask's weights anew until it is not too sparse on a batch.
+
+        Args:
+            name: "reward" or "kl".
+            batch: the probe.
+            reference: its reference states.
+            limit: the largest sparsity, in percent of response tokens.
+            draws: how many draws to look at, the present one included.
+
+        Returns:
+            Whether the mask is alive now; random masks always are.
+        """
+        mask = self.masks[name]
+        if not isinstance(mask, LearnedMask) or reference.layers is None:
+            return True
+        layers = self._inputs_of_masks(reference.layers)
+        was_training = mask.training
+        mask.eval()
+        for draw in range(draws):
+            if draw:
+                for module in mask.modules():
+                    if isinstance(module, nn.Linear):
+                        module.reset_parameters()
+            if 100.0 * float((mask(layers) == 0).float().mean()) <= limit:
+                mask.train(was_training)
+                return True
+        return False
+
+    def save_masks(
+        self,
+        directory: Path,
+        method: Method,
+        gathered: Mapping[str, Tensor] | None = None,
+        reference: str | None = None,
+    ) -> None:
+        """Write the masks and the method's hyper-parameters beside the policy.
+
+        Args:
+            directory: an existing folder.
+            method: written to method.json by name, with its hyper-parameters.
+            gathered: this module's weights, where each process holds but a part of them.
+            reference: folder or hub id of the model that log-ratios are measured against, written
+                there too.
+        """
+        description = {**describe(method), "reference": reference}
+        (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
+        own = self.masks.state_dict()
+        if gathered is not None:
+            own = {name: gathered[f"masks.{name}"] for name in own}
+        state = {name: value.contiguous() for name, value in own.items()}
+        if state:
+            save_file(state, directory / MASKS_FILE)
+
+    def load_masks(self, directory: Path) -> None:
+        """Read the masks that `save_masks` wrote.
+
+        Raises:
+            UserError: the file is missing or belongs to another mask architecture.
+        """
+        if not self.masks.state_dict():
+            return
+        file = directory / MASKS_FILE
+        if not file.is_file():
+            raise UserError(
+                f"The checkpoint {directory} holds no {MASKS_FILE}; give a folder that a masked "
+                "method saved."
+            )
+        try:
+            self.masks.load_state_dict(load_file(file))
+        except RuntimeError as error:
+            raise UserError(
+                f"The masks in {file} belong to another mask architecture or base model; use the "
+                "mask options that they were trained with."
+            ) from error
+
+    # What transformers.Trainer and accelerate ask of a model, answered by the policy.
+
+    @property
+    def _no_split_modules(self) -> Any:
+        """Names of the classes of blocks, which FSDP gathers one at a time."""
+        return unwrap_peft(self.policy)._no_split_modules
+
+    @property
+    def config(self) -> Any:
+        """The policy's configuration."""
+        return self.policy.config
+
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """Whether the policy recomputes activations in the backward pass."""
+        return bool(self.policy.is_activation_checkpointing)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """The same by its old name."""
+        return self.is_activation_checkpointing
+
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Switch on recomputation in the policy, by the name that transformers 6 will call."""
+        how = kwargs.get("activation_checkpointing_kwargs") or {}
+        if how.get("use_reentrant"):
+            add_input_gradients(self.policy)
+        self.policy.activation_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Switch on recomputation in the policy."""
+        self.policy.gradient_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Switch it off."""
+        self.policy.gradient_checkpointing_disable()
+
+
+class Cast(Protocol):
+    """Casts a tensor; None, for one that is not there, stays None."""
+
+    @overload
+    def __call__(self, tensor: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, tensor: None) -> None: ...
+
+
+@contextlib.contextmanager
+def without_autocast(device_type: str) -> Iterator[Cast]:
+    """Switch autocast off inside; yield what casts a tensor as autocast would have done.
+
+    The backward pass runs without autocast, and the fused operation makes its logits there again;
+    they have to be the same ones. The masks are computed in their own dtype.
+    """
+    enabled = torch.is_autocast_enabled(device_type)
+    dtype = torch.get_autocast_dtype(device_type) if enabled else None
+    with torch.autocast(device_type, enabled=False):
+        yield lambda tensor: tensor if tensor is None or dtype is None else tensor.to(dtype)
+
+
+def _laid_out(values: Tensor | None, batch: PackedBatch) -> Tensor | None:
+    return None if values is None else to_responses(values, batch)

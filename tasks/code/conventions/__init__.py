@@ -1,0 +1,43 @@
+"""Conventions by name: how a problem is asked, where an answer ends, and what is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sparsepo.errors import UserError, did_you_mean
+from tasks.code.conventions.base import AsGiven, BigCode, BigCodeUnstripped, Convention
+from tasks.code.problems import Problem
+
+__all__ = ["Convention", "conventions", "get_convention"]
+
+_OWN: Final[dict[str, type[Convention]]] = {
+    cls.name: cls for cls in (AsGiven, BigCode, BigCodeUnstripped)
+}
+
+
+def conventions() -> tuple[str, ...]:
+    """Return the names that `get_convention` knows."""
+    return (*_OWN, "bigcode_eval")
+
+
+def get_convention(name: str, problems: Sequence[Problem]) -> Convention:
+    """Return a convention.
+
+    Args:
+        name: one of `conventions()`; `bigcode_eval` needs that package.
+        problems: those that it will be used on.
+
+    Raises:
+        UserError: for an unknown name, or if `bigcode_eval` cannot be used.
+    """
+    if name in _OWN:
+        return _OWN[name]()
+    if name == "bigcode_eval":
+        from tasks.code.conventions.bigcode_eval import BigCodeEval
+
+        return BigCodeEval(problems)
+    known = conventions()
+    raise UserError(
+        f"unknown convention '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}."
+    )

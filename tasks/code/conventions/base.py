@@ -1,0 +1,142 @@
+"""What a model is shown, where its answer is cut, and what is run: conventions by name.
+
+`as-given` runs completions as they are, after the code that they continue; it is meant for samples
+that are ready to run. `bigcode` and `bigcode-unstripped` follow bigcode-evaluation-harness
+(tasks `humaneval`, `humaneval-unstripped` and `mbpp`), written anew from its published behaviour:
+
+- HumanEval's prompt is the row's, stripped of surrounding white space (unstripped: as it is);
+  MBPP's is a docstring with the description and the first test;
+- an answer ends before the first occurrence of any stop sequence;
+- a program is prompt, answer, newline, tests.
+
+Ours in one point: MBPP's set-up code, which bigcode-evaluation-harness ignores, runs before the
+tests. `tasks.code.conventions.bigcode_eval` runs that harness' own classes instead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from tasks.code.problems import Kind, Problem
+
+STOP_SEQUENCES: Final[dict[Kind, tuple[str, ...]]] = {
+    "humaneval": (
+        "\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>",
+    ),
+    "mbpp": ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```"),
+    "plain": (),
+}  # fmt: skip
+"""Where BigCode ends an answer. Plain rows are no task of its and are not cut."""
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
+    """Return the part of a text before the first occurrence of any stop sequence.
+
+    Args:
+        text: an answer without its prompt, which may hold stop sequences itself.
+        stops: sequences that end it.
+    """
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(found, default=len(text))]
+
+
+class Convention(ABC):
+    """From a problem to a prompt, and from a model's answer to the code that is run."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def prompt(self, problem: Problem) -> str:
+        """Return what the model is shown."""
+
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """Return the sequences at which generation may end."""
+        return ()
+
+    @abstractmethod
+    def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
+        """Return what is run: the code before the model's answer, and the answer.
+
+        Args:
+            problem: the problem.
+            completion: what the model wrote after the prompt.
+        """
+
+    def candidate(self, problem: Problem, completion: str) -> str:
+        """Return the code to be tested, both parts in one."""
+        return "".join(self.parts(problem, completion))
+
+    def tests(self, problem: Problem) -> str:
+        """Return the statements that test the candidate, run after it."""
+        return problem.tests
+
+    def mistake(self, problems: Sequence[Problem], completions: Sequence[str]) -> str | None:
+        """Say why completions cannot have been made for this convention, None if they can.
+
+        Args:
+            problems: one per completion.
+            completions: what was generated.
+        """
+        return None
+
+
+class AsGiven(Convention):
+    """Completions are run as they are, after the code that they continue."""
+
+    name = "as-given"
+
+    def prompt(self, problem: Problem) -> str:
+        """Return the row's own prompt."""
+        return problem.prompt
+
+    def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
+        """Return prefix and completion."""
+        return problem.prefix, completion
+
+
+class BigCode(Convention):
+    """bigcode-evaluation-harness' `humaneval` and `mbpp`."""
+
+    name = "bigcode"
+    stripped: ClassVar[bool] = True
+
+    def prompt(self, problem: Problem) -> str:
+        """Return the stripped prompt of HumanEval, MBPP's docstring, a plain row's own prompt."""
+        if problem.kind == "humaneval":
+            return problem.prompt.strip() if self.stripped else problem.prompt
+        if problem.kind == "mbpp":
+            first = problem.row["test_list"][0]
+            return f'"""\n{problem.prompt}\n{first}\n"""\n'
+        return problem.prompt
+
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """Return BigCode's stop sequences."""
+        return STOP_SEQUENCES[problem.kind]
+
+    def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
+        """Return the prompt and the completion up to its first stop sequence."""
+        prefix = problem.prefix if problem.kind == "plain" else self.prompt(problem)
+        return prefix, cut_at_stop(completion, self.stops(problem))
+
+    def mistake(self, problems: Sequence[Problem], completions: Sequence[str]) -> str | None:
+        """Find completions that go on after HumanEval's line end, where the prompt has lost it."""
+        bodies = [
+            completion
+            for problem, completion in zip(problems, completions, strict=True)
+            if problem.kind == "humaneval" and completion.strip()
+        ]
+        if self.stripped and bodies and all(body.startswith((" ", "\t")) for body in bodies):
+            return (
+                f"the convention '{self.name}' ends HumanEval's prompts with the docstring, but "
+                "these completions begin on the next line: use 'bigcode-unstripped'"
+            )
+        return None
+
+
+class BigCodeUnstripped(BigCode):
+    """bigcode-evaluation-harness' `humaneval-unstripped`, and `mbpp`."""
+
+    name = "bigcode-unstripped"
+    stripped = False

@@ -1,0 +1,1 @@
+"""Tiny base models, and sampling from any causal model."""

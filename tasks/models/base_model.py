@@ -1,0 +1,329 @@
+"""Train the tiny base model of an embedded world from scratch: tokenizer and language model.
+
+The architecture is that of the paper's model for the same experiment: GPT-NeoX (Pythia) for
+dialogue, GPT-2 for sentiment, GPTBigCode (StarCoder) for code. Runs are reproducible on one machine
+with one thread count; the caller fixes the latter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTBigCodeConfig,
+    GPTNeoXConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from sparsepo.batches.tokenize import CHAT_TEMPLATE
+from sparsepo.errors import UserError
+from tasks.models.special_tokens import EOS
+
+Architecture = Literal["gpt_neox", "gpt2", "gpt_bigcode"]
+
+Progress = Callable[[int, int, float], None]
+"""Called with (step, steps, loss in nats)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelConfig:
+    """Architecture and training of the base model."""
+
+    architecture: Architecture = "gpt_neox"
+    layers: int = 3
+    width: int = 96
+    heads: int = 4
+    vocabulary_size: int = 1024
+    context: int = 128
+    """Longest sequence of the model, and the length of its training windows, in tokens."""
+    rotary_share: float = 0.25
+    """Share of each head's dimensions that carry the position, Pythia's; GPT-NeoX only."""
+    initializer_range: float = 0.08
+    """Standard deviation of the first weights. Pythia's 0.02 is for far wider models: at this width
+    it leaves attention flat for hundreds of steps."""
+    steps: int = 1500
+    batch_size: int = 16
+    """Windows a step."""
+    learning_rate: float = 4e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    adam_beta2: float = 0.98
+    gradient_clipping: float = 1.0
+    answer_weight: float = 8.0
+    """Weight of an answer's tokens in the loss; the other tokens count 1. A question's content is
+    random, so without this nearly all of the gradient would be noise."""
+    leading_bos: bool = False
+    """Begin each window with BOS, as a plain text's prompt does; a chat's begins without one."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Packed training windows: token ids and loss weights, each (windows, context + 1)."""
+
+    ids: Tensor
+    weights: Tensor
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocabulary_size: int, max_length: int = 128
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer in which `<|endoftext|>` is EOS, BOS and padding.
+
+    Padding shares its id with EOS, as Pythia's does, so it has to be known by mask, never by id.
+
+    Args:
+        texts: the corpus; a literal `<|endoftext|>` in it is the special token.
+        vocabulary_size: number of tokens, the 256 bytes and the special token included.
+        max_length: longest sequence of the model to come, in tokens.
+
+    Returns:
+        The tokenizer, with the chat template of `sparsepo.batches.tokenize`.
+
+    Raises:
+        UserError: if `vocabulary_size` has no room for every byte.
+    """
+    if vocabulary_size < 257:
+        raise UserError(
+            f"a byte-level vocabulary needs at least 257 tokens; raise {vocabulary_size}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text.replace(EOS, "") for text in texts), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=EOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        model_max_length=max_length,
+        padding_side="left",
+        truncation_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the documents of a corpus file.
+
+    Raises:
+        UserError: if the file is missing, or a line is no JSON object with `text`.
+    """
+    if not path.is_file():
+        raise UserError(f"no corpus at {path}; write the world first")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                row = None
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+                raise UserError(f"line {number} of {path} is no JSON object with a text")
+            yield row
+
+
+def pack_windows(
+    documents: Iterable[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerFast,
+    context: int,
+    answer_weight: float,
+    leading_bos: bool = False,
+) -> Windows:
+    """Pack documents into windows, each beginning with the beginning of a document.
+
+    A question without few-shots stands at the very start of the model's input in the evaluation,
+    so it must stand there in training too; the document that overflows a window is cut.
+
+    Args:
+        documents: rows with `text` and, optionally, `answers` ([start, end] in characters, weighted
+            by `answer_weight`) and `unread` (number of leading characters that weigh nothing).
+        tokenizer: its EOS closes each document.
+        context: tokens a window, the last target not counted.
+        answer_weight: loss weight of answer tokens, and of the EOS after an answer.
+        leading_bos: begin each window with BOS.
+
+    Raises:
+        UserError: if the documents do not fill one window.
+    """
+    rows = list(documents)
+    eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
+    encoded = tokenizer(
+        [row["text"] for row in rows],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    length = context + 1
+    all_ids: list[list[int]] = []
+    all_weights: list[list[float]] = []
+    first = [eos] if leading_bos else []
+    ids = list(first)
+    weights = [0.0] * len(first)
+    for row, tokens, offsets in zip(
+        rows, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        answers, unread = row.get("answers", []), row.get("unread", 0)
+        ids += tokens
+        for start, end in offsets:
+            in_answer = any(start < stop and end > begin for begin, stop in answers)
+            weights.append(answer_weight if in_answer else float(start >= unread))
+        if not tokens or tokens[-1] != eos:
+            ids.append(eos)
+            weights.append(answer_weight if answers else 1.0)
+        if len(ids) >= length:
+            all_ids.append(ids[:length])
+            all_weights.append(weights[:length])
+            ids, weights = list(first), [0.0] * len(first)
+    if not all_ids:
+        raise UserError("the corpus does not fill one training window; write a larger world")
+    return Windows(torch.tensor(all_ids), torch.tensor(all_weights))
+
+
+def train_base_model(
+    config: BaseModelConfig, corpus: Path, output: Path, progress: Progress | None = None
+) -> None:
+    """Train tokenizer and model on a corpus and save both as plain Hugging Face files.
+
+    loss = Σ_t w_t · (−log π(x_t | x_<t)) / Σ_t w_t over the tokens of a batch of windows.
+
+    Args:
+        config: architecture and training.
+        corpus: JSON Lines file of a world.
+        output: directory to write; it then also holds `base_model.json`, the configuration.
+        progress: called after each step.
+
+    Raises:
+        UserError: if the corpus is missing, damaged or too small.
+    """
+    documents = list(read_corpus(corpus))
+    tokenizer = train_tokenizer(
+        (row["text"] for row in documents), config.vocabulary_size, config.context
+    )
+    windows = pack_windows(
+        documents, tokenizer, config.context, config.answer_weight, config.leading_bos
+    )
+    torch.manual_seed(config.seed)
+    model = build_model(config, tokenizer)
+    optimizer = _optimizer(model, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    batches = _batches(len(windows.ids), config)
+    model.train()
+    for step, indices in enumerate(batches, start=1):
+        ids, weights = windows.ids[indices], windows.weights[indices][:, 1:]
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        losses = functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        loss = (losses * weights.flatten()).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clipping)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if progress is not None:
+            progress(step, config.steps, loss.item())
+    model.eval()
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    (output / "base_model.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
+def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A language model with random weights; its randomness is torch's global generator."""
+    eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
+    special = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos}
+    shape = _SHAPES[config.architecture](config, {"vocab_size": len(tokenizer), **special})
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(shape)
+    return model
+
+
+def _gpt_neox(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPTNeoXConfig(
+        **vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        max_position_embeddings=config.context,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": config.rotary_share,
+        },
+        initializer_range=config.initializer_range,
+    )
+
+
+def _gpt2(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPT2Config(**_learned_positions(config, vocabulary))
+
+
+def _gpt_bigcode(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
+    return GPTBigCodeConfig(**_learned_positions(config, vocabulary), multi_query=True)
+
+
+def _learned_positions(config: BaseModelConfig, vocabulary: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that GPT-2's family shares; dropout would only slow so short a training."""
+    return {
+        **vocabulary,
+        "n_embd": config.width,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_positions": config.context,
+        "initializer_range": config.initializer_range,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+_SHAPES = {"gpt_neox": _gpt_neox, "gpt2": _gpt2, "gpt_bigcode": _gpt_bigcode}
+
+
+def _optimizer(model: PreTrainedModel, config: BaseModelConfig) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.adam_beta2))
+
+
+def _rate(step: int, config: BaseModelConfig) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _batches(windows: int, config: BaseModelConfig) -> Iterator[Tensor]:
+    """`config.steps` batches of window indices, epoch after epoch in a seeded order."""
+    generator = torch.Generator().manual_seed(config.seed)
+    queue = torch.empty(0, dtype=torch.long)
+    for _ in range(config.steps):
+        while len(queue) < config.batch_size:
+            queue = torch.cat([queue, torch.randperm(windows, generator=generator)])
+        yield queue[: config.batch_size]
+        queue = queue[config.batch_size :]

@@ -1,0 +1,158 @@
+"""Seeded, batched sampling of responses from a Hugging Face model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sparsepo.batches.tokenize import encode_prompts
+from sparsepo.errors import UserError
+from sparsepo.types import Message
+
+Progress = Callable[[int, int], None]
+"""Called with (responses so far, responses in all)."""
+
+
+def generate_responses(
+    model_dir: str | Path,
+    prompts: Sequence[str | list[Message]],
+    *,
+    samples: int = 1,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    batch_size: int = 64,
+    seed: int = 42,
+    device: str | None = None,
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> list[str]:
+    """Continue prompts by sampling, in batches padded on the left.
+
+    Prompts are tokenized as training does it: messages with the chat template and its generation
+    prompt, plain text with one BOS. They are cut from the left where prompt and response would not
+    fit the model's context. The result depends on the seed, the batch size and the order of the
+    prompts; torch's own random state is left as it was.
+
+    Args:
+        model_dir: a model and tokenizer that `from_pretrained` loads.
+        prompts: texts, or chat messages up to the response.
+        samples: responses per prompt.
+        max_new_tokens: longest response, in tokens.
+        temperature: 0 decodes greedily.
+        top_p: nucleus sampling's share of probability, in (0, 1].
+        stop: texts after which a response ends; the first of them stays at its end.
+        batch_size: responses a batch.
+        seed: of the sampling.
+        device: such as "cpu" or "cuda"; by default CUDA where there is one.
+        dtype: of the weights; "auto" takes the checkpoint's own.
+        progress: called after each batch.
+
+    Returns:
+        The responses without special tokens: all those of the first prompt, then of the second.
+
+    Raises:
+        UserError: if `max_new_tokens` leaves the model no room for a prompt.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
+    model.to(place).eval()
+    context = int(getattr(model.config, "max_position_embeddings", tokenizer.model_max_length))
+    room = context - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of "
+            f"{context} tokens; lower it."
+        )
+    encoded = [
+        ids
+        for ids in encode_prompts(prompts, tokenizer, max_prompt_length=room)
+        for _ in range(samples)
+    ]
+    sampled = sample_ids(
+        model,
+        encoded,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop=stop,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )
+    return [str(text) for text in tokenizer.batch_decode(sampled, skip_special_tokens=True)]
+
+
+def sample_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Any,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    stop: Sequence[str] = (),
+    batch_size: int = 64,
+    seed: int = 42,
+    progress: Progress | None = None,
+) -> list[list[int]]:
+    """Continue tokenized prompts with a loaded model; see `generate_responses`.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        prompts: token ids, which leave room for `max_new_tokens`.
+        tokenizer: its tokenizer.
+
+    Returns:
+        The token ids of each response, with its EOS where it came to one.
+    """
+    eos = tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
+    sampling: dict[str, Any] = (
+        {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+        if temperature > 0
+        else {"do_sample": False}
+    )
+    if stop:
+        sampling |= {"stop_strings": list(stop), "tokenizer": tokenizer}
+    responses: list[list[int]] = []
+    place = model.device
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
+            length = max(map(len, batch))
+            ids = torch.full((len(batch), length), pad, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for row, tokens in enumerate(batch):
+                ids[row, length - len(tokens) :] = torch.tensor(tokens)
+                mask[row, length - len(tokens) :] = 1
+            output = model.generate(
+                input_ids=ids.to(place),
+                attention_mask=mask.to(place),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=pad,
+                eos_token_id=eos,
+                **sampling,
+            )
+            responses += [_ended(row, eos, pad) for row in output[:, length:].tolist()]
+            if progress is not None:
+                progress(len(responses), len(prompts))
+    return responses
+
+
+def _ended(ids: list[int], eos: int, pad: int) -> list[int]:
+    """Drop the padding behind a response's EOS, or behind its stop text."""
+    if eos in ids:
+        return ids[: ids.index(eos) + 1]
+    while ids and ids[-1] == pad:
+        ids.pop()
+    return ids

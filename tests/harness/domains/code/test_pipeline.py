@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config.assign import apply_assignments
+from harness.config.request import RunRequest
+from harness.domains.code import DOMAIN
+from harness.domains.code.experiments import FIGURE6, FIGURE8, TABLE2
+from harness.domains.code.pipeline import Graph, build_figure, build_table
+from harness.domains.code.profile import PROFILES, CodeProfile
+from harness.domains.common.paper import paper_numbers
+from harness.graph.stages import topological
+from sparsepo.errors import UserError
+
+ROWS = ("base", "dpo", "sparsepo-common")
+
+
+def tiny(*assignments: str) -> CodeProfile:
+    return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
+
+
+def table(*assignments: str, rows: tuple[str, ...] = ROWS) -> Graph:
+    return build_table(tiny(*assignments), rows)
+
+
+def addresses(graph: Graph) -> dict[str, str]:
+    return {stage.name: stage.address for stage in topological(graph.targets)}
+
+
+def changed(*assignments: str) -> set[str]:
+    before, after = addresses(table()), addresses(table(*assignments))
+    return {name for name in after if before.get(name) != after[name]}
+
+
+def test_names_are_unique_and_the_count_is_right() -> None:
+    names = [stage.name for stage in topological(table().targets)]
+    assert len(set(names)) == len(names)
+    # world, problems, base model, training samples and verdicts; of each seed pairs and cache; of
+    # the base row samples and verdicts; of two methods 3 values of β, each trained, sampled and
+    # judged, one choice, and 3 seeds, each trained, sampled and judged.
+    assert len(names) == 5 + 3 * 2 + 2 + 2 * (3 * 3 + 1 + 3 * 3)
+
+
+@pytest.mark.parametrize("spec", [FIGURE6, FIGURE8], ids=lambda spec: str(spec.id))
+def test_figures_are_drawn_from_stages_of_the_table(spec: object) -> None:
+    (row,) = spec.rows  # type: ignore[attr-defined]
+    figure = build_figure(tiny(), row.method)
+    of_table = addresses(table(rows=tuple(row.method for row in TABLE2.rows)))
+    assert len(figure.runs[row.method]) == 3
+    assert set(addresses(figure).values()) <= set(of_table.values())
+    assert not figure.systems
+
+
+def test_a_value_of_beta_that_is_tried_is_its_own_run() -> None:
+    runs = table().runs["dpo"]
+    assert [run.config["hyper_parameters"]["beta"] for run in runs.values()] == list(runs)
+    assert len({run.address for run in runs.values()}) == len(runs)
+    simpo = table(rows=("simpo",)).runs["simpo"]
+    assert tuple(simpo) == tiny().tuning.simpo_betas
+
+
+def test_final_runs_wait_for_the_choice_of_beta() -> None:
+    graph = table()
+    for system in graph.systems["dpo"]:
+        assert system.model is not None
+        assert system.model.inputs["tuned"] is graph.tuned["dpo"]
+        assert system.model.config["training"]["epochs"] == 1
+        assert system.model.config["training"]["order"] == "given"
+    assert [system.model for system in graph.systems["base"]] == [None]
+
+
+def test_each_seed_draws_its_own_pairs_and_methods_share_them() -> None:
+    graph = table(rows=("dpo", "mapo"))
+    assert len({stage.address for stage in graph.pairs.values()}) == 3
+    for first, second in zip(graph.systems["dpo"], graph.systems["mapo"], strict=True):
+        assert first.model is not None and second.model is not None
+        assert first.model.inputs["pairs"].address == second.model.inputs["pairs"].address
+        assert first.model.inputs["reference"].address == second.model.inputs["reference"].address
+
+
+def test_one_beta_leaves_nothing_to_choose() -> None:
+    graph = table("tuning.betas=0.3")
+    assert not graph.tuned and not graph.runs
+    model = graph.systems["dpo"][0].model
+    assert model is not None
+    assert model.config["hyper_parameters"]["beta"] == 0.3
+    assert "tuned" not in model.inputs
+
+
+def test_test_samples_and_their_number_do_not_train_again() -> None:
+    assert all(
+        name.startswith(("samples of", "verdicts on"))
+        for name in changed("sampling.test_samples=50")
+    )
+
+
+def test_tuning_values_leave_tuning_runs_and_their_pairs_alone() -> None:
+    found = changed("tuning.problems=5")
+    assert "choice of β for dpo" in found and "dpo seed 42" in found
+    assert not any("with β" in name and not name.startswith("tuning") for name in found)
+
+
+def test_a_methods_value_changes_its_own_runs_only() -> None:
+    found = changed("methods.sparsepo-common.mask_dropout=0.2")
+    assert found and all("sparsepo-common" in name for name in found)
+
+
+def test_the_authors_solutions_are_read_in_place_of_samples(tmp_path: Path) -> None:
+    graph = table(f"data.answers={tmp_path}")
+    names = addresses(graph)
+    assert "samples of the training problems" not in names
+    assert graph.pairs[42].files == {"answers": tmp_path}
+
+
+def test_a_users_model_starts_every_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    graph = table(f"model.code={tmp_path}")
+    names = addresses(graph)
+    assert "base model" not in names
+    model = graph.systems["dpo"][0].model
+    assert model is not None
+    assert model.files["model"] == tmp_path
+    assert model.inputs["reference"].files["model"] == tmp_path
+    hub = table("model.code=bigcode/starcoderbase-1b", rows=("dpo",))
+    (system, *_) = hub.systems["dpo"]
+    assert system.model is not None
+    assert system.model.config["model"] == "bigcode/starcoderbase-1b"
+    assert system.model.inputs["reference"].config["model"] == "bigcode/starcoderbase-1b"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.humaneval=missing.jsonl", "data.humaneval: missing.jsonl does not exist"),
+        ("data.answers=missing", "data.answers: missing does not exist"),
+        ("model.code=missing.d", "model.code: missing.d does not exist"),
+        ("tuning.betas=0.1,0.1", "above 0 and differ"),
+        ("tuning.betas=0.1,0", "above 0 and differ"),
+        ("tuning.betas=0.1,0.10000001", "above 0 and differ"),
+        ("methods.dpo.gamma=1", "gamma"),
+        ("po.device_batch_size=3", "no multiple"),
+    ],
+)
+def test_mistakes_are_found_before_any_work(assignment: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        table(assignment)
+
+
+def build(request: RunRequest, experiment: object = TABLE2) -> Graph:
+    profile = DOMAIN.settle(request)
+    methods = request.methods or tuple(row.method for row in experiment.rows)  # type: ignore[attr-defined]
+    return DOMAIN.build(experiment, profile, methods, {}, request)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        {"profile": "paper"},
+        {"profile": "small"},
+        {"assignments": ("model.code=bigcode/starcoderbase-1b",)},
+        {"assignments": ("data.mbpp=hub",)},
+    ],
+)
+def test_permission_is_asked_before_any_work(request_of: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="--allow-code-execution"):
+        build(RunRequest(**request_of))  # type: ignore[arg-type]
+    assert build(RunRequest(**request_of, allow_code_execution=True)).targets  # type: ignore[arg-type]
+
+
+def test_the_embedded_worlds_own_model_needs_no_permission() -> None:
+    assert build(RunRequest()).targets
+
+
+def test_nothing_is_built_where_no_isolation_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str | None) -> str:
+        raise UserError("no isolation works here: install bubblewrap")
+
+    monkeypatch.setattr("tasks.sandbox.choose_tier", refuse)
+    with pytest.raises(UserError, match="no isolation works here"):
+        build(RunRequest())
+
+
+def test_a_figure_shows_one_method_of_one_seed() -> None:
+    assert build(RunRequest(methods=("sparsepo-common",)), FIGURE8).runs
+    with pytest.raises(UserError, match="leave --methods out"):
+        build(RunRequest(methods=("dpo",)), FIGURE8)
+    with pytest.raises(UserError, match="leave --seeds out"):
+        build(RunRequest(seeds=2), FIGURE8)
+
+
+def test_the_papers_table_has_the_same_rows_and_columns() -> None:
+    numbers = paper_numbers("table2")
+    assert list(numbers) == [row.method for row in TABLE2.rows]
+    for values in numbers.values():
+        assert list(values) == [column.id for column in TABLE2.columns]
+
+
+def test_every_profile_describes_the_whole_table() -> None:
+    for name in PROFILES:
+        graph = build_table(DOMAIN.get_profile(name), [row.method for row in TABLE2.rows])
+        assert set(graph.systems) == {row.method for row in TABLE2.rows}
+
+
+def test_real_problems_are_capped_in_the_tiny_profile_unless_the_user_says_otherwise() -> None:
+    def limit(*assignments: str, profile: str = "tiny") -> int | None:
+        return DOMAIN.settle(RunRequest(profile, assignments=assignments)).sampling.limit
+
+    assert limit() is None
+    assert limit("data.mbpp=hub") == 40
+    assert limit("data.mbpp=hub", "sampling.limit=none") is None
+    assert limit(profile="paper") is None
+
+
+def test_a_method_without_beta_is_trained_once_for_each_seed() -> None:
+    graph = table(rows=("sft",))
+    assert not graph.tuned and not graph.runs
+    assert len(graph.systems["sft"]) == 3

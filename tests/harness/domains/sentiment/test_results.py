@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from harness.config.assign import apply_assignments
+from harness.config.profiles import StatisticsSettings
+from harness.domains.catalogue import EXPERIMENTS
+from harness.domains.common.spec import Experiment
+from harness.domains.sentiment import DOMAIN
+from harness.domains.sentiment.frontier import (
+    Point,
+    _above_start,
+    _cells,
+    _method_json,
+    _scored_prompts,
+)
+from harness.domains.sentiment.notes import frontier_notes
+from harness.domains.sentiment.pipeline import Graph, build_graph
+from harness.domains.sentiment.profile import SentimentProfile
+from harness.domains.sentiment.render.frontier import _draw, frontier_files
+from harness.graph.stages import topological
+from harness.render.table import table_files
+from sparsepo.errors import UserError
+
+METHODS = {row.method: row.label for row in EXPERIMENTS["figure2"].rows}
+REPLICATES = 200
+
+
+def tiny(*assignments: str) -> SentimentProfile:
+    return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
+
+
+def graph(*assignments: str, kind: Any = "frontier", methods: Any = METHODS) -> Graph:
+    named = methods if isinstance(methods, dict) else {name: name for name in methods}
+    return build_graph(kind, tiny(*assignments), named, {})
+
+
+def names(of: Graph) -> list[str]:
+    return [stage.name for stage in topological(of.targets)]
+
+
+def changed(*assignments: str) -> set[str]:
+    before = {stage.name: stage.address for stage in topological(graph().targets)}
+    after = {stage.name: stage.address for stage in topological(graph(*assignments).targets)}
+    return {name for name in after if before.get(name) != after[name]}
+
+
+def test_every_method_runs_over_five_betas_and_all_share_data_model_and_cache() -> None:
+    found = names(graph())
+    assert len(set(found)) == len(found)
+    profile = tiny()
+    assert len(profile.sweep.beta) >= 5
+    assert len(profile.sweep.simpo_beta) >= 5
+    runs = (7 * 5 + 5 * 2 + 1) * profile.seeds
+    # reviews, base model, samples, pairs, cache; each run is trained, then scored.
+    assert len(found) == 5 + 2 * runs
+    assert sum("reference cache" in name for name in found) == 1
+
+
+def test_the_figures_have_their_runs_in_common() -> None:
+    shared = set(names(graph()))
+    for kind, methods in (
+        ("dynamics", ["sparsepo-common", "dpo"]),
+        ("maps", ["tdpo1", "sparsepo-common", "sparsepo-independent"]),
+    ):
+        own = set(names(graph(kind=kind, methods=methods))) - shared
+        assert all(name.startswith(("ranking", "token maps", "tokens that")) for name in own)
+
+
+@pytest.mark.parametrize("figure", ["figure1", "figure2", "figure3", "figure4", "figure7"])
+@pytest.mark.parametrize("profile", ["tiny", "small", "paper"])
+def test_every_profile_describes_every_figure(figure: str, profile: str) -> None:
+    experiment: Experiment = EXPERIMENTS[figure]
+    from harness.config.request import RunRequest
+
+    request = RunRequest(profile=profile)
+    methods = [row.method for row in experiment.rows]
+    settled = DOMAIN.settle(request)
+    built = DOMAIN.build(experiment, settled, methods, {}, request)
+    assert built.targets
+
+
+def test_scoring_again_samples_nothing_and_a_methods_value_is_its_own() -> None:
+    assert changed("evaluation.kl_limit=5") == set()
+    rescored = changed("reward.batch_size=8")
+    assert "preference pairs" in rescored
+    assert not rescored & {"reviews", "base model", "samples"}
+    found = changed("methods.dpop.lam=5")
+    assert found
+    assert all("dpop" in name for name in found)
+    assert "base model" not in changed("sampling.seed=7")
+
+
+def test_a_hub_model_needs_neither_base_model_nor_world() -> None:
+    built = graph(
+        "model.sentiment=some/gpt2", "data.reviews=some/imdb", "model.reward=some/classifier"
+    )
+    assert "base model" not in names(built)
+    trained = built.of("dpo")[0].trained
+    assert trained.config["model"] == "some/gpt2"
+    assert trained.inputs["reference"].config["model"] == "some/gpt2"
+    with pytest.raises(UserError, match="no model folder"):
+        graph("model.sentiment=tests")
+
+
+def point(step: int, kl: float, reward: float, beta: float | None = 1.0) -> Point:
+    generator = np.random.default_rng(int(100 * (kl + reward)))
+    return Point(
+        beta,
+        None,
+        step,
+        reward,
+        kl,
+        reward + generator.normal(0, 1, REPLICATES),
+        kl + generator.normal(0, 0.05, REPLICATES),
+        64,
+        2,
+        30.0,
+        0.9,
+    )
+
+
+def points() -> dict[str, list[Point]]:
+    return {
+        "sft": [point(0, 0.0, 50.0, None)],
+        "dpo": [point(0, 1e-7, 50.0), point(8, 1.0, 60.0), point(16, 4.0, 80.0)],
+        "tdpo1": [point(0, -1e-7, 50.0), point(8, 2.0, 55.0), point(16, 3.0, 45.0)],
+    }
+
+
+def test_cells_are_the_frontiers_gain_and_volume() -> None:
+    found = points()
+    dpo = _cells(found["dpo"], tiny(), "sft", found)
+    assert dpo["reward_1"].mean == pytest.approx(60.0)
+    assert dpo["reward_2"].mean == pytest.approx(60 + 20 / 3)
+    assert dpo["reward_5"].mean == dpo["reward_10"].mean == pytest.approx(80.0)
+    # From 1 to 4 nats 10 points above the start, from 4 to 10 nats 30.
+    assert dpo["hypervolume"].mean == pytest.approx((3 * 10 + 6 * 30) / 10)
+    sft = _cells(found["sft"], tiny(), "sft", found)
+    assert sft["reward_5"].mean == 50.0
+    assert sft["hypervolume"].mean == 0.0
+    low, high = dpo["hypervolume"].as_json()["ci95"]
+    assert low < dpo["hypervolume"].mean < high
+
+
+def test_the_last_points_are_compared_with_the_start() -> None:
+    found = points()
+    settings = StatisticsSettings(replicates=REPLICATES)
+    (above,) = _above_start(found["dpo"], settings)
+    assert above["significant"]
+    assert above["difference"] == pytest.approx(30.0)
+    (below,) = _above_start(found["tdpo1"], settings)
+    assert not below["significant"]
+    assert _above_start(found["sft"], settings) == []
+
+
+def test_prompts_without_a_score_are_left_out_everywhere_and_counted() -> None:
+    runs = [
+        {"points": [{"rewards": [0.1, None, 0.3]}, {"rewards": [0.1, 0.2, 0.3]}]},
+        {"points": [{"rewards": [0.1, 0.2, None]}]},
+    ]
+    assert _scored_prompts(runs) == ([0], 2)
+    with pytest.raises(UserError, match="without a finite reward"):
+        _scored_prompts([{"points": [{"rewards": [None]}]}])
+
+
+def figure() -> dict[str, Any]:
+    found, profile = points(), tiny()
+    labels = {"sft": "SFT", "dpo": "DPO", "tdpo1": "TDPO v1"}
+    cells = {name: _cells(own, profile, "sft", found) for name, own in found.items()}
+    columns = ["reward_1", "hypervolume"]
+    result = {
+        "id": "figure2",
+        "title": "A frontier",
+        "profile": "tiny",
+        "columns": columns,
+        "column_labels": {"reward_1": "Reward at 1 nats", "hypervolume": "Hypervolume"},
+        "rows": [
+            {
+                "method": name,
+                "label": label,
+                "values": {column: cells[name][column].as_json() for column in columns},
+                "paper": None,
+            }
+            for name, label in labels.items()
+        ],
+        "baseline": "dpo",
+        "significance": [],
+        "kl_limit": 10.0,
+        "methods": [
+            _method_json(name, label, found[name], profile) for name, label in labels.items()
+        ],
+        "above_start": {name: _above_start(own, profile.statistics) for name, own in found.items()},
+        "reward_model": "vader",
+        "missing_rewards": 3,
+        "truncated_prompts": 2,
+        "provenance": {
+            "git_commit": None,
+            "git_dirty": False,
+            "model": "tiny-gpt2",
+            "hardware": "a machine",
+            "versions": {"torch": "2"},
+            "statistics": {"alpha": 0.05},
+            "data": {"train": {"used": 9, "skipped": {"tie": 2}}, "test": {"used": 4}},
+        },
+    }
+    return {**result, "notes": frontier_notes(result)}
+
+
+def test_the_picture_shows_every_method_and_its_bytes_repeat() -> None:
+    result = figure()
+    files = frontier_files(result)
+    assert set(files) == {"figure2.png", "figure2.pdf"}
+    assert files == frontier_files(result)
+    image = matplotlib.image.imread(io.BytesIO(files["figure2.png"]), format="png")
+    assert image.shape[0] > 500
+    drawn = _draw(result)
+    main, *others = drawn.axes
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["SFT", "DPO", "TDPO v1"]
+    assert [axis.get_title() for axis in others] == ["DPO", "TDPO v1"]
+    # The frontier of TDPO is its start and its one better point.
+    lines = {line.get_label(): line for line in main.containers}
+    assert list(lines["TDPO v1"][0].get_xdata()) == [0.0, 2.0]
+    low, high = main.get_ylim()
+    assert low < 45.0
+    assert high > 80.0
+
+
+def test_the_notes_say_what_was_found() -> None:
+    notes = " ".join(figure()["notes"])
+    assert "1 of 2 methods, settings in brackets: DPO (1 of 1)" in notes
+    assert "do not reach 10 nats (largest KL): DPO 4.0, TDPO v1 3.0" in notes
+    assert "without a finite reward, left out: 3" in notes
+    assert "lost their beginning to fit the context: 2" in notes
+    assert "train: 2 tie" in notes
+    text = table_files(figure())["figure2.md"]
+    assert text.startswith("**Figure 2 (tiny profile). A frontier**")
+    assert "| DPO | **60.00**" in text

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sparsepo.errors import UserError
+from sparsepo.types import Message
+from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.generation import generate_responses, sample_ids
+
+PROMPTS: list[list[Message]] = [
+    [{"role": "user", "content": "A dog?"}],
+    [
+        {"role": "user", "content": "A dog?"},
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "Why do you bark at me?"},
+    ],
+    [{"role": "user", "content": "No"}],
+]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = train_tokenizer(["A dog can bark at me. Why?"] * 9, 290, 96)
+    torch.manual_seed(0)
+    config = BaseModelConfig(layers=1, width=32, heads=2, context=96, initializer_range=0.5)
+    build_model(config, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_sampling_depends_on_the_seed_alone(model_dir: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=3) == first
+    assert generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=4) != first
+
+
+def test_left_padding_changes_no_greedy_answer(model_dir: Path) -> None:
+    together = generate_responses(model_dir, PROMPTS, max_new_tokens=10, temperature=0)
+    alone = [
+        generate_responses(model_dir, [prompt], max_new_tokens=10, temperature=0)[0]
+        for prompt in PROMPTS
+    ]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_greedy_answer_continues_the_chat_template(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    text = tokenizer.apply_chat_template(PROMPTS[0], tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text)["input_ids"]
+    expected: list[int] = []
+    while len(expected) < 6:
+        with torch.no_grad():
+            following = int(model(torch.tensor([ids + expected])).logits[0, -1].argmax())
+        if following == tokenizer.eos_token_id:
+            break
+        expected.append(following)
+    answer = generate_responses(model_dir, PROMPTS[:1], max_new_tokens=6, temperature=0)[0]
+    assert answer == tokenizer.decode(expected)
+
+
+def test_progress_counts_batches_and_order_is_kept(model_dir: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    answers = generate_responses(
+        model_dir,
+        PROMPTS,
+        max_new_tokens=4,
+        temperature=0,
+        batch_size=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(2, 3), (3, 3)]
+    assert answers == generate_responses(model_dir, PROMPTS, max_new_tokens=4, temperature=0)
+
+
+def test_plain_text_is_continued_after_one_bos(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    ids = [tokenizer.bos_token_id, *tokenizer("A dog can")["input_ids"]]
+    with torch.no_grad():
+        best = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+    (answer,) = generate_responses(model_dir, ["A dog can"], max_new_tokens=1, temperature=0)
+    assert answer == tokenizer.decode([best], skip_special_tokens=True)
+
+
+def test_samples_of_a_prompt_stand_together(model_dir: Path) -> None:
+    prompts = ["A dog", "Why?"]
+    greedy = generate_responses(model_dir, prompts, max_new_tokens=5, temperature=0)
+    thrice = generate_responses(model_dir, prompts, samples=3, max_new_tokens=5, temperature=0)
+    assert thrice == [greedy[0]] * 3 + [greedy[1]] * 3
+    sampled = generate_responses(model_dir, prompts, samples=6, max_new_tokens=8)
+    assert len(set(sampled[:6])) > 1
+
+
+def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
+    (whole,) = generate_responses(model_dir, ["A dog"], max_new_tokens=16, temperature=0)
+    before, stop, after = whole.partition("bark")
+    assert after
+    (short,) = generate_responses(
+        model_dir, ["A dog"], max_new_tokens=16, temperature=0, stop=[stop, "never"]
+    )
+    assert short == before + stop
+
+
+def test_response_as_long_as_the_context_is_refused(model_dir: Path) -> None:
+    with pytest.raises(UserError, match="context of 96"):
+        generate_responses(model_dir, PROMPTS, max_new_tokens=96)
+
+
+def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
+    eos = tokenizer.eos_token_id
+    assert tokenizer.pad_token_id == eos
+    prompts = [tokenizer("A dog")["input_ids"]] * 200
+    sampled = sample_ids(model, prompts, tokenizer, max_new_tokens=30, batch_size=200, seed=5)
+    ended = [ids for ids in sampled if eos in ids]
+    assert 0 < len(ended) < len(sampled)
+    assert all(ids.count(eos) == 1 and ids[-1] == eos for ids in ended)
+    assert all(len(ids) == 30 for ids in sampled if eos not in ids)
+    # The same draws, as text.
+    texts = tokenizer.batch_decode(sampled, skip_special_tokens=True)
+    assert all("endoftext" not in text for text in texts)
