@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from sparsepo.batches.pack import PADDING
 from sparsepo.masks import FeatureMean, feature_mean
 from sparsepo.methods.base import Method, Needs
-from sparsepo.models.capture import capture_activations
+from sparsepo.models.capture import capture_activations, capture_layers
 from sparsepo.reference.online import Reference, ReferenceStates, mask_of_captures, mask_settings
 from sparsepo.training.policy import PolicyWithMasks
 from sparsepo.types import PackedBatch, TokenStats
@@ -49,15 +49,11 @@ class PlainReference(Reference):
                 activation_mask=mask_of_captures(found, batch, mapping),
                 log_probs=_log_probs(output),
             )
-        learned = needs.mask in ("learned-common", "learned-independent")
-        output = _run(self.model, batch, output_hidden_states=learned)
-        layers = None
-        if learned:
-            # The first is the embedding.
-            blocks = output.hidden_states[1:]
-            if getattr(method, "mask_layers", "all") == "last":
-                blocks = blocks[-1:]
-            layers = [states.flatten(0, 1)[batch.sources] for states in blocks]
+        if needs.mask not in ("learned-common", "learned-independent"):
+            return PlainStates(log_probs=_log_probs(_run(self.model, batch)))
+        last_only = getattr(method, "mask_layers", "all") == "last"
+        with capture_layers(self.model, batch, last_only) as layers:
+            output = _run(self.model, batch)
         return PlainStates(layers=layers, log_probs=_log_probs(output))
 
 
@@ -93,12 +89,10 @@ class PlainPolicy(PolicyWithMasks):
         return self.statistics(batch, reference, _of_next_token(policy, batch), ref_logps, kl)
 
 
-def _run(model: PreTrainedModel, batch: PackedBatch, **options: Any) -> Any:
+def _run(model: PreTrainedModel, batch: PackedBatch) -> Any:
     if len(batch.input_ids) != batch.response_mask.shape[0] * len(batch.pair_ids):
         raise ValueError("the plain form takes one row per response")
-    return model(
-        input_ids=batch.input_ids, attention_mask=_padding_mask(batch), use_cache=False, **options
-    )
+    return model(input_ids=batch.input_ids, attention_mask=_padding_mask(batch), use_cache=False)
 
 
 def _padding_mask(batch: PackedBatch) -> Tensor:
