@@ -51,11 +51,11 @@ def interface_calls(sink: AttentionSink) -> Iterator[None]:
         return show_and_attend
 
     # A kernel registered under a name of its own would get no causal mask from transformers.
-    AttentionInterface.get_interface = get_interface
+    AttentionInterface.get_interface = get_interface  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        AttentionInterface.get_interface = find
+        AttentionInterface.get_interface = find  # type: ignore[method-assign]
 
 
 def _first_two(*args: Any, **kwargs: Any) -> tuple[Any, ...]:

@@ -25,10 +25,13 @@ from sparsepo.models.attention_inputs import (
     product_calls,
 )
 from sparsepo.models.implementations import use_implementation
-from sparsepo.models.layers import layers_of
+from sparsepo.models.layers import Layers, layers_of
 from sparsepo.models.points import BlockPoints, Points, Projected, points_of
-from sparsepo.models.probe import routing
+from sparsepo.models.probe import is_probing, routing
 from sparsepo.types import PackedBatch
+
+Hook = Callable[[nn.Module, Any, Any], None]
+"""A forward hook."""
 
 
 def _first(output: Any) -> Tensor:
@@ -70,15 +73,35 @@ def capture_layers(
         A list that the run fills, one (N, d) tensor per layer.
     """
     layers: list[Tensor] = []
+    found = layers_of(model)
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        layers.append(_first(output).flatten(0, 1)[batch.sources])
+        if not is_probing():
+            layers.append(_first(output).flatten(0, 1)[batch.sources])
 
     with _hooks() as handles:
-        found = layers_of(model)
-        for name in (*([] if last_only else found.blocks[:-1]), found.last):
+        for name in () if last_only else found.blocks[:-1]:
             handles.append(model.get_submodule(name).register_forward_hook(keep))
+        _after_blocks(model, found, keep, handles)
         yield layers
+
+
+def _after_blocks(model: PreTrainedModel, layers: Layers, hook: Hook, handles: list[Any]) -> None:
+    """Hook the last state: of a norm that is used elsewhere too, the call after the last block."""
+    done = False
+
+    def after_last_block(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        nonlocal done
+        done = True
+
+    def at_end(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal done
+        if done:
+            done = False
+            hook(module, inputs, output)
+
+    handles.append(model.get_submodule(layers.blocks[-1]).register_forward_hook(after_last_block))
+    handles.append(model.get_submodule(layers.last).register_forward_hook(at_end))
 
 
 @contextlib.contextmanager
@@ -112,7 +135,7 @@ def capture_activations(
             return means
         return FeatureMean(scale * means.mean, abs(scale) * means.magnitude)
 
-    def on_output(family: str) -> Callable[[nn.Module, Any, Any], None]:
+    def on_output(family: str) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             found[family].append(reduce(_first(output)))
 
@@ -125,7 +148,7 @@ def capture_activations(
         for tensor in inputs:
             found["attention"].append(reduce(tensor, (1, 3)))
 
-    def on_projections(parts: list[Projected]) -> Callable[[nn.Module, Any, Any], None]:
+    def on_projections(parts: list[Projected]) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             for part in parts:
                 if part.shared:
@@ -193,7 +216,7 @@ def capture_activations(
         watch(activation, one)
         handles.append(module.register_forward_hook(after))
 
-    def watch(name: str, hook: Callable[[nn.Module, Any, Any], None]) -> None:
+    def watch(name: str, hook: Hook) -> None:
         handles.append(model.get_submodule(name).register_forward_hook(hook))
 
     with contextlib.ExitStack() as stack:
@@ -222,7 +245,7 @@ def capture_activations(
         if "residual" in families:
             watch(points.embedding, on_output("residual"))
             if points.layers.final_norm is not None:
-                watch(points.layers.final_norm, on_output("residual"))
+                _after_blocks(model, points.layers, on_output("residual"), handles)
         yield found
 
 

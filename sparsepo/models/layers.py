@@ -44,9 +44,7 @@ def layers_of(model: PreTrainedModel) -> Layers:
         UserError: they cannot be found.
     """
     found = _FOUND.get(model)
-    if found is None:
-        found = _FOUND[model] = find_layers(model, probe(model))
-    return found
+    return find_layers(model, probe(model)) if found is None else found
 
 
 def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
@@ -81,7 +79,9 @@ def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
                 "learned masks cannot read; use a method without them, such as dpo or tdpo1."
             )
         names = tuple(call.name for call in calls)
-        return Layers(names, norm and norm.name, widths.pop())
+        found = Layers(names, None if norm is None else norm.name, widths.pop())
+        _FOUND[model] = found
+        return found
     raise UserError(
         f"The blocks of this {model.config.model_type} model cannot be found: no list of modules "
         "turns hidden states into the model's last state; use a method without masks, such as dpo "

@@ -54,7 +54,8 @@ class Projected:
 
     def part(self, output: Float[Tensor, "... features"]) -> Float[Tensor, "... groups part"]:
         """Return that part of a projection's output."""
-        return output.unflatten(-1, (self.groups, -1))[..., self.start : self.stop]
+        groups: Tensor = output.unflatten(-1, (self.groups, -1))
+        return groups[..., self.start : self.stop]
 
 
 @dataclass(frozen=True)
@@ -219,10 +220,12 @@ def _points_of_block(seen: Probe, block: Call) -> BlockPoints:
     inside = seen.within(block)
     found = BlockPoints(block.name)
     kernels = [a for a in seen.attentions if block.contains(a.module)]
-    if len(kernels) != 1:
+    if len(kernels) != 1 or len(seen.of(kernels[0].module.module)) != 1:
         return found
     (kernel,) = kernels
     attention = kernel.module
+    # A module that is called more than once would be captured as often.
+    inside = [call for call in inside if len(seen.of(call.module)) == 1]
     within = [call for call in inside if attention.contains(call)]
     outside = [call for call in inside if call is not attention and not attention.contains(call)]
     query, key, value = (

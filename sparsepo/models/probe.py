@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,14 @@ from sparsepo.models.implementations import use_implementation
 
 ROWS, LENGTH = 2, 7
 """Shape of the token ids; the length differs from any size that a model has."""
+
+
+_probing = ContextVar("probing", default=False)
+
+
+def is_probing() -> bool:
+    """Return whether a model runs only to be looked at, which hooks that collect pass over."""
+    return _probing.get()
 
 
 @dataclass
@@ -171,10 +180,12 @@ def probe(model: PreTrainedModel) -> Probe:
             stack[-1].products.append((left, right, value))
 
     base: Any = model.base_model
-    count = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    count = embedding.weight.shape[0]
     ids = (torch.arange(ROWS * LENGTH) % max(count - 1, 1) + 1).clamp(max=count - 1)
     ids = ids.view(ROWS, LENGTH).to(model.device)
     handles: list[Any] = []
+    token = _probing.set(True)
     try:
         with (
             _as_for_reading(model),
@@ -193,6 +204,7 @@ def probe(model: PreTrainedModel) -> Probe:
             "as dpo or tdpo1."
         ) from error
     finally:
+        _probing.reset(token)
         for handle in handles:
             handle.remove()
     last = getattr(output, "last_hidden_state", None)

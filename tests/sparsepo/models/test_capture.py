@@ -310,7 +310,6 @@ def test_a_failed_run_leaves_no_trace(architecture: str, attention: str) -> None
             AttentionInterface.get_interface,
         )
 
-    captured(model)
     before = traces()
     assert before[0] == {attention}
 
