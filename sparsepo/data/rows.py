@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sparsepo.data.hub import held_messages
 from sparsepo.errors import UserError
 
 Row = dict[str, Any]
@@ -51,6 +52,12 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
         raise UserError(f"No such file or folder: {source}.")
 
 
+def is_arrow(source: str | Path) -> bool:
+    """Say whether `read_rows` takes the rows of a source from Arrow: all but JSON files."""
+    path = Path(source)
+    return path.suffix == ".parquet" or not path.is_file()
+
+
 def kind_of(value: Any) -> str:
     """Return what a value is, in words for an error message: "a number", "null" …."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text"}
@@ -58,7 +65,35 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), f"of type {type(value).__name__}")
 
 
+def read_values(path: Path) -> Iterator[Any]:
+    """Read the JSON values of a file, of whatever type: its lines, or the items of its array.
+
+    Args:
+        path: JSON Lines or a JSON array, gzip or not; or Parquet.
+
+    Yields:
+        The values, in order.
+
+    Raises:
+        UserError: as `read_rows` does, except for values that are no objects.
+    """
+    if path.suffix == ".parquet":
+        yield from read_rows(path)
+        return
+    for _, value in _json_values(path):
+        yield value
+
+
 def _json_rows(path: Path) -> Iterator[Row]:
+    for where, value in _json_values(path):
+        if not isinstance(value, dict):
+            rule = "each line" if where.startswith("line") else "it"
+            raise UserError(f"{path}, {where} is {kind_of(value)}; {rule} has to be a JSON object.")
+        yield value
+
+
+def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each value with its place."""
     with path.open("rb") as raw:
         magic = raw.read(2)
     gzipped = magic == b"\x1f\x8b"
@@ -71,9 +106,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
                 if number == 1 and line.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
                     yield from _json_array(path, line + stream.read())
                     return
-                row = _json_line(path, number, line)
-                if row is not None:
-                    yield row
+                if text := _decode(path, number, line).strip():
+                    yield f"line {number}", _json_line(path, number, text)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"{path} is a damaged or truncated gzip file: it breaks off after line {number}; "
@@ -81,32 +115,23 @@ def _json_rows(path: Path) -> Iterator[Row]:
             ) from error
 
 
-def _json_line(path: Path, number: int, line: bytes) -> Row | None:
-    text = _decode(path, number, line).strip()
-    if not text:
-        return None
+def _json_line(path: Path, number: int, text: str) -> Any:
     try:
-        row = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {number} is not valid JSON: {error.msg}.") from error
     except RecursionError as error:
         raise UserError(f"{path}, line {number} is nested too deeply.") from error
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{path}, line {number} is {kind_of(row)}; each line has to be a JSON object."
-        )
-    return row
 
 
-def _json_array(path: Path, content: bytes) -> Iterator[Row]:
+def _json_array(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.loads(_decode(path, 1, content))
+        values = json.loads(_decode(path, 1, content))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno} is not valid JSON: {error.msg}.") from error
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, item {index} is {kind_of(row)}; it has to be a JSON object.")
-        yield row
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply.") from error
+    yield from ((f"item {index}", value) for index, value in enumerate(values))
 
 
 def _decode(path: Path, number: int, line: bytes) -> str:
@@ -137,7 +162,8 @@ def _folder_rows(path: Path, split: str) -> Iterator[Row]:
 
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         try:
-            loaded = datasets.load_from_disk(str(path))
+            with held_messages():
+                loaded = datasets.load_from_disk(str(path))
         except Exception as error:
             raise _unreadable(str(path), error) from error
         if isinstance(loaded, Mapping):
@@ -159,9 +185,10 @@ def _load_dataset(name: str, split: str) -> Iterator[Row]:
     import datasets
 
     # `datasets` raises a dozen unrelated exception types for missing, gated, empty and broken data,
-    # and for an absent network; all of them are the user's to mend.
+    # and for an absent network; all of them are the user's to fix.
     try:
-        loaded = datasets.load_dataset(name, split=split)
+        with held_messages():
+            loaded = datasets.load_dataset(name, split=split)
     except Exception as error:
         raise _unreadable(name, error) from error
     yield from loaded

@@ -91,7 +91,7 @@ def run_training(
     write_json(
         {
             "history": history,
-            "tokenization": asdict(report) if report is not None else None,
+            "tokenization": report.counts() if report is not None else None,
             "steps": trainer.state.max_steps,
             "kept_step": trainer.state.max_steps if best is None else _step_of(best),
         },
