@@ -6,12 +6,13 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sparsepo.data.hub import held_messages
-from sparsepo.errors import UserError
+from sparsepo.errors import UserError, first_line
 
 Row = dict[str, Any]
 
@@ -47,7 +48,7 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
         and _HUB_ID.fullmatch(source)
         and not source.endswith(_FILE_SUFFIXES)
     ):
-        yield from _hub_rows(source, split)
+        yield from _dataset_rows(source, split)
     else:
         raise UserError(f"No such file or folder: {source}.")
 
@@ -160,43 +161,60 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _folder_rows(path: Path, split: str) -> Iterator[Row]:
     import datasets
 
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        try:
-            with held_messages():
-                loaded = datasets.load_from_disk(str(path))
-        except Exception as error:
-            raise _unreadable(str(path), error) from error
-        if isinstance(loaded, Mapping):
-            if split not in loaded:
-                raise UserError(
-                    f"{path} has no split '{split}'; it has {', '.join(map(str, loaded))}."
-                )
-            loaded = loaded[split]
-        yield from loaded
-    else:
-        yield from _load_dataset(str(path), split)
+    if not ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+        yield from _dataset_rows(str(path), split)
+        return
+    with _readable(str(path)):
+        loaded = datasets.load_from_disk(str(path))
+    if isinstance(loaded, Mapping):
+        if split not in loaded:
+            raise UserError(f"{path} has no split '{split}'; it has {', '.join(map(str, loaded))}.")
+        loaded = loaded[split]
+    yield from _decoded(loaded, str(path))
 
 
-def _hub_rows(name: str, split: str) -> Iterator[Row]:
-    yield from _load_dataset(name, split)
-
-
-def _load_dataset(name: str, split: str) -> Iterator[Row]:
+def _dataset_rows(name: str, split: str) -> Iterator[Row]:
     import datasets
 
-    # `datasets` raises a dozen unrelated exception types for missing, gated, empty and broken data,
-    # and for an absent network; all of them are the user's to fix.
+    with _readable(name):
+        loaded = datasets.load_dataset(name, split=split)
+    yield from _decoded(loaded, name)
+
+
+def _decoded(loaded: Iterable[Row], name: str) -> Iterator[Row]:
     try:
-        with held_messages():
-            loaded = datasets.load_dataset(name, split=split)
+        yield from loaded
     except Exception as error:
         raise _unreadable(name, error) from error
-    yield from loaded
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what `datasets` raises into a UserError, with none of its messages before it.
+
+    It raises a dozen unrelated types for missing, gated, empty and broken data, and for an absent
+    network; all of them are the user's to fix.
+    """
+    import datasets
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with held_messages():
+            yield
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
 
 
 def _unreadable(name: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()
-    detail = reason[0].rstrip(".") if reason else type(error).__name__
+    import datasets
+
+    if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+        error = Exception(error.__cause__)  # it says no more than that there was an error
+    detail = first_line(error).rstrip(".")
     if Path(name).is_dir():
         return UserError(f"The folder {name} cannot be read as a data set: {detail}.")
     return UserError(

@@ -363,9 +363,38 @@ def test_a_broken_parquet_file(tmp_path: Path) -> None:
     assert "is not a readable Parquet file" in message_of(path)
 
 
-def test_a_broken_folder(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "empty cannot be read as a data set" in message_of(tmp_path / "empty")
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        (None, b"", "doesn't contain any data files"),
+        ("train.jsonl", json.dumps(TEXT_ROW).encode() + b'\n{"prompt": \n', "JSON"),
+        (
+            "train.jsonl",
+            b'{"prompt": "caf\xe9", "chosen": "b", "rejected": "c"}\n',
+            "'utf-8' codec",
+        ),
+        ("train.parquet", b"PAR1 not really", "Parquet"),
+        ("state.json", b"{", "is neither a `Dataset` directory nor"),
+    ],
+)
+def test_a_broken_folder_is_one_sentence_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    file: str | None,
+    content: bytes,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    if file is not None:
+        (folder / file).write_bytes(content)
+    message = message_of(folder)
+    assert "set cannot be read as a data set: " in message
+    assert expected in message
+    assert capfd.readouterr() == ("", "")
+    assert not datasets.are_progress_bars_disabled()
 
 
 def test_the_building_blocks_serve_another_schema(jsonl: Writer) -> None:
