@@ -102,7 +102,7 @@ def test_documents_and_arguments_of_the_row_reach_the_template() -> None:
         HEADER + "{{ m.content }}",
         first="{% for d in documents or [] %}[{{ d.text }}]{% endfor %}{{ style }}",
     )
-    row = {"prompt": [USER], "chosen": [BAD], "rejected": "No.", "documents": [{"text": "fact"}]}
+    row = {"prompt": [USER], "chosen": "Sun.", "rejected": "No.", "documents": [{"text": "fact"}]}
     prompt, *_ = tokenized({**row, "chat_template_kwargs": {"style": "short:"}}, thinking)
     assert prompt == "[fact]short:<|user|>How is Oslo?</s><|assistant|>"
 
@@ -133,7 +133,7 @@ def test_calls_that_a_template_names_but_does_not_write_are_counted() -> None:
         HEADER + "{{ m.content or '' }}{% if m.content is none %}" + CALLS + "{% endif %}"
     )
     *_, report = tokenized(
-        {"prompt": [USER, CALL, TOOL], "chosen": [BAD], "rejected": "x"}, conditional
+        {"prompt": [USER, CALL, TOOL], "chosen": "Sun.", "rejected": "x"}, conditional
     )
     assert report.unused_fields["tool_calls"] == 1
 
