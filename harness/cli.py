@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="every experiment there is")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
-    run.add_argument("--methods", metavar="A,B", help="only these rows")
+    run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
     run.add_argument("--seeds", type=int, metavar="N", help="training seeds of each method")
     run.add_argument(
         "--set",
@@ -230,7 +230,7 @@ def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from harness.commands.run import prepare, run_prepared, shared_out
+    from harness.commands.run import prepare, run_prepared, split_request
     from harness.config.request import RunRequest
 
     request = RunRequest(
@@ -246,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
         allow_code_execution=options.allow_code_execution,
         quiet=options.quiet,
     )
-    wanted = [prepare(*each) for each in shared_out(_experiments(options), request)]
+    wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:
@@ -263,7 +263,7 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
     if not console.is_terminal:
         # A pipe has no width of its own; a table must not be folded to 80 columns.
         console = Console(width=170)
-    get_domain(experiment.domain).show(result, console)
+    get_domain(experiment.domain).show(experiment, result, console)
     _tell_written(out / result["profile"] / experiment.id, experiment.id)
 
 
