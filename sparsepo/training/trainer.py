@@ -78,7 +78,7 @@ class POTrainer(CheckpointedTrainer):
             or nothing where the method needs none.
         args: the configuration.
         train_dataset: preference pairs.
-        eval_dataset: pairs for `evaluate`.
+        eval_dataset: pairs for `evaluate`, or several sets by name.
         processing_class: the tokenizer; None loads it from the model's folder or id.
         callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
             told how many pairs of a reference cache are computed.
@@ -94,7 +94,7 @@ class POTrainer(CheckpointedTrainer):
         ref_model: str | PreTrainedModel | None = None,
         args: POConfig | None = None,
         train_dataset: Sequence[PreferencePair] | None = None,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair] | dict[str, Sequence[PreferencePair]] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -180,8 +180,8 @@ class POTrainer(CheckpointedTrainer):
         source = start if isinstance(start, str | Path) else start.config.name_or_path
         pairs = list(train_pairs)
         held_out: Any = self.eval_dataset
-        if held_out:
-            pairs += self._tokenize(held_out)[0]
+        for part in held_out.values() if isinstance(held_out, dict) else [held_out or []]:
+            pairs += self._tokenize(part)[0]
         self._cache = CachedReference(
             self._config,
             self.accelerator,
@@ -454,21 +454,26 @@ class POTrainer(CheckpointedTrainer):
 
     def evaluate(  # type: ignore[override]
         self,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair] | dict[str, Sequence[PreferencePair]] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
 
         Args:
-            eval_dataset: pairs; the trainer's own when None.
+            eval_dataset: pairs, or several sets by name; the trainer's own when None.
             ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each name.
+            metric_key_prefix: put before each name, with the set's name after it.
 
         Raises:
             UserError: there are no pairs to evaluate on.
         """
         pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(pairs, dict):
+            every: dict[str, float] = {}
+            for name, part in pairs.items():
+                every |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return every
         scores = self.score_pairs(pairs) if pairs else []
         if not scores:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
