@@ -165,9 +165,10 @@ def _place_and_reason(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     reason = " ".join(str(reason).split()).rstrip(".")
+    place = "" if mark is None else f", line {mark.line + 1}"
     if reason.endswith("twice"):
-        return f", line {mark.line + 1}: {reason}; remove one"
-    return f"{'' if mark is None else f', line {mark.line + 1}'} is not valid YAML: {reason}"
+        return f"{place}: {reason}; remove one"
+    return f"{place} is not valid YAML: {reason}"
 
 
 def named_sources(texts: Sequence[str]) -> str | dict[str, str]:
@@ -300,7 +301,7 @@ def recipe_text(options: TrainOptions, config: POConfig) -> str:
         if name not in left_out and not name.endswith("_token")
     }
     return (
-        f"# The effective configuration of a training run (sparsepo {__version__}). Repeat it with\n"
+        f"# The effective configuration of a run (sparsepo {__version__}). To repeat it:\n"
         f"# python -m sparsepo train --config {RECIPE_FILE} --output DIR\n"
         f"{dump(asked)}"
         f"\n# Hyper-parameters of {options.method}\n{dump(method) if method else ''}"

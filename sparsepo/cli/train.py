@@ -82,6 +82,8 @@ def make_config(options: TrainOptions) -> POConfig:
     Raises:
         UserError: a value that transformers or the method refuses.
     """
+    from transformers.trainer_utils import IntervalStrategy
+
     from sparsepo.training.config import POConfig
 
     defaults = {"report_to": "none", "save_total_limit": 1, "save_strategy": "steps"}
@@ -92,9 +94,10 @@ def make_config(options: TrainOptions) -> POConfig:
     except (ValueError, TypeError) as error:
         raise UserError(f"These options do not fit: {first_line(error).rstrip('.')}.") from error
     if config.eval_strategy != "no" and options.eval_data is None and options.eval_share is None:
+        strategy = IntervalStrategy(config.eval_strategy).value
         raise UserError(
-            f"eval_strategy={config.eval_strategy.value} needs evaluation pairs; give --eval-data "
-            "FILE or --eval-share 0.05."
+            f"eval_strategy={strategy} needs evaluation pairs; give --eval-data FILE or "
+            "--eval-share 0.05."
         )
     return config
 
@@ -163,6 +166,8 @@ def train(arguments: argparse.Namespace) -> None:
 
     import transformers
 
+    from sparsepo.training.evaluation import EvaluateLast
+    from sparsepo.training.hub import push_folder
     from sparsepo.training.loading import last_checkpoint, load_tokenizer
     from sparsepo.training.trainer import POTrainer
 
@@ -183,6 +188,7 @@ def train(arguments: argparse.Namespace) -> None:
         train_dataset=pairs.training,
         eval_dataset=pairs.evaluation,
         processing_class=load_tokenizer(options.model),
+        callbacks=[EvaluateLast()] if pairs.evaluation else None,
     )
     say(trainer.tokenizer_report)
     recipe = recipe_text(options, config)
@@ -192,28 +198,27 @@ def train(arguments: argparse.Namespace) -> None:
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
         if pairs.evaluation:
-            evaluate_last(trainer)
+            say_evaluation(trainer)
     finally:
         close_progress_bar(trainer)
     if config.merge_adapters:
         trainer.merge_adapters()
     save_whole(trainer, output, recipe)
     say(f"Saved to {output}")
+    if config.push_to_hub:
+        push_folder(trainer, output, "End of training")
+        say(f"Pushed to {trainer.hub_model_id}")
 
 
-def evaluate_last(trainer: POTrainer) -> None:
-    """Evaluate the trained policy and say its values.
+def say_evaluation(trainer: POTrainer) -> None:
+    """Say the values of the trained policy on the evaluation pairs."""
+    from sparsepo.training.evaluation import final_evaluation
 
-    Where the last step was followed by an evaluation of that policy, this is the one that is said.
-    """
-    log = [entry for entry in trainer.state.log_history if is_evaluation(entry)]
-    last = [entry for entry in log if entry["step"] == trainer.state.global_step]
-    if last and not trainer.args.load_best_model_at_end:
-        values = {name: value for entry in last for name, value in entry.items()}
-    else:
+    step, values = final_evaluation(trainer.args, trainer.state)
+    if step != trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        # Nothing was left to train: an interrupted run had got to its end.
         values = trainer.evaluate()
-    named = [f"{name} {value:.4g}" for name, value in values.items() if name.startswith("eval_")]
-    say("Evaluation: " + ", ".join(named))
+    say("Evaluation: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
 
 def close_progress_bar(trainer: POTrainer) -> None:
@@ -236,7 +241,7 @@ def save_whole(trainer: POTrainer, output: Path, recipe: str) -> None:
     if trainer.args.should_save:
         shutil.rmtree(apart, ignore_errors=True)
     try:
-        trainer.save_model(str(apart))
+        trainer.save_model(str(apart), _internal_call=True)
     except SafetensorError as error:
         raise OSError(f"the model is not complete: {error}") from error
     if trainer.args.should_save:

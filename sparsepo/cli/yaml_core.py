@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -27,7 +27,7 @@ _RESOLVERS = (
 class _CoreResolver:
     """The implicit types of the core schema, for reading and for deciding what needs quotes."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
 for _tag, _pattern, _first in _RESOLVERS:
@@ -51,7 +51,8 @@ class _Loader(_CoreResolver, yaml.SafeLoader):
             if wrong is not None:
                 raise yaml.constructor.ConstructorError(None, None, wrong, key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
 
     def construct_core_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node))
@@ -68,7 +69,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
 class _Dumper(yaml.SafeDumper):
     """Quotes what this loader, or a reader of YAML 1.1, would take for another type."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
         first: _CoreResolver.yaml_implicit_resolvers.get(first, [])
         + yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
         for first in {
@@ -89,4 +90,5 @@ def load(text: str) -> Any:
 
 def dump(values: dict[str, Any]) -> str:
     """Return a mapping as a YAML document that `load` reads back as it was, in its order."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return text

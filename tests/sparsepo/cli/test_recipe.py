@@ -16,7 +16,7 @@ from sparsepo.cli.main import main
 from sparsepo.cli.recipe import OPTIONS, named_sources
 from sparsepo.cli.yaml_core import load
 from sparsepo.errors import UserError
-from sparsepo.training.config import POConfig
+from sparsepo.training.config import HYPER_PARAMETERS, POConfig
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 pytestmark = pytest.mark.usefixtures("clean_registry")
@@ -71,7 +71,9 @@ def recipe(model: Path, data: Path, output: Path, tmp_path: Path) -> Recipe:
             **QUICK, **changes,
         }  # fmt: skip
         file = tmp_path / "asked.yaml"
-        file.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}, sort_keys=False))
+        file.write_text(
+            yaml.safe_dump({k: v for k, v in values.items() if v is not None}, sort_keys=False)
+        )
         return file
 
     return write
@@ -105,7 +107,10 @@ def refused(
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("sparsepo-common", ["l1_reward=1e-3", "mask_layers=last"]), ("dpo", ["lora_r=2", "beta=0.3"])],
+    [
+        ("sparsepo-common", ["l1_reward=1e-3", "mask_layers=last"]),
+        ("dpo", ["lora_r=2", "beta=0.3"]),
+    ],
     ids=["masks", "adapters"],
 )
 def test_the_saved_recipe_repeats_the_run_bit_by_bit(
@@ -142,10 +147,10 @@ def test_the_saved_recipe_has_every_value_that_was_used(recipe: Recipe, output: 
     assert found["learning_rate"] == 1e-6
     assert set(OPTIONS) <= set(found)
     # Each field of POConfig is there unless it belongs to another method or repeats another one.
-    missing = set(POConfig.field_types()) - set(found)
-    assert not {name for name in missing if not name.startswith(("l1_", "mask_", "gradient_ch"))} - {
-        "output_dir", "method_args", "gamma", "lam", "local_rank", "hub_token",
-    }  # fmt: skip
+    elsewhere = {"output_dir", "method_args", "local_rank", "hub_token"}
+    others = {name for name in HYPER_PARAMETERS if name not in ("beta", "alpha")}
+    missing = set(POConfig.field_types()) - set(found) - elsewhere - others
+    assert not {name for name in missing if not name.startswith("gradient_checkpointing")}
     assert "secret-token" not in text
     assert found["report_to"] == []
 
@@ -174,7 +179,10 @@ def test_a_recipe_is_written_with_the_model_or_not_at_all(
 
 def test_options_of_the_command_line_override_the_recipe(recipe: Recipe, trainers: Seen) -> None:
     file = recipe(beta=0.5, seed=1, learning_rate=1e-3)
-    assert main(["train", "--config", str(file), "--method", "dpop", "--set", "beta=0.7", "seed=2"]) == 0
+    assert (
+        main(["train", "--config", str(file), "--method", "dpop", "--set", "beta=0.7", "seed=2"])
+        == 0
+    )
     (trainer,) = trainers
     assert trainer.method.name == "dpop"
     assert (trainer.method.beta, trainer.args.seed, trainer.args.learning_rate) == (0.7, 2, 1e-3)
