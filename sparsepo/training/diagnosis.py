@@ -17,6 +17,7 @@ from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.fused import token_stats
 from sparsepo.models.head import OutputHead
 from sparsepo.models.plain import log_probs_of, of_next_token, run_whole
+from sparsepo.training.probe_pairs import turned
 from sparsepo.types import PackedBatch, TokenizedPair
 
 
@@ -50,9 +51,18 @@ def find_cause(
         pairs: some that show the difference.
         tolerance: nats up to which two log-probabilities are the same.
     """
+    try:
+        return _cause(model, head, pairs, _Differ(tolerance))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        # The experiments call parts of the model by themselves, which not every model allows.
+        return Cause.PACKED
+
+
+def _cause(
+    model: PreTrainedModel, head: OutputHead, pairs: Sequence[TokenizedPair], differ: _Differ
+) -> Cause:
     own_mask: Any = None
-    differ = _Differ(tolerance)
-    for pair in pairs:
+    for pair in (*pairs, *map(turned, pairs)):
         single = pack_pairs([pair], rejected=False).to(model.device)
         own = _alone(model, single)
         if differ(own, _by_head(model, head, single)):

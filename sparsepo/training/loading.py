@@ -32,8 +32,10 @@ from sparsepo.models.adapters import (
 )
 from sparsepo.training.config import POConfig
 
-_RANDOM = re.compile("drop(out|_?prob|_?path)?(_|$)|layerdrop|jitter_noise")
-"""Attributes of modules that say how random they are in training mode."""
+_RANDOM = re.compile(
+    "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
+)
+"""Attributes of modules that say how random they are in training mode, and only then."""
 
 
 def load_policy(

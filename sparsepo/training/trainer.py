@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import use_attention
+from sparsepo.batches.attention import attention_of, restore_attention, use_attention
 from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
@@ -57,9 +57,7 @@ from sparsepo.training.start_check import (
     START_CHECK,
     StartCheck,
     Subject,
-    attention_of,
     check_start_of,
-    restore_attention,
 )
 from sparsepo.types import (
     LossOutput,
@@ -137,7 +135,8 @@ class POTrainer(CheckpointedTrainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
-        self._own_attention = attention_of(policy, self.reference)
+        run = [policy] if self.reference is None else [policy, self.reference.model]
+        self._own_attention = attention_of(map(unwrap_peft, run))
         # The plain form has what the model comes with, unless told otherwise.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
@@ -208,7 +207,10 @@ class POTrainer(CheckpointedTrainer):
             self._config.chunk_size,
             sharded=self._is_sharded,
         )
-        epochs = self.args.num_train_epochs if self.args.max_steps <= 0 else 1
+        epochs = self.args.num_train_epochs
+        if self.args.max_steps > 0:
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            epochs = self.args.max_steps * step / len(pairs)
         self._start = check_start_of(subject, pairs, self._config.computation, epochs)
         if self._start.computation != "packed" and self._config.attention == "auto":
             restore_attention(self._own_attention)
