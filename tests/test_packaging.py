@@ -140,6 +140,29 @@ def test_importing_the_library_loads_no_package_of_the_experiments() -> None:
     assert not loaded & {"transformers", "datasets", "peft", "tasks", "harness"}
 
 
+@pytest.mark.parametrize("module", ["sparsepo", "sparsepo.data", "harness.commands.passk"])
+def test_reading_files_and_scoring_programs_do_not_wait_for_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+def test_every_public_name_is_found_where_the_package_says() -> None:
+    import sparsepo
+
+    assert {*sparsepo.__all__} <= {*dir(sparsepo)}
+    for name in sparsepo.__all__:
+        assert getattr(sparsepo, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Trainer'"):
+        _ = sparsepo.Trainer
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling", reason="the development extra builds the package")
