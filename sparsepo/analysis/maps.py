@@ -231,7 +231,8 @@ def token_maps(
     if not tokenized.pairs:
         raise UserError("There is no pair to look at; give at least one.")
     subject = Subject(module, reference, method, chunk_size=chunk_size)
-    check_start_of(subject, tokenized.pairs, "auto")
+    # A trainer that looks at its own policy goes on in the form that it has chosen.
+    check_start_of(subject, tokenized.pairs, "auto" if module.computation == "packed" else "plain")
     module.eval()
     found: dict[int, tuple[PairMap, _Zeros]] = {}
     groups = batches_by_length([packed_length(pair) for pair in tokenized.pairs], batch_size)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +29,7 @@ from sparsepo.errors import UserError, first_line
 from sparsepo.fused import token_stats
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import is_quantized
+from sparsepo.models.head import OutputHead
 from sparsepo.models.plain import of_next_token
 from sparsepo.reference.cache import (
     LOGPS,
@@ -253,6 +254,12 @@ class CachedReference:
             "device": accelerator.device.type,
             "adapters": reference.adapter_settings,
         }
+        self._computation = reference.computation
+        # Named only where they are not the usual ones, so that caches keep their names.
+        if reference.computation != "packed":
+            settings["computation"] = reference.computation
+        if reference.output_head != OutputHead():
+            settings["output_head"] = asdict(reference.output_head)
         own = reference_fingerprint(
             model, tokenizer, settings, without_adapters=reference.without_adapters
         )
@@ -341,7 +348,8 @@ class CachedReference:
         if self._source is None:
             return None
         try:
-            reference = Reference(load_as_configured(self._source, self._config))
+            loaded = load_as_configured(self._source, self._config)
+            reference = Reference(loaded, computation=self._computation)
         except UserError as error:
             _log.warning("Evaluation reports no KL: %s", first_line(error))
             return None

@@ -293,6 +293,13 @@ class POConfig(TrainingArguments):
             )
         return method
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as transformers does, with the hyper-parameters that the method uses.
+
+        This is what trackers record: a default of the method is its value there, and not None.
+        """
+        return {**super().to_dict(), **dataclasses.asdict(self.make_method())}
+
     @classmethod
     def field_types(cls) -> dict[str, Any]:
         """Return the fields that may be set, with their declared types."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.fused import token_stats
 from sparsepo.models.head import OutputHead
 from sparsepo.models.plain import log_probs_of, of_next_token, run_whole
+from sparsepo.training.probe_pairs import turned
 from sparsepo.types import PackedBatch, TokenizedPair
 
 
@@ -50,9 +51,18 @@ def find_cause(
         pairs: some that show the difference.
         tolerance: nats up to which two log-probabilities are the same.
     """
+    try:
+        return _cause(model, head, pairs, _Differ(tolerance))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        # The experiments call parts of the model by themselves, which not every model allows.
+        return Cause.PACKED
+
+
+def _cause(
+    model: PreTrainedModel, head: OutputHead, pairs: Sequence[TokenizedPair], differ: _Differ
+) -> Cause:
     own_mask: Any = None
-    differ = _Differ(tolerance)
-    for pair in pairs:
+    for pair in (*pairs, *map(turned, pairs)):
         single = pack_pairs([pair], rejected=False).to(model.device)
         own = _alone(model, single)
         if differ(own, _by_head(model, head, single)):
@@ -60,8 +70,11 @@ def find_cause(
         if differ(own, _packed(model, head, single)):
             # One sequence in its row: if it still differs under the model's own mask, the
             # position ids are to blame.
-            alone = _attempt(lambda batch=single: _packed(model, head, batch, own_mask))
-            return Cause.POSITIONS if alone is None or differ(own, alone) else Cause.ATTENTION
+            try:
+                unmasked = _packed(model, head, single, own_mask)
+            except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+                return Cause.POSITIONS
+            return Cause.POSITIONS if differ(own, unmasked) else Cause.ATTENTION
     # Whether a sequence sees another one of its row, in spite of the mask.
     changed = [replace(pairs[0], chosen_ids=_others(pairs[0].chosen_ids)), *pairs[1:]]
     together = sum(map(packed_length, pairs))
@@ -87,13 +100,6 @@ class _Differ:
 
     def __call__(self, left: Tensor, right: Tensor) -> bool:
         return not float((left - right).abs().max()) <= self.tolerance
-
-
-def _attempt(run: Callable[[], Tensor]) -> Tensor | None:
-    try:
-        return run()
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        return None
 
 
 def _others(ids: Sequence[int]) -> list[int]:

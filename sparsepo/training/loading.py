@@ -19,6 +19,7 @@ from transformers import (
     set_seed,
 )
 
+from sparsepo.data.hub import held_messages
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.activations import fuse_activations
 from sparsepo.models.adapters import (
@@ -32,8 +33,10 @@ from sparsepo.models.adapters import (
 )
 from sparsepo.training.config import POConfig
 
-_RANDOM = re.compile("drop(out|_?prob|_?path)?(_|$)|layerdrop|jitter_noise")
-"""Attributes of modules that say how random they are in training mode."""
+_RANDOM = re.compile(
+    "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
+)
+"""Attributes of modules that say how random they are in training mode, and only then."""
 
 
 def load_policy(
@@ -64,14 +67,8 @@ def load_policy(
         options["quantization_config"] = quantization(bits)
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
-        if (Path(model) / "adapter_config.json").is_file():
-            base = PeftConfig.from_pretrained(model).base_model_name_or_path
-            whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
-            if bits:
-                whole = prepare_quantized(whole)
-            loaded: Any = PeftModel.from_pretrained(whole, model, is_trainable=True)
-        else:
-            loaded = AutoModelForCausalLM.from_pretrained(model, **options)
+        with held_messages():
+            loaded = _from_pretrained(model, options, bits)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
@@ -80,6 +77,16 @@ def load_policy(
     check_adapters(loaded)
     result: PreTrainedModel = loaded
     return result
+
+
+def _from_pretrained(model: str | Path, options: dict[str, Any], bits: int | None) -> Any:
+    if not (Path(model) / "adapter_config.json").is_file():
+        return AutoModelForCausalLM.from_pretrained(model, **options)
+    base = PeftConfig.from_pretrained(model).base_model_name_or_path
+    whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
+    if bits:
+        whole = prepare_quantized(whole)
+    return PeftModel.from_pretrained(whole, model, is_trainable=True)
 
 
 def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
@@ -136,7 +143,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         UserError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+        with held_messages():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"No tokenizer can be loaded from '{model}'; save one beside the model "

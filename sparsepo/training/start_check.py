@@ -28,6 +28,7 @@ from sparsepo.models.plain import Computation
 from sparsepo.reference.online import Reference, unwrap_peft
 from sparsepo.training.diagnosis import Cause, find_cause
 from sparsepo.training.policy import PolicyWithMasks
+from sparsepo.training.probe_pairs import longest_pair, short_pairs, turned
 from sparsepo.types import TokenizedPair
 
 TOLERANCE = {"float32": 1e-3, "tf32": 0.05, "half": 0.5, "8-bit": 1.0}
@@ -54,18 +55,6 @@ it have the same terms in the same order, and come out the same to the last bit 
 MEAN_SHARE = 0.2
 """Share of the tolerance that the mean over tokens may reach: rounding affects single tokens, a
 wrong computation affects many."""
-
-PROBE_PAIRS = 16
-"""Pairs at the beginning of the training set that the short ones are chosen from."""
-
-LIMITS = ((16, 12), (7, 5))
-"""Tokens of prompt and response that are kept of each short pair; both pairs share one row."""
-
-RUN_SHARE = 0.01
-"""Largest share of a run's work that the longest pair may cost if it exceeds FREE_OPERATIONS."""
-
-FREE_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}
-"""Multiplications and additions that take two seconds at most, by device type."""
 
 START_CHECK = "start_check_max_difference"
 """The difference's name in the log."""
@@ -103,7 +92,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         models = [self.policy] if self.reference is None else [self.policy, self.reference.model]
-        self.tolerance = max(_tolerance(model, self.accelerator) for model in models)
+        self.tolerance = max(tolerance_of(model, self.accelerator) for model in models)
 
     @property
     def policy(self) -> PreTrainedModel:
@@ -187,24 +176,25 @@ def check_start_of(
     Raises:
         UserError: the wanted form computes something else than the model itself.
     """
-    needs = replace(subject.method.needs, mask="none", rejected=True)
-    if subject.reference is None:
-        needs = replace(needs, ref_logps=False, kl=False)
+    has_reference = subject.reference is not None
+    kl = has_reference and subject.method.needs.kl
+    needs = Needs(ref_logps=has_reference, kl=kl)
     with _evaluated(subject.module):
         short = short_pairs(pairs)
         own = _own(subject, short, needs)
-        padded = _padded_difference(subject, short, needs, own)
+        padded_needs = _policy_only(needs) if _same_architecture(subject) else needs
+        padded = _padded_difference(subject, short, padded_needs, own)
         narrow = max(LEAST_SHARE * subject.tolerance, ROUNDING_MULTIPLE * padded.largest)
         subject.tolerance = min(subject.tolerance, narrow)
         if computation != "plain":
             problem, difference = _packed_problem(subject, short, needs, own)
             problem = problem or _leak(subject, short, needs)
-            long = None if problem else _longest(subject, pairs, epochs)
+            long = None if problem else longest_pair(pairs, subject.policy, epochs)
             if long is not None:
-                policy_only = replace(needs, ref_logps=False, kl=False)
-                if _same_architecture(subject):
-                    needs = policy_only
-                own_long = _own(subject, [long], needs)
+                needs = padded_needs
+                # The rejected response is the one whose neighbours in its row are not its own.
+                alone = replace(needs, rejected=False)
+                own_long = _own(subject, [turned(long)], alone)
                 problem, further = _packed_problem(subject, [long], needs, own_long)
                 difference = max(difference, further)
             if problem is None:
@@ -221,65 +211,8 @@ def check_start_of(
         return _told(_choose_plain(subject, padded), subject)
 
 
-def attention_of(
-    policy: PreTrainedModel, reference: Reference | None
-) -> dict[PreTrainedModel, str]:
-    """Return the attention implementations that models have, by model."""
-    models = [unwrap_peft(policy)] + ([] if reference is None else [reference.model])
-    return {model: str(model.config._attn_implementation) for model in models}
-
-
-def restore_attention(implementations: dict[PreTrainedModel, str]) -> None:
-    """Give models the attention implementations that they had."""
-    for model, name in implementations.items():
-        if model.config._attn_implementation != name:
-            model.set_attn_implementation(name)
-
-
-def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-    """Return two short pairs of different lengths, cut from the first pairs of a training set."""
-    first = sorted(pairs[:PROBE_PAIRS], key=packed_length)
-    chosen = [first[-1], first[0]]
-    return [
-        TokenizedPair(
-            f"{pair.pair_id}-{number}",
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:response],
-            # Both responses rarely are equally long.
-            pair.rejected_ids[: response + 3],
-        )
-        for number, (pair, (prompt, response)) in enumerate(zip(chosen, LIMITS, strict=True))
-    ]
-
-
-def _longest(
-    subject: Subject, pairs: Sequence[TokenizedPair], epochs: float
-) -> TokenizedPair | None:
-    """Return the longest pair, as far as it is affordable; None where the short ones show as much.
-
-    A window, or positions beyond those that a model was trained on, show in long sequences alone.
-    """
-    lengths = [packed_length(pair) for pair in pairs]
-    longest = max(range(len(pairs)), key=lengths.__getitem__)
-    # A forward pass is two operations per weight and token; the pair makes two and more of them,
-    # and a trained pair four.
-    free = FREE_OPERATIONS.get(subject.policy.device.type, FREE_OPERATIONS["cuda"])
-    in_any_run = free / (4 * max(1, subject.policy.num_parameters()))
-    room = int(max(in_any_run, RUN_SHARE * epochs * sum(lengths)))
-    pair = pairs[longest]
-    if lengths[longest] > room:
-        share = room / lengths[longest]
-        prompt, chosen, rejected = (
-            max(1, int(share * len(ids)))
-            for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
-        )
-        pair = TokenizedPair(
-            pair.pair_id,
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:chosen],
-            pair.rejected_ids[:rejected],
-        )
-    return pair if packed_length(pair) > sum(LIMITS[0]) + LIMITS[0][1] else None
+def _policy_only(needs: Needs) -> Needs:
+    return replace(needs, ref_logps=False, kl=False)
 
 
 def _own(subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs) -> dict[str, Tensor]:
@@ -300,6 +233,8 @@ def _attempt(run: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor] | 
         return run(), None
     except torch.OutOfMemoryError:
         raise
+    except UserError as error:
+        return None, str(error).rstrip(".")
     except Exception as error:
         # What a model cannot run ends in any of a dozen exceptions.
         return None, f"{type(error).__name__}: {first_line(error)}"
@@ -309,25 +244,29 @@ def _packed_problem(
     subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs, own: dict[str, Tensor]
 ) -> tuple[str | None, float]:
     """Return what is wrong with the packed form, None if nothing is, and the largest difference."""
-    policy, reference = subject.policy, subject.reference
-    for head, which in ((subject.module.output_head, "policy"), (reference, "reference")):
-        head = head.output_head if isinstance(head, Reference) else head
-        if head is not None and head.unknown:
-            model = policy if which == "policy" or reference is None else reference.model
-            return _sentence(which, model, Cause.HEAD, None), float("inf")
+    models = [("policy", subject.policy, subject.module.output_head)]
+    if subject.reference is not None:
+        models.append(("reference", subject.reference.model, subject.reference.output_head))
+    for which, model, head in models:
+        if head.unknown:
+            return _sentence(which, model, Cause.HEAD, None), torch.inf
     found, problem = _attempt(lambda: subject.values(pairs, needs, "packed"))
     problems = subject.problems(problem)
     if problems:
-        return _sentence("policy", policy, Cause.REFUSED, problems[0]), float("inf")
+        policy_only = _policy_only(needs)
+        _, problem = _attempt(lambda: subject.values(pairs, policy_only, "packed"))
+        which, model, _ = models[0 if subject.problems(problem) else -1]
+        return _sentence(which, model, Cause.REFUSED, problems[0]), torch.inf
     assert found is not None
-    differences = {name: _difference(subject, own[name], found[name]) for name in own}
+    differences = {
+        name: _difference(subject, values, found[name][-len(values) :])
+        for name, values in own.items()
+    }
     largest = max(difference.largest for difference in differences.values())
     wrong = [name for name, value in differences.items() if not value.within(subject.tolerance)]
     if not wrong:
         return None, largest
-    which, model, head = "policy", policy, subject.module.output_head
-    if "policy_logps" not in wrong and reference is not None:
-        which, model, head = "reference", reference.model, reference.output_head
+    which, model, head = models[0 if "policy_logps" in wrong else -1]
     cause = Cause.PACKED
     if not subject.sharded:
         with torch.no_grad():
@@ -342,7 +281,7 @@ def _sentence(which: str, model: PreTrainedModel, cause: Cause, detail: str | No
 
 def _leak(subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs) -> str | None:
     """Return what is wrong where a sequence sees another one of its row; None where none does."""
-    needs = replace(needs, ref_logps=False, kl=False)
+    needs = _policy_only(needs)
     first = pairs[0]
     changed = replace(first, chosen_ids=[max(1, token - 1) for token in first.chosen_ids])
     before, after = (
@@ -384,7 +323,7 @@ def _padded_difference(
     found, problem = _attempt(lambda: subject.values(pairs, needs, "plain"))
     if subject.problems(problem) or found is None:
         return Difference(torch.inf, torch.inf)
-    both = [_difference(subject, own[name], found[name]) for name in own]
+    both = [_difference(subject, own[name], found[name]) for name in found]
     return Difference(max(one.largest for one in both), max(one.mean for one in both))
 
 
@@ -438,7 +377,8 @@ def _same_architecture(subject: Subject) -> bool:
     return type(subject.policy) is type(reference.model) and configs[0] == configs[1]
 
 
-def _tolerance(model: PreTrainedModel, accelerator: Accelerator | None) -> float:
+def tolerance_of(model: PreTrainedModel, accelerator: Accelerator | None = None) -> float:
+    """Return the tolerance of a model's dtype, or of the mixed precision that it runs in."""
     if is_quantized(model) and getattr(model, "is_loaded_in_8bit", False):
         return TOLERANCE["8-bit"]
     half = accelerator is not None and accelerator.mixed_precision in ("fp16", "bf16")

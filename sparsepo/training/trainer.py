@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import use_attention
+from sparsepo.batches.attention import attention_of, restore_attention, use_attention
 from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
@@ -38,7 +38,7 @@ from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
 from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
-from sparsepo.training.checkpoints import CheckpointedTrainer
+from sparsepo.training.card import reports_of
 from sparsepo.training.checks import check_finite, check_sizes, check_start
 from sparsepo.training.config import POConfig
 from sparsepo.training.loading import (
@@ -53,13 +53,12 @@ from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
 )
+from sparsepo.training.sharing import SharingTrainer
 from sparsepo.training.start_check import (
     START_CHECK,
     StartCheck,
     Subject,
-    attention_of,
     check_start_of,
-    restore_attention,
 )
 from sparsepo.types import (
     LossOutput,
@@ -69,6 +68,9 @@ from sparsepo.types import (
     TokenStats,
 )
 
+EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
+"""Evaluation pairs, or several sets of them by name."""
+
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
 
@@ -76,7 +78,7 @@ MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
 
 
-class POTrainer(CheckpointedTrainer):
+class POTrainer(SharingTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -87,7 +89,7 @@ class POTrainer(CheckpointedTrainer):
             or nothing where the method needs none.
         args: the configuration.
         train_dataset: preference pairs.
-        eval_dataset: pairs for `evaluate`.
+        eval_dataset: pairs for `evaluate`, or several sets by name.
         processing_class: the tokenizer; None loads it from the model's folder or id.
         callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
             told how many pairs of a reference cache are computed.
@@ -103,7 +105,9 @@ class POTrainer(CheckpointedTrainer):
         ref_model: str | PreTrainedModel | None = None,
         args: POConfig | None = None,
         train_dataset: Sequence[PreferencePair] | None = None,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair]
+        | Mapping[str, Sequence[PreferencePair]]
+        | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -137,7 +141,10 @@ class POTrainer(CheckpointedTrainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
-        self._own_attention = attention_of(policy, self.reference)
+        run = [unwrap_peft(policy)]
+        if self.reference is not None:
+            run.append(self.reference.model)
+        self._own_attention = attention_of(run)
         # The plain form has what the model comes with, unless told otherwise.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
@@ -152,12 +159,12 @@ class POTrainer(CheckpointedTrainer):
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
-        self.tokenizer_report: TokenizeReport | None = None
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
         self._context: int = positions or args.max_length
         self._config: POConfig = args
         self._tokenizer = processing_class
+        self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized = None
         if train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
@@ -199,17 +206,26 @@ class POTrainer(CheckpointedTrainer):
         """Compare the computation with the model's own forward pass, once; choose its form."""
         if self._start is not None:
             return
+        reference = self.reference
+        if reference is not None and not reference.within_policy:
+            # While the policy itself still is the reference, it is looked at once.
+            reference = reference if reference.model is not unwrap_peft(self.policy) else None
         subject = Subject(
             self._module,
-            self.reference,
+            reference,
             self.method,
             self.model_wrapped if self._is_sharded else None,
             self.accelerator,
             self._config.chunk_size,
             sharded=self._is_sharded,
         )
-        epochs = self.args.num_train_epochs if self.args.max_steps <= 0 else 1
+        epochs = self.args.num_train_epochs
+        if self.args.max_steps > 0:
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            epochs = self.args.max_steps * step / len(pairs)
         self._start = check_start_of(subject, pairs, self._config.computation, epochs)
+        if self.reference is not None:
+            self.reference.computation = self._start.computation
         if self._start.computation != "packed" and self._config.attention == "auto":
             restore_attention(self._own_attention)
 
@@ -218,8 +234,8 @@ class POTrainer(CheckpointedTrainer):
         source = start if isinstance(start, str | Path) else start.config.name_or_path
         pairs = list(train_pairs)
         held_out: Any = self.eval_dataset
-        if held_out:
-            pairs += self._tokenize(held_out)[0]
+        for part in held_out.values() if isinstance(held_out, dict) else [held_out or []]:
+            pairs += self._tokenize(part)[0]
         self._cache = CachedReference(
             self._config,
             self.accelerator,
@@ -512,21 +528,28 @@ class POTrainer(CheckpointedTrainer):
 
     def evaluate(  # type: ignore[override]
         self,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair]
+        | Mapping[str, Sequence[PreferencePair]]
+        | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
 
         Args:
-            eval_dataset: pairs; the trainer's own when None.
+            eval_dataset: pairs, or several sets by name; the trainer's own when None.
             ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each name.
+            metric_key_prefix: put before each name, with the set's name after it.
 
         Raises:
             UserError: there are no pairs to evaluate on.
         """
         pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(pairs, dict):
+            every: dict[str, float] = {}
+            for name, part in pairs.items():
+                every |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return every
         scores = self.score_pairs(pairs) if pairs else []
         if not scores:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")

@@ -18,7 +18,8 @@ from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.reference.online import Reference
 from sparsepo.registry import get_method
 from sparsepo.training.policy import PolicyWithMasks, make_masks
-from sparsepo.training.start_check import START_CHECK, short_pairs
+from sparsepo.training.probe_pairs import short_pairs
+from sparsepo.training.start_check import START_CHECK
 from tests.invariant.training import make_trainer
 from tests.small_models import (
     CONTEXT,
@@ -157,7 +158,7 @@ def test_packed_stops_with_what_differs_and_what_to_do(tmp_path: Path, fault: st
 def test_auto_and_plain_train_it_right(
     tmp_path: Path, fault: str, computation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make, sentence = WRONG[fault]
+    make, _ = WRONG[fault]
     trainer = make_trainer(tmp_path, "tdpo1", model=make(), computation=computation)
     assert_the_trainer_says_what_the_model_says(trainer)
     trainer.train()
@@ -242,7 +243,7 @@ def test_architectures_with_their_own_head_window_or_state_are_right(
 
 
 def test_the_reference_is_named_where_it_is_the_reference(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="The reference .* counts positions or distances"):
+    with pytest.raises(UserError, match=r"The reference .* counts positions or distances"):
         make_trainer(
             tmp_path,
             "dpo",
@@ -345,7 +346,7 @@ def test_noise_in_training_mode_is_named_for_what_it_is(tmp_path: Path) -> None:
         return output * (1 + 0.3 * torch.rand_like(output)) if module.training else output
 
     model.model.embed_tokens.register_forward_hook(jitter)
-    with pytest.raises(UserError, match="^The policy is random in training mode"):
+    with pytest.raises(UserError, match=r"^The policy is random in training mode"):
         make_trainer(tmp_path, "dpo", model=model).train()
 
 
@@ -362,7 +363,7 @@ def test_another_computation_in_training_mode_is_named_too(tmp_path: Path) -> No
 
 def test_dropout_that_is_left_on_is_named_too(tmp_path: Path) -> None:
     model = small_model("gpt2", resid_pdrop=0.5)
-    with pytest.raises(UserError, match="random in training mode.*disable_dropout=true"):
+    with pytest.raises(UserError, match=r"random in training mode.*disable_dropout=true"):
         make_trainer(tmp_path, "dpo", model=model, disable_dropout=False).train()
 
 
