@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from sparsepo.data.columns import (
     ALWAYS_READ,
@@ -99,12 +99,24 @@ class ReadReport:
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class PairData:
-    """Preference pairs and how they came to be."""
+@dataclass(frozen=True)
+class PairData(Sequence[PreferencePair]):
+    """Preference pairs, as a sequence, and the counts of what was read."""
 
     pairs: list[PreferencePair]
     report: ReadReport
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> PreferencePair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[PreferencePair]: ...
+
+    def __getitem__(self, index: int | slice) -> PreferencePair | list[PreferencePair]:
+        return self.pairs[index]
 
 
 class SkipRow(Exception):  # noqa: N818 - a signal to the reader, not an error

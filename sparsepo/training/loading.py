@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ from sparsepo.models.adapters import (
     quantization,
 )
 from sparsepo.training.config import POConfig
+
+_RANDOM = re.compile(
+    "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
+)
+"""Attributes of modules that say how random they are in training mode, and only then."""
 
 
 def load_policy(
@@ -95,7 +101,7 @@ def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTra
     # On a GPU quantized weights are made where they stay; the rest follows the trainer.
     device = config.device if config.bits else None
     loaded = load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
-    if config.computation == "packed":
+    if config.computation != "plain":
         fuse_activations(loaded)
     return loaded
 
@@ -170,19 +176,19 @@ def origin_of(model: str | PreTrainedModel) -> str | None:
 
 
 def switch_off_dropout(model: nn.Module) -> None:
-    """Set a model's own dropout to 0, in modules and in attention; adapters keep theirs.
+    """Set a model's own dropout, layer dropout and router noise to 0; adapters keep their dropout.
 
-    Preference losses compare the policy with its reference token by token; dropout in one of them
-    would make their log-ratio differ from 0 at the start.
+    Preference losses compare the policy with its reference token by token; randomness in one of
+    them would make their log-ratio differ from 0 at the start.
     """
     for name, module in model.named_modules():
         if "lora_dropout" in name:
             continue
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        # Attention passes a plain number to its kernel.
-        for attribute in ("attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, attribute, None), float):
+        # Many modules keep a plain number and pass it to a kernel or a function.
+        for attribute, value in vars(module).items():
+            if isinstance(value, float) and _RANDOM.search(attribute):
                 setattr(module, attribute, 0.0)
 
 

@@ -125,7 +125,7 @@ def test_settings_reach_method_and_trainer(
     model: Path, data: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(train, "save_whole", lambda trainer, output: seen.append(trainer))
+    monkeypatch.setattr(train, "save_whole", lambda trainer, *rest: seen.append(trainer))
     assert main(words(model, data, output, "beta=0.7", "mask_layers=last", "seed=5")) == 0
     (trainer,) = seen
     assert (trainer.method.beta, trainer.method.mask_layers) == (0.7, "last")
