@@ -111,7 +111,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--set",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
