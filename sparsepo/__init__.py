@@ -57,12 +57,13 @@ _HOME = {
     "register_method": "sparsepo.registry",
     "token_stats": "sparsepo.fused",
 }
+_MODULES = {"fused", "masks", "methods", "registry", "types"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name's module on first use."""
-    if name == "masks":
-        return import_module("sparsepo.masks")
+    if name in _MODULES:
+        return import_module(f"sparsepo.{name}")
     if name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
@@ -71,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
