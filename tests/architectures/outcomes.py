@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ def outcome(model: PreTrainedModel, method: str, own: dict[str, float]) -> str:
             finite, or a mask is constant.
     """
     seen: list[Any] = []
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as output:
         try:
             trainer = make_trainer(
-                Path("unused"), method, model=copy.deepcopy(model), pairs=PAIRS, **SETTINGS
+                Path(output), method, model=copy.deepcopy(model), pairs=PAIRS, **SETTINGS
             )
             trainer.model.register_forward_hook(lambda _module, _args, sides: seen.append(sides))
             trainer.train()
