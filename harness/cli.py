@@ -110,12 +110,13 @@ def _add_passk(commands: argparse._SubParsersAction[_Parser]) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="rows with task_id and completion, several per problem",
+        help="rows with task_id and completion or solution, several per problem; or BigCode's "
+        "generations.json",
     )
     passk.add_argument(
         "--allow-code-execution",
         action="store_true",
-        help="agree that programs which a model wrote are run here",
+        help="allow model-generated programs to run on this machine (sandboxed)",
     )
     passk.add_argument("--k", metavar="1,10,100", help="which pass@k (default: what is there)")
     passk.add_argument(
@@ -129,7 +130,10 @@ def _add_passk(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--convention",
         default="as-given",
         metavar="NAME",
-        help="as-given (default), bigcode, bigcode-unstripped or bigcode_eval",
+        help="as-given (default), bigcode, bigcode-unstripped, bigcode_eval or chat",
+    )
+    passk.add_argument(
+        "--seconds", type=float, metavar="S", help="time limit of each program (default: 3)"
     )
     passk.add_argument("--quiet", action="store_true", help="no progress, no printed summary")
 
@@ -289,6 +293,7 @@ def _passk(options: argparse.Namespace) -> int:
         workers=options.workers,
         tier=options.tier,
         convention=options.convention,
+        seconds=options.seconds,
         quiet=options.quiet,
     )
     try:
@@ -315,7 +320,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--k should be positive whole numbers with commas between, not '{text}'")
+        raise UserError(f"--k must be positive whole numbers with commas between, not '{text}'.")
     return tuple(sorted({int(part) for part in parts}))
 
 

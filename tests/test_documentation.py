@@ -12,7 +12,8 @@ import pytest
 from sparsepo.methods import BUILT_IN
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+FOLDERS = (REPOSITORY, REPOSITORY / "docs", REPOSITORY / "examples")
+PAGES = sorted(page for folder in FOLDERS for page in folder.glob("*.md"))
 TEST_COMMAND = "python -m pip install tox && python -m tox"
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
 
