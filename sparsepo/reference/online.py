@@ -220,12 +220,9 @@ class Reference:
             )
         if needs.mask == "none":
             return ReferenceStates(log_probs=log_probs_of(run_whole(self.model, batch, form)))
-        output = run_whole(self.model, batch, form, output_hidden_states=True)
-        # The first is the embedding.
-        blocks = output.hidden_states[1:]
-        if getattr(method, "mask_layers", "all") == "last":
-            blocks = blocks[-1:]
-        layers = [states.flatten(0, 1)[batch.sources] for states in blocks]
+        last_only = getattr(method, "mask_layers", "all") == "last"
+        with capture_layers(self.model, batch, last_only) as layers:
+            output = run_whole(self.model, batch, form)
         return ReferenceStates(layers=layers, log_probs=log_probs_of(output))
 
 
