@@ -71,7 +71,18 @@ _SIZES: dict[str, Any] = {
 
 _MEANT: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
-    "bloom": {},
+    **dict.fromkeys(
+        (
+            "camembert",
+            "data2vec-text",
+            "roberta",
+            "roberta-prelayernorm",
+            "xlm-roberta",
+            "xlm-roberta-xl",
+        ),
+        {"pad_token_id": 1},
+    ),
+    "emu3": {"pad_token_id": 0},
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma2": {"query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0},
     "gpt_neo": {

@@ -6,34 +6,34 @@ import contextlib
 import copy
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from sparsepo import POTrainer, UserError
 from sparsepo.batches.pack import pack_pairs
+from sparsepo.batches.tokenize import tokenize_pairs
 from tests.architectures.models import small_causal_model
 from tests.invariant.training import make_trainer
-from tests.small_models import separate_logps, text_pairs
+from tests.small_models import CONTEXT, separate_logps, small_tokenizer, text_pairs
 
 FILE = Path(__file__).with_name("outcomes.json")
 METHODS = ("dpo", "tdpo1", "sparsepo-common", "sparsepo-independent", "mapo")
 
-ARCHITECTURES = (
-    "apertus", "arcee", "bamba", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2",
-    "cwm", "deepseek_v3", "dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "falcon", "falcon_h1",
-    "falcon_mamba", "flex_olmo", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe",
-    "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
-    "helium", "hunyuan_v1_dense", "jamba", "lfm2", "llama", "llama4_text", "mamba", "mamba2",
-    "ministral", "mistral", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo", "olmo2",
-    "olmo3", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3",
-    "qwen3_moe", "qwen3_next", "recurrent_gemma", "rwkv", "seed_oss", "smollm3", "stablelm",
-    "starcoder2", "xglm",
+TESTED = (
+    "bloom", "cohere", "cohere2", "deepseek_v3", "exaone4", "falcon", "gemma2", "gemma3_text",
+    "glm", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite",
+    "granitemoe", "jamba", "lfm2", "llama", "llama4_text", "mamba2", "mistral", "mixtral",
+    "modernbert-decoder", "mpt", "nemotron", "olmo2", "olmoe", "opt", "phi", "phi3", "qwen2",
+    "qwen2_moe", "qwen3", "qwen3_moe", "recurrent_gemma", "rwkv", "smollm3", "stablelm",
+    "starcoder2",
 )  # fmt: skip
-"""transformers' model_type of each architecture that is tried."""
+"""transformers' model_type of the architectures that the test suite tries; others are recorded."""
 
 SETTINGS = {"max_steps": 1, "learning_rate": 1e-4, "per_device_train_batch_size": 3}
 PAIRS = text_pairs(3, seed=4)
@@ -46,15 +46,17 @@ def outcomes(architecture: str) -> dict[str, str]:
         AssertionError: a number is wrong.
     """
     model = small_causal_model(architecture)
-    return {method: outcome(model, method) for method in METHODS}
+    own = own_logps(model)
+    return {method: outcome(model, method, own) for method in METHODS}
 
 
-def outcome(model: PreTrainedModel, method: str) -> str:
+def outcome(model: PreTrainedModel, method: str, own: dict[str, float]) -> str:
     """Return "packed" or "plain" for a method that trains a model rightly, else the error's text.
 
     Args:
         model: left as it is.
         method: its name.
+        own: the model's own log-probabilities, as `own_logps` returns them.
 
     Raises:
         AssertionError: the trainer's log-probabilities are not the model's own, the loss is not
@@ -70,10 +72,10 @@ def outcome(model: PreTrainedModel, method: str) -> str:
             trainer.train()
         except UserError as error:
             return str(error)
-    logged = trainer.state.log_history[0]
-    assert torch.tensor([logged["loss"], logged["grad_norm"]]).isfinite().all()
-    for name, own in own_logps(model, trainer).items():
-        assert abs(logged[f"logps/{name}"] - own) <= 1e-5 * abs(own), (name, logged, own)
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert math.isfinite(logged["loss"]) and math.isfinite(logged["grad_norm"])
+    for name, value in own.items():
+        assert logged[f"logps/{name}"] == pytest.approx(value, rel=1e-5)
     chosen, _ = seen[-1]
     for mask in (chosen.reward_mask, chosen.kl_mask):
         if method not in ("dpo", "tdpo1"):
@@ -84,9 +86,10 @@ def outcome(model: PreTrainedModel, method: str) -> str:
     return form
 
 
-def own_logps(model: PreTrainedModel, trainer: POTrainer) -> dict[str, float]:
+def own_logps(model: PreTrainedModel) -> dict[str, float]:
     """Return side → mean over pairs of a response's log-probability by the model's own forward."""
-    pairs: Any = trainer.train_dataset
+    pairs = tokenize_pairs(PAIRS, small_tokenizer(), max_length=CONTEXT).pairs
+    assert len(pairs) == len(PAIRS)
     sides = {"chosen": [p.chosen_ids for p in pairs], "rejected": [p.rejected_ids for p in pairs]}
     with torch.no_grad():
         return {
