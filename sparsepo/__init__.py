@@ -15,6 +15,7 @@ from sparsepo.registry import available_methods, get_method, load_plugin, regist
 from sparsepo.types import LossOutput, PreferencePair, TokenStats
 
 if TYPE_CHECKING:
+    from sparsepo.data.pairs import read_pairs
     from sparsepo.training.trainer import PairScore, POConfig, POTrainer
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "get_method",
     "load_plugin",
     "masks",
+    "read_pairs",
     "register_method",
     "token_stats",
 ]
@@ -44,4 +46,8 @@ def __getattr__(name: str) -> Any:
         from sparsepo.training import trainer
 
         return getattr(trainer, name)
+    if name == "read_pairs":
+        from sparsepo.data.pairs import read_pairs
+
+        return read_pairs
     raise AttributeError(f"module 'sparsepo' has no attribute '{name}'")

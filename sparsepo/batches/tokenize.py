@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, get_args
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from sparsepo.errors import UserError, require_choice
+from sparsepo.errors import EmptyDataError, UserError, require_choice
 from sparsepo.types import Message, PreferencePair, TokenizedPair
 
 LongResponse = Literal["truncate", "skip", "error"]
@@ -201,7 +201,7 @@ def tokenize_pairs(
         tokenized += work.tokenize(everything[start : start + _BATCH])
     if everything and not tokenized:
         reasons = ", ".join(f"{count} {reason}" for reason, count in work.skipped.items())
-        raise UserError(f"No pair is left after tokenization: {reasons}.")
+        raise EmptyDataError(f"No pair is left after tokenization: {reasons}.")
     report = TokenizeReport(
         pairs=len(everything),
         kept=len(tokenized),

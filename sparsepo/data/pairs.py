@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sparsepo.data.rows import Row, kind_of, read_rows
-from sparsepo.errors import UserError
+from sparsepo.errors import EmptyDataError, UserError
 from sparsepo.types import Message, PreferencePair
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "RowParser",
     "SkipRow",
     "build_pairs",
+    "pairs_of_rows",
     "read_pairs",
     "read_rows",
 ]
@@ -104,12 +105,33 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
         UserError: nothing there, unreadable, without the columns, of wrong types, or without one
             usable row.
     """
-    rows = list(read_rows(source, split))
-    _require_columns(rows, ("chosen", "rejected"), str(source))
-    has_prompt = any("prompt" in row for row in rows)
+    return pairs_of_rows(read_rows(source, split), source, split)
+
+
+def pairs_of_rows(
+    rows: Iterable[Row], source: str | Path, split: str = "train", *, arrow: bool = False
+) -> PairData:
+    """Turn rows into preference pairs as `read_pairs` does.
+
+    Args:
+        rows: the rows, such as a list of dictionaries or a `datasets.Dataset`.
+        source: what was read, for ids and messages.
+        split: the split, part of the ids of hub data.
+        arrow: the rows come from Arrow (Parquet, `datasets`), which fills fields that an object
+            lacks with null; such fields are dropped.
+
+    Returns:
+        As `read_pairs` does.
+
+    Raises:
+        UserError: as `read_pairs` does.
+    """
+    given: list[Row] = [dict(row) for row in rows]
+    _require_columns(given, ("chosen", "rejected"), str(source))
+    has_prompt = any("prompt" in row for row in given)
 
     parse = _with_prompt if has_prompt else _without_prompt
-    return build_pairs(rows, parse, source, split)
+    return build_pairs(given, parse, source, split)
 
 
 def build_pairs(
@@ -150,7 +172,7 @@ def build_pairs(
     if count == 0:
         raise UserError(f"{source} holds no rows.")
     if not pairs:
-        raise UserError(
+        raise EmptyDataError(
             f"No usable row in {source}: all {count} were skipped ({_counts(skipped)})."
         )
     return PairData(pairs, ReadReport(str(source), count, len(pairs), dict(skipped)))
