@@ -146,7 +146,7 @@ def check_resolved(args: TrainingArguments) -> None:
     Raises:
         UserError: a way to share batches among processes, or a device, that cannot be used.
     """
-    sharing = args.accelerator_config
+    sharing: Any = args.accelerator_config
     for name, accepted in (("split_batches", False), ("even_batches", True)):
         if getattr(sharing, name) is not accepted:
             raise UserError(

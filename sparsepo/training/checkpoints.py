@@ -19,6 +19,7 @@ from sparsepo.models.adapters import has_adapters, merged
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
+from sparsepo.training.neftune import noisy_embeddings
 from sparsepo.training.policy import (
     MASKS_FILE,
     METHOD_FILE,
@@ -46,6 +47,8 @@ class CheckpointedTrainer(TrainerHooks):
         self._resumed_from: str | None = None
         self._window: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
+        # noisy_embeddings adds the noise.
+        self.neftune_noise_alpha = None
         self._loss_sum = torch.tensor(0.0, device=self.args.device)
         self._logged_step = 0
         self.add_callback(_Lifecycle(self))
@@ -112,7 +115,8 @@ class CheckpointedTrainer(TrainerHooks):
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
-        return super().train(self._resumed_from, *args, **kwargs)
+        with noisy_embeddings(self._module, self.args.neftune_noise_alpha):
+            return super().train(self._resumed_from, *args, **kwargs)
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:
         output = Path(str(self.args.output_dir))

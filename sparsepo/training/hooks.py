@@ -52,6 +52,7 @@ READ: Final = {
     "loss_is_scaled_for_ga": "set: compute_loss divides by the pairs of the whole step itself",
     "model": "the PolicyWithMasks; wrapped by FSDP during training",
     "model_wrapped": "the same as DDP or FSDP wrapped it",
+    "neftune_noise_alpha": "set to None: the library adds the noise itself",
     "optimizer": "its groups are rebuilt after FSDP has sharded the weights",
     "state": "the step, for checks and log windows",
     "train_dataset": "tokenized pairs",
@@ -157,9 +158,11 @@ class TrainerHooks(Trainer):
     ) -> None:
         # Called when training resumes: before accelerate wraps the model, and under FSDP (with the
         # wrapped model) after it, between the optimizer's creation and the loading of its state.
-        self.hook_load(Path(resume_from_checkpoint), model if model is not None else self.model)
+        own: Any = self.model
+        self.hook_load(Path(resume_from_checkpoint), model if model is not None else own)
 
     def _load_best_model(self) -> None:
         # Called at the end of training by load_best_model_at_end. transformers would look for the
         # names of the whole module in a folder that holds the policy.
-        self.hook_load(Path(str(self.state.best_model_checkpoint)), self.model_wrapped)
+        own: Any = self.model_wrapped
+        self.hook_load(Path(str(self.state.best_model_checkpoint)), own)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -65,6 +67,7 @@ from sparsepo.training.loading import (
     origin_of,
     switch_off_dropout,
 )
+from sparsepo.training.mask_watch import MaskWatch, watch_for
 from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
 from sparsepo.training.plain import PlainPolicy, PlainReference
 from sparsepo.training.policy import (
@@ -85,6 +88,9 @@ MASK_PROBE_PAIRS = 16
 
 MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class POTrainer(CheckpointedTrainer):
@@ -219,6 +225,7 @@ class POTrainer(CheckpointedTrainer):
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
+        self._watch: MaskWatch | None = None
         super().__init__(
             model=policy_class(policy, masks),
             args=args,
@@ -389,9 +396,15 @@ class POTrainer(CheckpointedTrainer):
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
         if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
             within_policy = self.reference is not None and self.reference.within_policy
+            sides = (chosen, rejected)
+            if self.args.neftune_noise_alpha is not None:
+                # Noise on the embeddings moves the policy and not the reference.
+                embeddings = unwrap_peft(self.policy).get_input_embeddings()
+                with torch.no_grad(), in_evaluation(embeddings):
+                    sides = model(batch, reference, self.needs, self._config.chunk_size)
             check_start(
                 self.accelerator,
-                (chosen, rejected),
+                sides,
                 self.policy.dtype,
                 within_policy=within_policy,
             )
@@ -418,6 +431,7 @@ class POTrainer(CheckpointedTrainer):
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
         self._losses = []
+        self._watch = watch_for(self.method, tuple(self._module.masks))
         super().begin()
 
     def _read_reference(
@@ -457,6 +471,15 @@ class POTrainer(CheckpointedTrainer):
                     metrics[f"sparsity/reward/{name}"] = sparsity(reward[side], stats)
                     metrics[f"sparsity/kl/{name}"] = sparsity(kl[side], stats)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each metric since the last entry, and log; warn about dying masks."""
+        super().log(logs, start_time)
+        if "loss" in logs and self._watch is not None:
+            entry = self.state.log_history[-1]
+            for text in self._watch.see(entry, self.state.global_step, self.state.max_steps):
+                if self.accelerator.is_main_process:
+                    _log.warning(text)
 
     # Evaluation
 
@@ -531,11 +554,10 @@ class POTrainer(CheckpointedTrainer):
         Raises:
             UserError: there are no pairs, or they are of no known form.
         """
-        if eval_dataset is None or isinstance(eval_dataset, str):
-            pairs = self.eval_dataset
-            if eval_dataset is not None:
-                pairs = pairs[eval_dataset]
-        else:
+        pairs: Any = self.eval_dataset
+        if isinstance(eval_dataset, str):
+            pairs = pairs[eval_dataset]
+        elif eval_dataset is not None:
             pairs = to_pairs(eval_dataset, "eval_dataset")
         if not pairs:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
@@ -592,11 +614,26 @@ class POTrainer(CheckpointedTrainer):
             name if name.startswith(start) else start + name: value
             for name, value in metrics.items()
         }
-        predictions = (None, None) if only_loss else (rewards, labels)
-        return EvalLoopOutput(*predictions, metrics=named, num_samples=len(scores))
+        return EvalLoopOutput(
+            predictions=None if only_loss else rewards,  # type: ignore[arg-type]
+            label_ids=None if only_loss else labels,
+            metrics=named,
+            num_samples=len(scores),
+        )
 
     def _tell_evaluation_batch(self) -> None:
         self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+
+@contextlib.contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode inside."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]
