@@ -2,8 +2,8 @@
 
 A trainer's `model` is the policy with its masks. What is missing here on purpose (`hf_device_map`,
 `is_quantized`, `get_output_embeddings` …) would have Trainer or accelerate treat the whole module
-as they treat a bare model; the library checks those properties of the policy itself. Every attribute
-that transformers' Trainer reads is named in tests/sparsepo/training/test_as_model.py.
+as they treat a bare model; the library checks those properties of the policy itself. Every
+attribute that transformers' Trainer reads is named in tests/sparsepo/training/test_as_model.py.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class ActsAsModel(nn.Module):
 
     def add_model_tags(self, tags: list[str] | str) -> None:
         """Add tags for the model card."""
-        self.policy.add_model_tags(tags)
+        inner: Any = self.policy
+        inner.add_model_tags(tags)
 
     @property
     def peft_config(self) -> Any:
@@ -88,7 +89,8 @@ class ActsAsModel(nn.Module):
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
         """Tie the policy's embeddings and output projection again, where they share weights."""
-        unwrap_peft(self.policy).tie_weights(*args, **kwargs)
+        inner: Any = unwrap_peft(self.policy)
+        inner.tie_weights(*args, **kwargs)
 
     def can_generate(self) -> bool:
         """Return whether the policy can generate text."""

@@ -94,7 +94,7 @@ class MaskWatch:
         )
         return (
             f"{self._title(name)} is zero on all tokens at step {step} and cannot recover, because "
-            f"zeros pass no gradient; lower {rate} or {self._l1(name)}, or try another seed."
+            f"zeros pass no gradient; lower {lower} or {self._l1(name)}, or try another seed."
         )
 
     def _dense(self, name: str, step: int) -> str:
