@@ -10,6 +10,7 @@ NEEDED = (
     "antlr4",
     "datasets",
     "filelock",
+    "huggingface_hub",
     "immutabledict",
     "jaxtyping",
     "jinja2",
@@ -30,6 +31,7 @@ NEEDED = (
     "tqdm",
     "transformers",
     "vaderSentiment",
+    "yaml",
 )
 
 

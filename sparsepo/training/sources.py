@@ -13,7 +13,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sparsepo.errors import UserError, first_line
-from sparsepo.models.adapters import prepare_quantized
+from sparsepo.models.adapters import is_quantized, prepare_quantized
 
 GGUF = "python -m pip install 'gguf>=0.17,<0.20'"
 """As the extra `gguf` of pyproject.toml has it."""
@@ -70,7 +70,7 @@ def from_source(source: str | Path, options: dict[str, Any]) -> Any:
             f"The adapters in '{source}' were trained on '{base}', which cannot be loaded; correct "
             f"base_model_name_or_path in adapter_config.json ({first_line(error)})."
         ) from error
-    if "quantization_config" in options:
+    if is_quantized(whole):
         whole = prepare_quantized(whole)
     return _with_adapters(whole, source, str(base))
 
@@ -118,7 +118,9 @@ def _from_gguf(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
     config = copy.deepcopy(read.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=read.dtype)
+    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=read.dtype, attn_implementation=read.config._attn_implementation
+    )
     fresh.load_state_dict(read.state_dict())
     fresh.generation_config = read.generation_config
     fresh.config.name_or_path = str(Path(source).resolve())

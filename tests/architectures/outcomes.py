@@ -29,9 +29,9 @@ METHODS = ("dpo", "tdpo1", "sparsepo-common", "sparsepo-independent", "mapo")
 TESTED = (
     "bloom", "cohere", "cohere2", "deepseek_v3", "exaone4", "falcon", "gemma2", "gemma3_text",
     "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
-    "jamba", "lfm2", "llama", "llama4_text", "mamba2", "mistral", "mixtral", "modernbert-
-    decoder", "mpt", "olmo2", "opt", "phi", "phi3", "qwen2_moe", "qwen3", "qwen3_moe",
-    "recurrent_gemma", "rwkv", "smollm3", "stablelm",
+    "jamba", "lfm2", "llama", "llama4_text", "mamba2", "mistral", "mixtral",
+    "modernbert-decoder", "mpt", "olmo2", "opt", "phi", "phi3", "qwen2_moe", "qwen3",
+    "qwen3_moe", "recurrent_gemma", "rwkv", "smollm3", "stablelm",
 )  # fmt: skip
 """transformers' model_type of the architectures that the test suite tries; others are recorded."""
 
