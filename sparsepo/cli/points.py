@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from sparsepo.models.points import BlockPoints, Delta, Points, Projected
+    from sparsepo.models.points import Points
+    from sparsepo.models.roles import BlockPoints, Delta, Projected
 
 
 class Row(NamedTuple):

@@ -26,8 +26,9 @@ from sparsepo.models.attention_inputs import (
 )
 from sparsepo.models.implementations import use_implementation
 from sparsepo.models.layers import Layers, layers_of
-from sparsepo.models.points import BlockPoints, Points, Projected, points_of
+from sparsepo.models.points import Points, points_of
 from sparsepo.models.probe import is_probing, routing
+from sparsepo.models.roles import BlockPoints, Projected
 from sparsepo.types import PackedBatch
 
 Hook = Callable[[nn.Module, Any, Any], None]

@@ -19,7 +19,8 @@ from sparsepo.cli.main import main
 from sparsepo.errors import UserError
 from sparsepo.models.capture import capture_activations, run_body
 from sparsepo.models.layers import layers_of, norm_epsilon
-from sparsepo.models.points import BlockPoints, points_of, query_value_projections
+from sparsepo.models.points import points_of, query_value_projections
+from sparsepo.models.roles import BlockPoints
 from sparsepo.training.policy import make_masks
 from tests.architectures.models import small_causal_model
 from tests.small_models import small_model, token_pairs
@@ -78,9 +79,12 @@ def in_block(points: BlockPoints, name: str | None) -> str:
     return "-" if name is None else name.removeprefix(f"{points.block}.")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("architecture", FOUND)
-def test_roles_are_the_modules_that_a_reader_would_name(architecture: str) -> None:
-    for block in points_of(small_causal_model(architecture)).blocks:
+def test_roles_are_the_modules_that_a_reader_would_name(
+    architecture: str, dtype: torch.dtype
+) -> None:
+    for block in points_of(small_causal_model(architecture).to(dtype)).blocks:
         assert block.attention_delta is not None and block.mlp_delta is not None
         names = (
             block.attention_norm, block.attention, block.projection, block.attention_delta.module,
@@ -92,12 +96,14 @@ def test_roles_are_the_modules_that_a_reader_would_name(architecture: str) -> No
         assert (block.attention_delta.scale, block.mlp_delta.scale) == (1, 1)
 
 
-def test_factors_of_the_residual_stream_are_found() -> None:
-    model = small_causal_model("granite", residual_multiplier=0.22)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_factors_of_the_residual_stream_are_found(dtype: torch.dtype) -> None:
+    model = small_causal_model("granite", residual_multiplier=0.25).to(dtype)
     for block in points_of(model).blocks:
+        assert in_block(block, block.mlp_norm) == "post_attention_layernorm"
         assert block.attention_delta is not None and block.mlp_delta is not None
-        assert block.attention_delta.scale == pytest.approx(0.22, rel=1e-5)
-        assert block.mlp_delta.scale == pytest.approx(0.22, rel=1e-5)
+        for delta in (block.attention_delta, block.mlp_delta):
+            assert delta.scale == pytest.approx(0.25, rel=torch.finfo(dtype).eps * 50)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,10 @@ def test_layers_without_rotary_embedding_are_told_apart() -> None:
     """Every second layer of this model has none; its queries are captured once."""
     model = small_causal_model("smollm3", no_rope_layers=[1, 0])
     assert [block.query_key_change for block in points_of(model).blocks] == [True, False]
-    assert not any(b.query_key_change for b in points_of(small_causal_model("opt")).blocks)
+    for name, rotary in (("opt", False), ("gpt2", False), ("llama", True), ("falcon", True)):
+        for dtype in (torch.float32, torch.bfloat16):
+            model = small_causal_model(name).to(dtype)
+            assert {block.query_key_change for block in points_of(model).blocks} == {rotary}
 
 
 @pytest.mark.parametrize(
