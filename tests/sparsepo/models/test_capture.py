@@ -396,6 +396,21 @@ def test_the_activation_mask_is_made_of_these_values(
     assert ours[batch.response_mask].std() > 0.01
 
 
+@on_every_model
+def test_the_plain_form_reads_the_same_mask(architecture: str, attention: str) -> None:
+    """There the model makes its causal mask itself, for whatever kernel it has."""
+    model = small_model(architecture, attn_implementation=attention)
+    method = sparsepo.get_method("mapo")
+    masks = []
+    for form, share in (("packed", True), ("plain", False)):
+        reference = Reference(model, computation=form)  # type: ignore[arg-type]
+        batch = pack_pairs(PAIRS, share_prompt=share)
+        mask = reference.read(batch, method, method.needs).activation_mask
+        assert mask is not None
+        masks.append(mask)
+    torch.testing.assert_close(masks[0], masks[1], rtol=0, atol=2e-3)
+
+
 def test_the_reference_is_frozen_and_in_evaluation_mode_while_it_reads() -> None:
     model = small_model("gpt2").train()
     reference = Reference.of_policy(model)
