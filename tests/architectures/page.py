@@ -16,8 +16,8 @@ forward pass, and training must compute the same values; see [training](train.md
 architecture's name: heads, blocks, norms and activation points are found by running the model on a few tokens, and
 `python -m sparsepo inspect --points MODEL` prints them.
 
-This table was recorded with transformers {version} on models of two layers and width 32 with enlarged random weights. Each
-was trained for one step, with summed log-probabilities equal to the model's own forward pass within a relative error of
+This table was recorded with transformers {version} on models of two layers and width 32 with enlarged random weights.
+Each was trained for one step, with summed log-probabilities equal to the model's own forward pass within a relative error of
 1e-5.
 
 - **packed**: prompts are computed once and several pairs share a row.
