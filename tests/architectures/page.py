@@ -14,8 +14,8 @@ INTRODUCTION = """\
 Any causal language model in transformers can be trained. Before the first step, a few pairs go
 through the model's own forward pass, and training must compute the same values; see
 [training](train.md). Nothing depends on an architecture's name: heads, blocks, norms and activation
-points are found by running the model on a few tokens, and `python -m sparsepo inspect --points
-MODEL` prints them.
+points are found by running the model on a few tokens, and
+`python -m sparsepo inspect --points MODEL` prints them.
 
 This table was recorded with transformers {version} on models of two layers and width 32 with
 enlarged random weights. Each was trained for one step, with summed log-probabilities equal to the
@@ -31,8 +31,8 @@ model's own forward pass within a relative error of 1e-5.
 """
 
 ENDING = """
-Every run of the test suite repeats this for the architectures in bold. `python -m
-tests.architectures.record` repeats it for all of them and writes this page.
+Every run of the test suite repeats this for the architectures in bold.
+`python -m tests.architectures.record` repeats it for all of them and writes this page.
 """
 
 HEADER = "| architecture | dpo, tdpo1 | sparsepo-common, -independent | mapo |\n|---|---|---|---|\n"
