@@ -226,6 +226,7 @@ class POTrainer(CheckpointedTrainer):
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
         self._watch: MaskWatch | None = None
+        self._has_stepped = False
         super().__init__(
             model=policy_class(policy, masks),
             args=args,
@@ -394,7 +395,10 @@ class POTrainer(CheckpointedTrainer):
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
+        self._has_stepped |= self.state.global_step > 0
+        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        untrained = self.state.global_step == 0 and not self._has_stepped
+        if untrained and self._config.check_reference and self.needs.ref_logps:
             within_policy = self.reference is not None and self.reference.within_policy
             sides = (chosen, rejected)
             if self.args.neftune_noise_alpha is not None:

@@ -84,8 +84,9 @@ def test_the_policy_is_trained_with_noise_and_the_reference_read_without(
     tmp_path: Path, peft: LoraConfig | None
 ) -> None:
     """Each step reads the reference once and runs the policy once; the first also checks it."""
-    args = POConfig(output_dir=str(tmp_path), method="dpo", max_steps=2, use_cpu=True, logging_steps=1,
-                    neftune_noise_alpha=5.0, save_strategy="no", disable_tqdm=True)  # fmt: skip
+    args = POConfig(output_dir=str(tmp_path), method="dpo", max_steps=2, use_cpu=True,
+                    logging_steps=1, neftune_noise_alpha=5.0, save_strategy="no",
+                    disable_tqdm=True)  # fmt: skip
     trainer = POTrainer(small_model("llama"), args=args, train_dataset=text_pairs(8),
                         processing_class=small_tokenizer(), peft_config=peft)  # fmt: skip
     policy: Any = trainer.policy
