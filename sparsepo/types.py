@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+if TYPE_CHECKING:
+    # Shapes are for reading and for mypy: a command that reads pairs does not wait for torch.
+    import torch
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
-Message = dict[str, str]
-"""One chat message: {"role": "system" | "user" | "assistant", "content": text}."""
+Message = dict[str, Any]
+"""One chat message: `role` ("system", "user", "assistant", "tool"), `content` (text) and whatever
+else a chat template may use, such as `tool_calls`. A message that calls tools may lack `content`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,9 @@ class PreferencePair:
     prompt: str | list[Message]
     chosen: str | list[Message]
     rejected: str | list[Message]
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template gets besides the messages: `tools`, `documents`, `enable_thinking` …
+    Empty in the text form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class PackedBatch:
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            if name != "pair_ids"
         }
         return replace(self, **moved)
 

@@ -7,7 +7,9 @@ skips the others: a long row of many pairs then costs what its pairs cost.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,9 +25,6 @@ from sparsepo.types import PackedBatch
 Attention = Literal["auto", "eager", "sdpa", "flex_attention"]
 
 FLEX = "flex_attention"
-
-CAPTURED = "sparsepo_capture:"
-"""Put before an implementation's name while capture.py listens in on it."""
 
 AttentionMask = Tensor | BlockMask | dict[str, Tensor | BlockMask]
 """One mask for every layer, or one per kind of layer, by transformers' names for them."""
@@ -50,7 +49,7 @@ def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionM
         UserError: the model's attention takes no mask of this kind.
     """
     config = model.config
-    name = str(config._attn_implementation or "eager").removeprefix(CAPTURED)
+    name = str(config._attn_implementation or "eager")
     if name not in ("eager", "sdpa", FLEX):
         raise UserError(
             f"Packed pairs need an attention that takes a block mask, and {name} does not; set "
@@ -173,6 +172,21 @@ def use_attention(
         raise UserError(f"{name} has no sdpa attention in transformers; take auto.")
     if model.config._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
+
+
+def attention_of(models: Iterable[PreTrainedModel]) -> WeakKeyDictionary[PreTrainedModel, str]:
+    """Return the attention implementation of each model, without adapters around it.
+
+    The models are not kept alive by it.
+    """
+    return WeakKeyDictionary({model: str(model.config._attn_implementation) for model in models})
+
+
+def restore_attention(implementations: Mapping[PreTrainedModel, str]) -> None:
+    """Give models the attention implementations that `attention_of` returned."""
+    for model, name in implementations.items():
+        if model.config._attn_implementation != name:
+            model.set_attn_implementation(name)
 
 
 def _flex_obstacle(model: PreTrainedModel, device: torch.device, trained: bool) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,8 @@ from sparsepo.models.adapters import has_adapters, merged
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
-from sparsepo.training.neftune import noisy_embeddings
+from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings
 from sparsepo.training.policy import (
-    MASKS_FILE,
-    METHOD_FILE,
     PolicyWithMasks,
     describe,
     read_description,
@@ -43,6 +40,7 @@ class CheckpointedTrainer(TrainerHooks):
     _tokenizer: PreTrainedTokenizerBase
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noise = NoiseSwitch()
         self._means = RunningMeans()
         self._resumed_from: str | None = None
         self._window: dict[str, Any] | None = None
@@ -115,7 +113,7 @@ class CheckpointedTrainer(TrainerHooks):
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
-        with noisy_embeddings(self._module, self.args.neftune_noise_alpha):
+        with noisy_embeddings(self._module, self.args.neftune_noise_alpha, self.noise):
             return super().train(self._resumed_from, *args, **kwargs)
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:
@@ -257,10 +255,3 @@ class _Lifecycle(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer.begin()
-
-    def on_push_begin(self, args: Any, state: Any, *others: Any, **kwargs: Any) -> None:
-        """Copy the masks beside the weights that are about to be pushed from a checkpoint."""
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        for name in (MASKS_FILE, METHOD_FILE):
-            if args.should_save and (checkpoint / name).is_file():
-                shutil.copy(checkpoint / name, Path(args.output_dir) / name)

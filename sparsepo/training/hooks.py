@@ -28,7 +28,10 @@ OVERRIDDEN: Final = {
     "metric_key_prefix)",
     "get_eval_dataloader": "(self, eval_dataset)",
     "get_test_dataloader": "(self, test_dataset)",
+    "create_model_card": "(self, language, license, tags, model_name, finetuned_from, tasks, "
+    "dataset_tags, dataset, dataset_args)",
     "log": "(self, logs, start_time)",
+    "push_to_hub": "(self, commit_message, blocking, token, revision, private, kwargs)",
     "training_step": "(self, model, inputs, num_items_in_batch)",
     "train": "(self, resume_from_checkpoint, trial, ignore_keys_for_eval)",
     # Not documented as an interface; overridden in this file.
@@ -38,6 +41,8 @@ OVERRIDDEN: Final = {
     "_save_checkpoint": "(self, model, trial)",
     "_load_from_checkpoint": "(self, resume_from_checkpoint, model)",
     "_load_best_model": "(self)",
+    "_push_from_checkpoint": "(self, checkpoint_folder)",
+    "init_hf_repo": "(self, token, private)",
 }
 """Method → parameters, as transformers' own method names them."""
 
@@ -48,12 +53,15 @@ READ: Final = {
     "compute_metrics": "called on implicit rewards",
     "control": "what a callback answered",
     "eval_dataset": "held-out pairs",
+    "hub_model_id": "the repository that is pushed to",
+    "is_deepspeed_enabled": "the policy is whole only once training begins",
     "is_fsdp_enabled": "sharded weights are saved and restored in other ways",
     "loss_is_scaled_for_ga": "set: compute_loss divides by the pairs of the whole step itself",
     "model": "the PolicyWithMasks; wrapped by FSDP during training",
     "model_wrapped": "the same as DDP or FSDP wrapped it",
     "neftune_noise_alpha": "set to None: the library adds the noise itself",
     "optimizer": "its groups are rebuilt after FSDP has sharded the weights",
+    "push_in_progress": "an upload that has not ended",
     "state": "the step, for checks and log windows",
     "train_dataset": "tokenized pairs",
 }
@@ -106,6 +114,10 @@ class TrainerHooks(Trainer):
             checkpoint: the folder.
             model: the PolicyWithMasks, as accelerate may have wrapped it.
         """
+        raise NotImplementedError
+
+    def hook_push(self, checkpoint: Path) -> None:
+        """Upload a checkpoint's model; called at every saving step with push_to_hub."""
         raise NotImplementedError
 
     def load_as_trainer(self, checkpoint: Path, model: nn.Module) -> None:
@@ -166,3 +178,8 @@ class TrainerHooks(Trainer):
         # names of the whole module in a folder that holds the policy.
         own: Any = self.model_wrapped
         self.hook_load(Path(str(self.state.best_model_checkpoint)), own)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Called by _save_checkpoint. transformers would upload a list of file names of its own,
+        # without the masks.
+        self.hook_push(Path(checkpoint_folder))

@@ -21,9 +21,11 @@ from sparsepo.errors import UserError
 from sparsepo.fused import token_stats
 from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
-from sparsepo.models.architectures import blocks_of, norm_epsilon
-from sparsepo.models.capture import output_head, run_body
-from sparsepo.reference.online import ReferenceStates, unwrap_peft
+from sparsepo.models.head import find_head
+from sparsepo.models.layers import layers_of, norm_epsilon
+from sparsepo.models.plain import Computation, at_sources, log_probs_of, of_next_token, run_whole
+from sparsepo.models.points import points_of
+from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.training.as_model import ActsAsModel
 from sparsepo.types import PackedBatch, TokenStats
 
@@ -44,22 +46,25 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
         "reward" (and "kl" where the masks are independent) → network; empty without learned masks.
 
     Raises:
-        UserError: the reference's architecture cannot be read.
+        UserError: the method's masks cannot read the reference.
     """
+    if method.needs.mask == "activation":
+        points_of(reference, mask_settings(method)[0])
     kinds = {"learned-common": ["reward"], "learned-independent": ["reward", "kl"]}
     names = kinds.get(method.needs.mask, [])
     if not names:
         return nn.ModuleDict()
     settings: Any = method
     last_only = settings.mask_layers == "last"
-    num_layers = 1 if last_only else len(blocks_of(reference))
+    layers = layers_of(reference)
+    num_layers = 1 if last_only else len(layers.blocks)
 
     def make() -> nn.Module:
         if settings.mask_kind == "random":
             return RandomMask()
         return LearnedMask(
             num_layers,
-            int(reference.config.hidden_size),
+            layers.hidden_size,
             layers=settings.mask_layers,
             feed_forward=settings.mask_feed_forward,
             binary=settings.mask_kind == "binary",
@@ -117,10 +122,17 @@ def read_description(directory: Path) -> dict[str, Any] | None:
 class PolicyWithMasks(ActsAsModel):
     """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
 
-    def __init__(self, policy: PreTrainedModel, masks: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        masks: nn.ModuleDict,
+        computation: Computation = "packed",
+    ) -> None:
         super().__init__()
         self.policy = policy
         self.masks = masks
+        self.computation: Computation = computation
+        self.output_head = find_head(unwrap_peft(policy))
 
     def forward(
         self,
@@ -132,18 +144,21 @@ class PolicyWithMasks(ActsAsModel):
         """Return the statistics of the chosen and of the rejected responses.
 
         Args:
-            batch: pairs on the policy's device.
+            batch: pairs on the policy's device, laid out for this module's `computation`.
             reference: the reference's states, None where nothing needs them.
             needs: what to compute.
-            chunk_size: tokens per block of the fused operation, None for the device's own.
+            chunk_size: tokens per block of the fused operation, None for the device's own; the
+                plain form has no blocks.
 
         Returns:
             Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no
             rejected responses.
         """
+        if self.computation != "packed":
+            return self._plainly(batch, reference, needs)
         model = unwrap_peft(self.policy)
-        hidden = run_body(model, batch, attention_mask_for(model, batch))
-        head, bias = output_head(model)
+        hidden = self.output_head.final_states(model, batch, attention_mask_for(model, batch))
+        head, bias = self.output_head.weights(model)
         states = reference if reference is not None else ReferenceStates()
         with without_autocast(hidden.device.type) as cast:
             fused = token_stats(
@@ -156,8 +171,21 @@ class PolicyWithMasks(ActsAsModel):
                 policy_bias=cast(bias),
                 ref_bias=cast(states.bias),
                 need_kl=needs.kl,
+                policy_transform=self.output_head.transform,
+                ref_transform=states.transform,
             )
         return self.statistics(batch, reference, *fused)
+
+    def _plainly(
+        self, batch: PackedBatch, reference: ReferenceStates | None, needs: Needs
+    ) -> tuple[TokenStats, TokenStats | None]:
+        log_probs = log_probs_of(run_whole(self.policy, batch, self.computation))
+        ref = None if reference is None else reference.log_probs
+        kl = None
+        if needs.kl and ref is not None:
+            kl = at_sources((ref.exp() * (ref - log_probs)).sum(-1), batch)
+        ref_logps = None if ref is None else of_next_token(ref, batch)
+        return self.statistics(batch, reference, of_next_token(log_probs, batch), ref_logps, kl)
 
     def statistics(
         self,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 from transformers import (
     BitsAndBytesConfig,
     EvalPrediction,
@@ -26,13 +23,11 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import use_attention
-from sparsepo.batches.pack import PADDING, pack_pairs, packed_length
-from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
-from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
-from sparsepo.distributed.processes import spread
+from sparsepo.batches.attention import attention_of, use_attention
+from sparsepo.batches.pack import PADDING, packed_length
+from sparsepo.batches.regroup import LengthGrouped, as_drawn, hold, regroup
 from sparsepo.distributed.sharding import (
     check_sharding,
     forward_dtype,
@@ -43,10 +38,11 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
 from sparsepo.models.adapters import is_quantized
+from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
-from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
-from sparsepo.training.checkpoints import CheckpointedTrainer
+from sparsepo.training.cached_reference import CachedReference, told_progress
+from sparsepo.training.card import reports_of
 from sparsepo.training.checks import check_finite, check_optimizer, check_sizes, check_start
 from sparsepo.training.config import POConfig
 from sparsepo.training.dataset import (
@@ -68,12 +64,13 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
-from sparsepo.training.plain import PlainPolicy, PlainReference
+from sparsepo.training.metrics import PairScore, pair_metrics
 from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
 )
+from sparsepo.training.scoring import ScoringTrainer
+from sparsepo.training.start_check import START_CHECK, StartCheck
 from sparsepo.training.trl_names import refuse_arguments
 from sparsepo.types import (
     LossOutput,
@@ -82,6 +79,9 @@ from sparsepo.types import (
     TokenizedPair,
     TokenStats,
 )
+
+EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
+"""Evaluation pairs, or several sets of them by name."""
 
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
@@ -93,7 +93,7 @@ MASK_DRAWS = 100
 _log = logging.getLogger(__name__)
 
 
-class POTrainer(CheckpointedTrainer):
+class POTrainer(ScoringTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -161,6 +161,8 @@ class POTrainer(CheckpointedTrainer):
             check_streaming(args)
         elif train_dataset is not None:
             train_dataset = to_pairs(train_dataset, "train_dataset")
+            if not train_dataset:
+                raise UserError("train_dataset holds no pairs.")
         eval_dataset = eval_sets(eval_dataset)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
@@ -182,17 +184,16 @@ class POTrainer(CheckpointedTrainer):
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
         plain = args.computation == "plain"
-        policy_class, reference_class = PolicyWithMasks, Reference
-        if plain:
-            policy_class, reference_class = PlainPolicy, PlainReference
+        computation: Computation = "plain" if plain else "packed"
         self.reference: Reference | None = None
         if self.needs.reference:
             if ref_model is not None:
-                self.reference = reference_class(
-                    load_as_configured(ref_model, args, quantization_config)
-                )
+                loaded = load_as_configured(ref_model, args, quantization_config)
+                self.reference = Reference(loaded, computation=computation)
             elif args.reference_cache is None or self.needs.online_reference:
-                self.reference = reference_class.of_policy(policy, share=not uses_fsdp(args))
+                self.reference = Reference.of_policy(
+                    policy, share=not uses_fsdp(args), computation=computation
+                )
             else:
                 # Until training begins the policy is the reference itself.
                 self.reference = Reference(policy, shared_with_policy=True)
@@ -202,6 +203,10 @@ class POTrainer(CheckpointedTrainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
+        run = [unwrap_peft(policy)]
+        if self.reference is not None:
+            run.append(self.reference.model)
+        self._own_attention = attention_of(run)
         # The plain form has what the model comes with, unless told otherwise.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
@@ -210,25 +215,24 @@ class POTrainer(CheckpointedTrainer):
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
-        self.tokenizer_report: TokenizeReport | None = None
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
         self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
         self._config: POConfig = args
         self._tokenizer = processing_class
+        self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized: list[TokenizedPair] | Stream | None = None
         if streamed:
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
-        probe = first_pairs(tokenized, MASK_PROBE_PAIRS)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
         self._watch: MaskWatch | None = None
         self._has_stepped = False
         super().__init__(
-            model=policy_class(policy, masks),
+            model=PolicyWithMasks(policy, masks, computation),
             args=args,
             data_collator=hold,
             train_dataset=tokenized,
@@ -243,9 +247,14 @@ class POTrainer(CheckpointedTrainer):
         keep_precision(self.accelerator)
         if self.reference is not None:
             self.reference.to(self.args.device)
-        if probe and len(masks):
+        self._start: StartCheck | None = None
+        self._start_is_logged = False
+        self._known_pairs = first_pairs(tokenized)
+        if self._known_pairs and not self._is_sharded:
+            self._check_start(self._known_pairs)
+        if self._known_pairs and len(masks):
             torch.set_rng_state(random_state)
-            self._draw_living_masks(probe)
+            self._draw_living_masks(self._known_pairs[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
@@ -296,28 +305,7 @@ class POTrainer(CheckpointedTrainer):
                     "zeros; raise mask_initial_sparsity or try another seed."
                 )
 
-    def _tokenize(
-        self, pairs: Sequence[PreferencePair]
-    ) -> tuple[list[TokenizedPair], TokenizeReport]:
-        config = self._config
-        tokenized = tokenize_pairs(
-            pairs,
-            self._tokenizer,
-            max_length=self._max_length,
-            max_prompt_length=config.max_prompt_length,
-            on_long_response=config.on_long_response,
-        )
-        return tokenized.pairs, tokenized.report
-
     # Batches
-
-    def _pack(self, pairs: list[TokenizedPair], rejected: bool) -> PackedBatch:
-        return pack_pairs(
-            pairs,
-            tokens_per_row=self._config.tokens_per_row,
-            share_prompt=self._config.computation == "packed",
-            rejected=rejected,
-        )
 
     def hook_sampler(self, dataset: Any) -> Any:
         """Return a sampler that groups pairs by their packed length, if that is asked for."""
@@ -395,23 +383,7 @@ class POTrainer(CheckpointedTrainer):
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        self._has_stepped |= self.state.global_step > 0
-        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
-        untrained = self.state.global_step == 0 and not self._has_stepped
-        if untrained and self._config.check_reference and self.needs.ref_logps:
-            within_policy = self.reference is not None and self.reference.within_policy
-            sides = (chosen, rejected)
-            if self.args.neftune_noise_alpha is not None:
-                # Noise on the embeddings moves the policy and not the reference.
-                embeddings = unwrap_peft(self.policy).get_input_embeddings()
-                with torch.no_grad(), in_evaluation(embeddings):
-                    sides = model(batch, reference, self.needs, self._config.chunk_size)
-            check_start(
-                self.accelerator,
-                sides,
-                self.policy.dtype,
-                within_policy=within_policy,
-            )
+        self._check_reference(model, batch, reference, (chosen, rejected))
         output = self.method(chosen, rejected)
         if weights is None:
             weights = torch.ones_like(output.per_pair)
@@ -429,6 +401,44 @@ class POTrainer(CheckpointedTrainer):
             loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
+    def _check_reference(
+        self,
+        model: nn.Module,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        sides: tuple[TokenStats, TokenStats | None],
+    ) -> None:
+        """Check in the first step that the reference is the policy's start."""
+        self._has_stepped |= self.state.global_step > 0
+        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        untrained = self.state.global_step == 0 and not self._has_stepped
+        if not (untrained and self._config.check_reference and self.needs.ref_logps):
+            return
+
+        def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
+            model.train(training)
+            try:
+                found: tuple[TokenStats, TokenStats | None] = model(
+                    batch, reference, self.needs, self._config.chunk_size
+                )
+            finally:
+                model.train()
+            return found
+
+        # Noise on the embeddings moves the policy and not the reference.
+        with self.noise.paused() as was_on:
+            if was_on:
+                with torch.no_grad():
+                    sides = compute(True)
+            check_start(
+                self.accelerator,
+                sides,
+                self.policy.dtype,
+                within_policy=self.reference is not None and self.reference.within_policy,
+                again=partial(compute, True),
+                settled=partial(compute, False),
+            )
+
     def begin(self) -> None:
         """Get ready for the first step."""
         dtype = forward_dtype(self.accelerator)
@@ -436,23 +446,8 @@ class POTrainer(CheckpointedTrainer):
             self.reference.compute_in(dtype)
         self._losses = []
         self._watch = watch_for(self.method, tuple(self._module.masks))
+        self._check_start(self._known_pairs)
         super().begin()
-
-    def _read_reference(
-        self,
-        batch: PackedBatch,
-        needs: Needs,
-        reference: Reference | None,
-        cached: CachedValues | None,
-    ) -> ReferenceStates | None:
-        # The policy's forward runs in the same context; log-ratios compare equal kernels.
-        with self.accelerator.autocast():
-            if cached is None:
-                return None if reference is None else reference.read(batch, self.method, needs)
-            online = None
-            if needs.online_reference and reference is not None:
-                online = reference.read(batch, self.method, replace(needs, mask="none"))
-            return states_from(cached, batch, online)
 
     # Metrics
 
@@ -478,166 +473,15 @@ class POTrainer(CheckpointedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each metric since the last entry, and log; warn about dying masks."""
+        if "loss" in logs and self._start is not None and not self._start_is_logged:
+            logs = {**logs, START_CHECK: self._start.difference}
+            self._start_is_logged = True
         super().log(logs, start_time)
         if "loss" in logs and self._watch is not None:
             entry = self.state.log_history[-1]
             for text in self._watch.see(entry, self.state.global_step, self.state.max_steps):
                 if self.accelerator.is_main_process:
                     _log.warning(text)
-
-    # Evaluation
-
-    def score_pairs(
-        self, pairs: Sequence[PreferencePair], batch_size: int | None = None
-    ) -> list[PairScore]:
-        """Score pairs with the current policy and masks, dropout off.
-
-        Args:
-            pairs: any preference pairs; those that do not fit the context are left out.
-            batch_size: pairs per batch; per_device_eval_batch_size when None.
-
-        Returns:
-            One score per pair that was kept, in order.
-        """
-        return self._scores(pairs, batch_size or self.args.eval_batch_size)
-
-    def _scores(
-        self,
-        pairs: Sequence[PreferencePair],
-        size: int,
-        tell: Callable[[], None] | None = None,
-    ) -> list[PairScore]:
-        tokenized, _ = self._tokenize(pairs)
-        # What costs little more here than in training is measured for every method.
-        needs = replace(self.needs, rejected=True)
-        reference, cached = self.reference, None
-        if reference is None and self._cache is not None:
-            reference = self._cache.reload()
-            if reference is None:
-                cached = self._cache.select(tokenized, self.method)
-        if reference is not None:
-            needs = replace(needs, ref_logps=True, kl=True)
-        module = self._module
-        was_training = module.training
-        module.eval()
-        groups = batches_by_length([packed_length(pair) for pair in tokenized], size)
-        batches = [[tokenized[item] for item in group] for group in groups]
-
-        def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
-            # Random masks must neither move a score nor the training that goes on afterwards.
-            torch.manual_seed(self.args.seed + number)
-            batch = self._pack(pairs, rejected=True).to(self.args.device)
-            states = self._read_reference(batch, needs, reference, cached)
-            found = self._score_batch(batch, needs, states)
-            if tell is not None:
-                tell()
-            return found
-
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                found = spread(self.accelerator, batches, score)
-        finally:
-            module.train(was_training)
-        places = chain.from_iterable(groups)
-        scored = dict(zip(places, chain.from_iterable(found), strict=True))
-        return [scored[place] for place in range(len(tokenized))]
-
-    def _score_batch(
-        self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
-    ) -> list[PairScore]:
-        chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
-        return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[PreferencePair]:
-        """Return batches of evaluation pairs.
-
-        Args:
-            eval_dataset: any data that `train_dataset` may be, the name of one of the trainer's own
-                evaluation sets, or None for its only one.
-
-        Raises:
-            UserError: there are no pairs, or they are of no known form.
-        """
-        pairs: Any = self.eval_dataset
-        if isinstance(eval_dataset, str):
-            pairs = pairs[eval_dataset]
-        elif eval_dataset is not None:
-            pairs = to_pairs(eval_dataset, "eval_dataset")
-        if not pairs:
-            raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
-        return DataLoader(pairs, batch_size=self.args.eval_batch_size, collate_fn=list)
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[PreferencePair]:
-        """Return batches of pairs for `predict`, as `get_eval_dataloader` does."""
-        return self.get_eval_dataloader(test_dataset)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[PreferencePair],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Score pairs for `evaluate` and `predict`.
-
-        Args:
-            dataloader: its dataset is the pairs.
-            description: not used; part of transformers' signature.
-            prediction_loss_only: return no predictions; `args.prediction_loss_only` when None.
-            ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each metric's name.
-
-        Returns:
-            predictions: the implicit rewards, (pairs, 2), chosen first; label_ids: zeros, the
-            column that should be larger; metrics: loss, rewards, margins, accuracies, KL, and what
-            `compute_metrics` returns for both arrays.
-
-        Raises:
-            UserError: no pair fits the context.
-        """
-        pairs: Any = dataloader.dataset
-        # As transformers' own loop does; its progress bar asks.
-        self.callback_handler.eval_dataloader = dataloader
-        scores = self._scores(pairs, self.args.eval_batch_size, self._tell_evaluation_batch)
-        if not scores:
-            raise UserError("Evaluation needs at least one pair that fits the context.")
-        only_loss = prediction_loss_only
-        if only_loss is None:
-            only_loss = self.args.prediction_loss_only
-        rewards = np.array([[score.chosen_reward, score.rejected_reward] for score in scores])
-        labels = np.zeros(len(scores), dtype=np.int64)
-        metrics = summary(scores)
-        if self.compute_metrics is not None and not only_loss:
-            losses = None
-            if "loss" in self.args.include_for_metrics:
-                losses = np.array([score.loss for score in scores])
-            metrics |= self.compute_metrics(EvalPrediction(rewards, labels, losses=losses))
-        start = f"{metric_key_prefix}_"
-        named = {
-            name if name.startswith(start) else start + name: value
-            for name, value in metrics.items()
-        }
-        return EvalLoopOutput(
-            predictions=None if only_loss else rewards,  # type: ignore[arg-type]
-            label_ids=None if only_loss else labels,
-            metrics=named,
-            num_samples=len(scores),
-        )
-
-    def _tell_evaluation_batch(self) -> None:
-        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-
-
-@contextlib.contextmanager
-def in_evaluation(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode inside."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

@@ -37,8 +37,8 @@ class RayEngine:
             import ray
         except ImportError:
             raise UserError(
-                "the engine ray is not installed: pip install 'sparsepo[ray]', or use "
-                "--engine local"
+                "The engine ray is not installed. Run python -m pip install -e '.[ray]', or use "
+                "--engine local."
             ) from None
         if not stages:
             return

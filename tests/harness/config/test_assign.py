@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.assign import apply_assignments, known_keys, open_mapping
-from harness.config.profiles import BaseSettings
+from harness.config.assign import (
+    apply_assignments,
+    known_keys,
+    open_mapping,
+    set_unless_assigned,
+)
 from harness.config.request import RunRequest
 from harness.domains.dialogue import DOMAIN
-from harness.domains.dialogue.profile import PROFILES, DialogueProfile
+from harness.domains.dialogue.profile import PROFILES, DialogueProfile, LimitSettings
 from sparsepo.errors import UserError
 
 
@@ -104,10 +107,16 @@ def test_unknown_profile() -> None:
         DOMAIN.get_profile("tinny")
 
 
-def test_base_settings_are_the_base_models_own() -> None:
-    from tasks.models.base_model import BaseModelConfig
-
-    assert dataclasses.asdict(BaseSettings()) == dataclasses.asdict(BaseModelConfig())
+def test_defaults_replace_nothing_that_the_user_set() -> None:
+    profile = DOMAIN.get_profile("tiny")
+    values = {"po.epochs": 7, "data.bbh": None, "evaluation.limits": LimitSettings(bbh=3)}
+    changed = set_unless_assigned(profile, values, ["po.epochs=2"])
+    assert (changed.po.epochs, changed.data.bbh) == (profile.po.epochs, None)
+    assert changed.evaluation.limits.bbh == 3
+    # A part that the user set keeps the whole group as it is.
+    changed = set_unless_assigned(profile, values, ["evaluation.limits.gpqa=2", "po.epoch=1"])
+    assert changed.evaluation.limits == profile.evaluation.limits
+    assert changed.po.epochs == 7
 
 
 def test_paper_profile_holds_the_papers_values() -> None:
@@ -141,20 +150,23 @@ def test_profiles_name_every_built_in_method(name: str) -> None:
 
 def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
     real = ("data.hh_rlhf=x.jsonl", "data.bbh=y.jsonl")
-    capped = DOMAIN.settle(RunRequest(assignments=real))
+    capped = DOMAIN.resolve_profile(RunRequest(assignments=real))
     assert capped.data.train_pairs is not None
     assert capped.data.test_pairs is not None
     assert capped.evaluation.limits.bbh is not None
-    own = DOMAIN.settle(
+    own = DOMAIN.resolve_profile(
         RunRequest(assignments=(*real, "data.train_pairs=none", "evaluation.limit=7"))
     )
     assert own.data.train_pairs is None
     assert own.evaluation.limit == 7
     assert own.evaluation.limits.bbh is None
-    assert DOMAIN.settle(RunRequest(profile="paper", assignments=real)).data.train_pairs is None
+    assert (
+        DOMAIN.resolve_profile(RunRequest(profile="paper", assignments=real)).data.train_pairs
+        is None
+    )
 
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
     with pytest.raises(UserError, match="at least one"):
-        DOMAIN.settle(request_)
+        DOMAIN.resolve_profile(request_)

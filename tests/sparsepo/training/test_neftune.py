@@ -14,7 +14,7 @@ from torch import nn
 from sparsepo import POConfig, POTrainer
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.methods.base import Needs
-from sparsepo.training.neftune import noisy_embeddings, sequence_lengths
+from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings, sequence_lengths
 from sparsepo.training.policy import PolicyWithMasks
 from tests.invariant.training import any_difference, make_trainer, state, steps
 from tests.small_models import small_model, small_tokenizer, text_pairs, token_pairs
@@ -67,7 +67,7 @@ def test_the_noise_is_bounded_by_alpha_over_the_root_of_the_sequence(
     embeddings = module.policy.get_input_embeddings()
     seen: list[torch.Tensor] = []
     module.train()
-    with noisy_embeddings(module, 5.0):
+    with noisy_embeddings(module, 5.0, NoiseSwitch()):
         embeddings.register_forward_hook(lambda _m, _i, output: seen.append(output))
         module(batch, None, Needs(ref_logps=False))
         module.eval()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -52,11 +51,11 @@ def test_a_peft_config_is_the_same_as_wrapping_the_model(tmp_path: Path, method:
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     given = trainer_of(small_model("llama"), tmp_path / "given", method, peft_config=lora)
     assert isinstance(given.policy, PeftModel)
+    given.train()
     model = small_model("llama")
     torch.manual_seed(42)
     wrapped = get_peft_model(model, lora)
     before = trainer_of(wrapped, tmp_path / "before", method)
-    given.train()
     before.train()
     assert_same_weights(state(given), state(before))
     given.save_model(str(tmp_path / "out"))
@@ -282,53 +281,3 @@ def test_there_is_nothing_to_train_on(tmp_path: Path) -> None:
     assert trainer.evaluate(text_pairs(3))["eval_loss"] > 0
     with pytest.raises(UserError, match="at least one pair; give an eval_dataset"):
         trainer.evaluate()
-
-
-class Hub:
-    """A stand-in of the hub: what was created and what a push found in the folder."""
-
-    def __init__(self) -> None:
-        self.pushed: list[tuple[str, set[str]]] = []
-
-    def create_repo(self, name: str, **kwargs: Any) -> Any:
-        return huggingface_hub.RepoUrl(f"https://huggingface.co/somebody/{Path(name).name}")
-
-    def upload_folder(self, *, folder_path: str, commit_message: str, **kwargs: Any) -> Any:
-        files = {file.name for file in Path(folder_path).iterdir()}
-        self.pushed.append((commit_message, files))
-
-        class Done:
-            def is_done(self) -> bool:
-                return True
-
-            done = is_done
-
-        return Done()
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    stand_in = Hub()
-    monkeypatch.setattr("transformers.trainer.hf_api", lambda: stand_in)
-    return stand_in
-
-
-def test_a_push_holds_model_masks_tokenizer_and_card(tmp_path: Path, hub: Hub) -> None:
-    trainer = trainer_of(small_model("llama"), tmp_path, "sparsepo-common")
-    trainer.train()
-    trainer.push_to_hub()
-    ((message, files),) = hub.pushed
-    assert message == "End of training"
-    assert {"model.safetensors", "masks.safetensors", "method.json", "tokenizer.json",
-            "README.md", "config.json"} <= files  # fmt: skip
-    AutoModelForCausalLM.from_pretrained(tmp_path)
-
-
-def test_checkpoints_are_pushed_with_their_masks(tmp_path: Path, hub: Hub) -> None:
-    trainer = trainer_of(small_model("llama"), tmp_path, "sparsepo-common", push_to_hub=True,
-                         save_strategy="steps", save_steps=1)  # fmt: skip
-    trainer.train()
-    assert len(hub.pushed) == 2
-    for message, files in hub.pushed:
-        assert message.startswith("Training in progress, step")
-        assert {"model.safetensors", "masks.safetensors", "method.json"} <= files

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sparsepo.batches.tokenize import CHAT_TEMPLATE
+from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
+from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
-    BaseModelConfig,
     build_model,
     pack_windows,
     read_corpus,

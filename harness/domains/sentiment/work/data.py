@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from harness.domains.common.work.train import starting_model
 from harness.graph.stages import StageContext
 from sparsepo.analysis.token_texts import token_texts
 from sparsepo.batches.tokenize import tokenize_pairs
-from sparsepo.data.pairs import ReadReport
 from sparsepo.types import PreferencePair
 from tasks.models.generation import generate_responses
 from tasks.sentiment.decisive_tokens import label_tokens, word_effects
@@ -58,7 +56,7 @@ def make_reviews(context: StageContext) -> None:
     for split in SPLITS:
         data = read_reviews(source, split)
         _write_texts(data.texts, context.work / f"{split}.jsonl")
-        report[split] = _without_place(data.report)
+        report[split] = data.report.counts()
     write_json(report, context.work / "report.json")
     _write_texts(_texts(context.work / "train.jsonl"), context.work / "corpus.jsonl")
 
@@ -93,7 +91,7 @@ def read_pairs(context: StageContext) -> None:
         cap = config["train_prompts"] if split == "train" else config["test_pairs"]
         kept = evenly_spaced(data.pairs, cap)
         write_pairs(kept, context.work / f"{split}.jsonl")
-        report[split] = {**_without_place(data.report), "used": len(kept)}
+        report[split] = {**data.report.counts(), "used": len(kept)}
         prompts = list(dict.fromkeys(str(pair.prompt) for pair in data.pairs))
     write_json(evenly_spaced(prompts, config["test_prompts"]), context.work / PROMPTS)
     write_json(report, context.work / "report.json")
@@ -274,9 +272,3 @@ def _write_texts(texts: Sequence[str], path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
         for text in texts:
             stream.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-
-
-def _without_place(report: ReadReport) -> dict[str, Any]:
-    read = asdict(report)
-    read.pop("source")  # its place on this machine is no part of the result
-    return read

@@ -41,22 +41,22 @@ def score_responses(context: StageContext) -> None:
     texts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
     reward = reward_of(context)
     with (context.inputs["run"] / RESPONSES).open(encoding="utf-8") as stream:
-        looks = {row["step"]: row for row in map(json.loads, stream)}
+        evaluations = {row["step"]: row for row in map(json.loads, stream)}
     points = []
-    for done, (step, look) in enumerate(sorted(looks.items())):
-        context.progress(done, len(looks), "points")
-        responses = tokenizer.batch_decode(look["ids"], skip_special_tokens=True)
+    for done, (step, seen) in enumerate(sorted(evaluations.items())):
+        context.progress(done, len(evaluations), "points")
+        responses = tokenizer.batch_decode(seen["ids"], skip_special_tokens=True)
         scored = score_texts(reward, [p + r for p, r in zip(texts, responses, strict=True)])
-        base = sequence_logps(reference, look["prompts"], look["ids"], config["batch_size"])
+        base = sequence_logps(reference, seen["prompts"], seen["ids"], config["batch_size"])
         points.append(
             {
                 "step": step,
                 "rewards": scored.scores,
-                "logps": look["logps"],
+                "logps": seen["logps"],
                 "ref_logps": base,
-                "truncated_prompts": look["truncated_prompts"],
-                "tokens": float(np.mean([len(ids) for ids in look["ids"]])),
-                "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in look["ids"]])),
+                "truncated_prompts": seen["truncated_prompts"],
+                "tokens": float(np.mean([len(ids) for ids in seen["ids"]])),
+                "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in seen["ids"]])),
             }
         )
     write_json({"reward": reward.name, "points": points}, context.work / POINTS)
@@ -72,7 +72,7 @@ def rank_tokens(context: StageContext) -> None:
     truth = _truth(context)
     with np.load(context.inputs["run"] / TOKENS) as tokens:
         if tokens[LENGTHS].tolist() != [len(one) for one in truth]:
-            raise ValueError("the tokens that were looked at are not those that have labels")
+            raise ValueError("the tokens that were evaluated are not those that have labels")
         scores = {name: np.abs(tokens[name]) for name in tokens.files if name != LENGTHS}
     found = {name: _ranked(context, truth, values) for name, values in scores.items()}
     np.savez_compressed(context.work / RANKINGS, allow_pickle=False, **found)

@@ -18,7 +18,8 @@ from harness.domains.sentiment.work.data import label_pairs, make_corpus, read_p
 from harness.domains.sentiment.work.score import rank_baselines, rank_tokens
 from harness.graph.stages import StageContext
 from sparsepo.types import PreferencePair
-from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import build_model, train_tokenizer
 
 PAIRS = [
     PreferencePair("test:0", "The plot was", " superb.", " long and dull."),
