@@ -84,6 +84,7 @@ def add_adapters(
     Raises:
         UserError: the model has adapters already, or none of its modules has such a name.
     """
+    _refuse_adapters(model)
     if targets is None:
         # Where none are found, peft's own list of architectures decides.
         targets = query_value_projections(model) or None
@@ -110,11 +111,7 @@ def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
         UserError: the model has adapters already, none of its modules has such a name, or training
             would pass the adapters by.
     """
-    if has_adapters(model):
-        raise UserError(
-            "The model already has adapters, which lora_r or peft_config would add to; leave it "
-            "out to train these, or merge them first (merge_adapters=true)."
-        )
+    _refuse_adapters(model)
     if is_quantized(model):
         model = prepare_quantized(model)
     folder = Path(str(model.config.name_or_path))
@@ -132,6 +129,14 @@ def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
     check_adapters(adapted)
     result: PreTrainedModel = adapted
     return result
+
+
+def _refuse_adapters(model: PreTrainedModel) -> None:
+    if has_adapters(model):
+        raise UserError(
+            "The model already has adapters, which lora_r or peft_config would add to; leave it "
+            "out to train these, or merge them first (merge_adapters=true)."
+        )
 
 
 def prepare_quantized(model: PreTrainedModel) -> PreTrainedModel:

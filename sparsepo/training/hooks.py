@@ -28,12 +28,14 @@ OVERRIDDEN: Final = {
     "metric_key_prefix)",
     "get_eval_dataloader": "(self, eval_dataset)",
     "get_test_dataloader": "(self, test_dataset)",
-    "create_model_card": "(self, language, license, tags, model_name, finetuned_from, tasks, "
-    "dataset_tags, dataset, dataset_args)",
     "log": "(self, logs, start_time)",
-    "push_to_hub": "(self, commit_message, blocking, token, revision, private, kwargs)",
     "training_step": "(self, model, inputs, num_items_in_batch)",
     "train": "(self, resume_from_checkpoint, trial, ignore_keys_for_eval)",
+    # Documented: what is saved and pushed has the masks and our model card.
+    "create_model_card": "(self, language, license, tags, model_name, finetuned_from, tasks, "
+    "dataset_tags, dataset, dataset_args)",
+    "init_hf_repo": "(self, token, private)",
+    "push_to_hub": "(self, commit_message, blocking, token, revision, private, kwargs)",
     # Not documented as an interface; overridden in this file.
     "get_batch_samples": "(self, epoch_iterator, num_batches, device)",
     "_get_train_sampler": "(self, train_dataset)",
@@ -42,11 +44,11 @@ OVERRIDDEN: Final = {
     "_load_from_checkpoint": "(self, resume_from_checkpoint, model)",
     "_load_best_model": "(self)",
     "_push_from_checkpoint": "(self, checkpoint_folder)",
-    "init_hf_repo": "(self, token, private)",
 }
 """Method → parameters, as transformers' own method names them."""
 
 READ: Final = {
+    "_finish_current_push": "waits for an upload that is still running",
     "accelerator": "connects the processes; unwraps the model",
     "args": "the POConfig",
     "callback_handler": "tells callbacks about the reference cache and evaluation batches",
@@ -54,14 +56,16 @@ READ: Final = {
     "control": "what a callback answered",
     "eval_dataset": "held-out pairs",
     "hub_model_id": "the repository that is pushed to",
+    "is_world_process_zero": "one process writes the card and uploads",
     "is_deepspeed_enabled": "the policy is whole only once training begins",
     "is_fsdp_enabled": "sharded weights are saved and restored in other ways",
     "loss_is_scaled_for_ga": "set: compute_loss divides by the pairs of the whole step itself",
     "model": "the PolicyWithMasks; wrapped by FSDP during training",
     "model_wrapped": "the same as DDP or FSDP wrapped it",
     "neftune_noise_alpha": "set to None: the library adds the noise itself",
+    "push_in_progress": "the upload of a checkpoint that is still running",
+    "save_model": "called before the model is pushed",
     "optimizer": "its groups are rebuilt after FSDP has sharded the weights",
-    "push_in_progress": "an upload that has not ended",
     "state": "the step, for checks and log windows",
     "train_dataset": "tokenized pairs",
 }
@@ -117,8 +121,12 @@ class TrainerHooks(Trainer):
         raise NotImplementedError
 
     def hook_push(self, checkpoint: Path) -> None:
-        """Upload a checkpoint's model; called at every saving step with push_to_hub."""
+        """Upload a checkpoint, after it was saved, when `push_to_hub` is set."""
         raise NotImplementedError
+
+    def finish_push(self) -> None:
+        """Wait for an upload that is still running."""
+        self._finish_current_push()
 
     def load_as_trainer(self, checkpoint: Path, model: nn.Module) -> None:
         """Read a checkpoint as transformers does: a sharded model, or a PEFT model's adapters."""
@@ -180,6 +188,6 @@ class TrainerHooks(Trainer):
         self.hook_load(Path(str(self.state.best_model_checkpoint)), own)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # Called by _save_checkpoint. transformers would upload a list of file names of its own,
-        # without the masks.
+        # Called after a checkpoint was saved. transformers would copy the model's files, without
+        # masks, to the output folder, where an interrupted run would look like a finished one.
         self.hook_push(Path(checkpoint_folder))

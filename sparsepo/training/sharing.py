@@ -27,9 +27,8 @@ class SharingTrainer(CheckpointedTrainer):
     """What tokenizing the training pairs came to."""
 
     def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
-        """Write the trained model, and its card."""
+        """Write the trained model and, last because PEFT writes a card of its own, its card."""
         super().hook_save(directory, gathered)
-        # Last, because PEFT writes a card of its own.
         model_card(self).save(directory / CARD_FILE)
 
     def create_model_card(self, **facts: Any) -> None:  # type: ignore[override]
@@ -91,5 +90,5 @@ class SharingTrainer(CheckpointedTrainer):
         return push_folder(self, folder, message, blocking=blocking, token=token, revision=revision)
 
     def hook_push(self, checkpoint: Path) -> None:
-        """Upload a checkpoint's model as `hub_strategy` has it."""
+        """Upload a checkpoint's model."""
         push_checkpoint(self, checkpoint)

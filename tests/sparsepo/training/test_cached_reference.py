@@ -72,6 +72,8 @@ def assert_same_history(ours: POTrainer, expected: POTrainer) -> None:
     for entry, theirs in zip(history(ours), history(expected), strict=True):
         assert entry.keys() == theirs.keys()
         for name, value in theirs.items():
+            if name == "total_flos":
+                continue  # counts padding, which depends on the batches
             if "accuracies" not in name or theirs.get("step", 0) > 2:
                 assert entry[name] == pytest.approx(value, rel=1e-4, abs=2e-5), name
 
