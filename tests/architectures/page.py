@@ -1,5 +1,4 @@
 """docs/architectures.md, written from the recorded outcomes."""
-# ruff: noqa: E501 - lines of the page are as long as those of the other pages
 
 from __future__ import annotations
 
