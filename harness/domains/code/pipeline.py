@@ -30,16 +30,6 @@ BASE = "base"
 BENCHMARKS = ("humaneval", "mbpp_test")
 _TRAINING_SETS = ("mbpp_train", "mbpp_validation")
 _TUNING_BENCHMARK = "humaneval"
-_PROBLEM_CODE = ("tasks.code.problems", "sparsepo.data.rows", "harness.domains.common.work.files")
-_JUDGE_CODE = (
-    "tasks.code.conventions",
-    "tasks.code.judging",
-    "tasks.code.problems",
-    "tasks.code.samples",
-    "tasks.sandbox",
-    "harness.domains.code.work.common",
-    "harness.domains.common.work.files",
-)
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,6 @@ class _Parts:
             "world",
             "harness.domains.code.work.world:make_world",
             asdict(profile.world) | {"mistake_shares": list(profile.world.mistake_shares)},
-            code=("tasks.code.world",),
             seconds_hint=5,
         )
         self.start = self._start()
@@ -217,7 +206,6 @@ class _Parts:
                 "default": self.profile.methods.get(method, {}).get("beta"),
             },
             verdicts,
-            code=("tasks.metrics.pass_at_k", "harness.domains.common.work.files"),
             seconds_hint=1,
         )
 
@@ -250,7 +238,6 @@ class _Parts:
                 },
                 self._samples,
                 self._answers,
-                code=("tasks.code.pairs", *_JUDGE_CODE),
                 seconds_hint=2,
             )
         return self.made_pairs[seed]
@@ -311,10 +298,6 @@ class _Parts:
             },
             {"problems": self.problems, **start.inputs},
             start.files,
-            code=(
-                "tasks.models.generation", "tasks.code.conventions", *_PROBLEM_CODE,
-                "harness.domains.code.work.common", "sparsepo.batches.tokenize",
-            ),
             libraries=GENERATION,
             seconds_hint=20 if cap is None else 1,
         )  # fmt: skip
@@ -329,7 +312,6 @@ class _Parts:
                 "programs_at_once": self.profile.sampling.programs_at_once,
             },
             {"problems": self.problems, "samples": samples},
-            code=_JUDGE_CODE,
             seconds_hint=1 if name.startswith("tuning") else 5,
         )
 
@@ -350,7 +332,6 @@ class _Parts:
             {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},
             files,
-            code=_PROBLEM_CODE,
             libraries=("datasets",) if HUB in sources.values() else (),
             seconds_hint=2,
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.config.methods import method_settings, training_code
+from harness.config.methods import METHOD_TABLE, method_code, method_settings
 from harness.config.profiles import Profile
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
@@ -75,12 +75,6 @@ def base_stage(profile: Profile, corpus: Stage) -> Stage:
         "harness.domains.common.work.base:train_base",
         asdict(profile.base),
         {"corpus": corpus},
-        code=(
-            "tasks.models.base_model",
-            "sparsepo.batches.tokenize",
-            "tasks.models.special_tokens",
-            "harness.domains.common.work.files",
-        ),
         libraries=("torch", "transformers", "tokenizers"),
         threads=profile.base_threads,
         seconds_hint=180,
@@ -132,7 +126,8 @@ def train_stage(
         },
         inputs,
         files or {},
-        code=training_code(method),
+        code=method_code(method),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         resumable=training.save_steps is not None,
         seconds_hint=15,
@@ -184,7 +179,8 @@ def reference_inputs(
         },
         inputs,
         files or {},
-        code=(*training_code("mapo"), "harness.domains.common.work.train"),
+        code=method_code("mapo"),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         resumable=True,
         seconds_hint=8,

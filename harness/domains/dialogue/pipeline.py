@@ -90,11 +90,10 @@ def build_graph(
     needs_world = WORLD in sources.values()
     check = Stage(
         "check of the benchmark files",
-        "harness.domains.dialogue.work.data:check_benchmarks",
+        "harness.domains.dialogue.work.check:check_benchmarks",
         {"sources": sources},
         {"world": world} if needs_world else {},
         files,
-        code=("tasks.leaderboard_v2", "harness.domains.common.work.files"),
         libraries=("datasets",),
         seconds_hint=5,
     )
@@ -135,9 +134,8 @@ def build_graph(
 def _world(profile: DialogueProfile) -> Stage:
     return Stage(
         "world",
-        "harness.domains.dialogue.work.data:make_world",
+        "harness.domains.dialogue.work.world:make_world",
         asdict(profile.world),
-        code=("tasks.dialogue.world",),
         seconds_hint=5,
     )
 
@@ -149,7 +147,7 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
     place = outside_path("data.hh_rlhf", source) if real else None
     return Stage(
         "preference pairs",
-        "harness.domains.dialogue.work.data:make_pairs",
+        "harness.domains.dialogue.work.pairs:make_pairs",
         {
             "source": source if real and place is None else None,
             "train_pairs": profile.data.train_pairs,
@@ -157,7 +155,6 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
         },
         {} if real else {"world": world},
         {"hh": place} if place is not None else {},
-        code=("tasks.dialogue.hh", "sparsepo.data.pairs", "harness.domains.common.work.files"),
         libraries=("datasets", "pyarrow"),
         seconds_hint=3,
     ), real
@@ -199,10 +196,9 @@ def _start(
     if real:
         corpus = Stage(
             "corpus with real dialogues",
-            "harness.domains.dialogue.work.data:make_corpus",
+            "harness.domains.dialogue.work.corpus:make_corpus",
             {},
             {"world": world, "pairs": pairs},
-            code=("tasks.dialogue.world.chat", "harness.domains.common.work.files"),
             seconds_hint=3,
         )
     return {"model": base_stage(profile, corpus)}, {}, None
@@ -238,11 +234,6 @@ def _leaderboard(
         },
         inputs,
         files,
-        code=(
-            "tasks.leaderboard_v2",
-            "sparsepo.batches.tokenize",
-            "harness.domains.common.work.files",
-        ),
         libraries=(*_EVALUATION, *_SCORERS),
         seconds_hint=12,
     )
@@ -263,11 +254,6 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
             "device": profile.place,
         },
         {"model": model, "pairs": pairs},
-        code=(
-            "tasks.models.generation",
-            "sparsepo.batches.tokenize",
-            "harness.domains.common.work.files",
-        ),
         libraries=GENERATION,
         seconds_hint=4,
     )
@@ -276,6 +262,5 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
         "harness.domains.dialogue.work.judge:judge",
         {},
         {"responses": responses, "pairs": pairs},
-        code=("tasks.dialogue.judge", "tasks.dialogue.world", "harness.domains.common.work.files"),
         seconds_hint=1,
     )

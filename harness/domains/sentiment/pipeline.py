@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.config.methods import check_methods
+from harness.config.methods import METHOD_TABLE, check_methods, method_code
 from harness.config.profiles import FIRST_SEED
 from harness.domains.common.stages import (
     TRAINING,
@@ -18,7 +18,6 @@ from harness.domains.common.stages import (
     train_stage,
 )
 from harness.domains.sentiment.data import (
-    DATA_CODE,
     Start,
     labels_stage,
     ready_pairs_stage,
@@ -34,14 +33,6 @@ from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
 
 Kind = Literal["frontier", "dynamics", "maps"]
-
-_SEQUENCES = ("tasks.models.generation", "tasks.metrics.response_kl", "sparsepo.batches.tokenize")
-_MAPS = (
-    "sparsepo.analysis.maps",
-    "sparsepo.analysis.contributions",
-    "sparsepo.analysis.token_texts",
-    "sparsepo.analysis.trained",
-)
 
 
 @dataclass(frozen=True)
@@ -214,16 +205,10 @@ def _trained(
     if method == "sft":
         return Stage(
             f"SFT model, seed {seed}",
-            "harness.domains.sentiment.work.train:look_at_start",
+            "harness.domains.sentiment.work.start:look_at_start",
             {"looks": looks, "seed": seed, "device": profile.place, "model": start.hub_id},
             inputs,
             start.files,
-            code=(
-                *_SEQUENCES,
-                *_MAPS,
-                "harness.domains.common.work.train",
-                "harness.domains.common.work.files",
-            ),
             libraries=TRAINING,
             seconds_hint=6,
         )
@@ -250,7 +235,6 @@ def _trained(
         stage,
         function="harness.domains.sentiment.work.train:train_and_look",
         config={**stage.config, "looks": looks},
-        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.domains.common.work.train"),
         seconds_hint=8,
     )
 
@@ -268,7 +252,6 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
         },
         {"run": trained, "pairs": pairs, **start.inputs},
         {**start.files, **files},
-        code=(*DATA_CODE, "tasks.metrics.response_kl", "harness.domains.common.work.train"),
         libraries=(*TRAINING, *reward_libraries(profile)),
         seconds_hint=2,
     )
@@ -292,14 +275,9 @@ def _ranking(
 ) -> Stage:
     return Stage(
         f"ranking of tokens by {name}",
-        f"harness.domains.sentiment.work.score:{function}",
+        f"harness.domains.sentiment.work.rankings:{function}",
         {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
         inputs,
-        code=(
-            "tasks.metrics.ranking",
-            "tasks.metrics.significance",
-            "harness.domains.common.work.files",
-        ),
         libraries=("numpy", "scikit-learn"),
         seconds_hint=2,
     )
@@ -336,7 +314,8 @@ def _maps(
             **start.inputs,
         },
         start.files,
-        code=("sparsepo", "harness.domains.common.work.train", "harness.domains.common.work.files"),
+        code=tuple(sorted({name for run in runs for name in method_code(run.method)})),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         seconds_hint=4,
     )

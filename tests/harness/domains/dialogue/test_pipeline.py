@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from harness.config.assign import apply_assignments
-from harness.config.methods import training_code
 from harness.domains.common.paper import PAPER
 from harness.domains.dialogue import DOMAIN
 from harness.domains.dialogue.pipeline import Graph, build_graph
@@ -82,30 +79,6 @@ def test_training_values_of_po_leave_sft_alone() -> None:
 
 def test_more_seeds_keep_the_first_ones() -> None:
     assert {name.split("seed ")[1] for name in changed("seeds=4")} == {"45"}
-
-
-def test_training_code_leaves_other_methods_out() -> None:
-    code = training_code("dpo")
-    assert "sparsepo.methods.dpo" in code
-    assert "sparsepo.training" in code
-    assert "sparsepo.methods.simpo" not in code
-    assert "sparsepo.methods" not in code
-    for method in BUILT_IN:
-        assert training_code(method)
-
-
-def test_training_code_is_what_a_training_stage_loads() -> None:
-    # In a process of its own: whatever other tests have imported does not count.
-    script = (
-        "import sys, harness.domains.common.work.train\n"
-        "print(*(name for name in sys.modules if name.startswith('sparsepo.')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    parts = {name.split(".")[1] for name in done.stdout.split()} - {"errors", "methods"}
-    hashed = {name.split(".")[1] for name in training_code("dpo") if name.startswith("sparsepo.")}
-    assert parts == hashed - {"methods"}
 
 
 ALL = tuple(BUILT_IN)
