@@ -25,8 +25,8 @@ from tasks.code.scores import PassAtK, score, usable_ks
 from tasks.sandbox import UNPROTECTED, Limits, Outcome, choose_tier, run_programs
 
 PERMISSION: Final = (
-    "passk runs programs that a model wrote: if you agree, say so with --allow-code-execution "
-    "(they run isolated from your files and network)"
+    "passk runs model-generated programs, sandboxed away from your files and network; allow it "
+    "with --allow-code-execution."
 )
 WORDS: Final[dict[Outcome, str]] = {
     "passed": "passed",
@@ -115,7 +115,7 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
     if not request.allowed:
         raise UserError(PERMISSION)
     if request.workers is not None and request.workers < 1:
-        raise UserError("--workers must be at least one")
+        raise UserError("--workers must be at least 1.")
     if request.out is not None:
         _check_out(request, request.out)
     problems = read_problems(request.problems)
@@ -216,17 +216,19 @@ def _listed(report: PasskReport, title: str, indices: Sequence[int]) -> Iterator
 def _check_out(request: PasskRequest, out: Path) -> None:
     try:
         if out.is_dir():
-            raise UserError(f"{out} is a folder: name a file, such as --out {out / 'passk.json'}")
+            raise UserError(f"{out} is a folder; name a file, such as --out {out / 'passk.json'}.")
         if out.exists() and not out.is_file():
-            raise UserError(f"{out} is no regular file: choose another --out")
+            raise UserError(f"{out} is not a regular file; choose another --out.")
         for name, path in (("--problems", request.problems), ("--samples", request.samples)):
             if out.exists() and path.exists() and out.samefile(path):
-                raise UserError(f"--out is the file of {name}, which it would replace")
+                raise UserError(f"--out would replace the file of {name}; choose another one.")
         require_writable(out.parent)
     except OSError as error:
-        raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}") from None
+        raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}.") from None
     if out.exists() and not os.access(out, os.W_OK):
-        raise UserError(f"may not write {out}: change its permissions, or choose another --out")
+        raise UserError(
+            f"No permission to write {out}; change its permissions, or choose another --out."
+        )
 
 
 def _convention(name: str, samples: SampleSet) -> Convention:

@@ -50,7 +50,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         request: what the user asked for.
 
     Raises:
-        UserError: for a mistake that the user can mend.
+        UserError: for a mistake that the user can fix.
     """
     domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
@@ -60,7 +60,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     profile = domain.settle(request)
     if request.allow_code_execution and not domain.runs_code:
         raise UserError(
-            f"{experiment.id} runs no program that a model wrote: leave --allow-code-execution out"
+            f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
         )
     labels = rows(experiment, request.methods, plugins)
     graph = domain.build(experiment, profile, list(labels), plugins, request)
@@ -88,7 +88,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
 
     Raises:
-        UserError: for a mistake that the user can mend.
+        UserError: for a mistake that the user can fix.
         StageError: if a stage failed otherwise.
     """
     experiment, graph = prepared.experiment, prepared.graph
@@ -112,7 +112,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     return result
 
 
-def shared_out(
+def split_request(
     experiments: Sequence[Experiment], request: RunRequest
 ) -> list[tuple[Experiment, RunRequest]]:
     """Give each of several experiments those of the user's changes that it knows.
@@ -142,9 +142,11 @@ def shared_out(
         allowed = request.allow_code_execution and domain.runs_code
         shared.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
     if unknown:
-        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value")
+        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value.")
     if request.allow_code_execution and not any(own.allow_code_execution for _, own in shared):
-        raise UserError("no experiment runs model-written programs: no --allow-code-execution")
+        raise UserError(
+            "No experiment runs model-generated programs; leave --allow-code-execution out."
+        )
     return shared
 
 
@@ -171,7 +173,7 @@ def rows(
     for name in methods:
         if name not in known and name not in labels:
             raise UserError(
-                f"unknown method '{name}'.{did_you_mean(name, known)} Methods: {', '.join(known)}"
+                f"Unknown method '{name}'.{did_you_mean(name, known)} Methods: {', '.join(known)}."
             )
         if name not in labels:
             labels[name] = known[name].title

@@ -26,11 +26,11 @@ def check_methods(profile: Profile) -> None:
     for method in profile.methods:
         if method not in known:
             raise UserError(
-                f"unknown method '{method}' in methods.{method}.{did_you_mean(method, known)} "
-                f"Methods: {', '.join(known)}"
+                f"Unknown method '{method}' in methods.{method}.{did_you_mean(method, known)} "
+                f"Methods: {', '.join(known)}."
             )
         if not isinstance(profile.methods[method], Mapping):
-            raise UserError(f"methods.{method} has parts: set one, such as methods.{method}.beta")
+            raise UserError(f"methods.{method} has parts; set one, such as methods.{method}.beta.")
         hyper_parameters, _ = method_settings(profile, method)
         get_method(method, **hyper_parameters)
 

@@ -111,7 +111,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--set",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
@@ -129,7 +130,7 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
         say: prints to standard error.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can fix.
     """
     for plugin in arguments.plugin:
         load_plugin(plugin)

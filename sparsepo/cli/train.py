@@ -39,7 +39,8 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--ref-model", help="folder or hub id of the reference; default: --model")
     train.add_argument(
         "--set",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",

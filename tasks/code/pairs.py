@@ -108,7 +108,7 @@ def select(answers: Iterable[Answers], what: str) -> tuple[list[Answers], Select
     kept = [one for one in given if one.usable]
     if not kept:
         raise UserError(
-            f"none of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
+            f"None of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
             f"{LEAST_FAILING} failing one, so that there is no preference pair: sample more of "
             "each, use easier or harder problems, or another model."
         )

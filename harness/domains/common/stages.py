@@ -41,7 +41,7 @@ def outside_path(key: str, value: str) -> Path | None:
         return path.resolve()
     if _HUB_ID.fullmatch(value) and not _DATA_SUFFIX.search(value) and not value.startswith("."):
         return None
-    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id")
+    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id.")
 
 
 def existing_path(key: str, value: str) -> Path:
@@ -52,7 +52,7 @@ def existing_path(key: str, value: str) -> Path:
     """
     path = Path(value).expanduser()
     if not path.exists():
-        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none")
+        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none.")
     return path.resolve()
 
 
@@ -64,7 +64,7 @@ def model_folder(key: str, value: str) -> Path | None:
     """
     place = outside_path(key, value)
     if place is not None and not (place / "config.json").is_file():
-        raise UserError(f"{key}: {value} is no model folder, it has no config.json")
+        raise UserError(f"{key}: {value} is not a model folder, because it has no config.json.")
     return place
 
 
@@ -110,8 +110,8 @@ def train_stage(
     hyper_parameters, training = method_settings(profile, method, overrides)
     if training.batch_size % training.device_batch_size:
         raise UserError(
-            f"batch_size {training.batch_size} of {method} is no multiple of its "
-            f"device_batch_size {training.device_batch_size}: change one of them"
+            f"batch_size {training.batch_size} of {method} is not a multiple of its "
+            f"device_batch_size {training.device_batch_size}; change one of them."
         )
     return Stage(
         name or f"{method} seed {seed}",

@@ -39,5 +39,5 @@ def get_convention(name: str, problems: Sequence[Problem]) -> Convention:
         return BigCodeEval(problems)
     known = conventions()
     raise UserError(
-        f"unknown convention '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}."
+        f"Unknown convention '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}."
     )

@@ -41,7 +41,7 @@ def write_world(config: WorldConfig, directory: Path) -> None:
     unknown = sorted(set(config.rows) - set(BENCHMARKS))
     if unknown:
         raise UserError(
-            f"the world has no benchmark {unknown[0]!r}; it has {', '.join(BENCHMARKS)}"
+            f"The world has no benchmark {unknown[0]!r}; it has {', '.join(BENCHMARKS)}."
         )
     (directory / "leaderboard").mkdir(parents=True, exist_ok=True)
     # One generator per file, so that another size of one file leaves the others as they were.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.commands.run import shared_out
+from harness.commands.run import split_request
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS
 from sparsepo.errors import UserError
@@ -13,7 +13,7 @@ ALL = list(EXPERIMENTS.values())
 
 
 def given(request: RunRequest) -> dict[str, tuple[str, ...]]:
-    return {experiment.id: own.assignments for experiment, own in shared_out(ALL, request)}
+    return {experiment.id: own.assignments for experiment, own in split_request(ALL, request)}
 
 
 def test_each_experiment_gets_the_values_that_its_domain_has() -> None:
@@ -36,13 +36,13 @@ def test_a_value_that_no_experiment_has_is_refused() -> None:
 
 def test_permission_reaches_only_what_runs_programs() -> None:
     request = RunRequest(allow_code_execution=True)
-    allowed = {e.id for e, own in shared_out(ALL, request) if own.allow_code_execution}
+    allowed = {e.id for e, own in split_request(ALL, request) if own.allow_code_execution}
     assert allowed == {"table2", "figure6", "figure8"}
     others = [experiment for experiment in ALL if experiment.id not in allowed]
-    with pytest.raises(UserError, match="no experiment runs model-written programs"):
-        shared_out(others, request)
+    with pytest.raises(UserError, match="No experiment runs model-generated programs"):
+        split_request(others, request)
 
 
 def test_one_experiment_alone_gets_the_request_as_it_is() -> None:
     request = RunRequest(assignments=("nothing.knows=1",), allow_code_execution=True)
-    assert shared_out(ALL[:1], request) == [(ALL[0], request)]
+    assert split_request(ALL[:1], request) == [(ALL[0], request)]

@@ -53,7 +53,7 @@ def test_methods_take_new_keys() -> None:
     ("assignment", "message"),
     [
         ("po.learning_rat=1", r"Did you mean 'learning_rate'\?"),
-        ("pro.epochs=1", r"unknown key pro\.epochs\. Did you mean 'po'\?"),
+        ("pro.epochs=1", r"Unknown key pro\.epochs\. Did you mean 'po'\?"),
         ("world.rows.bbj=1", r"Did you mean 'bbh'\?"),
         ("po.epochs=many", r"--set po\.epochs=many: this must be a finite number"),
         ("po.epochs=nan", "a finite number"),
@@ -63,8 +63,8 @@ def test_methods_take_new_keys() -> None:
         ("po=1", "group of settings"),
         ("world.rows=1", "group of settings"),
         ("po.epochs.x=1", "has no parts"),
-        ("po.epochs", "write key=value"),
-        ("=1", "write key=value"),
+        ("po.epochs", "--set takes key=value"),
+        ("=1", "--set takes key=value"),
     ],
 )
 def test_mistakes_are_one_plain_line(assignment: str, message: str) -> None:

@@ -107,6 +107,6 @@ def test_answers_after_a_line_end_are_not_for_stripped_prompts(problems: list[Pr
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(UserError, match=r"unknown convention 'bigcod'\. Did you mean 'bigcode'"):
+    with pytest.raises(UserError, match=r"Unknown convention 'bigcod'\. Did you mean 'bigcode'"):
         get_convention("bigcod", [])
     assert set(conventions()) == {"as-given", "bigcode", "bigcode-unstripped", "bigcode_eval"}

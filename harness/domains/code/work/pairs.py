@@ -72,4 +72,4 @@ def answers_file(folder: Path, split: str) -> Path:
     for name in names:
         if (folder / name / "merged.json").is_file():
             return folder / name / "merged.json"
-    raise UserError(f"data.answers: {folder} has no {names[0]}/merged.json")
+    raise UserError(f"data.answers: {folder} has no {names[0]}/merged.json.")

@@ -33,7 +33,7 @@ def make_problems(context: StageContext) -> None:
     for benchmark, source in context.config["sources"].items():
         problems, name = _problems(context, benchmark, source)
         if any(problem.kind != benchmark for problem in problems):
-            raise UserError(f"{name} is not in {benchmark}'s schema: see docs/code.md")
+            raise UserError(f"{name} is not in {benchmark}'s schema; see docs/code.md.")
         for problem in problems:
             split = "humaneval" if benchmark == "humaneval" else _mbpp_split(problem)
             if split in sets:
@@ -41,8 +41,8 @@ def make_problems(context: StageContext) -> None:
     for set_name, found in sets.items():
         if not found:
             raise UserError(
-                f"there are no problems for {set_name}: MBPP's splits are its ids, 11 to 510 for "
-                "testing, 511 to 600 for validation, the others for training; give the whole set"
+                f"There are no problems for {set_name}: MBPP's splits are its ids, 11 to 510 for "
+                "testing, 511 to 600 for validation, the others for training; give the whole set."
             )
         kept = evenly_spaced(found, context.config["limit"])
         write_jsonl((problem.row for problem in kept), context.work / f"{set_name}.jsonl")

@@ -180,11 +180,11 @@ def test_a_users_model_needs_no_world_for_training(tmp_path: Path) -> None:
         ("data.bbh=no/such.jsonl", "data.bbh: no/such.jsonl does not exist"),
         ("model.dialogue=nowhere", "model.dialogue: nowhere does not exist"),
         ("methods.dpo.gamma=1", "'dpo' does not use the hyper-parameter 'gamma'"),
-        ("methods.dpoo.beta=1", "unknown method 'dpoo' in methods.dpoo. Did you mean 'dpop?'"),
+        ("methods.dpoo.beta=1", "Unknown method 'dpoo' in methods.dpoo. Did you mean 'dpop?'"),
         ("methods.dpo.beta=x", "beta must be"),
         ("methods.dpo.epochs=x", "a finite number"),
         ("methods.dpo=3", "has parts"),
-        ("po.device_batch_size=7", "no multiple"),
+        ("po.device_batch_size=7", "not a multiple"),
     ],
 )
 def test_mistakes_are_found_before_any_work(assignment: str, message: str) -> None:
