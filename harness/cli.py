@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="every experiment there is")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
-    run.add_argument("--methods", metavar="A,B", help="only these rows")
+    run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
     run.add_argument("--seeds", type=int, metavar="N", help="training seeds of each method")
     run.add_argument(
         "--set",
@@ -92,7 +92,8 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="rows with task_id and completion, several per problem",
+        help="rows with task_id and completion or solution, several per problem; or BigCode's "
+        "generations.json",
     )
     passk.add_argument(
         "--allow-code-execution",
@@ -111,7 +112,10 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--convention",
         default="as-given",
         metavar="NAME",
-        help="as-given (default), bigcode, bigcode-unstripped or bigcode_eval",
+        help="as-given (default), bigcode, bigcode-unstripped, bigcode_eval or chat",
+    )
+    passk.add_argument(
+        "--seconds", type=float, metavar="S", help="time limit of each program (default: 3)"
     )
     passk.add_argument("--quiet", action="store_true", help="no progress, no printed summary")
 
@@ -222,7 +226,7 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
     if not console.is_terminal:
         # A pipe has no width of its own; a table must not be folded to 80 columns.
         console = Console(width=170)
-    get_domain(experiment.domain).show(result, console)
+    get_domain(experiment.domain).show(experiment, result, console)
     _tell_written(out / result["profile"] / experiment.id, experiment.id)
 
 
@@ -252,6 +256,7 @@ def _passk(options: argparse.Namespace) -> int:
         workers=options.workers,
         tier=options.tier,
         convention=options.convention,
+        seconds=options.seconds,
         quiet=options.quiet,
     )
     try:
@@ -278,7 +283,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--k takes positive whole numbers with commas between them, not '{text}'.")
+        raise UserError(f"--k must be positive whole numbers with commas between, not '{text}'.")
     return tuple(sorted({int(part) for part in parts}))
 
 

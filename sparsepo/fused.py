@@ -43,20 +43,43 @@ class FusedStats(NamedTuple):
     kl: Float[Tensor, " N"] | None
 
 
+class LogitTransform(NamedTuple):
+    """What a model does to the projection's output l: l' = scale·l, or cap·tanh(scale·l / cap)."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    def apply_(self, logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:
+        """Transform logits in place."""
+        if self.cap is not None:
+            return logits.mul_(self.scale / self.cap).tanh_().mul_(self.cap)
+        return logits if self.scale == 1 else logits.mul_(self.scale)
+
+    def slope(self, logits: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
+        """Return dl'/dl at transformed logits l'; None where it is `scale` everywhere."""
+        if self.cap is None:
+            return None
+        return (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
+
+
+IDENTITY = LogitTransform()
+
+
 class _Head(NamedTuple):
     """One model's half of the operation."""
 
     hidden: Float[Tensor, "N d"]
     weight: Float[Tensor, "V d"]
     bias: Float[Tensor, " V"] | None
+    transform: LogitTransform
 
     def rows(self, index: slice | Tensor) -> _Head:
-        return _Head(self.hidden[index], self.weight, self.bias)
+        return self._replace(hidden=self.hidden[index])
 
     def logits(self, words: slice) -> Float[Tensor, "n v"]:
         bias = None if self.bias is None else self.bias[words]
         logits = torch.nn.functional.linear(self.hidden, self.weight[words], bias)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return self.transform.apply_(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 class _Normaliser:
@@ -86,6 +109,8 @@ class _Kept(NamedTuple):
 
     policy: Float[Tensor, "n v"]
     ref: Float[Tensor, "n v"] | None
+    slope: Float[Tensor, "n v"] | None
+    """Of the policy's soft cap, which its probabilities alone do not give back."""
 
 
 class _TokenStats(torch.autograd.Function):
@@ -105,18 +130,23 @@ class _TokenStats(torch.autograd.Function):
         block_elements: int,
         need_kl: bool,
         keep_bytes: int,
+        policy_transform: LogitTransform,
+        ref_transform: LogitTransform,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        policy = _Head(policy_hidden, policy_head, policy_bias)
+        policy = _Head(policy_hidden, policy_head, policy_bias, policy_transform)
         ref = None
         if ref_hidden is not None and ref_head is not None:
-            ref = _Head(ref_hidden, ref_head, ref_bias)
+            ref = _Head(ref_hidden, ref_head, ref_bias, ref_transform)
         dtype = torch.promote_types(policy_hidden.dtype, torch.float32)
         logps = policy_hidden.new_empty(len(targets), dtype=dtype)
         total = torch.empty_like(logps)
         ref_logps = torch.empty_like(logps) if ref is not None else None
         ref_total = torch.empty_like(logps) if ref is not None else None
         kl = torch.empty_like(logps) if ref is not None and need_kl else None
+        target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
         left = keep_bytes if any(ctx.needs_input_grad) else 0
+        # A block of π, one of π_ref where there is a KL, one of slopes where there is a cap.
+        copies = 1 + (kl is not None) + (policy_transform.cap is not None)
         kept: dict[tuple[int, int], _Kept] = {}
         scales: dict[int, tuple[Tensor, Tensor | None]] = {}
         vocabulary = policy_head.shape[0]
@@ -133,6 +163,9 @@ class _TokenStats(torch.autograd.Function):
             for block, columns in enumerate(words):
                 logits = ours.logits(columns)
                 _pick(at_target, logits, target, columns)
+                size = copies * logits.nbytes
+                keep = size <= left
+                slope = policy_transform.slope(logits) if keep else None
                 ref_weights = None
                 if theirs is not None and ref_sums is not None:
                     ref_logits = theirs.logits(columns)
@@ -149,13 +182,14 @@ class _TokenStats(torch.autograd.Function):
                         differences[block] = torch.linalg.vecdot(weights, difference)
                         ref_weights = weights
                 policy_weights = sums.add(block, logits)
-                size = policy_weights.nbytes + (0 if ref_weights is None else ref_weights.nbytes)
-                if size <= left:
+                if keep:
                     left -= size
-                    kept[start, block] = _Kept(policy_weights, ref_weights)
+                    kept[start, block] = _Kept(policy_weights, ref_weights, slope)
             largest, summed = sums.join()
             total[part] = largest + summed.log()
             logps[part] = at_target - total[part]
+            if target_slope is not None:
+                target_slope[part] = policy_transform.slope(at_target)
             ref_scale = None
             if ref_sums is not None and ref_logps is not None and ref_total is not None:
                 ref_largest, ref_summed = ref_sums.join()
@@ -171,7 +205,15 @@ class _TokenStats(torch.autograd.Function):
                     kl[part] = (expected - ratio).clamp_(min=0)
             if any((start, block) in kept for block in range(len(words))):
                 scales[start] = ((sums.maxima - total[part]).exp_(), ref_scale)
-        ctx.save_for_backward(*policy, *(ref or (None, None, None)), targets, total, ref_total)
+        ctx.save_for_backward(
+            *policy[:3],
+            *(ref[:3] if ref is not None else (None, None, None)),
+            targets,
+            total,
+            ref_total,
+            target_slope,
+        )
+        ctx.transforms = policy_transform, ref_transform
         ctx.kept, ctx.scales = kept, scales
         ctx.chunk_size, ctx.block_elements = chunk_size, block_elements
         ctx.has_kl = kl is not None
@@ -186,9 +228,12 @@ class _TokenStats(torch.autograd.Function):
         ctx: Any, grad_logps: Tensor | None, _grad_ref: Tensor | None, grad_kl: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        policy, ref = _Head(*saved[:3]), _Head(*saved[3:6])
-        targets, total, ref_total = saved[6:]
-        # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref.
+        transform, ref_transform = ctx.transforms
+        policy, ref = _Head(*saved[:3], transform), _Head(*saved[3:6], ref_transform)
+        targets, total, ref_total, target_slope = saved[6:]
+        # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref. Both are
+        # multiplied by dl'/dl: a soft cap's slopes block by block, a scale with the rows' factors.
+        scale = transform.scale if transform.cap is None else 1.0
         onto_target = torch.zeros_like(total) if grad_logps is None else grad_logps
         onto_ref = grad_kl if ctx.has_kl else None
         onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
@@ -212,27 +257,34 @@ class _TokenStats(torch.autograd.Function):
             if not len(part):
                 continue
             ours, theirs = policy.rows(part), ref.rows(part) if onto_ref is not None else None
-            factor = onto_policy[part, None]
+            factor = onto_policy[part, None] * scale
             norm = total[part, None]
-            ref_factor = None if onto_ref is None else onto_ref[part, None]
+            ref_factor = None if onto_ref is None else onto_ref[part, None] * scale
             ref_norm: Any = None if onto_ref is None else ref_total[part, None]
             words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
             part_hidden = None if grad_hidden is None else torch.empty_like(grad_hidden[part])
             for block, columns in enumerate(words):
                 kept = ctx.kept.pop((start, block), None)
                 if kept is None:
-                    grad = ours.logits(columns).sub_(norm).exp_().mul_(factor)
+                    logits = ours.logits(columns)
+                    slope = transform.slope(logits)
+                    grad = logits.sub_(norm).exp_().mul_(factor)
                     if theirs is not None and ref_factor is not None:
                         ref_probs = theirs.logits(columns).sub_(ref_norm).exp_()
                         grad.addcmul_(ref_probs, ref_factor, value=-1)
                 else:
-                    scale, ref_scale = ctx.scales[start]
+                    own_scale, ref_scale = ctx.scales[start]
+                    slope = kept.slope
+                    if slope is not None and not everything:
+                        slope = slope[rows]
                     grad = kept.policy if everything else kept.policy[rows]
-                    grad *= factor * scale[block, rows, None]
+                    grad *= factor * own_scale[block, rows, None]
                     if ref_factor is not None:
                         weights = kept.ref if everything else kept.ref[rows]
                         ref_factor_here = ref_factor * ref_scale[block, rows, None]
                         grad.addcmul_(weights, ref_factor_here, value=-1)
+                if slope is not None:
+                    grad *= slope
                 if grad_bias is not None:
                     grad_bias[columns] += grad.sum(0)
                 grad = grad.to(policy.weight.dtype)
@@ -243,6 +295,7 @@ class _TokenStats(torch.autograd.Function):
             written = True
             if grad_hidden is not None and part_hidden is not None:
                 grad_hidden[part] = part_hidden
+        onto_target = onto_target * (scale if target_slope is None else target_slope)
         wide = onto_target[:, None]
         if grad_hidden is not None:
             grad_hidden.addcmul_(wide, policy.weight[targets].to(total.dtype))
@@ -256,7 +309,7 @@ class _TokenStats(torch.autograd.Function):
             None if grad_hidden is None else grad_hidden.to(policy.hidden.dtype),
             None if grad_head is None else grad_head.to(policy.weight.dtype),
             None if grad_bias is None else grad_bias.to(policy.weight.dtype),
-            *[None] * 9,
+            *[None] * 10,
         )
 
 
@@ -299,10 +352,13 @@ def token_stats(
     need_kl: bool = True,
     block_elements: int | None = None,
     keep_bytes: int | None = None,
+    policy_transform: LogitTransform = IDENTITY,
+    ref_transform: LogitTransform = IDENTITY,
 ) -> FusedStats:
     """Return log π(y), log π_ref(y) and KL(π_ref ‖ π) of N tokens without N × V logits.
 
-    log π = log_softmax(W h + b);  KL = Σ_v π_ref(v) [log π_ref(v) − log π(v)] ≥ 0.
+    log π = log_softmax(f(W h + b));  KL = Σ_v π_ref(v) [log π_ref(v) − log π(v)] ≥ 0;
+    f(l) = l, scale·l or cap·tanh(scale·l / cap).
     Differentiable in policy_hidden, policy_head and policy_bias; once, not twice.
 
     Args:
@@ -319,6 +375,8 @@ def token_stats(
         block_elements: logits per block; None takes BLOCK_ELEMENTS of the device.
         keep_bytes: as many blocks as fit this are kept for the backward pass, the others are
             computed again there; None takes KEEP_BYTES of the device.
+        policy_transform: the policy's f, for models that scale or cap their logits.
+        ref_transform: the reference's.
 
     Returns:
         policy_logps, ref_logps and kl, (N,) each, in nats, float32 at least.
@@ -359,5 +417,7 @@ def token_stats(
             block_elements,
             need_kl,
             keep_bytes,
+            policy_transform,
+            ref_transform,
         )
     )

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Message = dict[str, str]
-"""One chat message: {"role": "system" | "user" | "assistant", "content": text}."""
+Message = dict[str, Any]
+"""One chat message: `role` ("system", "user", "assistant", "tool"), `content` (text) and whatever
+else a chat template may use, such as `tool_calls`. A message that calls tools may lack `content`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class PreferencePair:
     prompt: str | list[Message]
     chosen: str | list[Message]
     rejected: str | list[Message]
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template gets besides the messages: `tools`, `documents`, `enable_thinking` …
+    Empty in the text form."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def redraw(file: Path) -> Experiment:
         )
     experiment = EXPERIMENTS[name]
     try:
-        files = get_domain(experiment.domain).files(result)
+        files = get_domain(experiment.domain).files(experiment, result)
     except (KeyError, TypeError, IndexError):
         raise UserError(
             f"{file} was written by another version of this program; run {name} again, "

@@ -18,6 +18,7 @@ from harness.commands.journal import Journal, Record
 from harness.graph.files import require_writable, sha256_file, write_files
 from sparsepo.errors import UserError
 from tasks.code.conventions import Convention, get_convention
+from tasks.code.conventions.chat import has_fence
 from tasks.code.judging import Judged, Measured, Result, RunPrograms, judge
 from tasks.code.problems import printable, read_problems
 from tasks.code.samples import SampleSet, read_samples
@@ -28,6 +29,10 @@ PERMISSION: Final = (
     "passk runs model-generated programs, sandboxed away from your files and network; allow it "
     "with --allow-code-execution."
 )
+SECONDS: Final = (0.1, 3600.0)
+"""What --seconds may be."""
+UNPARSED: Final = ("SyntaxError", "IndentationError", "TabError")
+"""How the reason begins where a program is not Python."""
 WORDS: Final[dict[Outcome, str]] = {
     "passed": "passed",
     "failed": "failed",
@@ -56,6 +61,8 @@ class PasskRequest:
     tier: str | None = None
     """The isolation by name; None for the strongest that works here."""
     convention: str = "as-given"
+    seconds: float | None = None
+    """How long each program may run; None for the sandbox's own limit."""
     quiet: bool = False
 
 
@@ -74,11 +81,17 @@ class PasskReport:
     """How many programs were run for that: identical ones count once."""
     seconds: float
     """How long that took."""
+    seconds_per_program: float | None = None
+    """The time limit that was asked for."""
+    hint: str | None = None
+    """What may have gone wrong with samples that do not parse."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract's form: shares in [0, 1], samples numbered within their problem."""
+        asked = self.seconds_per_program
         return {
             "tier": self.tier,
+            **({} if asked is None else {"seconds_per_program": asked}),
             "pass@k": {
                 str(one.k): {"mean": one.mean, "ci95": [one.low, one.high]} for one in self.scores
             },
@@ -115,7 +128,12 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
     if not request.allowed:
         raise UserError(PERMISSION)
     if request.workers is not None and request.workers < 1:
-        raise UserError("--workers must be at least 1.")
+        raise UserError(f"--workers must be at least 1, not {request.workers}.")
+    least, most = SECONDS
+    if request.seconds is not None and not least <= request.seconds <= most:
+        raise UserError(
+            f"--seconds must be between {least:g} and {most:g}, not {request.seconds:g}."
+        )
     if request.out is not None:
         _check_out(request, request.out)
     problems = read_problems(request.problems)
@@ -123,7 +141,7 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
     ks = usable_ks(samples, request.ks)
     convention = _convention(request.convention, samples)
     tier = choose_tier(request.tier)
-    limits = Limits()
+    limits = Limits() if request.seconds is None else Limits(seconds=request.seconds)
     if run is None:
         run = partial(run_programs, workers=request.workers, tier=tier, limits=limits)
     with ExitStack() as stack:
@@ -145,8 +163,11 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
         earlier = Counter(result.verdict for result in results.values())
         count = make_count(len(samples.samples), Counter(earlier), request.quiet)
         stack.callback(count.close)
-        _introduce(count, request, samples, tier, limits, ks)
-        events = judge(samples.samples, convention, run, results, references)
+        hint = _fence_hint(request, samples)
+        _introduce(count, request, samples, tier, limits, ks, hint)
+        events = judge(
+            samples.samples, convention, run, results, references, seconds=limits.seconds
+        )
         programs = _follow(events, count, results, journal)
         report = PasskReport(
             tier=tier,
@@ -156,6 +177,8 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
             judged=count.done - count.earlier,
             programs=programs,
             seconds=count.seconds(),
+            seconds_per_program=request.seconds,
+            hint=hint,
         )
         if request.out is not None and journal is not None:
             write_files(request.out.parent, {request.out.name: report_text(report)})
@@ -192,9 +215,16 @@ def summary(report: PasskReport) -> Iterator[str]:
         yield ran + (f"; {earlier} had been run before" if earlier else "")
     else:
         yield "all programs had been run before"
+    if unparsed := sum(map(_is_unparsed, report.results)):
+        more = f"; {report.hint}" if report.hint else ""
+        yield f"{unparsed} of {samples} samples do not parse as Python{more}"
     yield from _listed(report, "suspected forgeries, counted as not passed", _suspects(report))
     undecided = [i for i, result in enumerate(report.results) if result.verdict == "unsupported"]
     yield from _listed(report, "undecided, counted as not passed", undecided)
+
+
+def _is_unparsed(result: Result) -> bool:
+    return result.verdict == "failed" and result.detail.startswith(UNPARSED)
 
 
 def _suspects(report: PasskReport) -> list[int]:
@@ -221,7 +251,9 @@ def _check_out(request: PasskRequest, out: Path) -> None:
             raise UserError(f"{out} is not a regular file; choose another --out.")
         for name, path in (("--problems", request.problems), ("--samples", request.samples)):
             if out.exists() and path.exists() and out.samefile(path):
-                raise UserError(f"--out would replace the file of {name}; choose another one.")
+                raise UserError(
+                    f"--out is the file of {name}, which it would replace; choose another."
+                )
         require_writable(out.parent)
     except OSError as error:
         raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}.") from None
@@ -233,9 +265,9 @@ def _check_out(request: PasskRequest, out: Path) -> None:
 
 def _convention(name: str, samples: SampleSet) -> Convention:
     convention = get_convention(name, samples.problems)
+    completions = [sample for sample in samples.samples if not sample.whole]
     mistake = convention.mistake(
-        [sample.problem for sample in samples.samples],
-        [sample.completion for sample in samples.samples],
+        [sample.problem for sample in completions], [sample.completion for sample in completions]
     )
     if mistake is not None:
         raise UserError(mistake)
@@ -249,7 +281,12 @@ def _introduce(
     tier: str,
     limits: Limits,
     ks: tuple[int, ...],
+    hint: str | None,
 ) -> None:
+    if samples.form:
+        count.note(f"samples: {samples.form}")
+    if hint is not None:
+        count.note(hint)
     if samples.left_out:
         count.note(
             f"MBPP's test split: {len(samples.problems)} problems; the other "
@@ -266,6 +303,17 @@ def _introduce(
     count.note(f"isolation: {guard}; {limits.seconds:g} s and {megabytes} MiB per program")
     if count.earlier:
         count.note(f"going on after {count.earlier} of {count.total} samples")
+
+
+def _fence_hint(request: PasskRequest, samples: SampleSet) -> str | None:
+    """Say that most samples are Markdown, unless the convention knows it."""
+    fenced = sum(has_fence(sample.completion) for sample in samples.samples)
+    if request.convention == "chat" or 2 * fenced <= len(samples.samples):
+        return None
+    return (
+        f"{fenced} of {len(samples.samples)} samples hold Markdown fences: --convention chat takes "
+        "the code out of them"
+    )
 
 
 def _follow(

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.assign import has_key, parse_assignment
+from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile
 from harness.config.request import RunRequest
 from harness.domains import get_domain
 from harness.domains.common.domain import Graph
+from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
-from harness.domains.common.spec import Experiment
+from harness.domains.common.spec import Experiment, RowSpec
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
 from harness.graph.progress import Display, make_display
@@ -30,7 +31,7 @@ class Prepared:
     experiment: Experiment
     request: RunRequest
     profile: Profile
-    labels: Mapping[str, str]
+    rows: tuple[RowSpec, ...]
     plugins: Mapping[str, Path]
     graph: Any
     """The domain's own."""
@@ -57,15 +58,20 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     for file in request.plugins:
         for name in load_plugin(file):
             plugins[name] = Path(file).resolve()
-    profile = domain.settle(request)
+    profile = domain.resolve_profile(request)
     if request.allow_code_execution and not domain.runs_code:
         raise UserError(
             f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
         )
-    labels = rows(experiment, request.methods, plugins)
-    graph = domain.build(experiment, profile, list(labels), plugins, request)
+    rows = select_rows(experiment, request.methods, plugins)
+    for key in assigned_keys(request.assignments):
+        if set_by_rows(rows, key):
+            raise UserError(
+                f"{key} has no effect: the rows of {experiment.id} set it themselves. Leave it out."
+            )
+    graph = domain.build(experiment, profile, rows, plugins, request)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
-    prepared = Prepared(experiment, request, profile, labels, plugins, graph, engine)
+    prepared = Prepared(experiment, request, profile, rows, plugins, graph, engine)
     require_writable(prepared.folder)
     return prepared
 
@@ -100,12 +106,14 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     finally:
         shown.close()
     made = provenance(prepared.profile, prepared.plugins)
-    result = domain.result(experiment, prepared.profile, graph, store, prepared.labels, made)
+    result = domain.result(
+        FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
+    )
     write_files(
         prepared.folder,
         {
             f"{experiment.id}.json": pretty_json(result),
-            **domain.files(result),
+            **domain.files(experiment, result),
             "timings.json": pretty_json(timings(graph, store)),
         },
     )
@@ -130,54 +138,73 @@ def split_request(
     """
     if len(experiments) == 1:
         return [(experiments[0], request)]
-    shared = []
+    split = []
     unknown = set(request.assignments)
     for experiment in experiments:
         domain = get_domain(experiment.domain)
         profile = domain.get_profile(request.profile)
         own = tuple(
-            text for text in request.assignments if has_key(profile, parse_assignment(text)[0])
+            text
+            for text, key in ((text, parse_assignment(text)[0]) for text in request.assignments)
+            if has_key(profile, key) and not set_by_rows(experiment.rows, key)
         )
         unknown -= set(own)
         allowed = request.allow_code_execution and domain.runs_code
-        shared.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
+        split.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
     if unknown:
         raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value.")
-    if request.allow_code_execution and not any(own.allow_code_execution for _, own in shared):
+    if request.allow_code_execution and not any(own.allow_code_execution for _, own in split):
         raise UserError(
             "No experiment runs model-generated programs; leave --allow-code-execution out."
         )
-    return shared
+    return split
 
 
-def rows(
-    spec: Experiment, methods: Sequence[str] | None, plugins: Mapping[str, Path]
-) -> dict[str, str]:
-    """Return method → label: the experiment's own in its order, then plugged-in methods.
+def select_rows(
+    experiment: Experiment, names: Sequence[str] | None, plugins: Mapping[str, Path]
+) -> tuple[RowSpec, ...]:
+    """Return the rows to be shown: the experiment's own in its order, then plugged-in methods.
 
     Args:
-        spec: the experiment.
-        methods: only these; None for all.
+        experiment: the table or figure.
+        names: ids of rows, or methods, which stand for all of their rows; None for all rows.
         plugins: methods that were loaded with --plugin.
 
     Raises:
-        UserError: for an unknown method.
+        UserError: for a name that is neither a row nor a method.
     """
     known = available_methods()
-    labels = {row.method: row.label for row in spec.rows}
+    rows = list(experiment.rows)
+    shown = {row.method for row in rows}
     for name, cls in known.items():
-        if name in plugins or method_origin(name) != "built in":
-            labels.setdefault(name, cls.title)
-    if methods is None:
-        return labels
-    for name in methods:
-        if name not in known and name not in labels:
+        if name not in shown and (name in plugins or method_origin(name) != "built in"):
+            rows.append(RowSpec(name, name, cls.title))
+    if names is None:
+        return tuple(rows)
+    for name in names:
+        if any(name in (row.id, row.method) for row in rows):
+            continue
+        if name not in known:
+            choices = list(dict.fromkeys([*(row.id for row in rows), *known]))
             raise UserError(
-                f"Unknown method '{name}'.{did_you_mean(name, known)} Methods: {', '.join(known)}."
+                f"Unknown row or method '{name}'.{did_you_mean(name, choices)} "
+                f"Choose from: {', '.join(choices)}."
             )
-        if name not in labels:
-            labels[name] = known[name].title
-    return {name: label for name, label in labels.items() if name in methods}
+        rows.append(RowSpec(name, name, known[name].title))
+    return tuple(row for row in rows if row.id in names or row.method in names)
+
+
+def set_by_rows(rows: Sequence[RowSpec], key: str) -> bool:
+    """Return whether all rows of a method have a value of their own in place of the profile's.
+
+    Args:
+        rows: those to be shown.
+        key: a dotted name of the profile, such as "methods.dpo.beta".
+    """
+    group, _, rest = key.partition(".")
+    method, _, name = rest.partition(".")
+    own = [row for row in rows if row.method == method]
+    return group == "methods" and bool(own) and all(name in row.settings for row in own)
 
 
 def timings(graph: Graph, store: Store) -> dict[str, Any]:
@@ -194,7 +221,7 @@ def timings(graph: Graph, store: Store) -> dict[str, Any]:
 
 
 def _gpus(profile: Profile) -> int:
-    if profile.place != "cuda":
+    if profile.device != "cuda":
         return 0
     import torch
 

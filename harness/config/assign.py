@@ -24,6 +24,11 @@ def parse_assignment(text: str) -> tuple[str, str]:
     return split_assignment(text, "po.epochs=1")
 
 
+def assigned_keys(assignments: Sequence[str]) -> set[str]:
+    """Return the dotted names that assignments give values to."""
+    return {parse_assignment(text)[0] for text in assignments}
+
+
 def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Settings:
     """Return settings with the assignments made, in their order.
 
@@ -41,6 +46,32 @@ def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Setting
         key, value = parse_assignment(text)
         settings = cast(Settings, _assign(settings, key.split("."), value, key))
     return settings
+
+
+def set_unless_assigned(
+    settings: Settings, values: Mapping[str, object], assignments: Sequence[str]
+) -> Settings:
+    """Return settings with values in the places that the user has not set.
+
+    Args:
+        settings: a frozen dataclass whose fields are values or dataclasses.
+        values: dotted name → value; the name of a group of settings stands for all of them.
+        assignments: the user's ``dotted.key=value`` texts.
+
+    Returns:
+        A changed copy. A group of which the user set a part is left alone.
+    """
+    assigned = assigned_keys(assignments)
+    for key, value in values.items():
+        if not any(own == key or own.startswith(f"{key}.") for own in assigned):
+            settings = cast(Settings, _replace(settings, key.split("."), value))
+    return settings
+
+
+def _replace(settings: Any, path: Sequence[str], value: object) -> object:
+    name, *rest = path
+    new = _replace(getattr(settings, name), rest, value) if rest else value
+    return dataclasses.replace(settings, **{name: new})
 
 
 def known_keys(settings: object, prefix: str = "") -> list[str]:

@@ -116,11 +116,11 @@ class Profile:
     base: BaseSettings = field(default_factory=BaseSettings)
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
-    @property
-    def place(self) -> str:
-        """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
-        if self.device != "auto":
-            return self.device
-        import torch
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
+def resolve_device(device: Device) -> Device:
+    """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

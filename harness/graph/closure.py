@@ -9,7 +9,7 @@ import closure. Three rules make that precise:
 - ``from package import name`` depends on the submodule ``name`` if there is one, else on the
   package's ``__init__``. The ``__init__`` of a package whose submodule is imported runs as well,
   but only binds names, so it does not count.
-- `INFRASTRUCTURE` is not followed: it runs stages and reports on them, and cannot decide a result.
+- `NEUTRAL` is not followed, because it cannot decide a result.
 
 A file or folder beside a module counts, whole, for the modules that name it in a string and ask
 for their own place (``__file__`` or ``importlib.resources``): templates, word lists, and code that
@@ -32,9 +32,10 @@ from sparsepo.errors import UserError
 PACKAGES = ("sparsepo", "tasks", "harness")
 """The packages whose modules are followed."""
 
-INFRASTRUCTURE = ("harness.graph", "sparsepo.errors")
-"""What runs stages and words errors. A change in it that does move results raises
-`harness.graph.stages.FORMAT`."""
+NEUTRAL = ("harness.graph", "sparsepo.errors", "sparsepo.training.card", "sparsepo.training.hub")
+"""Packages and modules that cannot decide a result: what runs stages and reports on them, words
+errors, describes a saved model or uploads it. A change in `harness.graph` that does move results
+raises `harness.graph.stages.FORMAT`."""
 
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
@@ -110,13 +111,13 @@ def import_closure(modules: Iterable[str], without: Iterable[str] = ()) -> dict[
             if imported.partition(".")[0] not in followed:
                 continue
             module = imported if find_module(imported) else imported.rpartition(".")[0]
-            if module not in left_out and not _is_infrastructure(module) and find_module(module):
+            if module not in left_out and not _is_neutral(module) and find_module(module):
                 waiting.append(module)
     return found
 
 
-def _is_infrastructure(module: str) -> bool:
-    return any(module == name or module.startswith(f"{name}.") for name in INFRASTRUCTURE)
+def _is_neutral(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
 
 
 @lru_cache(maxsize=4096)

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.render.columns import (
+    BETTER,
+    DIFFERENT,
+    WORSE,
+    higher_is_better,
+    mark,
+    row_id,
+    saturated,
+)
+
 
 def heading(table: Mapping[str, Any]) -> str:
-    """Return the table's title with its profile, so that a tiny result is never unlabelled."""
+    """Return the table's title with its profile, which labels every tiny result as such."""
     kind = "Figure" if table["id"].startswith("figure") else "Table"
     number = table["id"].removeprefix(kind.lower())
     return f"{kind} {number} ({table['profile']} profile). {table['title']}"
@@ -34,38 +44,64 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
     if not entries:
         return ""
     labels: Mapping[str, str] = table["column_labels"]
-    names = {row["method"]: row["label"] for row in table["rows"]}
+    names = {row_id(row): row["label"] for row in table["rows"]}
     baseline = names[entries[0]["baseline"]]
     alpha = table["provenance"]["statistics"]["alpha"]
     found: dict[str, list[str]] = {}
+    marks = set()
     for entry in entries:
-        if entry["significant"]:
-            sign = "▲" if entry["difference"] > 0 else "▼"
-            found.setdefault(entry["column"], []).append(names[entry["method"]] + sign)
+        sign = mark(table, entry)
+        if sign:
+            found.setdefault(entry["column"], []).append(names[row_id(entry)] + sign)
+            marks.add(sign)
     columns = list(dict.fromkeys(entry["column"] for entry in entries))
     if not found:
         scope = ", ".join(labels[c] for c in columns)
         return f"No difference from {baseline} is significant (Holm, α = {alpha:g}): {scope}."
+    meanings = [f"better {BETTER} or worse {WORSE} than"] if marks & {BETTER, WORSE} else []
+    meanings += [f"different {DIFFERENT} from"] if DIFFERENT in marks else []
     listed = "; ".join(f"{labels[c]}: {', '.join(found[c])}" for c in columns if c in found)
     return (
-        f"Significantly above ▲ or below ▼ {baseline} (paired bootstrap, p adjusted by Holm "
+        f"Significantly {' or '.join(meanings)} {baseline} (paired bootstrap, p adjusted by Holm "
         f"within the column, α = {alpha:g}): {listed}."
     )
 
 
-def ceiling_note(table: Mapping[str, Any]) -> str:
-    """Name the columns in which every method has reached 100; empty if there are none."""
+def direction_note(table: Mapping[str, Any]) -> str:
+    """Say in which columns lower values, or neither, are better; empty if there are none."""
     labels: Mapping[str, str] = table["column_labels"]
-    values = {
-        column: [
-            row["values"][column]["mean"] for row in table["rows"] if row["values"].get(column)
-        ]
-        for column in table["columns"]
-    }
-    full = [labels[column] for column, means in values.items() if means and min(means) >= 100.0]
-    if not full:
+    lower = [label for c, label in labels.items() if higher_is_better(table, c) is False]
+    neither = [label for c, label in labels.items() if higher_is_better(table, c) is None]
+    parts = [f"Lower is better (↓): {', '.join(lower)}."] if lower else []
+    parts += [f"Neither direction is better: {', '.join(neither)}."] if neither else []
+    return " ".join(parts)
+
+
+def tiny_note(table: Mapping[str, Any], model: str, shows: str) -> str:
+    """Say what a result of the tiny profile is worth; empty for other profiles.
+
+    Args:
+        table: a result's JSON.
+        model: what is trained in that profile.
+        shows: what its result shows.
+    """
+    if table["profile"] != "tiny":
         return ""
-    return f"At the ceiling for every method, so it tells none apart: {', '.join(full)}."
+    return f"Tiny profile: {model}; it shows {shows} and does not measure the paper's models."
+
+
+def ceiling_note(table: Mapping[str, Any]) -> str:
+    """Name the columns in which every row has the best possible value; empty if none has."""
+    full = [
+        table["column_labels"][column]
+        for column in table["columns"]
+        if saturated(
+            table,
+            column,
+            [row["values"][column]["mean"] for row in table["rows"] if row["values"].get(column)],
+        )
+    ]
+    return f"Saturated, every row has the best possible value: {', '.join(full)}." if full else ""
 
 
 def missing_note(table: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""How every picture looks: one colour and marker per method, one saving, everywhere the same."""
+"""How every picture looks: one colour and marker per row, one way of saving."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,51 +11,72 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, distinguishable with every common colour blindness; the marker shapes
-# tell methods apart without any colour.
-_METHODS = {
-    "sft": ("#000000", "o"),
-    "dpo": ("#0072B2", "s"),
-    "tdpo1": ("#56B4E9", "^"),
-    "tdpo2": ("#009E73", "v"),
-    "simpo": ("#F0E442", "D"),
-    "dpop": ("#999999", "P"),
-    "mapo": ("#CC79A7", "X"),
-    "sparsepo-common": ("#E69F00", "*"),
-    "sparsepo-independent": ("#D55E00", "h"),
-}
-# For plugged-in methods, in the order in which they are shown: Paul Tol's "muted" colours.
-_OTHERS = ("#332288", "#882255", "#44AA99", "#DDCC77", "#AA4499", "#117733")
-_OTHER_MARKERS = ("<", ">", "p", "d", "8", "H")
-SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<")
-
-Format = Literal["png", "pdf"]
-
 
 @dataclass(frozen=True)
 class Style:
-    """Colour and marker of a method."""
+    """Colour and marker of a row."""
 
     colour: str
     marker: str
 
 
-def method_style(method: str, others: Sequence[str] = ()) -> Style:
-    """Return a method's colour and marker.
+# Okabe and Ito's palette, distinguishable with every common colour blindness; the marker shapes
+# tell methods apart without any colour.
+_PAPER = {
+    "sft": Style("#000000", "o"),
+    "dpo": Style("#0072B2", "s"),
+    "tdpo1": Style("#56B4E9", "^"),
+    "tdpo2": Style("#009E73", "v"),
+    "simpo": Style("#F0E442", "D"),
+    "dpop": Style("#999999", "P"),
+    "mapo": Style("#CC79A7", "X"),
+    "sparsepo-common": Style("#E69F00", "*"),
+    "sparsepo-independent": Style("#D55E00", "h"),
+}
+# Paul Tol's "muted" colours. The numbers of colours and markers have no common divisor, so both
+# change from one combination to the next and every pair of them occurs.
+_COLOURS = ("#332288", "#882255", "#44AA99", "#DDCC77", "#AA4499", "#117733")
+_MARKERS = ("<", ">", "p", "d", "8", "H", "D")
+OTHER_STYLES = tuple(
+    Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
+    for i in range(len(_COLOURS) * len(_MARKERS))
+)
+"""Of the rows that are not the paper's methods: plug-ins, and variants of a method."""
+SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<")
+
+Format = Literal["png", "pdf"]
+
+
+def styles(rows: Sequence[str]) -> dict[str, Style]:
+    """Return each row's colour and marker.
+
+    A method of the paper always has the same. Another row's follow from its id, unless rows before
+    it in the picture have them: rows that are added after it do not change them.
 
     Args:
-        method: its name.
-        others: the methods of the picture that are not built in, in their order.
+        rows: ids of the rows of a picture, in their order.
+
+    Returns:
+        Styles by row id, different for up to 42 rows that are not the paper's.
     """
-    if method in _METHODS:
-        return Style(*_METHODS[method])
-    place = list(others).index(method) if method in others else 0
-    return Style(_OTHERS[place % len(_OTHERS)], _OTHER_MARKERS[place % len(_OTHER_MARKERS)])
+    chosen: dict[str, Style] = {}
+    others: list[Style] = []
+    for row in rows:
+        if row in _PAPER:
+            chosen[row] = _PAPER[row]
+        elif row not in chosen:
+            chosen[row] = _next_style(row, others)
+            others.append(chosen[row])
+    return chosen
 
 
-def not_built_in(methods: Sequence[str]) -> list[str]:
-    """Return those methods that have no colour of their own, in their order."""
-    return [method for method in methods if method not in _METHODS]
+def _next_style(row: str, used: Sequence[Style]) -> Style:
+    first = int.from_bytes(hashlib.sha256(row.encode()).digest()[:4]) % len(OTHER_STYLES)
+    candidates = OTHER_STYLES[first:] + OTHER_STYLES[:first]
+    free = [style for style in candidates if style not in used] or list(candidates)
+    colours, markers = {style.colour for style in used}, {style.marker for style in used}
+    fresh = (s for s in free if s.colour not in colours and s.marker not in markers)
+    return next(fresh, free[0])
 
 
 def ordered_colours(count: int) -> list[str]:

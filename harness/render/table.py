@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.render.columns import (
+    BETTER,
+    DIFFERENT,
+    WORSE,
+    best,
+    heading_of,
+    mark,
+    row_id,
+)
+from harness.render.latex import escape
 from harness.render.notes import heading, paper_heading
 
 if TYPE_CHECKING:
@@ -18,6 +28,7 @@ MISSING = "–"
 _CSV_COLUMNS = (
     "table",
     "profile",
+    "row",
     "method",
     "column",
     "mean",
@@ -30,29 +41,7 @@ _CSV_COLUMNS = (
     "significant",
     "paper",
 )
-_LATEX = {
-    "\\": "/",
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
-    "#": r"\#",
-    "$": r"\$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "{": r"\{",
-    "}": r"\}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    "−": "$-$",
-    "–": "--",
-    "…": r"\dots{}",
-    "×": r"$\times$",
-    "α": r"$\alpha$",
-    "½": r"$\frac{1}{2}$",
-    "▲": r"$\triangle$",
-    "▼": r"$\nabla$",
-}
+_TEX_MARKS = {BETTER: r"\triangle", WORSE: r"\nabla", DIFFERENT: r"\neq"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Cell:
     interval: str
     best: bool = False
     mark: str = ""
-    """▲ or ▼: significantly above or below the baseline."""
+    """▲, ▼ or ≠: significantly better than the baseline, worse, or different."""
 
 
 @dataclass(frozen=True)
@@ -85,43 +74,38 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
     Returns:
         One to three blocks: a table may have no supplement, and the paper no such table.
     """
-    labels: Mapping[str, str] = table["column_labels"]
-    against = _marked(table, table)
-    shown = [_block(heading(table), table["columns"], table["rows"], labels, against)]
+    shown = [_block(table, table, heading(table))]
     gained = table.get("supplement")
     if gained and any(value for row in gained["rows"] for value in row["values"].values()):
-        shown.append(
-            _block(
-                gained["title"],
-                gained["columns"],
-                gained["rows"],
-                labels,
-                _marked(table, gained),
-            )
-        )
+        shown.append(_block(table, gained, gained["title"]))
     if any(row["paper"] for row in table["rows"]):
         shown.append(_paper_block(table))
     return shown
 
 
-def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the comparisons with the table's baseline; those with other rows stand in notes."""
-    return [entry for entry in part["significance"] if entry["baseline"] == table["baseline"]]
+def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Return the comparisons with the table's baseline, by row and column.
 
-
-def _block(
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-    labels: Mapping[str, str],
-    significance: Sequence[Mapping[str, Any]],
-) -> Block:
-    best = {c: _best([row["values"].get(c) for row in rows]) for c in columns}
-    marks = {
-        (entry["method"], entry["column"]): "▲" if entry["difference"] > 0 else "▼"
-        for entry in significance
-        if entry["significant"]
+    Those with other rows are told in the notes.
+    """
+    return {
+        (row_id(entry), entry["column"]): entry
+        for entry in part["significance"]
+        if entry["baseline"] == table["baseline"]
     }
+
+
+def _block(table: Mapping[str, Any], part: Mapping[str, Any], title: str) -> Block:
+    columns, rows = part["columns"], part["rows"]
+    best_values = {
+        column: best(
+            table,
+            column,
+            [row["values"][column]["mean"] for row in rows if row["values"].get(column)],
+        )
+        for column in columns
+    }
+    compared = _marked(table, part)
     lines = []
     for row in rows:
         cells: list[Cell | None] = []
@@ -131,37 +115,38 @@ def _block(
                 cells.append(None)
                 continue
             low, high = value["ci95"]
+            entry = compared.get((row_id(row), column))
             cells.append(
                 Cell(
                     f"{value['mean']:.2f}",
                     f"[{low:.1f}, {high:.1f}]",
-                    best[column] is not None and value["mean"] == best[column],
-                    marks.get((row["method"], column), ""),
+                    value["mean"] == best_values[column],
+                    mark(table, entry) if entry is not None else "",
                 )
             )
         lines.append((row["label"], _size(row["values"].values()), cells))
-    return Block(title, [labels[c] for c in columns], lines)
+    return Block(title, [heading_of(table, column) for column in columns], lines)
 
 
 def _paper_block(table: Mapping[str, Any]) -> Block:
-    columns = table["columns"]
-    rows = [row for row in table["rows"] if row["paper"]]
-    best = {c: max(row["paper"][c] for row in rows) for c in columns}
+    papers = [(row["label"], row["paper"]) for row in table["rows"] if row["paper"]]
+    columns = [c for c in table["columns"] if any(c in values for _, values in papers)]
+    best_values = {
+        column: best(table, column, [values[column] for _, values in papers if column in values])
+        for column in columns
+    }
     lines: list[tuple[str, str, list[Cell | None]]] = [
         (
-            row["label"],
+            label,
             "",
-            [Cell(f"{row['paper'][c]:.2f}", "", row["paper"][c] == best[c]) for c in columns],
+            [
+                Cell(f"{values[c]:.2f}", "", values[c] == best_values[c]) if c in values else None
+                for c in columns
+            ],
         )
-        for row in rows
+        for label, values in papers
     ]
-    return Block(paper_heading(table), [table["column_labels"][c] for c in columns], lines)
-
-
-def _best(values: Sequence[Mapping[str, Any] | None]) -> float | None:
-    found = [float(value["mean"]) for value in values if value is not None]
-    # A column in which all agree has no best value.
-    return max(found) if len(set(found)) > 1 else None
+    return Block(paper_heading(table), [heading_of(table, column) for column in columns], lines)
 
 
 def _size(values: Any) -> str:
@@ -207,7 +192,8 @@ def to_markdown(table: Mapping[str, Any]) -> str:
             for cell in cells:
                 value = f"**{cell.value}**" if cell and cell.best else cell.value if cell else ""
                 rest = f"{cell.mark} {cell.interval}".rstrip() if cell else ""
-                texts.append((value + rest if rest[:1] in "▲▼" else f"{value} {rest}").strip())
+                marked = cell is not None and cell.mark
+            texts.append((value + rest if marked else f"{value} {rest}").strip())
             row = [label, *(text or MISSING for text in texts), *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
@@ -221,11 +207,11 @@ def to_csv(table: Mapping[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
     for part in filter(None, (table, table.get("supplement"))):
-        compared = {(e["method"], e["column"]): e for e in _marked(table, part)}
+        compared = _marked(table, part)
         for row in part["rows"]:
             for column in part["columns"]:
                 value = row["values"].get(column)
-                entry = compared.get((row["method"], column))
+                entry = compared.get((row_id(row), column))
                 paper = (row.get("paper") or {}).get(column, "")
                 numbers = (
                     [value["mean"], *value["ci95"], value["n"], value["seeds"]]
@@ -237,50 +223,47 @@ def to_csv(table: Mapping[str, Any]) -> str:
                     if entry
                     else [""] * 3
                 )
-                ids = [table["id"], table["profile"], row["method"], column]
+                ids = [table["id"], table["profile"], row_id(row), row["method"], column]
                 writer.writerow([*ids, *numbers, *tests, paper])
     return stream.getvalue()
 
 
 def to_latex(table: Mapping[str, Any]) -> str:
-    """Return a LaTeX fragment of tables; its first line names the packages that it needs."""
-    parts = [r"% \usepackage{booktabs,graphicx}"]
+    """Return a LaTeX fragment of tables; its first lines name what it needs."""
+    parts = []
     for index, block in enumerate(blocks(table)):
         lines = [
             r"\begin{table}[htbp]",
             r"\centering",
-            rf"\caption{{{_tex(block.title)}}}",
+            rf"\caption{{{escape(block.title)}}}",
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}",
             r"\toprule",
-            " & ".join(["Method", *map(_tex, block.columns)]) + r" \\",
+            " & ".join(["Method", *map(escape, block.columns)]) + r" \\",
             r"\midrule",
         ]
         for label, _, cells in block.rows:
             texts = [_tex_cell(cell) for cell in cells]
-            lines.append(" & ".join([_tex(label), *texts]) + r" \\")
+            lines.append(" & ".join([escape(label), *texts]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}}"]
         if index == 0:
-            notes = " ".join(_tex(note) for note in table["notes"])
+            notes = " ".join(escape(note) for note in table["notes"])
             lines += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
         lines.append(r"\end{table}")
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(
-        _LATEX.get(character, character if character.isascii() else "?") for character in text
-    )
+    needs = [r"% \usepackage{booktabs,graphicx}"]
+    if not all(part.isascii() for part in parts):
+        needs.append(r"% \usepackage{fontspec} and LuaLaTeX or XeLaTeX: not all of it is ASCII")
+    return "\n".join(needs) + "\n\n" + "\n\n".join(parts) + "\n"
 
 
 def _tex_cell(cell: Cell | None) -> str:
     if cell is None:
         return "--"
     value = rf"\textbf{{{cell.value}}}" if cell.best else cell.value
-    mark = {"▲": r"$^{\triangle}$", "▼": r"$^{\nabla}$", "": ""}[cell.mark]
+    marked = rf"$^{{{_TEX_MARKS[cell.mark]}}}$" if cell.mark else ""
     interval = rf" {{\scriptsize {cell.interval}}}" if cell.interval else ""
-    return value + mark + interval
+    return value + marked + interval
 
 
 def print_table(table: Mapping[str, Any], console: Console) -> None:

@@ -27,6 +27,7 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.methods.masked import sparsity
 from sparsepo.training.checks import check_sizes
+from sparsepo.training.start_check import Subject, check_start_of
 from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
 
 __all__ = [
@@ -229,6 +230,9 @@ def token_maps(
     )
     if not tokenized.pairs:
         raise UserError("There is no pair to look at; give at least one.")
+    subject = Subject(module, reference, method, chunk_size=chunk_size)
+    # A trainer that looks at its own policy goes on in the form that it has chosen.
+    check_start_of(subject, tokenized.pairs, "auto" if module.computation == "packed" else "plain")
     module.eval()
     found: dict[int, tuple[PairMap, _Zeros]] = {}
     groups = batches_by_length([packed_length(pair) for pair in tokenized.pairs], batch_size)
@@ -286,7 +290,8 @@ def _maps_of_batch(
     trained: TrainedModel, pairs: list[TokenizedPair], chunk_size: int | None
 ) -> list[tuple[PairMap, _Zeros] | None]:
     module, method, reference = trained.module, trained.method, trained.reference
-    batch = pack_pairs(pairs).to(module.policy.device)
+    packed = module.computation == "packed"
+    batch = pack_pairs(pairs, share_prompt=packed).to(module.policy.device)
     # Log-ratio and KL are measured for every method: that is what methods are compared by.
     needs = replace(method.needs, rejected=True)
     states = None

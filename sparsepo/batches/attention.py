@@ -7,6 +7,7 @@ skips the others: a long row of many pairs then costs what its pairs cost.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -173,6 +174,18 @@ def use_attention(
         raise UserError(f"{name} has no sdpa attention in transformers; take auto.")
     if model.config._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
+
+
+def attention_of(models: Iterable[PreTrainedModel]) -> dict[PreTrainedModel, str]:
+    """Return the attention implementation of each model, without adapters around it."""
+    return {model: str(model.config._attn_implementation) for model in models}
+
+
+def restore_attention(implementations: Mapping[PreTrainedModel, str]) -> None:
+    """Give models the attention implementations that `attention_of` returned."""
+    for model, name in implementations.items():
+        if model.config._attn_implementation != name:
+            model.set_attn_implementation(name)
 
 
 def _flex_obstacle(model: PreTrainedModel, device: torch.device, trained: bool) -> str | None:

@@ -16,24 +16,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from sparsepo.batches.chat import (
+    assistant_header,
+    eos_id,
+    render_chat,
+    unused_fields,
+    writes_tool_calls,
+)
 from sparsepo.errors import UserError, require_choice
 from sparsepo.types import Message, PreferencePair, TokenizedPair
 
 LongResponse = Literal["truncate", "skip", "error"]
-
-CHAT_TEMPLATE: Final = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
-)
-"""The paper's chat format, for tokenizers that have no template of their own."""
 
 EMPTY_PROMPT: Final = "empty prompt and no BOS token to begin with"
 LONG_RESPONSE: Final = "response longer than the context"
@@ -61,6 +59,15 @@ class TokenizeReport:
     template_mismatches: int = 0
     """Responses that the chat template does not render right after its generation prompt; their
     text is taken as it is."""
+    unused_fields: Mapping[str, int] = field(default_factory=dict)
+    """Field of a message, or argument of the template → pairs that have it although the chat
+    template does not use it."""
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts of pairs and of what became of them, by their names."""
+        whole = asdict(self)
+        whole.pop("unused_fields")
+        return whole
 
     def __str__(self) -> str:
         """One line with the counts that are not zero."""
@@ -73,6 +80,9 @@ class TokenizeReport:
         }
         parts = [f"{count} {name}" for name, count in named.items() if count]
         parts += [f"{count} skipped: {reason}" for reason, count in self.skipped.items()]
+        if self.unused_fields:
+            fields = (f"{name} ({count} pairs)" for name, count in self.unused_fields.items())
+            parts.append(f"the chat template does not use {', '.join(fields)}")
         return "; ".join([line, *parts])
 
 
@@ -84,65 +94,11 @@ class TokenizedPairs:
     report: TokenizeReport
 
 
-def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Give a tokenizer without a chat template the paper's one.
-
-    A tokenizer that puts BOS before every text gets a template that writes it, since a template's
-    output is tokenized without added special tokens.
-
-    Args:
-        tokenizer: changed in place, so that it is saved with the template.
-
-    Returns:
-        True where the template was set, False where the tokenizer had one.
-
-    Raises:
-        UserError: the tokenizer has no EOS token, without which no turn ends.
-    """
-    if tokenizer.chat_template is not None:
-        return False
-    _eos_id(tokenizer)
-    bos = tokenizer.bos_token_id
-    adds_bos = bos is not None and bos in tokenizer("")["input_ids"]
-    tokenizer.chat_template = ("{{ bos_token }}" if adds_bos else "") + CHAT_TEMPLATE
-    return True
-
-
-def render_chat(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    add_generation_prompt: bool = False,
-) -> str:
-    """Render messages with the tokenizer's chat template, set to the paper's where it has none.
-
-    Args:
-        messages: the dialogue.
-        tokenizer: the tokenizer whose template is used.
-        add_generation_prompt: end with what precedes an assistant's answer.
-
-    Returns:
-        The text; tokenize it without adding special tokens.
-
-    Raises:
-        UserError: the template refuses the dialogue (some know no system message).
-    """
-    ensure_chat_template(tokenizer)
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise UserError(
-            f"The tokenizer's chat template refuses a dialogue of {roles}: {error}."
-        ) from error
-    return str(text)
-
-
 def encode_prompts(
     prompts: Sequence[str | list[Message]],
     tokenizer: PreTrainedTokenizerBase,
     max_prompt_length: int | None = None,
+    chat_template_kwargs: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[list[int]]:
     """Tokenize prompts as training does, for generation and scoring.
 
@@ -150,12 +106,15 @@ def encode_prompts(
         prompts: texts, or messages before the answer.
         tokenizer: the tokenizer.
         max_prompt_length: longest prompt in tokens; longer ones lose their beginning.
+        chat_template_kwargs: what the chat template gets for each prompt besides the messages.
 
     Returns:
         The ids of each prompt: for chat, those of `apply_chat_template` with
         `add_generation_prompt=True`.
     """
-    encoded = _prompt_ids([_prompt_text(p, tokenizer) for p in prompts], prompts, tokenizer)
+    extra = [{}] * len(prompts) if chat_template_kwargs is None else chat_template_kwargs
+    texts = [_prompt_text(p, tokenizer, kw) for p, kw in zip(prompts, extra, strict=True)]
+    encoded = _prompt_ids(texts, prompts, tokenizer)
     if max_prompt_length is None:
         return encoded
     return [_truncate_prompt(ids, max_prompt_length, tokenizer) for ids in encoded]
@@ -194,7 +153,7 @@ def tokenize_pairs(
             "it has to be at least 1 and smaller than max_length."
         )
     require_choice("on_long_response", on_long_response, get_args(LongResponse))
-    work = _Work(tokenizer, _eos_id(tokenizer), max_length, limit, on_long_response)
+    work = _Work(tokenizer, eos_id(tokenizer), max_length, limit, on_long_response)
     everything = list(pairs)
     tokenized: list[TokenizedPair] = []
     for start in range(0, len(everything), _BATCH):
@@ -210,6 +169,7 @@ def tokenize_pairs(
         truncated_responses=work.counts["truncated_responses"],
         boundary_mismatches=work.counts["boundary_mismatches"],
         template_mismatches=work.counts["template_mismatches"],
+        unused_fields=dict(work.unused_fields),
     )
     return TokenizedPairs(tokenized, report)
 
@@ -232,9 +192,15 @@ class _Work:
         self.on_long_response = on_long_response
         self.skipped: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.unused_fields: Counter[str] = Counter()
 
     def tokenize(self, pairs: list[PreferencePair]) -> list[TokenizedPair]:
-        texts = [_prompt_text(pair.prompt, self.tokenizer) for pair in pairs]
+        texts = [
+            _prompt_text(pair.prompt, self.tokenizer, pair.chat_template_kwargs) for pair in pairs
+        ]
+        for pair in pairs:
+            if not isinstance(pair.prompt, str):
+                self._count_unused(pair)
         prompts = _prompt_ids(texts, [pair.prompt for pair in pairs], self.tokenizer)
         chosen = self._responses(pairs, texts, prompts, [pair.chosen for pair in pairs])
         rejected = self._responses(pairs, texts, prompts, [pair.rejected for pair in pairs])
@@ -269,6 +235,17 @@ class _Work:
             encoded.append(self._end(ids))
         return encoded
 
+    def _count_unused(self, pair: PreferencePair) -> None:
+        dialogue = [m for part in (pair.prompt, pair.chosen, pair.rejected) for m in part]
+        messages = [message for message in dialogue if not isinstance(message, str)]
+        unused = set(unused_fields(messages, pair.chat_template_kwargs, self.tokenizer))
+        prompt = messages[: len(pair.prompt)]
+        if _calls_tools(prompt) and not writes_tool_calls(
+            prompt, self.tokenizer, pair.chat_template_kwargs
+        ):
+            unused.add("tool_calls")
+        self.unused_fields.update(sorted(unused))
+
     def _continuation(
         self, pair: PreferencePair, prompt_text: str, response: str | list[Message]
     ) -> str:
@@ -276,18 +253,30 @@ class _Work:
         if isinstance(response, str):
             return response
         assert isinstance(pair.prompt, list)
-        whole = render_chat([*pair.prompt, *response], self.tokenizer)
+        prompt, extra = pair.prompt, pair.chat_template_kwargs
+        whole = render_chat([*prompt, *response], self.tokenizer, chat_template_kwargs=extra)
+        if _calls_tools(response) and not writes_tool_calls(
+            response, self.tokenizer, extra, before=prompt
+        ):
+            raise UserError(
+                f"Pair {pair.pair_id}: a response calls a tool, but the tokenizer's chat template "
+                "does not write tool calls; use a model whose template does, or remove such pairs."
+            )
         if whole.startswith(prompt_text):
             return whole[len(prompt_text) :]
         # Templates that open a <think> block, say, in the generation prompt only.
-        if len(response) > 1:
-            raise UserError(
-                f"Pair {pair.pair_id}: the chat template does not render the dialogue's "
-                f"beginning as its generation prompt, so a response of {len(response)} messages "
-                "cannot be told from it; join them into one message."
-            )
         self.counts["template_mismatches"] += 1
-        return response[0]["content"]
+        used = response[0].keys() - unused_fields(response, {}, self.tokenizer)
+        if len(response) == 1 and used == {"role", "content"}:
+            return str(response[0]["content"])
+        header = assistant_header(prompt, self.tokenizer, extra)
+        if whole.startswith(header):
+            return whole[len(header) :]
+        raise UserError(
+            f"Pair {pair.pair_id}: the chat template's generation prompt is not what it begins "
+            "this response with, so where the response begins cannot be told; give it as one "
+            "message of plain content, or set the row's chat_template_kwargs for it."
+        )
 
     def _end(self, ids: list[int]) -> list[int]:
         """End with exactly one EOS: drop what a template writes after it, or add it."""
@@ -336,10 +325,20 @@ class _Work:
         return TokenizedPair(pair.pair_id, prompt, chosen[:room], rejected[:room])
 
 
-def _prompt_text(prompt: str | list[Message], tokenizer: PreTrainedTokenizerBase) -> str:
+def _calls_tools(messages: Sequence[Message]) -> bool:
+    return any("tool_calls" in message for message in messages)
+
+
+def _prompt_text(
+    prompt: str | list[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any],
+) -> str:
     if isinstance(prompt, str):
         return prompt
-    return render_chat(prompt, tokenizer, add_generation_prompt=True)
+    return render_chat(
+        prompt, tokenizer, add_generation_prompt=True, chat_template_kwargs=chat_template_kwargs
+    )
 
 
 def _prompt_ids(
@@ -392,12 +391,3 @@ def _truncate_prompt(ids: list[int], length: int, tokenizer: PreTrainedTokenizer
     if length > 1 and ids[0] == tokenizer.bos_token_id:
         return [ids[0], *ids[len(ids) - length + 1 :]]
     return ids[len(ids) - length :]
-
-
-def _eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    eos = tokenizer.eos_token_id
-    if not isinstance(eos, int):
-        raise UserError(
-            "The tokenizer has no EOS token, so no response could end; set its eos_token."
-        )
-    return eos

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsepo.cli.console import say
-from sparsepo.cli.options import key_values
-from sparsepo.errors import UserError, did_you_mean, first_line
-from sparsepo.registry import load_plugin, method_class
+from sparsepo.cli.recipe import (
+    RECIPE_FILE,
+    TrainOptions,
+    collect_options,
+    config_arguments,
+    recipe_text,
+)
+from sparsepo.errors import UserError, first_line
+from sparsepo.registry import method_class
 
 if TYPE_CHECKING:
+    from sparsepo.data.pairs import PairData
+    from sparsepo.training.config import POConfig
     from sparsepo.training.trainer import POTrainer
 
 LAST_FILES = ("config.json", "adapter_config.json")
@@ -29,13 +37,31 @@ def add_parser(commands: Any) -> None:
         description="Train a policy on preference pairs and save it as a plain Hugging Face model. "
         "Run the same command again after an interruption: it goes on from the last checkpoint.",
     )
-    train.add_argument("--model", required=True, help="folder or hub id of the start model")
     train.add_argument(
-        "--data", required=True, help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs"
+        "--config",
+        metavar="FILE.yaml",
+        help="recipe with any of these options and settings; options given here override it",
     )
-    train.add_argument("--method", required=True, help="name of a method")
-    train.add_argument("--output", required=True, help="folder for the trained model")
-    train.add_argument("--split", default="train", help="split of a folder or hub data set")
+    train.add_argument("--model", help="folder or hub id of the start model")
+    train.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
+    train.add_argument("--method", help="name of a method")
+    train.add_argument("--output", help="folder for the trained model")
+    train.add_argument("--split", help="split of a folder or hub data set; default: train")
+    train.add_argument(
+        "--eval-data",
+        action="append",
+        metavar="[NAME=]SOURCE",
+        help="evaluation pairs, from a source as for --data; several are given by name",
+    )
+    train.add_argument(
+        "--eval-split", help="split of evaluation pairs in a folder or hub data set; default: test"
+    )
+    train.add_argument(
+        "--eval-share",
+        type=float,
+        metavar="SHARE",
+        help="instead of --eval-data: share of the pairs to hold out, e.g. 0.05",
+    )
     train.add_argument("--ref-model", help="folder or hub id of the reference; default: --model")
     train.add_argument(
         "--set",
@@ -44,116 +70,155 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="a hyper-parameter of the method or any field of POConfig, e.g. beta=0.1, "
-        "learning_rate=5e-7, save_steps=100, lora_r=16",
+        help="hyper-parameters of the method or any fields of POConfig, e.g. beta=0.1 "
+        "learning_rate=5e-7 save_steps=100 lora_r=16",
     )
-    train.add_argument("--plugin", action="append", default=[], help="Python file with methods")
+    train.add_argument("--plugin", action="append", help="Python file with methods")
 
 
-def parse_settings(settings: Sequence[str], method: str) -> dict[str, Any]:
-    """Return `--set key=value` items as keyword arguments of POConfig.
-
-    Args:
-        settings: the items; a value is read as JSON where it is JSON, as text otherwise.
-        method: its hyper-parameters are accepted too, also a plug-in's.
-
-    Returns:
-        Field → value; hyper-parameters that are no fields of POConfig under method_args.
-
-    Raises:
-        UserError: no "=", a key that is neither a field nor a hyper-parameter of the method, or one
-            that the command sets itself.
-    """
-    import dataclasses
-
-    from sparsepo.training.config import POConfig
-
-    fields = POConfig.field_types()
-    own = [field.name for field in dataclasses.fields(method_class(method))]
-    arguments: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for key, value in key_values(settings, "beta=0.1").items():
-        if key in ("method", "output_dir", "method_args"):
-            raise UserError(f"--set cannot set '{key}'; use --method and --output.")
-        if key not in fields and key not in own:
-            hint = did_you_mean(key, [*own, *fields])
-            raise UserError(
-                f"Unknown option '{key}'.{hint} Method '{method}' uses {', '.join(own) or 'none'}; "
-                "every field of POConfig may be set too."
-            )
-        (arguments if key in fields else extra)[key] = value
-    if extra:
-        arguments["method_args"] = extra
-    return arguments
-
-
-def make_config(output: Path, method: str, arguments: dict[str, Any]) -> Any:
+def make_config(options: TrainOptions) -> POConfig:
     """Return the POConfig of a training run.
 
     Raises:
         UserError: a value that transformers or the method refuses.
     """
+    from transformers.trainer_utils import IntervalStrategy
+
     from sparsepo.training.config import POConfig
 
     defaults = {"report_to": "none", "save_total_limit": 1, "save_strategy": "steps"}
+    arguments = {**defaults, **config_arguments(options)}
     try:
-        config = POConfig(output_dir=str(output), method=method, **{**defaults, **arguments})
-    except (ValueError, TypeError) as error:
-        raise UserError(f"These options do not fit: {first_line(error)}.") from error
-    try:
+        config = POConfig(output_dir=options.output, method=options.method, **arguments)
         config.make_method()
-    except TypeError as error:
-        raise UserError(f"These options do not fit: {first_line(error)}.") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"These options do not fit: {first_line(error).rstrip('.')}.") from error
+    if config.eval_strategy != "no" and options.eval_data is None and options.eval_share is None:
+        strategy = IntervalStrategy(config.eval_strategy).value
+        raise UserError(
+            f"eval_strategy={strategy} needs evaluation pairs; give --eval-data FILE or "
+            "--eval-share 0.05."
+        )
     return config
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a run trains and evaluates on."""
+
+    training: PairData
+    evaluation: PairData | dict[str, PairData] | None
+
+
+def read_data(options: TrainOptions) -> Pairs:
+    """Read the training and evaluation pairs, and say what was read.
+
+    Raises:
+        UserError: unusable data, or evaluation pairs that are the training pairs.
+    """
+    from sparsepo.data.pairs import read_pairs
+    from sparsepo.data.split import hold_out
+
+    data = read_pairs(options.data, options.split)
+    say(data.report)
+    if options.eval_share is not None:
+        kept, held = hold_out(data, options.eval_share)
+        say(f"{len(kept)} pairs to train on, {len(held)} held out for evaluation")
+        return Pairs(replace(data, pairs=kept), replace(data, pairs=held))
+    if options.eval_data is None:
+        return Pairs(data, None)
+    if isinstance(options.eval_data, str):
+        return Pairs(data, _read_evaluation(options.eval_data, options, data))
+    return Pairs(
+        data,
+        {
+            name: _read_evaluation(source, options, data)
+            for name, source in options.eval_data.items()
+        },
+    )
+
+
+def _read_evaluation(source: str, options: TrainOptions, training: PairData) -> PairData:
+    from sparsepo.data.pairs import read_pairs
+    from sparsepo.data.split import shared_pairs
+
+    data = read_pairs(source, options.eval_split)
+    say(f"{data.report} (evaluation)")
+    shared = shared_pairs(data, training)
+    if shared == len(data):
+        raise UserError(
+            f"Every evaluation pair of {source} is a training pair too; give held-out pairs, or "
+            "--eval-share to hold some out."
+        )
+    if shared:
+        say(f"{shared} of {len(data)} evaluation pairs of {source} are training pairs too")
+    return data
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Run `python -m sparsepo train`.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can fix.
     """
-    for plugin in arguments.plugin:
-        load_plugin(plugin)
-    method_class(arguments.method)
-    settings = parse_settings(arguments.settings, arguments.method)
+    options = collect_options(arguments)
+    method_class(options.method)
 
     import transformers
 
-    from sparsepo.data.pairs import read_pairs
+    from sparsepo.training.evaluation import EvaluateLast
+    from sparsepo.training.hub import push_folder
     from sparsepo.training.loading import last_checkpoint, load_tokenizer
     from sparsepo.training.trainer import POTrainer
 
     # One bar, the training's own; loading and saving show none.
     transformers.utils.logging.disable_progress_bar()
-    output = Path(arguments.output)
-    config = make_config(output, arguments.method, settings)
+    output = Path(options.output)
+    config = make_config(options)
     if any((output / name).exists() for name in LAST_FILES):
         raise UserError(
             f"{output} already holds a trained model; choose another --output or remove it."
         )
-    data = read_pairs(arguments.data, arguments.split)
-    say(data.report)
+    pairs = read_data(options)
     check_writable(output)
     trainer = POTrainer(
-        arguments.model,
-        ref_model=arguments.ref_model,
+        options.model,
+        ref_model=options.ref_model,
         args=config,
-        train_dataset=data.pairs,
-        processing_class=load_tokenizer(arguments.model),
+        train_dataset=pairs.training,
+        eval_dataset=pairs.evaluation,
+        processing_class=load_tokenizer(options.model),
+        callbacks=[EvaluateLast()] if pairs.evaluation else None,
     )
     say(trainer.tokenizer_report)
+    recipe = recipe_text(options, config)
     checkpoint = last_checkpoint(output)
     if checkpoint is not None:
         say(f"Resuming from {checkpoint}")
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
+        if pairs.evaluation:
+            say_evaluation(trainer)
     finally:
         close_progress_bar(trainer)
     if config.merge_adapters:
         trainer.merge_adapters()
-    save_whole(trainer, output)
+    save_whole(trainer, output, recipe)
     say(f"Saved to {output}")
+    if config.push_to_hub:
+        push_folder(trainer, output, "End of training")
+        say(f"Pushed to {trainer.hub_model_id}")
+
+
+def say_evaluation(trainer: POTrainer) -> None:
+    """Say the values of the trained policy on the evaluation pairs."""
+    from sparsepo.training.evaluation import final_evaluation
+
+    step, values = final_evaluation(trainer.args, trainer.state)
+    if step != trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        # Nothing was left to train: an interrupted run had got to its end.
+        values = trainer.evaluate()
+    say("Evaluation: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
 
 def close_progress_bar(trainer: POTrainer) -> None:
@@ -164,11 +229,11 @@ def close_progress_bar(trainer: POTrainer) -> None:
             bar.close()
 
 
-def save_whole(trainer: POTrainer, output: Path) -> None:
-    """Save the model so that an interruption leaves either all of it or nothing that loads.
+def save_whole(trainer: POTrainer, output: Path, recipe: str) -> None:
+    """Save model and recipe, and leave either all of it or nothing that loads if interrupted.
 
     Files are written apart and moved in place one by one; the one by which a finished model is
-    known comes last. Every process takes part, since each may hold a part of the weights.
+    known comes last. Every process takes part, because each may hold a part of the weights.
     """
     from safetensors import SafetensorError
 
@@ -176,10 +241,11 @@ def save_whole(trainer: POTrainer, output: Path) -> None:
     if trainer.args.should_save:
         shutil.rmtree(apart, ignore_errors=True)
     try:
-        trainer.save_model(str(apart))
+        trainer.save_model(str(apart), _internal_call=True)
     except SafetensorError as error:
         raise OSError(f"the model is not complete: {error}") from error
     if trainer.args.should_save:
+        (apart / RECIPE_FILE).write_text(recipe, encoding="utf-8")
         for file in sorted(apart.iterdir(), key=lambda file: file.name in LAST_FILES):
             file.replace(output / file.name)
         apart.rmdir()

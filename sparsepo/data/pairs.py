@@ -1,7 +1,8 @@
 """User data to PreferencePair: TRL's column conventions, from files, folders or the hub.
 
 A row holds `chosen` and `rejected`, and usually `prompt`; each is text or a list of chat messages.
-Rows that carry no preference (a missing or empty response, two identical ones …) are skipped and
+What other public data sets have in their place is translated (`columns.py`, `messages.py`). Rows
+that carry no preference (a missing or empty response, two identical ones …) are skipped and
 counted; data of the wrong shape (no such column, a number where text belongs, a broken line) is a
 UserError that names the place.
 """
@@ -10,12 +11,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
-from sparsepo.data.rows import Row, kind_of, read_rows
+from sparsepo.data.columns import (
+    ALWAYS_READ,
+    FOR_THE_TEMPLATE,
+    check_media,
+    check_unclear,
+    make_prompt,
+    missing_column,
+    prompt_columns,
+)
+from sparsepo.data.messages import (
+    chat_template_kwargs,
+    is_blank,
+    is_message,
+    to_messages,
+    without_nulls,
+)
+from sparsepo.data.rows import Row, is_arrow, read_rows
 from sparsepo.errors import UserError
 from sparsepo.types import Message, PreferencePair
 
@@ -25,6 +42,7 @@ __all__ = [
     "IDENTICAL_RESPONSES",
     "MISSING_PROMPT",
     "MISSING_RESPONSE",
+    "NOT_UNICODE",
     "NO_ASSISTANT_TURN",
     "Content",
     "PairData",
@@ -33,6 +51,7 @@ __all__ = [
     "RowParser",
     "SkipRow",
     "build_pairs",
+    "pairs_of_rows",
     "read_pairs",
     "read_rows",
 ]
@@ -48,6 +67,7 @@ EMPTY_RESPONSE: Final = "empty response"
 IDENTICAL_RESPONSES: Final = "identical responses"
 NO_ASSISTANT_TURN: Final = "no assistant turn at the end"
 DIALOGUES_PART: Final = "dialogues part before the last turn"
+NOT_UNICODE: Final = "text with lone surrogates, which is not Unicode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +82,41 @@ class ReadReport:
     """Rows that became pairs."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Reason → number of rows left out for it."""
+    unused_columns: tuple[str, ...] = ()
+    """Columns of the data from which nothing was taken."""
+
+    def counts(self) -> dict[str, Any]:
+        """Return what depends on the rows alone: rows, kept, and skipped by reason."""
+        return {"rows": self.rows, "kept": self.kept, "skipped": dict(self.skipped)}
 
     def __str__(self) -> str:
         """One line: "pairs.jsonl: 98 of 100 rows kept; skipped: 2 empty response"."""
         line = f"{self.source}: {self.kept} of {self.rows} rows kept"
         if self.skipped:
             line += "; skipped: " + _counts(self.skipped)
+        if self.unused_columns:
+            line += "; columns not used: " + ", ".join(self.unused_columns)
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class PairData:
-    """Preference pairs and how they came to be."""
+@dataclass(frozen=True)
+class PairData(Sequence[PreferencePair]):
+    """Preference pairs, as a sequence, and the counts of what was read."""
 
     pairs: list[PreferencePair]
     report: ReadReport
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> PreferencePair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[PreferencePair]: ...
+
+    def __getitem__(self, index: int | slice) -> PreferencePair | list[PreferencePair]:
+        return self.pairs[index]
 
 
 class SkipRow(Exception):  # noqa: N818 - a signal to the reader, not an error
@@ -88,8 +128,10 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
 
     Accepted rows: `prompt`, `chosen`, `rejected`, each text or a list of chat messages (a response
     may also be a `{"text": …}` object); or `chosen` and `rejected` alone, the shared beginning
-    being the prompt. Text is cut at the last white space of the shared beginning, so that no word
-    is split; chat is cut after the last message that is not the assistant's.
+    being the prompt. Text is cut at the last white space of the shared beginning, which splits no
+    word; chat is cut after the last message that is not the assistant's. Messages may be
+    ShareGPT's, and in place of `prompt` there may be `conversations`, `question`, `instruction` or
+    `input`, with `system`. `tools`, `documents` and `chat_template_kwargs` go to the chat template.
 
     Args:
         source: a .jsonl, .json or .parquet file (gzip or not), a folder (the hub's layout or
@@ -104,12 +146,50 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
         UserError: nothing there, unreadable, without the columns, of wrong types, or without one
             usable row.
     """
-    rows = list(read_rows(source, split))
-    _require_columns(rows, ("chosen", "rejected"), str(source))
-    has_prompt = any("prompt" in row for row in rows)
+    rows = read_rows(source, split)
+    return pairs_of_rows(rows, source, split, arrow=is_arrow(source))
 
-    parse = _with_prompt if has_prompt else _without_prompt
-    return build_pairs(rows, parse, source, split)
+
+def pairs_of_rows(
+    rows: Iterable[Row], source: str | Path, split: str = "train", *, arrow: bool = False
+) -> PairData:
+    """Turn rows into preference pairs as `read_pairs` does.
+
+    Args:
+        rows: the rows, such as a list of dictionaries or a `datasets.Dataset`.
+        source: what was read, for ids and messages.
+        split: the split, part of the ids of hub data.
+        arrow: the rows come from Arrow (Parquet, `datasets`), which fills fields that an object
+            lacks with null; such fields are dropped.
+
+    Returns:
+        As `read_pairs` does.
+
+    Raises:
+        UserError: as `read_pairs` does.
+    """
+    given: list[Row] = [dict(row) for row in rows]
+    columns = _require_columns(given, ("chosen", "rejected"), str(source))
+    if arrow:
+        given = [{name: without_nulls(value) for name, value in row.items()} for row in given]
+    names = prompt_columns(columns)
+
+    def parse(row: Row, where: str) -> tuple[Content, Content, Content]:
+        check_media(row, where)
+        if not names:
+            return _without_prompt(row, where)
+        if names == ("prompt",):
+            return _with_prompt(row, row.get("prompt"), where)
+        return _with_prompt(row, make_prompt(row, names, where), where)
+
+    if not names and not _repeats_prompt(given):
+        check_unclear(columns, str(source))
+    data = build_pairs(given, parse, source, split)
+    used = {*ALWAYS_READ, *names}
+    if any(not isinstance(pair.prompt, str) for pair in data.pairs):
+        used |= set(FOR_THE_TEMPLATE)
+    unused = tuple(name for name in columns if name not in used)
+    return PairData(data.pairs, replace(data.report, unused_columns=unused))
 
 
 def build_pairs(
@@ -140,13 +220,16 @@ def build_pairs(
     for index, row in enumerate(rows):
         count += 1
         try:
-            prompt, chosen, rejected = parse(row, f"{source}, row {index}")
-            _check_preference(chosen, rejected)
+            where = f"{source}, row {index}"
+            prompt, chosen, rejected = parse(row, where)
+            _check_preference(prompt, chosen, rejected)
+            chat = not isinstance(prompt, str)
+            for_template = chat_template_kwargs(row, where) if chat else {}
         except SkipRow as reason:
             skipped[str(reason)] += 1
             continue
         pair_id = _unique(_given_id(row) or f"{stem}:{index}", taken)
-        pairs.append(PreferencePair(pair_id, prompt, chosen, rejected))
+        pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template))
     if count == 0:
         raise UserError(f"{source} holds no rows.")
     if not pairs:
@@ -166,11 +249,11 @@ def _without_prompt(row: Row, where: str) -> tuple[Content, Content, Content]:
     return _split_shared_chat(_as_messages(chosen), _as_messages(rejected))
 
 
-def _with_prompt(row: Row, where: str) -> tuple[Content, Content, Content]:
+def _with_prompt(row: Row, given: Any, where: str) -> tuple[Content, Content, Content]:
     chosen, rejected = _responses(row, where)
-    if _is_missing(row.get("prompt")):
+    if _is_missing(given):
         raise SkipRow(MISSING_PROMPT)
-    prompt = _text_or_messages(row["prompt"], f"{where}: 'prompt'")
+    prompt = _text_or_messages(given, f"{where}: 'prompt'")
     if isinstance(prompt, str) and isinstance(chosen, str):
         return prompt, chosen, rejected
     if isinstance(chosen, str):
@@ -198,7 +281,7 @@ def _chat_with_prompt(
         raise SkipRow(DIALOGUES_PART)
     # Some sets (UltraFeedback's) repeat the whole prompt in both responses, and may have a system
     # message there that the text prompt lacks: the fuller one is the prompt.
-    if not begun:
+    if given[len(given) - len(begun) :] == begun:
         return given, chosen, rejected
     if isinstance(prompt, str) or begun[: len(given)] == given:
         return begun, chosen, rejected
@@ -240,7 +323,7 @@ def _split_shared_text(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def _response(value: Any, where: str) -> Content:
-    if isinstance(value, Mapping) and "text" in value:
+    if isinstance(value, Mapping) and "text" in value and not is_message(value):
         value = value["text"]
     if _is_missing(value):
         raise SkipRow(MISSING_RESPONSE)
@@ -248,35 +331,34 @@ def _response(value: Any, where: str) -> Content:
 
 
 def _text_or_messages(value: Any, where: str) -> Content:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise UserError(f"{where} is {kind_of(value)}; it has to be text or a list of messages.")
-    return [_message(item, f"{where}, message {index}") for index, item in enumerate(value)]
+    return value if isinstance(value, str) else to_messages(value, where)
 
 
-def _message(item: Any, where: str) -> Message:
-    if not isinstance(item, Mapping):
-        raise UserError(f"{where} is {kind_of(item)}; it has to have 'role' and 'content'.")
-    for key in ("role", "content"):
-        if not isinstance(item.get(key), str):
-            raise UserError(
-                f"{where} has no text under '{key}' (its fields: {', '.join(map(str, item))})."
-            )
-    return {"role": item["role"], "content": item["content"]}
-
-
-def _check_preference(chosen: Content, rejected: Content) -> None:
+def _check_preference(prompt: Content, chosen: Content, rejected: Content) -> None:
     if _is_blank(chosen) or _is_blank(rejected):
         raise SkipRow(EMPTY_RESPONSE)
     if chosen == rejected:
         raise SkipRow(IDENTICAL_RESPONSES)
+    if prompt == []:
+        raise SkipRow(MISSING_PROMPT)
+    if not all(map(_is_unicode, (prompt, chosen, rejected))):
+        raise SkipRow(NOT_UNICODE)
+
+
+def _is_unicode(value: Any) -> bool:
+    """Whether text, at any depth, can be encoded; JSON's escapes may leave halves of pairs."""
+    if isinstance(value, Mapping):
+        return all(_is_unicode(item) for item in value.values())
+    if isinstance(value, list):
+        return all(map(_is_unicode, value))
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_blank(response: Content) -> bool:
-    if isinstance(response, str):
-        return not response.strip()
-    return not any(message["content"].strip() for message in response)
+    return not response.strip() if isinstance(response, str) else is_blank(response)
 
 
 def _is_missing(value: Any) -> bool:
@@ -292,15 +374,21 @@ def _as_messages(response: Content) -> list[Message]:
 # --- ids, columns, words ------------------------------------------------------------------------
 
 
-def _require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> None:
+def _require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> list[str]:
+    """Return all columns, or raise a UserError where one of `columns` is missing."""
     if not rows:
         raise UserError(f"{source} holds no rows.")
     present = list(dict.fromkeys(name for row in rows for name in row))
     for column in columns:
         if column not in present:
-            raise UserError(
-                f"{source} has no column '{column}'; its columns are {', '.join(present)}."
-            )
+            raise missing_column(column, present, source)
+    return present
+
+
+def _repeats_prompt(rows: list[Row]) -> bool:
+    """Whether responses are whole dialogues, which begin with their prompt."""
+    responses = (row["chosen"] for row in rows if isinstance(row.get("chosen"), list))
+    return any(len(messages) > 1 for messages in responses)
 
 
 def _given_id(row: Row) -> str | None:

@@ -6,11 +6,13 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparsepo.errors import UserError
+from sparsepo.data.hub import held_messages
+from sparsepo.errors import UserError, first_line
 
 Row = dict[str, Any]
 
@@ -46,9 +48,15 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
         and _HUB_ID.fullmatch(source)
         and not source.endswith(_FILE_SUFFIXES)
     ):
-        yield from _hub_rows(source, split)
+        yield from _dataset_rows(source, split)
     else:
         raise UserError(f"No such file or folder: {source}.")
+
+
+def is_arrow(source: str | Path) -> bool:
+    """Say whether `read_rows` takes the rows of a source from Arrow: all but JSON files."""
+    path = Path(source)
+    return path.suffix == ".parquet" or not path.is_file()
 
 
 def kind_of(value: Any) -> str:
@@ -58,7 +66,35 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), f"of type {type(value).__name__}")
 
 
+def read_values(path: Path) -> Iterator[Any]:
+    """Read the JSON values of a file, of whatever type: its lines, or the items of its array.
+
+    Args:
+        path: JSON Lines or a JSON array, gzip or not; or Parquet.
+
+    Yields:
+        The values, in order.
+
+    Raises:
+        UserError: as `read_rows` does, except for values that are no objects.
+    """
+    if path.suffix == ".parquet":
+        yield from read_rows(path)
+        return
+    for _, value in _json_values(path):
+        yield value
+
+
 def _json_rows(path: Path) -> Iterator[Row]:
+    for where, value in _json_values(path):
+        if not isinstance(value, dict):
+            rule = "each line" if where.startswith("line") else "it"
+            raise UserError(f"{path}, {where} is {kind_of(value)}; {rule} has to be a JSON object.")
+        yield value
+
+
+def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each value with its place."""
     with path.open("rb") as raw:
         magic = raw.read(2)
     gzipped = magic == b"\x1f\x8b"
@@ -71,9 +107,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
                 if number == 1 and line.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
                     yield from _json_array(path, line + stream.read())
                     return
-                row = _json_line(path, number, line)
-                if row is not None:
-                    yield row
+                if text := _decode(path, number, line).strip():
+                    yield f"line {number}", _json_line(path, number, text)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
                 f"{path} is a damaged or truncated gzip file: it breaks off after line {number}; "
@@ -81,32 +116,23 @@ def _json_rows(path: Path) -> Iterator[Row]:
             ) from error
 
 
-def _json_line(path: Path, number: int, line: bytes) -> Row | None:
-    text = _decode(path, number, line).strip()
-    if not text:
-        return None
+def _json_line(path: Path, number: int, text: str) -> Any:
     try:
-        row = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {number} is not valid JSON: {error.msg}.") from error
     except RecursionError as error:
         raise UserError(f"{path}, line {number} is nested too deeply.") from error
-    if not isinstance(row, dict):
-        raise UserError(
-            f"{path}, line {number} is {kind_of(row)}; each line has to be a JSON object."
-        )
-    return row
 
 
-def _json_array(path: Path, content: bytes) -> Iterator[Row]:
+def _json_array(path: Path, content: bytes) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.loads(_decode(path, 1, content))
+        values = json.loads(_decode(path, 1, content))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno} is not valid JSON: {error.msg}.") from error
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, item {index} is {kind_of(row)}; it has to be a JSON object.")
-        yield row
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply.") from error
+    yield from ((f"item {index}", value) for index, value in enumerate(values))
 
 
 def _decode(path: Path, number: int, line: bytes) -> str:
@@ -135,41 +161,60 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _folder_rows(path: Path, split: str) -> Iterator[Row]:
     import datasets
 
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        try:
-            loaded = datasets.load_from_disk(str(path))
-        except Exception as error:
-            raise _unreadable(str(path), error) from error
-        if isinstance(loaded, Mapping):
-            if split not in loaded:
-                raise UserError(
-                    f"{path} has no split '{split}'; it has {', '.join(map(str, loaded))}."
-                )
-            loaded = loaded[split]
-        yield from loaded
-    else:
-        yield from _load_dataset(str(path), split)
+    if not ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+        yield from _dataset_rows(str(path), split)
+        return
+    with _readable(str(path)):
+        loaded = datasets.load_from_disk(str(path))
+    if isinstance(loaded, Mapping):
+        if split not in loaded:
+            raise UserError(f"{path} has no split '{split}'; it has {', '.join(map(str, loaded))}.")
+        loaded = loaded[split]
+    yield from _decoded(loaded, str(path))
 
 
-def _hub_rows(name: str, split: str) -> Iterator[Row]:
-    yield from _load_dataset(name, split)
-
-
-def _load_dataset(name: str, split: str) -> Iterator[Row]:
+def _dataset_rows(name: str, split: str) -> Iterator[Row]:
     import datasets
 
-    # `datasets` raises a dozen unrelated exception types for missing, gated, empty and broken data,
-    # and for an absent network; all of them are the user's to mend.
-    try:
+    with _readable(name):
         loaded = datasets.load_dataset(name, split=split)
+    yield from _decoded(loaded, name)
+
+
+def _decoded(loaded: Iterable[Row], name: str) -> Iterator[Row]:
+    try:
+        yield from loaded
     except Exception as error:
         raise _unreadable(name, error) from error
-    yield from loaded
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what `datasets` raises into a UserError, with none of its messages before it.
+
+    It raises a dozen unrelated types for missing, gated, empty and broken data, and for an absent
+    network; all of them are the user's to fix.
+    """
+    import datasets
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with held_messages():
+            yield
+    except Exception as error:
+        raise _unreadable(name, error) from error
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
 
 
 def _unreadable(name: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()
-    detail = reason[0].rstrip(".") if reason else type(error).__name__
+    import datasets
+
+    if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+        error = Exception(error.__cause__)  # it says no more than that there was an error
+    detail = first_line(error).rstrip(".")
     if Path(name).is_dir():
         return UserError(f"The folder {name} cannot be read as a data set: {detail}.")
     return UserError(

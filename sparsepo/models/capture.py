@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from sparsepo.batches.attention import CAPTURED, AttentionMask
+from sparsepo.fused import BLOCK_ELEMENTS, IDENTITY, LogitTransform
 from sparsepo.masks import FeatureMean, feature_mean
 from sparsepo.models.architectures import architecture_of, blocks_of, final_norm_of, submodule
 from sparsepo.types import PackedBatch
@@ -168,18 +169,39 @@ def capture_activations(
 
 
 def mean_logits(
-    hidden: Float[Tensor, "N d"], head: Float[Tensor, "V d"], bias: Float[Tensor, " V"] | None
+    hidden: Float[Tensor, "N d"],
+    head: Float[Tensor, "V d"],
+    bias: Float[Tensor, " V"] | None,
+    transform: LogitTransform = IDENTITY,
 ) -> FeatureMean:
     """Return the mean over the vocabulary of each token's logits, (N,), without the logits.
 
     mean_v (W_v·h + b_v) = (mean_v W_v)·h + mean_v b_v. The magnitude is that of the sum's terms.
+    Under a soft cap nothing is linear, and the logits are made for a few tokens at a time.
     """
+    if transform.cap is not None:
+        return _mean_of_capped(hidden, head, bias, transform)
     weight = head.float().mean(0)
     offset = 0.0 if bias is None else bias.float().mean()
     states = hidden.float()
     # The terms nearly cancel: in autocast's half precision nothing but rounding would be left.
     with torch.autocast(hidden.device.type, enabled=False):
-        return FeatureMean(states @ weight + offset, states.abs() @ weight.abs())
+        mean = (states @ weight + offset) * transform.scale
+        return FeatureMean(mean, states.abs() @ weight.abs() * transform.scale)
+
+
+def _mean_of_capped(
+    hidden: Tensor, head: Tensor, bias: Tensor | None, transform: LogitTransform
+) -> FeatureMean:
+    size = max(1, BLOCK_ELEMENTS.get(hidden.device.type, BLOCK_ELEMENTS["cuda"]) // len(head))
+    parts = []
+    with torch.autocast(hidden.device.type, enabled=False):
+        for states in hidden.split(size):
+            logits = nn.functional.linear(states.to(head.dtype), head, bias)
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            parts.append(feature_mean(transform.apply_(wide)))
+    means, magnitudes = zip(*parts, strict=True)
+    return FeatureMean(torch.cat(means), torch.cat(magnitudes))
 
 
 @contextlib.contextmanager

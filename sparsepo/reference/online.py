@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from sparsepo.batches.attention import attention_mask_for
 from sparsepo.batches.pack import to_responses
-from sparsepo.masks import FeatureMean, combine_activations
+from sparsepo.fused import IDENTITY, LogitTransform
+from sparsepo.masks import FeatureMean, combine_activations, feature_mean
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.mapo import MaPO
 from sparsepo.models.adapters import evaluate_as, has_adapters, keep_start
@@ -24,9 +25,9 @@ from sparsepo.models.capture import (
     capture_activations,
     capture_layers,
     mean_logits,
-    output_head,
-    run_body,
 )
+from sparsepo.models.head import find_head
+from sparsepo.models.plain import Computation, at_sources, log_probs_of, run_whole
 from sparsepo.types import PackedBatch
 
 
@@ -39,11 +40,15 @@ class ReferenceStates:
     where a cache says what is needed, so that the model did not run."""
     head: Float[Tensor, "V d"] | None = None
     bias: Float[Tensor, " V"] | None = None
+    transform: LogitTransform = IDENTITY
+    """What becomes of the projection's output."""
     layers: list[Float[Tensor, "N d"]] | None = None
     """Every layer's states there, the last after the final norm: the learned masks' input."""
     activation_mask: Float[Tensor, "responses pairs tokens"] | None = None
     logps: Float[Tensor, "responses pairs tokens"] | None = None
     """log π_ref(y_t) from a cache, in nats; made from hidden and head where None."""
+    log_probs: Float[Tensor, "rows length V"] | None = None
+    """The plain form's whole distributions, which take the place of hidden and head there."""
 
 
 def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
@@ -62,7 +67,13 @@ def mask_settings(method: Method) -> tuple[tuple[str, ...], str]:
 class Reference:
     """The frozen reference model: a copy of the policy's start, or the policy at its start."""
 
-    def __init__(self, model: PreTrainedModel, *, shared_with_policy: bool = False) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        shared_with_policy: bool = False,
+        computation: Computation = "packed",
+    ) -> None:
         """Freeze the model.
 
         Args:
@@ -70,16 +81,21 @@ class Reference:
             shared_with_policy: the reference is the policy itself: with its adapters switched off
                 or, where they were trained before, with a frozen copy of them in their place;
                 without adapters only as long as nothing was trained.
+            computation: how it reads a batch, which is laid out for it accordingly.
         """
         self._outer: Any = model
         self._shared = shared_with_policy
         self._start = keep_start(model) if shared_with_policy and has_adapters(model) else None
         self.model = unwrap_peft(model)
+        self.computation: Computation = computation
+        self.output_head = find_head(self.model)
         if not shared_with_policy:
             self.model.eval().requires_grad_(False)
 
     @classmethod
-    def of_policy(cls, policy: PreTrainedModel, *, share: bool = True) -> Reference:
+    def of_policy(
+        cls, policy: PreTrainedModel, *, share: bool = True, computation: Computation = "packed"
+    ) -> Reference:
         """Return the reference that a policy starts from.
 
         With PEFT the base model is shared, so that no second copy of it is held.
@@ -87,10 +103,11 @@ class Reference:
         Args:
             policy: the policy before training.
             share: False makes a copy even so; FSDP gathers a policy's weights for its own forward.
+            computation: how it reads a batch.
         """
         if share and has_adapters(policy):
-            return cls(policy, shared_with_policy=True)
-        return cls(copy.deepcopy(policy))
+            return cls(policy, shared_with_policy=True, computation=computation)
+        return cls(copy.deepcopy(policy), computation=computation)
 
     @property
     def without_adapters(self) -> bool:
@@ -162,23 +179,54 @@ class Reference:
             yield
 
     def _read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
-        head, bias = output_head(self.model)
-        mask = attention_mask_for(self.model, batch)
+        if self.computation != "packed":
+            return self._read_plainly(batch, method, needs)
+        head, bias = self.output_head.weights(self.model)
+        transform = self.output_head.transform
+
+        def run() -> Tensor:
+            mask = attention_mask_for(self.model, batch)
+            return self.output_head.final_states(self.model, batch, mask)
+
         if needs.mask in ("learned-common", "learned-independent"):
             last_only = getattr(method, "mask_layers", "all") == "last"
             with capture_layers(self.model, batch, last_only) as layers:
-                hidden = run_body(self.model, batch, mask)
-            return ReferenceStates(hidden, head, bias, layers=layers)
+                hidden = run()
+            return ReferenceStates(hidden, head, bias, transform, layers=layers)
         if needs.mask == "activation":
             families, mapping = mask_settings(method)
             inside = tuple(family for family in families if family != "logits")
             with capture_activations(self.model, batch, inside) as found:
-                hidden = run_body(self.model, batch, mask)
+                hidden = run()
             if "logits" in families:
-                found["logits"] = [mean_logits(hidden, head, bias)]
+                found["logits"] = [mean_logits(hidden, head, bias, transform)]
             activation_mask = mask_of_captures(found, batch, mapping)
-            return ReferenceStates(hidden, head, bias, activation_mask=activation_mask)
-        return ReferenceStates(run_body(self.model, batch, mask), head, bias)
+            return ReferenceStates(hidden, head, bias, transform, activation_mask=activation_mask)
+        return ReferenceStates(run(), head, bias, transform)
+
+    def _read_plainly(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
+        form = self.computation
+        if needs.mask == "activation":
+            families, mapping = mask_settings(method)
+            inside = tuple(family for family in families if family != "logits")
+            with capture_activations(self.model, batch, inside) as found:
+                output = run_whole(self.model, batch, form)
+            if "logits" in families:
+                reduced = feature_mean(output.logits)
+                found["logits"] = [FeatureMean(*(at_sources(v, batch) for v in reduced))]
+            return ReferenceStates(
+                activation_mask=mask_of_captures(found, batch, mapping),
+                log_probs=log_probs_of(output),
+            )
+        if needs.mask == "none":
+            return ReferenceStates(log_probs=log_probs_of(run_whole(self.model, batch, form)))
+        output = run_whole(self.model, batch, form, output_hidden_states=True)
+        # The first is the embedding.
+        blocks = output.hidden_states[1:]
+        if getattr(method, "mask_layers", "all") == "last":
+            blocks = blocks[-1:]
+        layers = [states.flatten(0, 1)[batch.sources] for states in blocks]
+        return ReferenceStates(layers=layers, log_probs=log_probs_of(output))
 
 
 def mask_of_captures(

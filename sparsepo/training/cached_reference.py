@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import torch
@@ -29,6 +29,8 @@ from sparsepo.errors import UserError, first_line
 from sparsepo.fused import token_stats
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import is_quantized
+from sparsepo.models.head import OutputHead
+from sparsepo.models.plain import of_next_token
 from sparsepo.reference.cache import (
     LOGPS,
     PART_PAIRS,
@@ -150,7 +152,11 @@ def fill(
             continue
         values: dict[str, dict[int, SideValues]] = {name: {} for name in computed}
         for part in batches_by_length([packed_length(pair) for pair in chunk], batch_size):
-            batch = pack_pairs([chunk[i] for i in part], tokens_per_row=tokens_per_row)
+            batch = pack_pairs(
+                [chunk[i] for i in part],
+                tokens_per_row=tokens_per_row,
+                share_prompt=reference.computation == "packed",
+            )
             with autocast():
                 found = _compute(reference, method, batch, computed, chunk_size)
             for name, table in found.items():
@@ -172,20 +178,7 @@ def _compute(
     batch = batch.to(reference.model.device)
     masked = any(name != LOGPS for name in names)
     states = reference.read(batch, method, Needs(mask="activation" if masked else "none"))
-    assert states.hidden is not None and states.head is not None
-    # As the policy's own values are computed in a step.
-    with without_autocast(batch.input_ids.device.type) as cast:
-        logps = token_stats(
-            cast(states.hidden),
-            cast(states.head),
-            None,
-            None,
-            batch.targets,
-            chunk_size,
-            policy_bias=cast(states.bias),
-            need_kl=False,
-        ).policy_logps
-    found = {LOGPS: to_responses(logps, batch)}
+    found = {LOGPS: to_responses(_logps(states, batch, chunk_size), batch)}
     if states.activation_mask is not None:
         found[mask_name(method)] = states.activation_mask
     finite = torch.stack([values.isfinite().all(-1).all(0) for values in found.values()]).all(0)
@@ -196,6 +189,27 @@ def _compute(
             "these rows, or at the model's weights."
         )
     return {name: values.cpu() for name, values in found.items()}
+
+
+def _logps(
+    states: ReferenceStates, batch: PackedBatch, chunk_size: int | None
+) -> Float[Tensor, " N"]:
+    if states.log_probs is not None:
+        return of_next_token(states.log_probs, batch)
+    assert states.hidden is not None and states.head is not None
+    # As the policy's own values are computed in a step.
+    with without_autocast(batch.input_ids.device.type) as cast:
+        return token_stats(
+            cast(states.hidden),
+            cast(states.head),
+            None,
+            None,
+            batch.targets,
+            chunk_size,
+            policy_bias=cast(states.bias),
+            need_kl=False,
+            policy_transform=states.transform,
+        ).policy_logps
 
 
 def _sides(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> SideValues:
@@ -240,6 +254,12 @@ class CachedReference:
             "device": accelerator.device.type,
             "adapters": reference.adapter_settings,
         }
+        self._computation = reference.computation
+        # Named only where they are not the usual ones, so that caches keep their names.
+        if reference.computation != "packed":
+            settings["computation"] = reference.computation
+        if reference.output_head != OutputHead():
+            settings["output_head"] = asdict(reference.output_head)
         own = reference_fingerprint(
             model, tokenizer, settings, without_adapters=reference.without_adapters
         )
@@ -328,7 +348,8 @@ class CachedReference:
         if self._source is None:
             return None
         try:
-            reference = Reference(load_as_configured(self._source, self._config))
+            loaded = load_as_configured(self._source, self._config)
+            reference = Reference(loaded, computation=self._computation)
         except UserError as error:
             _log.warning("Evaluation reports no KL: %s", first_line(error))
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -51,6 +51,8 @@ def check_start(
     dtype: torch.dtype,
     *,
     within_policy: bool,
+    again: Callable[[], Iterable[TokenStats | None]],
+    settled: Callable[[], Iterable[TokenStats | None]],
 ) -> None:
     """Check at step 0 that the reference is the policy's start: log-ratio 0 on every token.
 
@@ -59,25 +61,59 @@ def check_start(
         sides: statistics of the step's responses.
         dtype: of the policy's weights.
         within_policy: the reference is the policy with other adapters, or with none.
+        again: computes the same statistics once more, in training mode.
+        settled: computes them in evaluation mode, in which the reference is.
 
     Raises:
-        UserError: a token's |log-ratio| is above the dtype's tolerance.
+        UserError: a token's |log-ratio| is above the dtype's tolerance; the message says whether
+            the weights differ or the policy's training mode does.
     """
+    sides = list(sides)
     half = accelerator.mixed_precision in ("fp16", "bf16")
     tolerance = HALF_TOLERANCE if half else STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
-    for stats in sides:
-        if stats is None or stats.ref_logps is None:
-            continue
-        ratio = maximum(accelerator, (stats.policy_logps - stats.ref_logps).abs())
-        if ratio > tolerance:
-            remedy = "leave ref_model out"
-            if within_policy:
-                remedy = "switch the adapters' dropout off or merge adapters trained before"
-            raise UserError(
-                f"The reference is not the policy's start: at step 0 a token's log-ratio is "
-                f"{ratio:.2g} nats, above {tolerance:g}; {remedy}, or set "
-                "check_reference=false if that is intended."
-            )
+    ratio = _largest_ratio(accelerator, sides)
+    if ratio <= tolerance:
+        return
+    with torch.no_grad():
+        random = _largest_change(accelerator, sides, list(again())) > tolerance
+        by_mode = _largest_ratio(accelerator, list(settled())) <= tolerance
+    cause, remedy = "The reference is not the policy's start", "leave ref_model out"
+    if within_policy and (random or not by_mode):
+        remedy = "switch the adapters' dropout off or merge adapters trained before"
+    elif random:
+        cause = "The policy is random in training mode, as with dropout or a router's noise"
+        remedy = "set disable_dropout=true and the model's own noise options to 0"
+    elif by_mode:
+        cause = "The policy computes something else in training mode than in evaluation mode"
+        remedy = "take another model"
+    raise UserError(
+        f"{cause}: at step 0 a token's log-ratio to the reference is {ratio:.2g} nats, above "
+        f"{tolerance:g}; {remedy}, or set check_reference=false if that is intended."
+    )
+
+
+def _largest_ratio(accelerator: Accelerator, sides: Sequence[TokenStats | None]) -> float:
+    """Return the largest |log-ratio| of a token, over all processes."""
+    ratios = [
+        (stats.policy_logps - stats.ref_logps).abs().max()
+        for stats in sides
+        if stats is not None and stats.ref_logps is not None
+    ]
+    return maximum(accelerator, torch.stack(ratios)) if ratios else 0.0
+
+
+def _largest_change(
+    accelerator: Accelerator,
+    first: Sequence[TokenStats | None],
+    second: Sequence[TokenStats | None],
+) -> float:
+    """Return by how much a token's log-probability changed at most, over all processes."""
+    changes = [
+        (one.policy_logps - other.policy_logps).abs().max()
+        for one, other in zip(first, second, strict=True)
+        if one is not None and other is not None
+    ]
+    return maximum(accelerator, torch.stack(changes))
 
 
 def check_finite(

@@ -172,9 +172,12 @@ class POConfig(TrainingArguments):
         default=None,
         metadata={"help": "Folder that keeps the reference's log-probabilities between runs."},
     )
-    computation: Literal["packed", "plain"] = field(
-        default="packed",
-        metadata={"help": "packed, or plain: the textbook form, slow and large, for comparison."},
+    computation: Literal["auto", "packed", "plain"] = field(
+        default="auto",
+        metadata={
+            "help": "packed; plain, the textbook form through the model's own forward pass, slower "
+            "and larger; or auto: packed where the check at the start finds it equal, else plain."
+        },
     )
     chunk_size: int | None = field(
         default=None,
@@ -289,6 +292,13 @@ class POConfig(TrainingArguments):
                 "so that a cache saves it nothing; leave reference_cache out."
             )
         return method
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as transformers does, with the hyper-parameters that the method uses.
+
+        This is what trackers record: a default of the method is its value there, and not None.
+        """
+        return {**super().to_dict(), **dataclasses.asdict(self.make_method())}
 
     @classmethod
     def field_types(cls) -> dict[str, Any]:

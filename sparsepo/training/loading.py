@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import (
     set_seed,
 )
 
+from sparsepo.data.hub import held_messages
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.activations import fuse_activations
 from sparsepo.models.adapters import (
@@ -30,6 +32,11 @@ from sparsepo.models.adapters import (
     quantization,
 )
 from sparsepo.training.config import POConfig
+
+_RANDOM = re.compile(
+    "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
+)
+"""Attributes of modules that say how random they are in training mode, and only then."""
 
 
 def load_policy(
@@ -60,14 +67,8 @@ def load_policy(
         options["quantization_config"] = quantization(bits)
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
-        if (Path(model) / "adapter_config.json").is_file():
-            base = PeftConfig.from_pretrained(model).base_model_name_or_path
-            whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
-            if bits:
-                whole = prepare_quantized(whole)
-            loaded: Any = PeftModel.from_pretrained(whole, model, is_trainable=True)
-        else:
-            loaded = AutoModelForCausalLM.from_pretrained(model, **options)
+        with held_messages():
+            loaded = _from_pretrained(model, options, bits)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
@@ -76,6 +77,16 @@ def load_policy(
     check_adapters(loaded)
     result: PreTrainedModel = loaded
     return result
+
+
+def _from_pretrained(model: str | Path, options: dict[str, Any], bits: int | None) -> Any:
+    if not (Path(model) / "adapter_config.json").is_file():
+        return AutoModelForCausalLM.from_pretrained(model, **options)
+    base = PeftConfig.from_pretrained(model).base_model_name_or_path
+    whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
+    if bits:
+        whole = prepare_quantized(whole)
+    return PeftModel.from_pretrained(whole, model, is_trainable=True)
 
 
 def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
@@ -90,7 +101,7 @@ def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTra
     # On a GPU quantized weights are made where they stay; the rest follows the trainer.
     device = config.device if config.bits else None
     loaded = load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
-    if config.computation == "packed":
+    if config.computation != "plain":
         fuse_activations(loaded)
     return loaded
 
@@ -132,7 +143,8 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
         UserError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
+        with held_messages():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"No tokenizer can be loaded from '{model}'; save one beside the model "
@@ -164,19 +176,19 @@ def origin_of(model: str | PreTrainedModel) -> str | None:
 
 
 def switch_off_dropout(model: nn.Module) -> None:
-    """Set a model's own dropout to 0, in modules and in attention; adapters keep theirs.
+    """Set a model's own dropout, layer dropout and router noise to 0; adapters keep their dropout.
 
-    Preference losses compare the policy with its reference token by token; dropout in one of them
-    would make their log-ratio differ from 0 at the start.
+    Preference losses compare the policy with its reference token by token; randomness in one of
+    them would make their log-ratio differ from 0 at the start.
     """
     for name, module in model.named_modules():
         if "lora_dropout" in name:
             continue
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        # Attention passes a plain number to its kernel.
-        for attribute in ("attention_dropout", "attn_dropout"):
-            if isinstance(getattr(module, attribute, None), float):
+        # Many modules keep a plain number and pass it to a kernel or a function.
+        for attribute, value in vars(module).items():
+            if isinstance(value, float) and _RANDOM.search(attribute):
                 setattr(module, attribute, 0.0)
 
 

@@ -23,7 +23,8 @@ from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import add_input_gradients
 from sparsepo.models.architectures import blocks_of, norm_epsilon
-from sparsepo.models.capture import output_head, run_body
+from sparsepo.models.head import find_head
+from sparsepo.models.plain import Computation, at_sources, log_probs_of, of_next_token, run_whole
 from sparsepo.reference.online import ReferenceStates, unwrap_peft
 from sparsepo.types import PackedBatch, TokenStats
 
@@ -117,10 +118,17 @@ def read_description(directory: Path) -> dict[str, Any] | None:
 class PolicyWithMasks(nn.Module):
     """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
 
-    def __init__(self, policy: PreTrainedModel, masks: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        masks: nn.ModuleDict,
+        computation: Computation = "packed",
+    ) -> None:
         super().__init__()
         self.policy = policy
         self.masks = masks
+        self.computation: Computation = computation
+        self.output_head = find_head(unwrap_peft(policy))
 
     def forward(
         self,
@@ -132,18 +140,21 @@ class PolicyWithMasks(nn.Module):
         """Return the statistics of the chosen and of the rejected responses.
 
         Args:
-            batch: pairs on the policy's device.
+            batch: pairs on the policy's device, laid out for this module's `computation`.
             reference: the reference's states, None where nothing needs them.
             needs: what to compute.
-            chunk_size: tokens per block of the fused operation, None for the device's own.
+            chunk_size: tokens per block of the fused operation, None for the device's own; the
+                plain form has no blocks.
 
         Returns:
             Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no
             rejected responses.
         """
+        if self.computation != "packed":
+            return self._plainly(batch, reference, needs)
         model = unwrap_peft(self.policy)
-        hidden = run_body(model, batch, attention_mask_for(model, batch))
-        head, bias = output_head(model)
+        hidden = self.output_head.final_states(model, batch, attention_mask_for(model, batch))
+        head, bias = self.output_head.weights(model)
         states = reference if reference is not None else ReferenceStates()
         with without_autocast(hidden.device.type) as cast:
             fused = token_stats(
@@ -156,8 +167,21 @@ class PolicyWithMasks(nn.Module):
                 policy_bias=cast(bias),
                 ref_bias=cast(states.bias),
                 need_kl=needs.kl,
+                policy_transform=self.output_head.transform,
+                ref_transform=states.transform,
             )
         return self.statistics(batch, reference, *fused)
+
+    def _plainly(
+        self, batch: PackedBatch, reference: ReferenceStates | None, needs: Needs
+    ) -> tuple[TokenStats, TokenStats | None]:
+        log_probs = log_probs_of(run_whole(self.policy, batch, self.computation))
+        ref = None if reference is None else reference.log_probs
+        kl = None
+        if needs.kl and ref is not None:
+            kl = at_sources((ref.exp() * (ref - log_probs)).sum(-1), batch)
+        ref_logps = None if ref is None else of_next_token(ref, batch)
+        return self.statistics(batch, reference, of_next_token(log_probs, batch), ref_logps, kl)
 
     def statistics(
         self,

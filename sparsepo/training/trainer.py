@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import use_attention
+from sparsepo.batches.attention import attention_of, restore_attention, use_attention
 from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
@@ -33,10 +34,11 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import sparsity
 from sparsepo.models.adapters import is_quantized
+from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
 from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
-from sparsepo.training.checkpoints import CheckpointedTrainer
+from sparsepo.training.card import reports_of
 from sparsepo.training.checks import check_finite, check_sizes, check_start
 from sparsepo.training.config import POConfig
 from sparsepo.training.loading import (
@@ -47,10 +49,16 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
-from sparsepo.training.plain import PlainPolicy, PlainReference
 from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
+)
+from sparsepo.training.sharing import SharingTrainer
+from sparsepo.training.start_check import (
+    START_CHECK,
+    StartCheck,
+    Subject,
+    check_start_of,
 )
 from sparsepo.types import (
     LossOutput,
@@ -60,6 +68,9 @@ from sparsepo.types import (
     TokenStats,
 )
 
+EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
+"""Evaluation pairs, or several sets of them by name."""
+
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
 
@@ -67,7 +78,7 @@ MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
 
 
-class POTrainer(CheckpointedTrainer):
+class POTrainer(SharingTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -78,7 +89,7 @@ class POTrainer(CheckpointedTrainer):
             or nothing where the method needs none.
         args: the configuration.
         train_dataset: preference pairs.
-        eval_dataset: pairs for `evaluate`.
+        eval_dataset: pairs for `evaluate`, or several sets by name.
         processing_class: the tokenizer; None loads it from the model's folder or id.
         callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
             told how many pairs of a reference cache are computed.
@@ -94,7 +105,9 @@ class POTrainer(CheckpointedTrainer):
         ref_model: str | PreTrainedModel | None = None,
         args: POConfig | None = None,
         train_dataset: Sequence[PreferencePair] | None = None,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair]
+        | Mapping[str, Sequence[PreferencePair]]
+        | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -109,15 +122,16 @@ class POTrainer(CheckpointedTrainer):
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
         plain = args.computation == "plain"
-        policy_class, reference_class = PolicyWithMasks, Reference
-        if plain:
-            policy_class, reference_class = PlainPolicy, PlainReference
+        computation: Computation = "plain" if plain else "packed"
         self.reference: Reference | None = None
         if self.needs.reference:
             if ref_model is not None:
-                self.reference = reference_class(load_as_configured(ref_model, args))
+                loaded = load_as_configured(ref_model, args)
+                self.reference = Reference(loaded, computation=computation)
             elif args.reference_cache is None or self.needs.online_reference:
-                self.reference = reference_class.of_policy(policy, share=not uses_fsdp(args))
+                self.reference = Reference.of_policy(
+                    policy, share=not uses_fsdp(args), computation=computation
+                )
             else:
                 # Until training begins the policy is the reference itself.
                 self.reference = Reference(policy, shared_with_policy=True)
@@ -127,6 +141,8 @@ class POTrainer(CheckpointedTrainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
+        run = [policy] if self.reference is None else [policy, self.reference.model]
+        self._own_attention = attention_of(map(unwrap_peft, run))
         # The plain form has what the model comes with, unless told otherwise.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
@@ -141,12 +157,12 @@ class POTrainer(CheckpointedTrainer):
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
-        self.tokenizer_report: TokenizeReport | None = None
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
         self._context: int = positions or args.max_length
         self._config: POConfig = args
         self._tokenizer = processing_class
+        self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized = None
         if train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
@@ -154,7 +170,7 @@ class POTrainer(CheckpointedTrainer):
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
         super().__init__(
-            model=policy_class(policy, masks),
+            model=PolicyWithMasks(policy, masks, computation),
             args=args,
             data_collator=hold,
             train_dataset=tokenized,
@@ -166,6 +182,10 @@ class POTrainer(CheckpointedTrainer):
         self.loss_is_scaled_for_ga = True
         if self.reference is not None:
             self.reference.to(self.args.device)
+        self._start: StartCheck | None = None
+        self._start_is_logged = False
+        if tokenized and not self._is_sharded:
+            self._check_start(tokenized)
         if tokenized and len(masks):
             torch.set_rng_state(random_state)
             self._draw_living_masks(tokenized[:MASK_PROBE_PAIRS])
@@ -175,13 +195,39 @@ class POTrainer(CheckpointedTrainer):
         if args.reference_cache is not None:
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
 
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether the policy is whole, and on its device, only once training begins."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _check_start(self, pairs: Sequence[TokenizedPair]) -> None:
+        """Compare the computation with the model's own forward pass, once; choose its form."""
+        if self._start is not None:
+            return
+        subject = Subject(
+            self._module,
+            self.reference,
+            self.method,
+            self.model_wrapped if self._is_sharded else None,
+            self.accelerator,
+            self._config.chunk_size,
+            sharded=self._is_sharded,
+        )
+        epochs = self.args.num_train_epochs
+        if self.args.max_steps > 0:
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            epochs = self.args.max_steps * step / len(pairs)
+        self._start = check_start_of(subject, pairs, self._config.computation, epochs)
+        if self._start.computation != "packed" and self._config.attention == "auto":
+            restore_attention(self._own_attention)
+
     def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
         assert self.reference is not None
         source = start if isinstance(start, str | Path) else start.config.name_or_path
         pairs = list(train_pairs)
         held_out: Any = self.eval_dataset
-        if held_out:
-            pairs += self._tokenize(held_out)[0]
+        for part in held_out.values() if isinstance(held_out, dict) else [held_out or []]:
+            pairs += self._tokenize(part)[0]
         self._cache = CachedReference(
             self._config,
             self.accelerator,
@@ -237,7 +283,7 @@ class POTrainer(CheckpointedTrainer):
         return pack_pairs(
             pairs,
             tokens_per_row=self._config.tokens_per_row,
-            share_prompt=self._config.computation == "packed",
+            share_prompt=self._module.computation == "packed",
             rejected=rejected,
         )
 
@@ -313,11 +359,24 @@ class POTrainer(CheckpointedTrainer):
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
         if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
             within_policy = self.reference is not None and self.reference.within_policy
+
+            def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
+                model.train(training)
+                try:
+                    sides: tuple[TokenStats, TokenStats | None] = model(
+                        batch, reference, self.needs, self._config.chunk_size
+                    )
+                finally:
+                    model.train()
+                return sides
+
             check_start(
                 self.accelerator,
                 (chosen, rejected),
                 self.policy.dtype,
                 within_policy=within_policy,
+                again=partial(compute, True),
+                settled=partial(compute, False),
             )
         output = self.method(chosen, rejected)
         if weights is None:
@@ -352,6 +411,8 @@ class POTrainer(CheckpointedTrainer):
             self.reference.compute_in(dtype)
         prepared = super()._prepare_for_training(*args, **kwargs)
         self._losses = []
+        pairs: Any = self.train_dataset
+        self._check_start(pairs)
         seed_apart(self.accelerator, self.args.seed)
         return prepared
 
@@ -396,6 +457,9 @@ class POTrainer(CheckpointedTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each metric since the last entry, over all processes, and log."""
         if "loss" in logs:
+            if self._start is not None and not self._start_is_logged:
+                logs = {**logs, START_CHECK: self._start.difference}
+                self._start_is_logged = True
             logs = {**logs, **self._means.take(self._sum_over_processes)}
         super().log(logs, start_time)
 
@@ -414,6 +478,8 @@ class POTrainer(CheckpointedTrainer):
             One score per pair that was kept, in order.
         """
         tokenized, _ = self._tokenize(pairs)
+        if tokenized:
+            self._check_start(tokenized)
         size = batch_size or self.args.eval_batch_size
         # What costs little more here than in training is measured for every method.
         needs = replace(self.needs, rejected=True)
@@ -454,21 +520,28 @@ class POTrainer(CheckpointedTrainer):
 
     def evaluate(  # type: ignore[override]
         self,
-        eval_dataset: Sequence[PreferencePair] | None = None,
+        eval_dataset: Sequence[PreferencePair]
+        | Mapping[str, Sequence[PreferencePair]]
+        | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
 
         Args:
-            eval_dataset: pairs; the trainer's own when None.
+            eval_dataset: pairs, or several sets by name; the trainer's own when None.
             ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each name.
+            metric_key_prefix: put before each name, with the set's name after it.
 
         Raises:
             UserError: there are no pairs to evaluate on.
         """
         pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(pairs, dict):
+            every: dict[str, float] = {}
+            for name, part in pairs.items():
+                every |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
+            return every
         scores = self.score_pairs(pairs) if pairs else []
         if not scores:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")

@@ -79,6 +79,7 @@ def judge(
     run: RunPrograms,
     done: Mapping[int, Result],
     references: Mapping[str, float | None],
+    seconds: float = BASE_SECONDS,
 ) -> Iterator[Judged | Measured]:
     """Run every sample that has no verdict yet.
 
@@ -88,12 +89,13 @@ def judge(
         run: runs the programs.
         done: results of an interrupted run, by position in `samples`.
         references: the reference times in seconds that it measured, by `task_key`.
+        seconds: how long a program may run at first.
 
     Yields:
         What happened, in the order in which it did; whoever keeps all of it can go on from there.
     """
     results = dict(done)
-    first = {index: BASE_SECONDS for index in range(len(samples)) if index not in results}
+    first = {index: seconds for index in range(len(samples)) if index not in results}
     for judged in _run(samples, convention, run, first, results, tries=1):
         results[judged.index] = judged.result
         yield judged
@@ -106,20 +108,21 @@ def judge(
     again = {}
     for index, problem in zip(late, problems, strict=True):
         result = results[index]
-        limit = max(time_limit(known.get(task_key(problem.task_id))), result.limit)
+        limit = max(time_limit(known.get(task_key(problem.task_id)), seconds), result.limit)
         starved = result.cpu_seconds < STARVED * result.limit
         if result.tries == 1 and (limit > result.limit or starved):
             again[index] = limit
     yield from _run(samples, convention, run, again, results, tries=2)
 
 
-def time_limit(reference: float | None) -> float:
+def time_limit(reference: float | None, least: float = BASE_SECONDS) -> float:
     """Return how long a program may run, in seconds.
 
     Args:
         reference: seconds that the reference solution took here; None if there is none.
+        least: what every program may take.
     """
-    return BASE_SECONDS if reference is None else scaled_seconds(reference, least=BASE_SECONDS)
+    return least if reference is None else scaled_seconds(reference, least=least)
 
 
 def make_program(
@@ -134,7 +137,7 @@ def make_program(
         seconds: how long it may run.
     """
     problem = sample.problem
-    prompt, completion = convention.parts(problem, sample.completion)
+    prompt, completion = _parts(sample, convention)
     return Program(
         id=program_id,
         completion=completion,
@@ -143,6 +146,11 @@ def make_program(
         entry_points=problem.entry_points,
         seconds=seconds,
     )
+
+
+def _parts(sample: Sample, convention: Convention) -> tuple[str, str]:
+    split = convention.whole_parts if sample.whole else convention.parts
+    return split(sample.problem, sample.completion)
 
 
 def reference_program(problem: Problem, program_id: str) -> Program:
@@ -205,7 +213,7 @@ def _run(
 
 def _text_key(sample: Sample, convention: Convention) -> bytes:
     """What is the same for samples of which one run decides all: problem and text."""
-    whole = (task_key(sample.problem.task_id), *convention.parts(sample.problem, sample.completion))
+    whole = (task_key(sample.problem.task_id), *_parts(sample, convention))
     return hashlib.blake2b(ascii(whole).encode(), digest_size=16).digest()
 
 

@@ -84,6 +84,11 @@ def read_problems(path: str | Path) -> list[Problem]:
 
 def rows_of_file(path: str | Path) -> Iterable[Row]:
     """Yield the rows of a regular file; anything else is a `UserError`."""
+    yield from read_rows(regular_file(path))
+
+
+def regular_file(path: str | Path) -> Path:
+    """Return the path of a regular file; anything else is a `UserError`."""
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:
@@ -92,7 +97,7 @@ def rows_of_file(path: str | Path) -> Iterable[Row]:
         raise UserError(f"{path} {what}.") from None
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is no regular file.")
-    yield from read_rows(Path(path))
+    return Path(path)
 
 
 def task_key(task_id: TaskId) -> str:

@@ -1,12 +1,25 @@
-"""Completions that a model has generated: `{task_id, completion}` rows, several per problem."""
+"""Answers that a model has generated, several per problem, in the forms that public tools write.
+
+| form | who writes it | what it holds |
+|---|---|---|
+| rows with `task_id`, `completion` | human-eval, evalplus | what follows the prompt |
+| rows with `task_id`, `solution` | evalplus | the whole program |
+| a list of lists | bigcode-evaluation-harness | programs, in the problems' order |
+
+A row may hold a list in place of one text, also as `completions` or `solutions`. The form is told
+by the file; one file has one form.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
+from sparsepo.data.rows import kind_of, read_values
 from sparsepo.errors import UserError, did_you_mean
 from tasks.code.problems import (
     MBPP_TEST_IDS,
@@ -15,19 +28,31 @@ from tasks.code.problems import (
     printable,
     read_task_id,
     read_text,
-    rows_of_file,
+    regular_file,
     task_key,
 )
+
+COLUMNS: Final[dict[str, bool]] = {
+    "completion": False,
+    "completions": False,
+    "solution": True,
+    "solutions": True,
+}
+"""Columns for answers → whether they hold whole programs."""
+
+_EVALPLUS_ID: Final = re.compile(r"mbpp/(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion of one problem."""
+    """One answer to one problem."""
 
     problem: Problem
     number: int
     """Position among the problem's samples in the file, from 0."""
     completion: str
+    whole: bool = False
+    """Whether it is a whole program, which contains its prompt, and not what follows the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +65,8 @@ class SampleSet:
     """In the order of their file."""
     left_out: int
     """Problems outside MBPP's test split, none of which has a sample."""
+    form: str = ""
+    """What the file holds, in words; empty for rows of one completion each."""
 
     def per_problem(self) -> dict[str, int]:
         """Return how many samples each problem has, by `task_key`."""
@@ -54,32 +81,32 @@ def read_samples(path: str | Path, problems: Sequence[Problem]) -> SampleSet:
     all splits, and 500 problems are what is evaluated.
 
     Args:
-        path: rows with `task_id` and `completion`; JSON Lines (gzip or not), a JSON list, Parquet.
+        path: one of the forms at the head of this file; JSON Lines (gzip or not), a JSON list,
+            Parquet.
         problems: what they are samples of.
 
     Returns:
         The samples and the problems that count.
 
     Raises:
-        UserError: if the file is missing, damaged or empty, lacks a column, names a problem that
-            is not there, or leaves a problem without a sample.
+        UserError: if the file is missing, damaged or empty, lacks a column, mixes forms, names a
+            problem that is not there, or leaves a problem without a sample.
     """
-    by_key = {task_key(problem.task_id): problem for problem in problems}
-    numbers: Counter[str] = Counter()
-    samples: list[Sample] = []
-    for line, row in enumerate(rows_of_file(path), start=1):
-        where = f"{path}, row {line}"
-        key = task_key(read_task_id(row, where))
-        completion = read_text(row, "completion", where)
-        if key not in by_key:
-            raise UserError(
-                f"{where}: there is no problem '{printable(key)}'.{did_you_mean(key, by_key)} "
-                "The samples' ids are those of the problems' file."
-            )
-        samples.append(Sample(by_key[key], numbers[key], completion))
-        numbers[key] += 1
-    if not samples:
+    values = list(read_values(regular_file(path)))
+    if not values:
         raise UserError(f"{path} holds no samples.")
+    lists = isinstance(values[0], list)
+    for index, value in enumerate(values):
+        if not isinstance(value, list if lists else dict):
+            wanted = "lists of programs" if lists else "objects with 'task_id' and 'completion'"
+            raise UserError(
+                f"{path}, item {index} is {kind_of(value)}; samples are {wanted} throughout."
+            )
+    if lists:
+        samples, form = _from_generations(path, values, problems)
+    else:
+        samples, form = _from_rows(path, values, problems)
+    numbers = Counter(task_key(sample.problem.task_id) for sample in samples)
     counted = _counted(problems, numbers)
     without = [problem for problem in counted if not numbers[task_key(problem.task_id)]]
     if without:
@@ -88,10 +115,120 @@ def read_samples(path: str | Path, problems: Sequence[Problem]) -> SampleSet:
             f"{path} has no sample of the problem {printable(without[0].task_id)}{more}; give at "
             "least one of each, or a problems' file without them."
         )
-    return SampleSet(counted, samples, left_out=len(problems) - len(counted))
+    return SampleSet(counted, samples, left_out=len(problems) - len(counted), form=form)
 
 
-def _counted(problems: Sequence[Problem], numbers: Counter[str]) -> list[Problem]:
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def _from_rows(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], problems: Sequence[Problem]
+) -> tuple[list[Sample], str]:
+    by_key = {task_key(problem.task_id): problem for problem in problems}
+    numbers: Counter[str] = Counter()
+    samples: list[Sample] = []
+    file_column, several = "", False
+    for line, row in enumerate(rows, start=1):
+        where = f"{path}, row {line}"
+        key = _known_key(task_key(read_task_id(dict(row), where)), by_key)
+        column = _column(row, where)
+        texts = _texts(row[column], f"{where}: '{column}'")
+        if key not in by_key:
+            raise UserError(
+                f"{where}: there is no problem '{printable(key)}'.{did_you_mean(key, by_key)} "
+                "The samples' ids are those of the problems' file."
+            )
+        file_column = file_column or column
+        if column != file_column:
+            raise UserError(
+                f"{where} has '{column}', but earlier rows have '{file_column}'; give a file of "
+                "one form."
+            )
+        several |= isinstance(row[column], list)
+        for text in texts:
+            samples.append(Sample(by_key[key], numbers[key], text, COLUMNS[column]))
+            numbers[key] += 1
+    if not several and not COLUMNS[file_column]:
+        return samples, ""
+    what = "whole programs" if COLUMNS[file_column] else "completions"
+    return samples, f"{what} under '{file_column}'{', several in a row' if several else ''}"
+
+
+def _known_key(key: str, by_key: Mapping[str, Problem]) -> str:
+    """EvalPlus calls MBPP's problem 11 "Mbpp/11"."""
+    match = _EVALPLUS_ID.fullmatch(key)
+    return match[1] if match and key not in by_key and match[1] in by_key else key
+
+
+def _column(row: Mapping[str, Any], where: str) -> str:
+    given = [name for name in COLUMNS if row.get(name) is not None]
+    if len(given) > 1:
+        raise UserError(f"{where} has both '{given[0]}' and '{given[1]}'; keep one of them.")
+    if not given:
+        # There, but null; or not there at all.
+        read_text(dict(row), next((name for name in COLUMNS if name in row), "completion"), where)
+    return given[0]
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise UserError(f"{where} should be text or a list of texts, not {kind_of(value)}.")
+    if not value:
+        raise UserError(f"{where} is an empty list; give at least one sample.")
+    for index, text in enumerate(value):
+        if not isinstance(text, str):
+            raise UserError(f"{where}, item {index} should be text, not {kind_of(text)}.")
+    return list(value)
+
+
+# --- BigCode's generations ----------------------------------------------------------------------
+
+
+def _from_generations(
+    path: str | Path, lists: Sequence[Sequence[Any]], problems: Sequence[Problem]
+) -> tuple[list[Sample], str]:
+    asked = _in_order(path, len(lists), problems)
+    answers = [
+        (problem, number, text)
+        for index, (problem, texts) in enumerate(zip(asked, lists, strict=True))
+        for number, text in enumerate(_texts(texts, f"{path}, item {index}"))
+    ]
+    # Without a prefix there is no difference between a program and a completion.
+    begun = [
+        text.lstrip().startswith(problem.prefix.strip())
+        for problem, _, text in answers
+        if problem.prefix.strip()
+    ]
+    if any(begun) and not all(begun):
+        raise UserError(
+            f"{path}: {sum(begun)} of {len(begun)} texts begin with their problem's prompt, the "
+            "others do not; give whole programs, or completions, throughout."
+        )
+    whole = all(begun)
+    what = "whole programs" if whole else "completions"
+    samples = [Sample(problem, number, text, whole) for problem, number, text in answers]
+    return samples, f"BigCode's generations, {len(lists)} lists of {what} in the problems' order"
+
+
+def _in_order(path: str | Path, count: int, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of `count` lists: all, or MBPP's test split, in the order of its ids."""
+    if count == len(problems):
+        return list(problems)
+    test = [p for p in problems if p.kind == "mbpp" and in_mbpp_test_split(p.task_id)]
+    if count == len(test) == len(MBPP_TEST_IDS):
+        return sorted(test, key=lambda problem: int(problem.task_id))
+    raise UserError(
+        f"{path} has {count} lists for {len(problems)} problems; give the problems that were "
+        "asked, in the same order."
+    )
+
+
+# --- which problems count -----------------------------------------------------------------------
+
+
+def _counted(problems: Sequence[Problem], numbers: Mapping[str, int]) -> list[Problem]:
     test = [p for p in problems if p.kind != "mbpp" or in_mbpp_test_split(p.task_id)]
     others_sampled = any(
         numbers[task_key(p.task_id)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,17 @@ from lm_eval.models.huggingface import HFLM
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sparsepo.models.tolerance import tolerance_of
+
 EncodedRequest = tuple[tuple[str, str], list[int], list[int]]  # (texts, context ids, answer ids)
 Progress = Callable[[int, int, str], None]  # (done, total, what)
 
 # Attention implementations that take a 4-dimensional additive mask.
 _MASKABLE = ("eager", "sdpa")
+# Tokens at a sequence's end on which packed rows are checked, and how far below the likeliest word
+# of each, in nats, a word may be to take part.
+_CHECKED_TOKENS, _LIKELY = 8, 10.0
+_log = logging.getLogger(__name__)
 # Characters of prompts whose tokens are kept between evaluations.
 _TOKEN_CACHE_CHARACTERS = 64_000_000
 
@@ -188,6 +195,7 @@ class LeaderboardLM(HFLM):
         self._done = self._total = 0
         self._what = ""
         self._cut: list[bool] = []
+        self._packing_is_checked = False
         self._last_context: tuple[str, list[int]] = ("", [])
         accepted = inspect.signature(model.forward).parameters
         implementation = getattr(model.config, "_attn_implementation", None)
@@ -306,7 +314,11 @@ class LeaderboardLM(HFLM):
             by_sequence.setdefault(sequence, []).append(position)
 
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        for row in pack_prefix_trees(sequences, budget):
+        rows = pack_prefix_trees(sequences, budget)
+        if not self._packs_right(rows[0], sequences):
+            self.pack_tokens = None
+            return self._loglikelihood_tokens(requests)
+        for row in rows:
             members = [
                 (position, row.paths[sequence][-len(wanted[position][1]) :])
                 for sequence in row.paths
@@ -324,6 +336,40 @@ class LeaderboardLM(HFLM):
                 )
             self._advance(len(members))
         return results
+
+    def _packs_right(self, row: PackedRow, sequences: Sequence[Sequence[int]]) -> bool:
+        """Whether a row's longest and shortest sequence say in it what they say by themselves.
+
+        Models with attention or positions of their own are not for packing; one is asked once.
+        """
+        if self._packing_is_checked:
+            return True
+        self._packing_is_checked = True
+        by_length = sorted(row.paths, key=lambda sequence: len(sequences[sequence]))
+        largest = 0.0
+        for sequence in {by_length[0], by_length[-1]}:
+            places = [int(place) for place in row.paths[sequence][-_CHECKED_TOKENS:]]
+            ids = torch.tensor([list(sequences[sequence])], device=self.device)
+            with torch.inference_mode():
+                logits = self.model(input_ids=ids, use_cache=False).logits[0, -len(places) :]
+            alone = torch.log_softmax(logits.float(), dim=-1).cpu()
+            try:
+                keep = sorted(places)
+                packed = self._row_log_probs(row, keep)[0][[keep.index(place) for place in places]]
+            except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+                largest = float("inf")
+                break
+            likely = alone > alone.amax(-1, keepdim=True) - _LIKELY
+            largest = max(largest, float((alone - packed)[likely].abs().max()))
+        if largest <= tolerance_of(self.model):
+            return True
+        _log.warning(
+            "%s gives packed rows other log-probabilities (%.2g nats on a token); every request is "
+            "scored in a row of its own.",
+            type(self.model).__name__,
+            largest,
+        )
+        return False
 
     def _row_log_probs(self, row: PackedRow, keep: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (K, V) after the K kept tokens, and the likeliest tokens (K,)."""

@@ -354,7 +354,7 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
             f"'{name}' is not a readable causal model with tokenizer: {reason}."
         ) from error
     if tokenizer.chat_template is None:
-        from sparsepo.batches.tokenize import CHAT_TEMPLATE
+        from sparsepo.batches.chat import CHAT_TEMPLATE
 
         tokenizer.chat_template = CHAT_TEMPLATE
     return model.to(settings.device), tokenizer

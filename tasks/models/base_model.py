@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sparsepo.batches.tokenize import CHAT_TEMPLATE
+from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
 from tasks.models.special_tokens import EOS
 

@@ -149,5 +149,5 @@ def test_the_plain_form_refuses_what_it_would_ignore(
 
 
 def test_an_unknown_computation_is_named(tmp_path: Path) -> None:
-    with pytest.raises(sparsepo.UserError, match="Choose one of: packed, plain"):
+    with pytest.raises(sparsepo.UserError, match="Choose one of: auto, packed, plain"):
         make_trainer(tmp_path, "dpo", computation="fast")

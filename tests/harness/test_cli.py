@@ -34,7 +34,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("run --figure 99", "Unknown figure 99."),
         ("run --table 1 --profile tinny", "unknown profile 'tinny'. Did you mean 'tiny'?"),
         ("run --table 1 --profil tiny", "Unknown option --profil. Did you mean '--profile'?"),
-        ("run --table 1 --methods dpoo", "Unknown method 'dpoo'. Did you mean 'dpo"),
+        ("run --table 1 --methods dpoo", "Unknown row or method 'dpoo'. Did you mean 'dpo"),
         ("run --table 1 --methods ,", "--methods is empty"),
         ("run --table 1 --seeds two", "Argument --seeds: invalid int value: 'two'"),
         ("run --table 1 --seeds 0", "at least one seed"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from sparsepo import POConfig, POTrainer, PreferencePair
+from sparsepo.training.start_check import START_CHECK
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 SECONDS = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
@@ -76,9 +77,9 @@ def state(trainer: POTrainer) -> dict[str, Tensor]:
 
 
 def history(trainer: POTrainer) -> list[dict[str, float]]:
-    """Return what was logged, without what the clock decides."""
+    """Return what was logged, without what the clock decides and each process checks anew."""
     return [
-        {name: value for name, value in entry.items() if name not in SECONDS}
+        {name: value for name, value in entry.items() if name not in (*SECONDS, START_CHECK)}
         for entry in trainer.state.log_history
     ]
 

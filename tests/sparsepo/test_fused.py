@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sparsepo.fused import FusedStats, token_stats
+from sparsepo.fused import FusedStats, LogitTransform, token_stats
 
 KEEPS = pytest.mark.parametrize("keep_bytes", [0, 2**30], ids=["recomputed", "kept"])
 
@@ -177,6 +178,84 @@ def test_chunks_do_not_matter(
     mine = gradients(x, weights, lambda y: token_stats(**y, **options))
     for gradient, wanted in zip(mine, gradients(x, weights, plain), strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
+
+
+# What a model does to its logits
+
+TRANSFORMS = {
+    "scale": LogitTransform(0.3),
+    "cap": LogitTransform(cap=2.0),
+    "scaled cap": LogitTransform(1.7, 1.5),
+    "cap far away": LogitTransform(cap=1e4),
+}
+
+
+def transformed(x: dict[str, Any]) -> FusedStats:
+    """The definition once more, each model's logits scaled or capped."""
+
+    def log_probs(which: str) -> Tensor:
+        logits = torch.nn.functional.linear(
+            x[f"{which}_hidden"], x[f"{which}_head"], x[f"{which}_bias"]
+        )
+        scale, cap = x[f"{which}_transform"]
+        logits = logits * scale
+        return (logits if cap is None else cap * (logits / cap).tanh()).log_softmax(-1)
+
+    policy, ref = log_probs("policy"), log_probs("ref")
+    at = x["targets"][:, None]
+    kl = torch.nn.functional.kl_div(policy, ref, reduction="none", log_target=True).sum(-1)
+    return FusedStats(policy.gather(-1, at)[:, 0], ref.gather(-1, at)[:, 0], kl)
+
+
+@KEEPS
+@pytest.mark.parametrize("chunk_size", [3, 100])
+@pytest.mark.parametrize("reference", TRANSFORMS)
+@pytest.mark.parametrize("policy", TRANSFORMS)
+def test_transformed_logits_are_the_definition(
+    policy: str, reference: str, chunk_size: int, keep_bytes: int
+) -> None:
+    """Policy and reference each with its own transform: values, KL and every gradient."""
+    x: dict[str, Any] = example()
+    x |= {"policy_transform": TRANSFORMS[policy], "ref_transform": TRANSFORMS[reference]}
+    options = {"chunk_size": chunk_size, "keep_bytes": keep_bytes, "block_elements": 12}
+    close(token_stats(**x, **options), transformed(x))
+    # A token that no gradient reaches is left out of the backward pass.
+    weights = (torch.tensor([1.0, 0, -2, 3, 0, 1, 1]), torch.tensor([0.5, 0, 1, 0, 2, 1, -1]))
+    mine = gradients(x, weights, lambda y: token_stats(**y, **options))
+    for gradient, wanted in zip(mine, gradients(x, weights, transformed), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-10)
+
+
+@KEEPS
+@pytest.mark.parametrize("transform", [TRANSFORMS["scale"], TRANSFORMS["scaled cap"]], ids=str)
+def test_gradcheck_of_transformed_logits(transform: LogitTransform, keep_bytes: int) -> None:
+    x: dict[str, Any] = example(tokens=4, vocabulary=5)
+    names = ("policy_hidden", "policy_head", "policy_bias")
+
+    def function(*leaves: Tensor) -> tuple[Tensor, ...]:
+        values = {**x, **dict(zip(names, leaves, strict=True))}
+        out = token_stats(
+            **values,
+            chunk_size=3,
+            keep_bytes=keep_bytes,
+            policy_transform=transform,
+            ref_transform=TRANSFORMS["cap"],
+        )
+        assert out.kl is not None
+        return out.policy_logps, out.kl
+
+    assert torch.autograd.gradcheck(function, [x[name].requires_grad_() for name in names])
+
+
+def test_a_cap_that_saturates_passes_no_gradient() -> None:
+    """Far beyond the cap every logit is the cap: uniform probabilities, and slopes of 0."""
+    x: dict[str, Any] = example(dtype=torch.float32)
+    x["policy_bias"] = torch.full_like(x["policy_bias"], 1e4)
+    x["policy_hidden"].requires_grad_()
+    out = token_stats(**x, policy_transform=LogitTransform(cap=5.0))
+    torch.testing.assert_close(out.policy_logps, torch.full((7,), -math.log(11)))
+    out.policy_logps.sum().backward()
+    assert not x["policy_hidden"].grad.any()
 
 
 # Numerical properties

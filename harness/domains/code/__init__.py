@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from harness.config.profiles import WORLD
-from harness.config.request import RunRequest, assigned_keys
+from harness.config.request import RunRequest
 from harness.domains.code.pipeline import Graph, build_figure, build_table
 from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
 from harness.domains.common.domain import Domain
-from harness.domains.common.spec import Experiment, FigureSpec, TableSpec
-from harness.graph.store import Store
+from harness.domains.common.finished import FinishedRun
+from harness.domains.common.spec import Experiment, FigureSpec, RowSpec
 from sparsepo.errors import UserError
 
 PERMISSION = (
@@ -30,24 +29,18 @@ class Code(Domain[CodeProfile, Graph]):
     profiles = PROFILES
     runs_code = True
 
-    def settle(self, request: RunRequest) -> CodeProfile:
-        """Return the profile with the user's changes made.
-
-        The tiny profile caps real problems, unless the user sets the cap: see TINY_REAL_LIMIT.
-        """
-        profile = super().settle(request)
+    def tiny_values_for_real_data(
+        self, profile: CodeProfile, request: RunRequest
+    ) -> Mapping[str, Any]:
+        """Return a cap on real problems: see TINY_REAL_LIMIT."""
         real = {profile.data.humaneval, profile.data.mbpp} != {WORLD}
-        if profile.name != "tiny" or not real:
-            return profile
-        if "sampling.limit" in assigned_keys(request.assignments):
-            return profile
-        return replace(profile, sampling=replace(profile.sampling, limit=TINY_REAL_LIMIT))
+        return {"sampling.limit": TINY_REAL_LIMIT} if real else {}
 
     def build(
         self,
         experiment: Experiment,
         profile: CodeProfile,
-        methods: Sequence[str],
+        rows: tuple[RowSpec, ...],
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
@@ -61,36 +54,25 @@ class Code(Domain[CodeProfile, Graph]):
             raise UserError(PERMISSION)
         _require_isolation()
         if isinstance(experiment, FigureSpec):
-            method = experiment.rows[0].method
-            if list(methods) != [method] and request.methods is not None:
-                raise UserError(f"{experiment.id} shows {method} alone: leave --methods out")
+            (row,) = experiment.rows
+            if list(rows) != [row] and request.methods is not None:
+                raise UserError(f"{experiment.id} shows {row.method} alone: leave --methods out")
             if profile.seeds != self.get_profile(profile.name).seeds:
                 raise UserError(
                     f"{experiment.id} shows the runs that choose β, of one seed: leave --seeds out"
                 )
-            return build_figure(profile, method)
-        return build_table(profile, methods, plugins)
+            return build_figure(profile, row)
+        return build_table(profile, rows, plugins)
 
-    def result(
-        self,
-        experiment: Experiment,
-        profile: CodeProfile,
-        graph: Graph,
-        store: Store,
-        labels: Mapping[str, str],
-        provenance: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def result(self, run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
         """Compute the JSON; see harness.domains.code.results."""
         from harness.domains.code.results import figure_json, table_json
 
-        if isinstance(experiment, FigureSpec):
-            return figure_json(experiment, profile, graph, store, provenance)
-        assert isinstance(experiment, TableSpec)
-        return table_json(experiment, profile, graph, store, labels, provenance)
+        return (figure_json if isinstance(run.experiment, FigureSpec) else table_json)(run)
 
-    def files(self, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
+    def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every form, or the figure as PNG and PDF."""
-        if "panels" in result:
+        if isinstance(experiment, FigureSpec):
             from harness.render.dynamics import dynamics_files
 
             return dynamics_files(result)
@@ -98,9 +80,9 @@ class Code(Domain[CodeProfile, Graph]):
 
         return table_files(result)
 
-    def show(self, result: Mapping[str, Any], console: Console) -> None:
+    def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
         """Print the table; of a figure its heading."""
-        if "panels" in result:
+        if isinstance(experiment, FigureSpec):
             console.print(result["heading"], markup=False)
             return
         from harness.render.table import print_table

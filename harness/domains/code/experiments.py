@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from harness.domains.common.rows import rows
-from harness.domains.common.spec import ColumnSpec, FigureSpec, RowSpec, TableSpec
+from harness.domains.common.rows import method_rows
+from harness.domains.common.spec import FigureSpec, RowSpec, TableSpec, percentage
 
 TABLE2 = TableSpec(
     id="table2",
     domain="code",
     title="Text-to-code: pass@k after preference optimization on MBPP",
     rows=(
-        RowSpec("base", "Base model"),
-        *rows("dpo", "tdpo1", "tdpo2", "simpo", "mapo", "sparsepo-common", "sparsepo-independent"),
+        RowSpec("base", "base", "Base model"),
+        *method_rows(
+            "dpo", "tdpo1", "tdpo2", "simpo", "mapo", "sparsepo-common", "sparsepo-independent"
+        ),
     ),
     columns=(
-        ColumnSpec("humaneval_pass@1", "HumanEval pass@1"),
-        ColumnSpec("humaneval_pass@10", "HumanEval pass@10"),
-        ColumnSpec("humaneval_pass@100", "HumanEval pass@100"),
-        ColumnSpec("mbpp_pass@1", "MBPP pass@1"),
-        ColumnSpec("mbpp_pass@10", "MBPP pass@10"),
-        ColumnSpec("mbpp_pass@100", "MBPP pass@100"),
+        percentage("humaneval_pass@1", "HumanEval pass@1"),
+        percentage("humaneval_pass@10", "HumanEval pass@10"),
+        percentage("humaneval_pass@100", "HumanEval pass@100"),
+        percentage("mbpp_pass@1", "MBPP pass@1"),
+        percentage("mbpp_pass@10", "MBPP pass@10"),
+        percentage("mbpp_pass@100", "MBPP pass@100"),
     ),
     baseline="base",
     reference="base",
+    paper_setting="StarCoder 1B, MBPP",
 )
 """Table 2: pass@k on HumanEval and MBPP after preference optimization on MBPP."""
 
@@ -30,7 +33,7 @@ FIGURE6 = FigureSpec(
     id="figure6",
     domain="code",
     title="Text-to-code: sparsity of the masks and token KL, SparsePO (independent)",
-    rows=rows("sparsepo-independent"),
+    rows=method_rows("sparsepo-independent"),
 )
 """Figure 6: sparsity and token KL of SparsePO's independent masks while it learns to code."""
 
@@ -38,7 +41,7 @@ FIGURE8 = FigureSpec(
     id="figure8",
     domain="code",
     title="Text-to-code: sparsity of the mask and token KL, SparsePO (common)",
-    rows=rows("sparsepo-common"),
+    rows=method_rows("sparsepo-common"),
 )
 """Figure 8: sparsity and token KL of SparsePO's common mask while it learns to code."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.render.columns import row_id
 from harness.render.notes import (
     ceiling_note,
+    direction_note,
     missing_note,
     provenance_note,
     significance_note,
+    tiny_note,
 )
 
 _OUTCOMES = {
@@ -32,6 +35,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         f"problem (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}), mean "
         "over seeds, with 95 % intervals of a paired bootstrap over problems and seeds; best value "
         "of a column in bold.",
+        direction_note(table),
         *(
             significance_note(table, [e for e in table["significance"] if e["baseline"] == name])
             for name in dict.fromkeys(entry["baseline"] for entry in table["significance"])
@@ -40,23 +44,23 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         ceiling_note(table),
         missing_note(table),
         _outcomes(table["provenance"]["evaluation"]),
+        tiny_note(
+            table,
+            "a GPTBigCode trained from scratch on an embedded world of small programs, a part of "
+            "which is wrong on purpose",
+            "what preference optimization does",
+        ),
+        _provenance(table["provenance"]),
     ]
-    if table["profile"] == "tiny":
-        found.append(
-            "Tiny profile: a GPTBigCode trained from scratch on an embedded world of small "
-            "programs, a part of which is wrong on purpose; it shows what preference "
-            "optimization does, it does not measure the paper's model."
-        )
-    found.append(_provenance(table["provenance"]))
     return [note for note in found if note]
 
 
 def _tuned(table: Mapping[str, Any]) -> str:
     if not table["tuned"]:
         return ""
-    names = {row["method"]: row["label"] for row in table["rows"]}
+    names = {row_id(row): row["label"] for row in table["rows"]}
     chosen = {
-        names[method]: tuned["hyper_parameters"]["beta"] for method, tuned in table["tuned"].items()
+        names[row]: tuned["hyper_parameters"]["beta"] for row, tuned in table["tuned"].items()
     }
     listed = ", ".join(f"{name} {beta:g}" for name, beta in chosen.items())
     settings = table["provenance"]["settings"]["tuning"]

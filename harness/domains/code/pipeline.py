@@ -13,11 +13,13 @@ from pathlib import Path
 from harness.config.methods import check_methods
 from harness.config.profiles import FIRST_SEED, HUB, WORLD
 from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile
+from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
+    Start,
     base_stage,
     existing_path,
-    model_folder,
+    outside_start,
     reference_inputs,
     train_stage,
 )
@@ -49,11 +51,11 @@ class Graph:
     pairs: Mapping[int, Stage] = field(default_factory=dict)
     """Training seed → its preference pairs."""
     runs: Mapping[str, Mapping[float, Stage]] = field(default_factory=dict)
-    """Method → β → the training run that tries it."""
+    """Row id → β → the training run that tries it."""
     tuned: Mapping[str, Stage] = field(default_factory=dict)
-    """Method → the stage that chose its β; methods without a choice are absent."""
+    """Row id → the stage that chose its β; rows without a choice are absent."""
     systems: Mapping[str, tuple[System, ...]] = field(default_factory=dict)
-    """Row → one system per seed; empty for a figure."""
+    """Row id → one system per seed; empty for a figure."""
 
     @property
     def targets(self) -> list[Stage]:
@@ -65,23 +67,14 @@ class Graph:
         return stages
 
 
-@dataclass(frozen=True)
-class Start:
-    """What preference optimization starts from: a stage, a user's folder, or a hub id."""
-
-    inputs: Mapping[str, Stage]
-    files: Mapping[str, Path]
-    model_id: str | None
-
-
 def build_table(
-    profile: CodeProfile, rows: Sequence[str], plugins: Mapping[str, Path] | None = None
+    profile: CodeProfile, rows: Sequence[RowSpec], plugins: Mapping[str, Path] | None = None
 ) -> Graph:
     """Describe what Table 2 needs.
 
     Args:
         profile: all values.
-        rows: methods, and "base" for the starting model.
+        rows: those to be shown; the method "base" is the starting model.
         plugins: method → the file that it was loaded from with --plugin.
 
     Returns:
@@ -96,33 +89,33 @@ def build_table(
     tuned: dict[str, Stage] = {}
     seeds = range(FIRST_SEED, FIRST_SEED + profile.seeds)
     for row in rows:
-        if row == BASE:
-            systems[row] = (System(FIRST_SEED, None, parts.test_verdicts(None)),)
+        if row.method == BASE:
+            systems[row.id] = (System(FIRST_SEED, None, parts.test_verdicts(None)),)
             continue
         betas = parts.betas(row)
         if len(betas) > 1:
-            runs[row] = parts.tuning_runs(row, betas)
-            tuned[row] = parts.choice(row, runs[row])
-        models = [parts.final_run(row, seed, tuned.get(row), betas) for seed in seeds]
-        systems[row] = tuple(
+            runs[row.id] = parts.tuning_runs(row, betas)
+            tuned[row.id] = parts.choice(row, runs[row.id])
+        models = [parts.final_run(row, seed, tuned.get(row.id), betas) for seed in seeds]
+        systems[row.id] = tuple(
             System(seed, model, parts.test_verdicts(model))
             for seed, model in zip(seeds, models, strict=True)
         )
     return Graph(parts.made_pairs, runs, tuned, systems)
 
 
-def build_figure(profile: CodeProfile, method: str) -> Graph:
-    """Describe what a figure of the tuning runs of one method needs.
+def build_figure(profile: CodeProfile, row: RowSpec) -> Graph:
+    """Describe what a figure of the tuning runs of one row needs.
 
     Args:
         profile: all values.
-        method: whose runs.
+        row: whose runs.
 
     Returns:
         The stages, which are those of Table 2; nothing has been run.
     """
     parts = _Parts(profile, {})
-    runs = {method: parts.tuning_runs(method, parts.betas(method))}
+    runs = {row.id: parts.tuning_runs(row, parts.betas(row))}
     return Graph(parts.made_pairs, runs)
 
 
@@ -157,34 +150,36 @@ class _Parts:
         verdicts = self._judge("verdicts on the training problems", samples, _TRAINING_SETS)
         self._samples = {"problems": self.problems, "samples": samples, "verdicts": verdicts}
 
-    def betas(self, method: str) -> tuple[float, ...]:
+    def betas(self, row: RowSpec) -> tuple[float, ...]:
         """Return the values of β that are tried; empty for a method without one."""
         tuning = self.profile.tuning
-        names = {item.name for item in fields(available_methods()[method])}
+        names = {item.name for item in fields(available_methods()[row.method])}
         if "beta" not in names:
             return ()
-        chosen = tuning.simpo_betas if method == "simpo" else tuning.betas
+        if "beta" in row.settings:
+            return (float(row.settings["beta"]),)
+        chosen = tuning.simpo_betas if row.method == "simpo" else tuning.betas
         # Runs are called by six digits of their β.
         names = {f"{beta:g}" for beta in chosen}
         if len(names) != len(chosen) or not all(beta > 0 for beta in chosen):
             raise UserError(f"the values of β to be tried must be above 0 and differ: {chosen}")
         return chosen
 
-    def tuning_runs(self, method: str, betas: Sequence[float]) -> dict[float, Stage]:
+    def tuning_runs(self, row: RowSpec, betas: Sequence[float]) -> dict[float, Stage]:
         """Return one training run per β, all of the first seed."""
         return {
             beta: self._train(
-                method,
+                row,
                 FIRST_SEED,
                 {},
                 overrides={"beta": beta},
-                name=f"{method} with β {beta:g}",
+                name=f"{row.id} with β {beta:g}",
             )
             for beta in betas
         }
 
-    def choice(self, method: str, runs: Mapping[float, Stage]) -> Stage:
-        """Return the stage that chooses a method's β."""
+    def choice(self, row: RowSpec, runs: Mapping[float, Stage]) -> Stage:
+        """Return the stage that chooses a row's β."""
         tuning = self.profile.tuning
         verdicts = {}
         for beta, run in runs.items():
@@ -198,24 +193,28 @@ class _Parts:
                 f"tuning verdicts on {run.name}", samples, (_TUNING_BENCHMARK,)
             )
         return Stage(
-            f"choice of β for {method}",
+            f"choice of β for {row.id}",
             "harness.domains.code.work.tuning:choose_beta",
             {
                 "k": tuning.samples,
                 "benchmark": _TUNING_BENCHMARK,
-                "default": self.profile.methods.get(method, {}).get("beta"),
+                "default": self.profile.methods.get(row.method, {}).get("beta"),
             },
             verdicts,
             seconds_hint=1,
         )
 
     def final_run(
-        self, method: str, seed: int, tuned: Stage | None, betas: Sequence[float]
+        self, row: RowSpec, seed: int, tuned: Stage | None, betas: Sequence[float]
     ) -> Stage:
         """Return the training run of a row and seed, with the β that was chosen."""
         overrides = {"beta": betas[0]} if len(betas) == 1 else {}
         return self._train(
-            method, seed, {"tuned": tuned} if tuned is not None else {}, overrides=overrides
+            row,
+            seed,
+            {"tuned": tuned} if tuned is not None else {},
+            overrides=overrides,
+            name=f"{row.id} seed {seed}",
         )
 
     def test_verdicts(self, model: Stage | None) -> Stage:
@@ -244,33 +243,34 @@ class _Parts:
 
     def _train(
         self,
-        method: str,
+        row: RowSpec,
         seed: int,
         inputs: Mapping[str, Stage],
         overrides: Mapping[str, float],
-        name: str | None = None,
+        name: str,
     ) -> Stage:
+        settings = {**row.settings, **overrides}
         given = {"pairs": self._pairs(seed), **self.start.inputs}
         reference = reference_inputs(
             self.profile,
-            method,
+            row.method,
             given,
             self._caches.setdefault(seed, {}),
-            overrides,
+            settings,
             files=self.start.files,
             model_id=self.start.model_id,
             label=f" seed {seed}",
         )
-        plugin = self.plugins.get(method)
+        plugin = self.plugins.get(row.method)
         files = {**self.start.files, **({"plugin": plugin} if plugin else {})}
         return train_stage(
             self.profile,
-            method,
+            row.method,
             seed,
             {**given, **reference, **inputs},
             files=files,
             model_id=self.start.model_id,
-            overrides=overrides,
+            overrides=settings,
             name=name,
         )
 
@@ -278,7 +278,7 @@ class _Parts:
         self, name: str, model: Stage | None, counts: Mapping[str, int], cap: int | None = None
     ) -> Stage:
         values = self.profile.sampling
-        start = self.start if model is None else Start({"model": model}, {}, None)
+        start = self.start if model is None else Start({"model": model})
         return Stage(
             name,
             "harness.domains.code.work.samples:sample",
@@ -293,7 +293,7 @@ class _Parts:
                 "batch_size": values.batch_size,
                 "seed": values.seed,
                 "dtype": values.dtype,
-                "device": self.profile.place,
+                "device": self.profile.device,
                 "model": start.model_id,
             },
             {"problems": self.problems, **start.inputs},
@@ -339,6 +339,5 @@ class _Parts:
     def _start(self) -> Start:
         name = self.profile.model.code
         if name == TRAIN_FROM_SCRATCH:
-            return Start({"model": base_stage(self.profile, self.world)}, {}, None)
-        place = model_folder("model.code", name)
-        return Start({}, {"model": place}, None) if place is not None else Start({}, {}, name)
+            return Start({"model": base_stage(self.profile, self.world)})
+        return outside_start("model.code", name)

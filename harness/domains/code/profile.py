@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.assign import open_mapping
 from harness.config.profiles import HUB, WORLD, BaseSettings, Profile, TrainingSettings
+from harness.domains.common.method_values import method_values
 from tasks.code.world import CodeWorldConfig
 
 TRAIN_FROM_SCRATCH = "tiny-bigcode"
@@ -97,23 +97,12 @@ _METHODS: dict[str, dict[str, Any]] = {
     # β is tuned for each method [paper]; these values serve where tuning is switched off.
     "dpo": {"beta": 0.1},  # [paper], of the other experiments
     "tdpo1": {"beta": 0.1},  # [paper], of the other experiments
-    "tdpo2": {"beta": 0.1, "alpha": 0.5},  # [paper], of the other experiments; alpha [code]
+    "tdpo2": {"beta": 0.1},  # [paper], of the other experiments
     "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
     "mapo": {"beta": 0.8},  # [code]
-    "sparsepo-common": {
-        "beta": 0.8,  # [code]
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-    },
-    "sparsepo-independent": {
-        "beta": 0.8,  # [code]
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-    },
+    # β [code]; no L1 penalty [paper].
+    "sparsepo-common": {"beta": 0.8, "l1_reward": 0.0, "l1_kl": 0.0},
+    "sparsepo-independent": {"beta": 0.8, "l1_reward": 0.0, "l1_kl": 0.0},
 }
 
 
@@ -136,7 +125,7 @@ def _tiny() -> CodeProfile:
             logging_steps=2,
             validation_steps=4,
         ),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=SamplingSettings(
             temperature=0.6,
             top_p=1.0,
@@ -172,7 +161,7 @@ def _small() -> CodeProfile:
         data=DataSettings(humaneval=HUB, mbpp=HUB, answers=None, epochs=3),
         model=ModelSettings(code="bigcode/tiny_starcoder_py"),  # [ours]: a small one of its family
         po=_paper_training(),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=_paper_sampling(train_samples=50, test_samples=20),  # [ours]
         tuning=TuningSettings(
             betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10
@@ -196,7 +185,7 @@ def _paper() -> CodeProfile:
         ),
         model=ModelSettings(code="bigcode/starcoderbase-1b"),  # [paper]
         po=_paper_training(),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=_paper_sampling(train_samples=100, test_samples=100),  # [paper]
         tuning=TuningSettings(
             betas=(0.1, 0.2, 0.4, 0.8),  # [ours]

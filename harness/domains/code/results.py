@@ -9,79 +9,52 @@ from typing import Any
 from harness.domains.code.notes import notes
 from harness.domains.code.pipeline import BENCHMARKS, Graph
 from harness.domains.code.profile import CodeProfile
-from harness.domains.common.cells import Cells, compare_with, mean_cells
+from harness.domains.common.cells import Cells, mean_cells
 from harness.domains.common.dynamics import panels
+from harness.domains.common.finished import FinishedRun
 from harness.domains.common.paper import paper_numbers
-from harness.domains.common.spec import FigureSpec, TableSpec
+from harness.domains.common.table import block_json, column_facts
 from harness.graph.store import Store
+from sparsepo.registry import method_class
 from tasks.code.scores import DEFAULT_KS
 from tasks.metrics.pass_at_k import pass_at_k
 
-PAPER_SETTING = "StarCoder 1B, MBPP"
 _PREFIX = {"humaneval": "humaneval", "mbpp_test": "mbpp"}
 
 
-def table_json(
-    spec: TableSpec,
-    profile: CodeProfile,
-    graph: Graph,
-    store: Store,
-    labels: Mapping[str, str],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put Table 2 together from the artefacts of its graph.
-
-    Args:
-        spec: what the table is.
-        profile: all values.
-        graph: its stages, all of them in the store.
-        store: where they are.
-        labels: row → how the table calls it, in the order of the rows.
-        provenance: how the run was made.
-
-    Returns:
-        What table2.json holds; equal artefacts give equal values.
-    """
-    settings = profile.statistics
+def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
+    """Return what table2.json holds; equal artefacts give equal values."""
+    spec, graph, store = run.table, run.graph, run.store
     reports = {
         row: [store.read_json(system.verdicts, "report.json") for system in systems]
         for row, systems in graph.systems.items()
     }
-    cells = pass_cells(reports, profile)
-    paper = paper_numbers(spec.id)
-    ids = [column.id for column in spec.columns]
+    cells = pass_cells(reports, run.profile)
     missing = {
-        column: f"{profile.sampling.test_samples} samples of each problem are too few"
-        for column in ids
-        if not any(column in own for own in cells.values())
+        column.id: f"{run.profile.sampling.test_samples} samples of each problem are too few"
+        for column in spec.columns
+        if not any(column.id in own for own in cells.values())
     }
     table = {
         "id": spec.id,
         "title": spec.title,
-        "profile": profile.name,
-        "columns": ids,
-        "column_labels": {column.id: column.label for column in spec.columns},
-        "rows": [
-            {
-                "method": row,
-                "label": label,
-                "values": {c: cells[row][c].as_json() if c in cells[row] else None for c in ids},
-                "paper": paper.get(row),
-            }
-            for row, label in labels.items()
-        ],
+        "profile": run.profile.name,
+        **column_facts(spec.columns),
+        **block_json(
+            run.rows,
+            spec.columns,
+            cells,
+            run.profile.statistics,
+            baselines=(spec.baseline, "dpo"),
+            paper=paper_numbers(spec.id) if spec.paper_setting is not None else None,
+        ),
         "missing": missing,
         "baseline": spec.baseline,
         "reference": spec.reference,
-        "significance": [
-            entry
-            for baseline in dict.fromkeys((spec.baseline, "dpo"))
-            for entry in compare_with(cells, baseline, ids, settings)
-        ],
-        "paper_setting": PAPER_SETTING,
+        "paper_setting": spec.paper_setting,
         "tuned": {row: store.read_json(stage, "tuned.json") for row, stage in graph.tuned.items()},
         "provenance": {
-            **provenance,
+            **run.provenance,
             "data": {
                 f"seed {seed}": store.read_json(stage, "report.json")
                 for seed, stage in graph.pairs.items()
@@ -140,26 +113,13 @@ def evaluation_facts(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict
     return {"tiers": tiers, "verdicts": verdicts, "suspected_forgeries": forgeries}
 
 
-def figure_json(
-    spec: FigureSpec,
-    profile: CodeProfile,
-    graph: Graph,
-    store: Store,
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put Figure 6 or 8 together from the histories of the tuning runs.
-
-    Args:
-        spec: what the figure is; its one row is the method.
-        profile: all values.
-        graph: its stages, all of them in the store.
-        store: where they are.
-        provenance: how the run was made.
-    """
-    (method,) = graph.runs
+def figure_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
+    """Return what figure6.json or figure8.json holds, from the histories of the tuning runs."""
+    spec, profile = run.experiment, run.profile
+    (row,) = spec.rows
     runs = {
-        beta: [store.read_json(stage, "training.json")["history"]]
-        for beta, stage in graph.runs[method].items()
+        beta: [run.store.read_json(stage, "training.json")["history"]]
+        for beta, stage in run.graph.runs[row.id].items()
     }
     number = spec.id.removeprefix("figure")
     return {
@@ -167,9 +127,9 @@ def figure_json(
         "title": spec.title,
         "heading": f"Figure {number} ({profile.name} profile). {spec.title}",
         "profile": profile.name,
-        "method": method,
-        "panels": panels(runs, common=method == "sparsepo-common"),
-        "provenance": dict(provenance),
+        "method": row.method,
+        "panels": panels(runs, common=method_class(row.method).needs.mask != "learned-independent"),
+        "provenance": dict(run.provenance),
     }
 
 

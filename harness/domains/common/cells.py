@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
+from harness.domains.common.spec import UNBOUNDED, Bounds
 from tasks.metrics.significance import (
     FloatArray,
     bootstrap_mean,
@@ -17,7 +18,25 @@ from tasks.metrics.significance import (
     percentile_interval,
 )
 
-_DIGITS = 6
+DIGITS = 6
+"""Decimal places of a result's JSON."""
+
+
+def interval(mean: float, replicates: FloatArray, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
+    """Return a value and its 95 % interval, as every result's JSON holds them.
+
+    Args:
+        mean: the value.
+        replicates: its bootstrap replicates.
+        bounds: range of the value; the shift by the estimated bias may leave it.
+    """
+    low, high = percentile_interval(replicates, estimate=mean)
+    smallest, largest = bounds
+    if smallest is not None:
+        low = max(low, smallest)
+    if largest is not None:
+        high = min(high, largest)
+    return {"mean": round(mean, DIGITS), "ci95": [round(low, DIGITS), round(high, DIGITS)]}
 
 
 @dataclass(frozen=True)
@@ -31,14 +50,14 @@ class Statistic:
     above_chance: bool | None = None
     """Whether the interval of the score before flooring at chance lies above chance."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the cell as the table's JSON holds it."""
-        low, high = percentile_interval(self.replicates, estimate=self.mean)
-        # The shift may leave the range that every score of a table has.
-        low, high = max(low, 0.0), min(high, 100.0)
-        cell: dict[str, Any] = {
-            "mean": round(self.mean, _DIGITS),
-            "ci95": [round(low, _DIGITS), round(high, _DIGITS)],
+    def as_json(self, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
+        """Return the cell as the table's JSON holds it.
+
+        Args:
+            bounds: those of its column.
+        """
+        cell = {
+            **interval(self.mean, self.replicates, bounds),
             "n": self.n,
             "seeds": self.seeds,
         }
@@ -48,7 +67,7 @@ class Statistic:
 
 
 Cells = dict[str, dict[str, Statistic]]
-"""Method → column → statistic; columns that were not measured are absent."""
+"""Row id → column → statistic; columns that were not measured are absent."""
 
 
 def mean_cells(
@@ -56,10 +75,10 @@ def mean_cells(
     column: str,
     settings: StatisticsSettings,
 ) -> Cells:
-    """Compute a column that is 100 times the mean of one score per row.
+    """Compute a column that is 100 times the mean of one score per item.
 
     Args:
-        scores: method → for each seed row id → score in [0, 1].
+        scores: row of the table → for each seed, item (a prompt, a problem) → score in [0, 1].
         column: its id.
         settings: replicates and seed.
 
@@ -67,14 +86,14 @@ def mean_cells(
         ValueError: if two systems were not measured on the same rows.
     """
     cells: Cells = {}
-    rows: list[str] | None = None
-    for method, per_seed in scores.items():
+    items: list[str] | None = None
+    for row, per_seed in scores.items():
         for one in per_seed:
-            rows = list(one) if rows is None else rows
-            if list(one) != rows:
+            items = list(one) if items is None else items
+            if list(one) != items:
                 raise ValueError(f"{column}: systems were measured on different rows")
         values = 100.0 * np.array([list(one.values()) for one in per_seed])
-        cells[method] = {
+        cells[row] = {
             column: Statistic(
                 mean=float(values.mean()),
                 replicates=bootstrap_mean(values, settings.replicates, settings.seed),
@@ -86,18 +105,23 @@ def mean_cells(
 
 
 def compare_with(
-    cells: Cells, baseline: str, columns: Sequence[str], settings: StatisticsSettings
+    cells: Cells,
+    baseline: str,
+    columns: Sequence[str],
+    settings: StatisticsSettings,
+    methods: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare every method with a baseline, Holm's adjustment within each column.
+    """Compare every row with a baseline, Holm's adjustment within each column.
 
     Args:
         cells: statistics made with the same draws.
-        baseline: the method that the others are compared with; no comparisons without it.
+        baseline: the row that the others are compared with; no comparisons without it.
         columns: which columns.
         settings: alpha, the threshold for the adjusted p-value.
+        methods: row id → its method; a row that is absent is called like its method.
 
     Returns:
-        One entry per column and method.
+        One entry per column and row.
     """
     entries: list[dict[str, Any]] = []
     for column in columns if baseline in cells else ():
@@ -105,26 +129,27 @@ def compare_with(
         if base is None:
             continue
         found = {
-            method: compare(
+            row: compare(
                 own[column].replicates,
                 base.replicates,
                 own[column].mean - base.mean,
             )
-            for method, own in cells.items()
-            if method != baseline and column in own
+            for row, own in cells.items()
+            if row != baseline and column in own
         }
-        adjusted = holm({method: result.p for method, result in found.items()})
-        for method, result in found.items():
+        adjusted = holm({row: result.p for row, result in found.items()})
+        for row, result in found.items():
             entries.append(
                 {
                     "column": column,
-                    "method": method,
+                    "row": row,
+                    "method": (methods or {}).get(row, row),
                     "baseline": baseline,
-                    "difference": round(result.difference, _DIGITS),
-                    "ci95": [round(result.low, _DIGITS), round(result.high, _DIGITS)],
-                    "p": round(result.p, _DIGITS),
-                    "p_holm": round(adjusted[method], _DIGITS),
-                    "significant": bool(adjusted[method] < settings.alpha),
+                    "difference": round(result.difference, DIGITS),
+                    "ci95": [round(result.low, DIGITS), round(result.high, DIGITS)],
+                    "p": round(result.p, DIGITS),
+                    "p_holm": round(adjusted[row], DIGITS),
+                    "significant": bool(adjusted[row] < settings.alpha),
                 }
             )
     return entries

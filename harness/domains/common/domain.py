@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
-from harness.config.assign import apply_assignments
-from harness.config.profiles import Profile
+from harness.config.assign import apply_assignments, set_unless_assigned
+from harness.config.profiles import Profile, resolve_device
 from harness.config.request import RunRequest
-from harness.domains.common.spec import Experiment
+from harness.domains.common.finished import FinishedRun
+from harness.domains.common.spec import Experiment, RowSpec
 from harness.graph.stages import Stage
-from harness.graph.store import Store
 from sparsepo.errors import UserError, did_you_mean
 
 
@@ -43,8 +43,8 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
     runs_code: ClassVar[bool] = False
     """Whether its experiments run programs that a model wrote."""
 
-    def settle(self, request: RunRequest) -> ProfileT:
-        """Return the profile with the user's changes made.
+    def resolve_profile(self, request: RunRequest) -> ProfileT:
+        """Return the profile with the user's changes made and its device chosen.
 
         Raises:
             UserError: for an unknown profile or key, or a value of the wrong type.
@@ -58,7 +58,24 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
             profile = replace(profile, seeds=request.seeds)
         if request.workers is not None and request.workers < 1:
             raise UserError(f"--workers {request.workers}: at least one is needed")
-        return profile
+        if profile.name == "tiny":
+            own = self.tiny_values_for_real_data(profile, request)
+            profile = set_unless_assigned(profile, own, request.assignments)
+        return replace(profile, device=resolve_device(profile.device))
+
+    def tiny_values_for_real_data(
+        self, profile: ProfileT, request: RunRequest
+    ) -> Mapping[str, Any]:
+        """Return what the tiny profile changes where the user gives it real data.
+
+        Args:
+            profile: with the user's changes made.
+            request: what the user asked for.
+
+        Returns:
+            Dotted name → value; a value that the user sets is left as the user set it.
+        """
+        return {}
 
     def get_profile(self, name: str) -> ProfileT:
         """Return a profile by name, as it is before any change.
@@ -79,7 +96,7 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         self,
         experiment: Experiment,
         profile: ProfileT,
-        methods: Sequence[str],
+        rows: tuple[RowSpec, ...],
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> GraphT:
@@ -88,7 +105,7 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         Args:
             experiment: what is to be shown.
             profile: all values.
-            methods: those to be shown.
+            rows: those to be shown.
             plugins: method → the file that it was loaded from with --plugin.
             request: what the user asked for.
 
@@ -97,30 +114,13 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         """
 
     @abstractmethod
-    def result(
-        self,
-        experiment: Experiment,
-        profile: ProfileT,
-        graph: GraphT,
-        store: Store,
-        labels: Mapping[str, str],
-        provenance: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Compute an experiment's JSON from its artefacts, which are all in the store.
-
-        Args:
-            experiment: what is to be shown.
-            profile: all values.
-            graph: its stages.
-            store: where they are.
-            labels: method → how it is called, in the order shown.
-            provenance: how the run was made.
-        """
+    def result(self, run: FinishedRun[ProfileT, GraphT]) -> dict[str, Any]:
+        """Compute an experiment's JSON from its artefacts."""
 
     @abstractmethod
-    def files(self, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Render an experiment's JSON: file name → content, drawn from the JSON alone."""
+    def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
+        """Render an experiment's JSON: file name → content; all values are the JSON's."""
 
     @abstractmethod
-    def show(self, result: Mapping[str, Any], console: Console) -> None:
+    def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
         """Print an experiment's JSON for people."""

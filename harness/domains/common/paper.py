@@ -11,7 +11,7 @@ PAPER = Path(__file__).parents[3] / "results" / "paper"
 
 
 def paper_numbers(table: str) -> dict[str, dict[str, float]]:
-    """Return the paper's published numbers of a table, method → column → value.
+    """Return the paper's published numbers of a table, row id → column → value.
 
     Raises:
         UserError: if the data file is missing from the installation.

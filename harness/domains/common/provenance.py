@@ -38,7 +38,7 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "versions": {name: library_version(name) for name in _VERSIONS},
         "python": platform.python_version(),
-        "hardware": hardware(profile.place),
+        "hardware": hardware(profile.device),
         "model": ", ".join(settings["model"].values()),
         "statistics": {
             **settings["statistics"],

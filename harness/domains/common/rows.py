@@ -1,30 +1,34 @@
-"""How the paper's methods are called in tables and pictures, everywhere the same."""
+"""The paper's methods as rows."""
 
 from __future__ import annotations
 
 from harness.domains.common.spec import RowSpec
+from sparsepo.methods import BUILT_IN
 
-LABELS = {
-    "sft": "SFT",
-    "dpo": "DPO",
-    "tdpo1": "TDPO v1",
-    "tdpo2": "TDPO v2",
-    "simpo": "SimPO",
-    "dpop": "DPOP",
-    "mapo": "MaPO",
-    "sparsepo-common": "SparsePO (common)",
-    "sparsepo-independent": "SparsePO (independent)",
-}
-"""Method → label, in the paper's order."""
+PAPER_METHODS = (
+    "sft",
+    "dpo",
+    "tdpo1",
+    "tdpo2",
+    "simpo",
+    "dpop",
+    "mapo",
+    "sparsepo-common",
+    "sparsepo-independent",
+)
+"""The nine methods that the paper compares, in its order.
+
+They are named, because a method that is added to the library is not thereby one of the paper's.
+"""
 
 
-def rows(*methods: str) -> tuple[RowSpec, ...]:
-    """Return the rows of methods of the paper.
+def method_rows(*methods: str) -> tuple[RowSpec, ...]:
+    """Return one row for each built-in method, called by the method's own title.
 
     Args:
-        methods: their names, in the order shown; all nine where none is named.
+        methods: their names, in the order shown.
 
     Raises:
-        KeyError: the paper has no such method.
+        KeyError: there is no such built-in method.
     """
-    return tuple(RowSpec(method, LABELS[method]) for method in methods or LABELS)
+    return tuple(RowSpec(name, name, BUILT_IN[name].title) for name in methods)

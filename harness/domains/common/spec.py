@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Bounds = tuple[float | None, float | None]
+"""Smallest and largest value that a column can have; None for no limit."""
+UNBOUNDED: Bounds = (None, None)
+PERCENT: Bounds = (0.0, 100.0)
 
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One method that is shown."""
+    """One row: a method, or a variant of it.
 
+    Several rows may show the same method with different settings, so stages, results and
+    comparisons are keyed by `id`.
+    """
+
+    id: str
+    """Unique in its experiment; the method's name where the row is the method as it is."""
     method: str
     label: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values in place of the profile's own for this method, named as under ``methods``."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +34,15 @@ class ColumnSpec:
 
     id: str
     label: str
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None where neither direction is better: no value is the best, no difference a gain."""
+    bounds: Bounds = UNBOUNDED
+    """Range of the values; intervals are clipped to it."""
+
+
+def percentage(id: str, label: str) -> ColumnSpec:
+    """Return a column of percentages, the higher the better."""
+    return ColumnSpec(id, label, bounds=PERCENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +56,17 @@ class Experiment:
     """The folder of harness.domains that knows how to run it."""
     rows: tuple[RowSpec, ...]
 
+    def __post_init__(self) -> None:
+        """Check that every row has an id of its own.
+
+        Raises:
+            ValueError: if two rows share one.
+        """
+        ids = [row.id for row in self.rows]
+        repeated = {row for row in ids if ids.count(row) > 1}
+        if repeated:
+            raise ValueError(f"{self.id}: several rows are called {', '.join(sorted(repeated))}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec(Experiment):
@@ -44,9 +78,11 @@ class TableSpec(Experiment):
     supplement: tuple[ColumnSpec, ...] = ()
     """Columns of the second table."""
     baseline: str
-    """The method that the others are tested against."""
+    """The row that the others are tested against."""
     reference: str
     """The row that says what was there before preference optimization."""
+    paper_setting: str | None = None
+    """Model and data of the paper's own table; None where its numbers are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

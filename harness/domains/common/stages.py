@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,25 @@ def model_folder(key: str, value: str) -> Path | None:
     return place
 
 
+@dataclass(frozen=True)
+class Start:
+    """The model that a domain's training starts from: a stage, a user's folder, or a hub id."""
+
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    model_id: str | None = None
+
+
+def outside_start(key: str, value: str) -> Start:
+    """Return a model from outside, a folder or a hub id, as a start.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    folder = model_folder(key, value)
+    return Start(model_id=value) if folder is None else Start(files={"model": folder})
+
+
 def base_stage(profile: Profile, corpus: Stage) -> Stage:
     """The tiny base model, trained from scratch on corpus.jsonl of a stage."""
     return Stage(
@@ -108,6 +127,7 @@ def train_stage(
         UserError: for values that do not go together, or that the method does not use.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
+    get_method(method, **hyper_parameters)
     if training.batch_size % training.device_batch_size:
         raise UserError(
             f"batch_size {training.batch_size} of {method} is not a multiple of its "
@@ -121,7 +141,7 @@ def train_stage(
             "hyper_parameters": hyper_parameters,
             "training": asdict(training),
             "seed": seed,
-            "device": profile.place,
+            "device": profile.device,
             "model": model_id,
         },
         inputs,
@@ -174,7 +194,7 @@ def reference_inputs(
         {
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
             "training": {name: values[name] for name in deciding},
-            "device": profile.place,
+            "device": profile.device,
             "model": model_id,
         },
         inputs,

@@ -26,10 +26,10 @@ from tasks.metrics.significance import (
 def leaderboard_cells(
     results: Mapping[str, Sequence[Mapping[str, Any]]], settings: StatisticsSettings
 ) -> Cells:
-    """Compute the leaderboard columns of every method.
+    """Compute the leaderboard columns of every row of the table.
 
     Args:
-        results: method → the leaderboard.json of each of its seeds.
+        results: row id → the leaderboard.json of each of its seeds.
         settings: replicates and seed.
 
     Returns:
@@ -48,19 +48,19 @@ def leaderboard_cells(
         for leaf, counts in resample_weights(first, settings.replicates, settings.seed).items()
     }
     cells: Cells = {}
-    for method, boards in results.items():
+    for row, boards in results.items():
         draws = seed_draws(len(boards), settings.replicates, settings.seed)
         exact = [columns_from_scores(board["tasks"]) for board in boards]
         drawn = [columns_from_scores(board["tasks"], weights) for board in boards]
         free = [_unfloored(board["tasks"], weights) for board in boards]
-        cells[method] = {}
+        cells[row] = {}
         for column in exact[0]:
             above = None
             if column in free[0]:
                 per_seed = np.stack([one[column] for one in free], axis=1)
                 unfloored = average_drawn_seeds(per_seed, draws)
                 above = percentile_interval(unfloored)[0] > 0.0
-            cells[method][column] = Statistic(
+            cells[row][column] = Statistic(
                 mean=float(np.mean([one[column][0] for one in exact])),
                 replicates=average_drawn_seeds(
                     np.stack([one[column] for one in drawn], axis=1), draws

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from harness.domains.common.rows import rows
-from harness.domains.common.spec import ColumnSpec, TableSpec
+from harness.domains.common.rows import PAPER_METHODS, method_rows
+from harness.domains.common.spec import TableSpec, percentage
 
 TABLE1 = TableSpec(
     id="table1",
     domain="dialogue",
     title="Helpful and harmless dialogue: Open LLM Leaderboard v2 after preference optimization",
-    rows=rows(),
+    rows=method_rows(*PAPER_METHODS),
     columns=(
-        ColumnSpec("bbh", "BBH"),
-        ColumnSpec("math_hard", "MATH"),
-        ColumnSpec("gpqa", "GPQA"),
-        ColumnSpec("musr", "MuSR"),
-        ColumnSpec("mmlu_pro", "MMLU-Pro"),
-        ColumnSpec("ifeval_inst", "IFEval inst."),
-        ColumnSpec("ifeval_prom", "IFEval prom."),
-        ColumnSpec("avg", "Avg"),
+        percentage("bbh", "BBH"),
+        percentage("math_hard", "MATH"),
+        percentage("gpqa", "GPQA"),
+        percentage("musr", "MuSR"),
+        percentage("mmlu_pro", "MMLU-Pro"),
+        percentage("ifeval_inst", "IFEval inst."),
+        percentage("ifeval_prom", "IFEval prom."),
+        percentage("avg", "Avg"),
     ),
     average="avg",
     supplement=(
-        ColumnSpec("preference_accuracy", "Preference accuracy (%)"),
-        ColumnSpec("win_rate", "Win rate (%)"),
+        percentage("preference_accuracy", "Preference accuracy (%)"),
+        percentage("win_rate", "Win rate (%)"),
     ),
     baseline="dpo",
     reference="sft",
+    paper_setting="Pythia 1.4B, HH-RLHF",
 )
 """Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""
 

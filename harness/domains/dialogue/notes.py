@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.render.columns import row_id
 from harness.render.notes import (
     ceiling_note,
+    direction_note,
     missing_note,
     provenance_note,
     significance_note,
+    tiny_note,
 )
 
 
@@ -20,7 +23,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         table: its JSON, but for the notes.
     """
     labels: Mapping[str, str] = table["column_labels"]
-    names = {row["method"]: row["label"] for row in table["rows"]}
+    names = {row_id(row): row["label"] for row in table["rows"]}
     found = [
         "Values are normalised scores, 0 = chance, 100 = perfect, mean over seeds, with 95 % "
         "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
@@ -32,6 +35,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
             if "win_rate" not in table["missing"]
             else ""
         ),
+        direction_note(table),
         significance_note(table, [*table["significance"], *table["supplement"]["significance"]]),
         _chance(table, names, labels),
         ceiling_note(table),
@@ -43,13 +47,15 @@ def notes(table: Mapping[str, Any]) -> list[str]:
             f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be "
             "compared with an average of all of them."
         )
-    if table["profile"] == "tiny":
-        found.append(
-            "Tiny profile: a GPT-NeoX trained from scratch on an embedded world whose skills were "
-            "chosen for being learnable by it; it shows the trade-off, it does not measure the "
-            "paper's models."
-        )
-    found.append(_provenance(table["provenance"]))
+    found += [
+        tiny_note(
+            table,
+            "a GPT-NeoX trained from scratch on an embedded world whose skills were chosen for "
+            "being learnable by it",
+            "the trade-off",
+        ),
+        _provenance(table["provenance"]),
+    ]
     return [note for note in found if note]
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from harness.config.methods import check_methods
 from harness.config.profiles import FIRST_SEED, WORLD
+from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
+    Start,
     base_stage,
     existing_path,
-    model_folder,
     outside_path,
+    outside_start,
     reference_inputs,
     train_stage,
 )
@@ -44,7 +46,7 @@ class Graph:
     pairs: Stage
     check: Stage
     systems: Mapping[str, tuple[System, ...]]
-    """Method → one system per seed."""
+    """Row id → one system per seed."""
     sources: Mapping[str, str | None]
     """Benchmark → "world", "hub", "file" or None."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Graph:
 
 def build_graph(
     profile: DialogueProfile,
-    methods: Sequence[str],
+    rows: Sequence[RowSpec],
     plugins: Mapping[str, Path] | None = None,
     user_benchmarks: Sequence[str] = (),
 ) -> Graph:
@@ -72,7 +74,7 @@ def build_graph(
 
     Args:
         profile: all values.
-        methods: the rows' methods.
+        rows: those to be shown.
         plugins: method → the file that it was loaded from with --plugin.
         user_benchmarks: the benchmarks whose rows the user named; if there are any, the others
             are missing rather than filled with rows of another origin.
@@ -97,38 +99,64 @@ def build_graph(
         libraries=("datasets",),
         seconds_hint=5,
     )
-    start_inputs, start_files, start_id = _start(profile, world, pairs, real)
-    sft = train_stage(
-        profile,
-        "sft",
-        FIRST_SEED,
-        {"pairs": pairs, **start_inputs},
-        files=start_files,
-        model_id=start_id,
-    )
+    start = _start(profile, world, pairs, real)
+    sft = _sft(profile, pairs, start)
     if real:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
     evaluation_inputs = {"check": check, **({"world": world} if needs_world else {})}
     systems: dict[str, tuple[System, ...]] = {}
     caches: dict[str, Stage] = {}
-    for method in methods:
+    for row in rows:
         runs = []
-        for offset in range(1 if method == "sft" else profile.seeds):
+        for offset in range(1 if row.method == "sft" else profile.seeds):
             seed = FIRST_SEED + offset
-            plugin = (plugins or {}).get(method)
-            model = sft
-            if method != "sft":
-                inputs = {"pairs": pairs, "model": sft}
-                inputs = {**inputs, **reference_inputs(profile, method, inputs, caches)}
-                outside = {"plugin": plugin} if plugin else {}
-                model = train_stage(profile, method, seed, inputs, files=outside)
+            if row.method == "sft":
+                model = _sft(profile, pairs, start, row)
+            else:
+                plugin = (plugins or {}).get(row.method)
+                model = _preference_optimization(profile, row, seed, pairs, sft, caches, plugin)
             board = _leaderboard(
                 profile, model, {**evaluation_inputs, "model": model}, sources, files
             )
             judged = None if real else _win_rate(profile, model, pairs)
             runs.append(System(seed, model, board, judged))
-        systems[method] = tuple(runs)
+        systems[row.id] = tuple(runs)
     return Graph(pairs, check, systems, sources, notes)
+
+
+def _sft(profile: DialogueProfile, pairs: Stage, start: Start, row: RowSpec | None = None) -> Stage:
+    return train_stage(
+        profile,
+        "sft",
+        FIRST_SEED,
+        {"pairs": pairs, **start.inputs},
+        files=start.files,
+        model_id=start.model_id,
+        overrides=row.settings if row is not None else None,
+        name=f"{row.id if row is not None else 'sft'} seed {FIRST_SEED}",
+    )
+
+
+def _preference_optimization(
+    profile: DialogueProfile,
+    row: RowSpec,
+    seed: int,
+    pairs: Stage,
+    sft: Stage,
+    caches: dict[str, Stage],
+    plugin: Path | None,
+) -> Stage:
+    inputs = {"pairs": pairs, "model": sft}
+    cache = reference_inputs(profile, row.method, inputs, caches, row.settings)
+    return train_stage(
+        profile,
+        row.method,
+        seed,
+        {**inputs, **cache},
+        files={} if plugin is None else {"plugin": plugin},
+        overrides=row.settings,
+        name=f"{row.id} seed {seed}",
+    )
 
 
 def _world(profile: DialogueProfile) -> Stage:
@@ -184,14 +212,11 @@ def _sources(
     return sources, files, notes
 
 
-def _start(
-    profile: DialogueProfile, world: Stage, pairs: Stage, real: bool
-) -> tuple[dict[str, Stage], dict[str, Path], str | None]:
-    """What SFT starts from: (input stages, outside files, hub id)."""
+def _start(profile: DialogueProfile, world: Stage, pairs: Stage, real: bool) -> Start:
+    """What SFT starts from."""
     name = profile.model.dialogue
     if name != TRAIN_FROM_SCRATCH:
-        place = model_folder("model.dialogue", name)
-        return ({}, {"model": place}, None) if place is not None else ({}, {}, name)
+        return outside_start("model.dialogue", name)
     corpus = world
     if real:
         corpus = Stage(
@@ -201,7 +226,7 @@ def _start(
             {"world": world, "pairs": pairs},
             seconds_hint=3,
         )
-    return {"model": base_stage(profile, corpus)}, {}, None
+    return Start({"model": base_stage(profile, corpus)})
 
 
 def _leaderboard(
@@ -228,7 +253,7 @@ def _leaderboard(
                 "batch_size": values.batch_size,
                 "pack_tokens": values.pack_tokens,
                 "max_gen_toks": {k: v for k, v in caps.items() if v is not None} or None,
-                "device": profile.place,
+                "device": profile.device,
                 "dtype": values.dtype,
             },
         },
@@ -251,7 +276,7 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
             "temperature": values.temperature,
             "top_p": values.top_p,
             "seed": values.seed,
-            "device": profile.place,
+            "device": profile.device,
         },
         {"model": model, "pairs": pairs},
         libraries=GENERATION,

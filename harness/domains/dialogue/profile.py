@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.assign import open_mapping
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
+from harness.domains.common.method_values import method_values
 from tasks.dialogue.world import WorldConfig
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
@@ -90,39 +90,28 @@ TINY_REAL_TEST_PAIRS = 150
 # Of each leaf task: BBH has 24 of them, MATH 7, GPQA and MuSR 3, the others one.
 TINY_REAL_LIMITS = LimitSettings(bbh=16, math_hard=10, gpqa=50, musr=50, mmlu_pro=150, ifeval=100)
 
-_PAPER_METHODS: dict[str, dict[str, Any]] = {
+_METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
     "dpo": {"beta": 0.1},  # [paper]
     "tdpo1": {"beta": 0.1},  # [paper]
-    "tdpo2": {"beta": 0.1, "alpha": 0.5},  # [paper], alpha [code]
+    "tdpo2": {"beta": 0.1},  # [paper]
     "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
-    "dpop": {"beta": 0.3, "lam": 50.0},  # [paper of DPOP], arXiv 2402.13228
+    "dpop": {"beta": 0.3},  # [paper of DPOP]
     "mapo": {"beta": 0.1},  # [paper]
-    "sparsepo-common": {
-        "beta": 0.1,  # [paper]
-        "l1_reward": 1e-3,  # [paper]
-        "l1_kl": 1e-3,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-        "learning_rate": 5e-7,  # [paper]
-    },
-    "sparsepo-independent": {
-        "beta": 0.1,  # [paper]
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-        "learning_rate": 5e-7,  # [paper]
+    "sparsepo-common": {"beta": 0.1, "l1_reward": 1e-3, "l1_kl": 1e-3},  # [paper]
+    "sparsepo-independent": {"beta": 0.1, "l1_reward": 0.0, "l1_kl": 0.0},  # [paper]
+}
+_PAPER_METHODS: dict[str, dict[str, Any]] = {
+    **_METHODS,
+    **{
+        name: {**_METHODS[name], "learning_rate": 5e-7}  # [paper]
+        for name in ("sparsepo-common", "sparsepo-independent")
     },
 }
 
 
 def _tiny() -> DialogueProfile:
     """Embedded world, two CPU cores, minutes; every value [ours]."""
-    methods = {
-        name: {key: value for key, value in values.items() if key != "learning_rate"}
-        for name, values in _PAPER_METHODS.items()
-    }
     return DialogueProfile(
         name="tiny",
         description="embedded world, a GPT-NeoX of half a million parameters, two cores, minutes",
@@ -156,7 +145,7 @@ def _tiny() -> DialogueProfile:
             max_length=128,
             max_prompt_length=80,
         ),
-        methods=open_mapping(methods),
+        methods=method_values(_METHODS),
         evaluation=EvaluationSettings(
             limit=None,
             limits=LimitSettings(),
@@ -214,7 +203,7 @@ def _small() -> DialogueProfile:
             precision="bfloat16",  # [ours]
             save_steps=50,  # [ours]
         ),
-        methods=open_mapping(_PAPER_METHODS),
+        methods=method_values(_PAPER_METHODS),
         evaluation=EvaluationSettings(
             limit=100,  # [ours]
             limits=LimitSettings(),
@@ -274,7 +263,7 @@ def _paper() -> DialogueProfile:
             activation_checkpointing=True,  # [paper]
             save_steps=200,  # [ours]
         ),
-        methods=open_mapping(_PAPER_METHODS),
+        methods=method_values(_PAPER_METHODS),
         evaluation=EvaluationSettings(
             limit=None,  # [paper]
             limits=LimitSettings(),

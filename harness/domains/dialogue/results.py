@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.domains.common.cells import Cells, Statistic, compare_with, mean_cells
+from harness.domains.common.cells import Cells, mean_cells
+from harness.domains.common.finished import FinishedRun
 from harness.domains.common.paper import paper_numbers
-from harness.domains.common.spec import TableSpec
+from harness.domains.common.table import block_json, column_facts
 from harness.domains.dialogue.cells import leaderboard_cells
 from harness.domains.dialogue.notes import notes
 from harness.domains.dialogue.pipeline import Graph, System
@@ -18,44 +19,25 @@ from harness.graph.store import Store
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
 
 
-def table_json(
-    spec: TableSpec,
-    profile: DialogueProfile,
-    graph: Graph,
-    store: Store,
-    labels: Mapping[str, str],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put a table together from the artefacts of its graph.
-
-    Args:
-        spec: what the table is.
-        profile: all values.
-        graph: its stages, all of them in the store.
-        store: where they are.
-        labels: method → how the table calls it, in the order of the rows.
-        provenance: how the run was made.
-
-    Returns:
-        What table1.json holds; equal artefacts give equal values.
-    """
-    settings = profile.statistics
+def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
+    """Return what table1.json holds; equal artefacts give equal values."""
+    spec, graph, store, settings = run.table, run.graph, run.store, run.profile.statistics
     boards = {
-        method: [store.read_json(system.leaderboard, "leaderboard.json") for system in systems]
-        for method, systems in graph.systems.items()
+        row: [store.read_json(system.leaderboard, "leaderboard.json") for system in systems]
+        for row, systems in graph.systems.items()
     }
     cells = leaderboard_cells(boards, settings)
     gained = _merge(
         mean_cells(
-            {m: [_accuracies(store, s) for s in systems] for m, systems in graph.systems.items()},
+            {row: [_accuracies(store, s) for s in own] for row, own in graph.systems.items()},
             "preference_accuracy",
             settings,
         ),
         mean_cells(
             {
-                m: [_wins(store, s) for s in systems]
-                for m, systems in graph.systems.items()
-                if systems[0].judged is not None
+                row: [_wins(store, s) for s in own]
+                for row, own in graph.systems.items()
+                if own[0].judged is not None
             },
             "win_rate",
             settings,
@@ -65,60 +47,41 @@ def table_json(
     first_board = next(iter(boards.values()))[0]
     for entry in first_board["missing"]:
         missing.setdefault(entry["benchmark"], entry["reason"])
-    paper = paper_numbers(spec.id)
-    ids = [column.id for column in spec.columns]
-    gained_ids = [column.id for column in spec.supplement]
     reasons = {
-        column: missing[COLUMN_BENCHMARK[column]]
-        for column in ids
-        if column in COLUMN_BENCHMARK and COLUMN_BENCHMARK[column] in missing
+        column.id: missing[COLUMN_BENCHMARK[column.id]]
+        for column in spec.columns
+        if column.id in COLUMN_BENCHMARK and COLUMN_BENCHMARK[column.id] in missing
     }
-    reasons |= {column: missing[column] for column in gained_ids if column in missing}
-    present = [c for c in ids if c != spec.average and c not in reasons]
+    reasons |= {column.id: missing[column.id] for column in spec.supplement if column.id in missing}
+    present = [c.id for c in spec.columns if c.id != spec.average and c.id not in reasons]
+    paper = paper_numbers(spec.id) if spec.paper_setting is not None else None
+    baselines = (spec.baseline,)
     table = {
         "id": spec.id,
         "title": spec.title,
-        "profile": profile.name,
-        "columns": ids,
-        "column_labels": {c.id: c.label for c in (*spec.columns, *spec.supplement)},
-        "rows": [
-            {
-                "method": method,
-                "label": label,
-                "values": _values(cells[method], ids),
-                "paper": paper.get(method),
-            }
-            for method, label in labels.items()
-        ],
+        "profile": run.profile.name,
+        **column_facts((*spec.columns, *spec.supplement)),
+        **block_json(run.rows, spec.columns, cells, settings, baselines=baselines, paper=paper),
+        "average": spec.average,
         "average_of": present,
         "missing": reasons,
-        "at_chance": _at_chance(cells, labels, present),
+        "at_chance": _at_chance(cells, [row.id for row in run.rows], present),
         "baseline": spec.baseline,
-        "significance": compare_with(cells, spec.baseline, ids, settings),
-        "paper_setting": "Pythia 1.4B, HH-RLHF",
+        "paper_setting": spec.paper_setting,
         "supplement": {
             "title": "What was gained, on held-out prompts",
-            "columns": gained_ids,
-            "rows": [
-                {
-                    "method": method,
-                    "label": label,
-                    "values": _values(gained.get(method, {}), gained_ids),
-                }
-                for method, label in labels.items()
-            ],
-            "significance": compare_with(gained, spec.baseline, gained_ids, settings),
+            **block_json(run.rows, spec.supplement, gained, settings, baselines=baselines),
         },
         "provenance": {
-            **provenance,
+            **run.provenance,
             "chat_template": chat_template(store, graph),
             "evaluation": evaluation_facts(boards),
             "data": store.read_json(graph.pairs, "report.json"),
             "tokenization": {
-                f"{method} seed {system.seed}": store.read_json(system.model, "training.json")[
+                f"{row} seed {system.seed}": store.read_json(system.model, "training.json")[
                     "tokenization"
                 ]
-                for method, systems in graph.systems.items()
+                for row, systems in graph.systems.items()
                 for system in systems[:1]
             },
         },
@@ -154,29 +117,21 @@ def evaluation_facts(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
     }
 
 
-def _values(
-    cells: Mapping[str, Statistic], columns: Sequence[str]
-) -> dict[str, dict[str, Any] | None]:
-    return {c: cells[c].as_json() if c in cells else None for c in columns}
-
-
-def _at_chance(
-    cells: Cells, labels: Mapping[str, str], columns: Sequence[str]
-) -> dict[str, list[str]]:
-    """Column → the methods whose interval does not lie above chance."""
+def _at_chance(cells: Cells, rows: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Column → the rows whose interval does not lie above chance."""
     found: dict[str, list[str]] = {}
     for column in columns:
-        methods = [m for m in labels if cells[m][column].above_chance is False]
-        if methods:
-            found[column] = methods
+        at_chance = [row for row in rows if cells[row][column].above_chance is False]
+        if at_chance:
+            found[column] = at_chance
     return found
 
 
 def _merge(*parts: Cells) -> Cells:
     merged: Cells = {}
     for part in parts:
-        for method, columns in part.items():
-            merged.setdefault(method, {}).update(columns)
+        for row, columns in part.items():
+            merged.setdefault(row, {}).update(columns)
     return merged
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.config.profiles import WORLD
-from harness.domains.common.stages import GENERATION, base_stage, model_folder, outside_path
+from harness.domains.common.stages import (
+    GENERATION,
+    Start,
+    base_stage,
+    model_folder,
+    outside_path,
+    outside_start,
+)
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
 from harness.graph.stages import Stage
 from tasks.sentiment.rewards import VADER
 
 WORK = "harness.domains.sentiment.work"
-
-
-@dataclass(frozen=True)
-class Start:
-    """The SFT model: a stage, a folder or a hub id."""
-
-    inputs: Mapping[str, Stage]
-    files: Mapping[str, Path]
-    hub_id: str | None
 
 
 def reviews_stage(profile: SentimentProfile) -> Stage | None:
@@ -75,8 +72,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
     """The SFT model that everything starts from, trained on the spot or from outside."""
     name = profile.model.sentiment
     if name != TRAIN_FROM_SCRATCH:
-        place = model_folder("model.sentiment", name)
-        return Start({}, {"model": place}, None) if place is not None else Start({}, {}, name)
+        return outside_start("model.sentiment", name)
     corpus = reviews
     if ready is not None:
         corpus = Stage(
@@ -87,7 +83,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
             seconds_hint=3,
         )
     assert corpus is not None
-    return Start({"model": base_stage(profile, corpus)}, {}, None)
+    return Start({"model": base_stage(profile, corpus)})
 
 
 def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start: Start) -> Stage:
@@ -101,8 +97,8 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
             "train_prompts": data.train_prompts,
             "test_prompts": max(data.test_prompts, data.test_pairs),
             **asdict(sampling),
-            "device": profile.place,
-            "model": start.hub_id,
+            "device": profile.device,
+            "model": start.model_id,
         },
         {"reviews": reviews, **start.inputs},
         start.files,
@@ -128,7 +124,7 @@ def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, 
     config = {
         "model": name if place is None else "",
         **asdict(profile.reward),
-        "device": profile.place,
+        "device": profile.device,
     }
     return config, {} if place is None else {"reward": place}
 
@@ -147,8 +143,8 @@ def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage
             "max_length": profile.po.max_length,
             "max_prompt_length": profile.po.max_prompt_length,
             "pairs": profile.data.test_pairs,
-            "device": profile.place,
-            "model": start.hub_id,
+            "device": profile.device,
+            "model": start.model_id,
         },
         {"pairs": pairs, **start.inputs},
         start.files,

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from harness.domains.common.cells import Statistic, compare_with
+from harness.domains.common.cells import Statistic
 from harness.domains.common.dynamics import panels
-from harness.domains.common.spec import Experiment
+from harness.domains.common.finished import FinishedRun
+from harness.domains.common.spec import RowSpec, percentage
+from harness.domains.common.table import block_json, column_facts
 from harness.domains.sentiment.notes import dynamics_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.store import Store
-from sparsepo.registry import available_methods
+from sparsepo.registry import method_class
 from tasks.metrics.significance import average_drawn_seeds, seed_draws
 
 BASELINE = "random"
@@ -27,107 +29,104 @@ _SCORES = {
 _ALONE = {"random": "Random mask", "expected": "Reference's expectation"}
 
 
-def dynamics_json(
-    spec: Experiment,
-    profile: SentimentProfile,
-    graph: Graph,
-    store: Store,
-    labels: Mapping[str, str],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put Figure 3 or 7 together from its artefacts.
+_COLUMNS = (
+    percentage("auroc", "AUROC (%)"),
+    percentage("average_precision", "Average precision (%)"),
+)
 
-    Args:
-        spec: what the figure is; its first method is drawn.
-        profile: all values.
-        graph: its stages, all of them in the store.
-        store: where they are.
-        labels: method → how the figure calls it.
-        provenance: how the run was made.
+
+def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
+    """Return what figure3.json holds.
 
     Returns:
-        What figure3.json holds: `panels` of what the trainer logged; `rows` with AUROC and average
+        `panels` of what the trainer logged for the first row; `rows` with AUROC and average
         precision (in percent) of each mask's value after training against "this token decides the
-        preference"; `ranking`, the same at each look.
+        preference"; `ranking`, the same at each evaluation.
     """
-    drawn = next(iter(labels))
-    common = available_methods()[drawn].needs.mask != "learned-independent"
-    runs: dict[float, list[Any]] = {}
-    for run in graph.of(drawn):
-        assert run.beta is not None
-        history = store.read_json(run.trained, "training.json")["history"]
-        runs.setdefault(run.beta, []).append(history)
-    ranked = _rankings(graph, store, labels, profile)
+    spec, profile, graph, store = run.experiment, run.profile, run.graph, run.store
+    drawn = run.rows[0]
+    common = method_class(drawn.method).needs.mask != "learned-independent"
+    histories: dict[float, list[Any]] = {}
+    for trained in graph.of(drawn.id):
+        assert trained.beta is not None
+        history = store.read_json(trained.trained, "training.json")["history"]
+        histories.setdefault(trained.beta, []).append(history)
+    ranked = _rankings(run)
     last = max(entry["step"] for entry in ranked)
     final = [entry for entry in ranked if entry["step"] in (-1, last)]
-    columns = ["auroc", "average_precision"]
-    cells = {entry["name"]: {c: entry[c] for c in columns} for entry in final}
     with np.load(_file(graph.baselines, store)) as baselines:
         positives, tokens, _ = baselines["counts"].tolist()
     result = {
         "id": spec.id,
         "title": spec.title,
-        "heading": f"{labels[drawn]}, Figure {spec.id.removeprefix('figure')}, "
+        "heading": f"{drawn.label}, Figure {spec.id.removeprefix('figure')}, "
         f"{profile.name} profile: masks and token KL during training",
         "profile": profile.name,
-        "panels": panels(runs, common),
-        "columns": columns,
-        "column_labels": {"auroc": "AUROC (%)", "average_precision": "Average precision (%)"},
-        "rows": [
-            {
-                "method": entry["name"],
-                "label": entry["label"],
-                "values": {c: entry[c].as_json() for c in columns},
-                "paper": None,
-            }
-            for entry in final
-        ],
+        "panels": panels(histories, common),
+        **column_facts(_COLUMNS),
+        **block_json(
+            [RowSpec(entry["name"], entry["name"], entry["label"]) for entry in final],
+            _COLUMNS,
+            {entry["name"]: entry["cells"] for entry in final},
+            profile.statistics,
+            baselines=(BASELINE,),
+        ),
         "baseline": BASELINE,
-        "significance": compare_with(cells, BASELINE, columns, profile.statistics),
-        "ranking": [{**entry, **{c: entry[c].as_json() for c in columns}} for entry in ranked],
+        "ranking": [_entry_json(entry) for entry in ranked],
         "deciding_tokens": positives,
         "tokens": tokens,
-        "provenance": {**provenance, "data": store.read_json(graph.pairs, "report.json")},
+        "provenance": {**run.provenance, "data": store.read_json(graph.pairs, "report.json")},
     }
     return {**result, "notes": dynamics_notes(result)}
 
 
-def _rankings(
-    graph: Graph, store: Store, labels: Mapping[str, str], profile: SentimentProfile
-) -> list[dict[str, Any]]:
-    """One entry per score, setting and look; scores that stand alone have step -1."""
+def _entry_json(entry: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: value for name, value in entry.items() if name != "cells"}
+    return facts | {c.id: entry["cells"][c.id].as_json(c.bounds) for c in _COLUMNS}
+
+
+def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]:
+    """One entry per score, setting and evaluation; scores without a run have step -1."""
+    graph, settings = run.graph, run.profile.statistics
+    labels = {row.id: row.label for row in run.rows}
     found: dict[tuple[str, str, float | None, int], list[np.ndarray[Any, Any]]] = {}
-    with np.load(_file(graph.baselines, store)) as data:
+    with np.load(_file(graph.baselines, run.store)) as data:
         n = int(data["counts"][2])
         for score in _ALONE:
             found["", score, None, -1] = [data[score].astype(np.float64)]
-    for run in graph.runs:
-        if run.rankings is None:
+    for trained in graph.runs:
+        if trained.rankings is None:
             continue
-        with np.load(_file(run.rankings, store)) as data:
+        with np.load(_file(trained.rankings, run.store)) as data:
             for name in data.files:
                 step, _, score = name.partition("/")
-                key = _key(run, score, int(step))
+                key = _key(trained, score, int(step))
                 if key is not None:
                     found.setdefault(key, []).append(data[name].astype(np.float64))
-    settings = profile.statistics
     entries = []
-    for (method, score, beta, step), seeds in found.items():
+    for (row, score, beta, step), seeds in found.items():
         draws = seed_draws(len(seeds), settings.replicates, settings.seed)
-        values = {
-            name: Statistic(
+        cells = {
+            column.id: Statistic(
                 100.0 * float(np.mean([one[place, 0] for one in seeds])),
                 100.0
                 * average_drawn_seeds(np.stack([one[place, 1:] for one in seeds], axis=1), draws),
                 n,
                 len(seeds),
             )
-            for place, name in enumerate(("auroc", "average_precision"))
+            for place, column in enumerate(_COLUMNS)
         }
-        label = _ALONE[score] if step < 0 else f"{labels[method]}, {_SCORES[score]}, β = {beta:g}"
-        name = score if step < 0 else f"{method}/{score}/{beta:g}"
+        label = _ALONE[score] if step < 0 else f"{labels[row]}, {_SCORES[score]}, β = {beta:g}"
+        name = score if step < 0 else f"{row}/{score}/{beta:g}"
         entries.append(
-            {"name": name, "label": label, "score": score, "beta": beta, "step": step, **values}
+            {
+                "name": name,
+                "label": label,
+                "score": score,
+                "beta": beta,
+                "step": step,
+                "cells": cells,
+            }
         )
     order = ["random", "expected", "log_ratios", "reward_mask", "kl_mask"]
     return sorted(
@@ -143,13 +142,13 @@ def _rankings(
 
 def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] | None:
     """What a score is an instance of; None for scores that are not shown."""
-    mask = available_methods()[run.method].needs.mask
+    mask = method_class(run.row.method).needs.mask
     if score == "log_ratios":
         # Masked methods are judged by their masks; before training all log-ratios are 0.
-        return (run.method, score, run.beta, step) if mask == "none" and step > 0 else None
+        return (run.row.id, score, run.beta, step) if mask == "none" and step > 0 else None
     if mask == "none" or (score == "kl_mask" and mask != "learned-independent"):
         return None
-    return (run.method, score, run.beta, step)
+    return (run.row.id, score, run.beta, step)
 
 
 def _file(stage: Any, store: Store) -> Path:

@@ -9,29 +9,22 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import Statistic, compare_with
-from harness.domains.common.spec import Experiment, TableSpec
+from harness.domains.common.cells import DIGITS, Statistic, interval
+from harness.domains.common.finished import FinishedRun
+from harness.domains.common.spec import RowSpec, percentage
+from harness.domains.common.table import block_json, column_facts
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
-from harness.graph.store import Store
 from sparsepo.errors import UserError
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
 from tasks.metrics.response_kl import response_kl
-from tasks.metrics.significance import (
-    FloatArray,
-    bootstrap_mean,
-    compare,
-    holm,
-    percentile_interval,
-)
-
-_DIGITS = 6
+from tasks.metrics.significance import FloatArray, bootstrap_mean, compare, holm
 
 
 @dataclass(frozen=True)
 class Point:
-    """One policy of one method: reward (in percent) and KL, with bootstrap replicates."""
+    """One policy of one row: reward (in percent) and KL, with bootstrap replicates."""
 
     beta: float | None
     gamma: float | None
@@ -51,8 +44,8 @@ class Point:
             "beta": self.beta,
             "gamma": self.gamma,
             "step": self.step,
-            "reward": _interval(self.reward, self.rewards),
-            "kl": _interval(self.kl, self.kls),
+            "reward": interval(self.reward, self.rewards),
+            "kl": interval(self.kl, self.kls),
             "n": self.n,
             "seeds": self.seeds,
             "response_tokens": round(self.tokens, 2),
@@ -60,76 +53,50 @@ class Point:
         }
 
 
-def frontier_json(
-    spec: Experiment,
-    profile: SentimentProfile,
-    graph: Graph,
-    store: Store,
-    labels: Mapping[str, str],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Put Figure 2 together from its artefacts.
+def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
+    """Return what figure2.json holds; equal artefacts give equal values.
 
-    Args:
-        spec: what the figure is.
-        profile: all values.
-        graph: its stages, all of them in the store.
-        store: where they are.
-        labels: method → how the figure calls it, in the order shown.
-        provenance: how the run was made.
-
-    Returns:
-        What figure2.json holds; equal artefacts give equal values. Rewards are in percent, KL in
-        nats per response.
+    Rewards are in percent, KL in nats per response.
 
     Raises:
         UserError: if the reward model scores no prompt's responses throughout.
     """
-    assert isinstance(spec, TableSpec)
-    read = {id(run): store.read_json(run.points, "points.json") for run in graph.runs}
-    kept, missing = _scored_prompts([read[id(run)] for run in graph.runs])
-    points = {
-        method: _points(graph.of(method), read, kept, profile.statistics) for method in labels
-    }
+    spec, profile, graph, store = run.table, run.profile, run.graph, run.store
+    read: dict[int, Any] = {}
+    for trained in graph.runs:
+        assert trained.points is not None
+        read[id(trained)] = store.read_json(trained.points, "points.json")
+    kept, missing = _scored_prompts(list(read.values()))
+    points = {row.id: _points(graph.of(row.id), read, kept, profile.statistics) for row in run.rows}
     cells = {
-        method: _cells(found, profile, spec.reference if spec.reference in points else None, points)
-        for method, found in points.items()
+        row: _cells(found, profile, spec.reference if spec.reference in points else None, points)
+        for row, found in points.items()
     }
-    budgets = {f"reward_{kl:g}": kl for kl in profile.evaluation.kl_budgets}
-    columns = [*budgets, *(column.id for column in spec.columns)]
+    columns = (
+        *(
+            percentage(f"reward_{kl:g}", f"Reward at {kl:g} nats")
+            for kl in profile.evaluation.kl_budgets
+        ),
+        *spec.columns,
+    )
     result = {
         "id": spec.id,
         "title": spec.title,
         "profile": profile.name,
-        "columns": columns,
-        "column_labels": {
-            **{name: f"Reward at {kl:g} nats" for name, kl in budgets.items()},
-            **{column.id: column.label for column in spec.columns},
-        },
-        "rows": [
-            {
-                "method": method,
-                "label": label,
-                "values": {column: cells[method][column].as_json() for column in columns},
-                "paper": None,
-            }
-            for method, label in labels.items()
-        ],
+        **column_facts(columns),
+        **block_json(run.rows, columns, cells, profile.statistics, baselines=(spec.baseline,)),
         "baseline": spec.baseline,
-        "significance": compare_with(cells, spec.baseline, columns, profile.statistics),
         "kl_limit": profile.evaluation.kl_limit,
-        "methods": [
-            _method_json(method, label, points[method], profile) for method, label in labels.items()
-        ],
+        "methods": [_frontier_of(row, points[row.id]) for row in run.rows],
         "above_start": {
-            method: _above_start(found, profile.statistics) for method, found in points.items()
+            row: _above_start(found, profile.statistics) for row, found in points.items()
         },
         "reward_model": next(iter(read.values()))["reward"],
         "missing_rewards": missing,
         "truncated_prompts": max(
             point["truncated_prompts"] for one in read.values() for point in one["points"]
         ),
-        "provenance": {**provenance, "data": store.read_json(graph.pairs, "report.json")},
+        "provenance": {**run.provenance, "data": store.read_json(graph.pairs, "report.json")},
     }
     return {**result, "notes": frontier_notes(result)}
 
@@ -157,7 +124,7 @@ def _points(
     kept: Sequence[int],
     settings: StatisticsSettings,
 ) -> list[Point]:
-    """A method's points: one per β, γ and step, over all seeds."""
+    """A row's points: one per β, γ and step, over all seeds."""
     found: dict[tuple[float | None, float | None, int], list[Mapping[str, Any]]] = {}
     for run in runs:
         for point in read[id(run)]["points"]:
@@ -222,20 +189,19 @@ def _cells(
     return cells
 
 
-def _method_json(
-    method: str, label: str, found: Sequence[Point], profile: SentimentProfile
-) -> dict[str, Any]:
+def _frontier_of(row: RowSpec, found: Sequence[Point]) -> dict[str, Any]:
     costs = [0.0 if p.step == 0 else p.kl for p in found]
     gains = [p.reward for p in found]
     last = max(p.step for p in found)
     return {
-        "method": method,
-        "label": label,
+        "id": row.id,
+        "method": row.method,
+        "label": row.label,
         "points": [point.as_json() for point in found],
         "frontier": pareto_frontier(costs, gains),
         "largest_kl": max(costs),
         "final": [
-            {"beta": p.beta, "gamma": p.gamma, **_interval(p.kl, p.kls)}
+            {"beta": p.beta, "gamma": p.gamma, **interval(p.kl, p.kls)}
             for p in found
             if p.step == last and p.beta is not None
         ],
@@ -259,15 +225,10 @@ def _above_start(found: Sequence[Point], settings: StatisticsSettings) -> list[d
             "beta": p.beta,
             "gamma": p.gamma,
             "step": p.step,
-            "difference": round(one.difference, _DIGITS),
-            "ci95": [round(one.low, _DIGITS), round(one.high, _DIGITS)],
-            "p_holm": round(adjusted[name], _DIGITS),
+            "difference": round(one.difference, DIGITS),
+            "ci95": [round(one.low, DIGITS), round(one.high, DIGITS)],
+            "p_holm": round(adjusted[name], DIGITS),
             "significant": bool(adjusted[name] < settings.alpha and one.difference > 0),
         }
         for p, (name, one) in zip(ends, compared.items(), strict=True)
     ]
-
-
-def _interval(mean: float, replicates: FloatArray) -> dict[str, Any]:
-    low, high = percentile_interval(replicates, estimate=mean)
-    return {"mean": round(mean, _DIGITS), "ci95": [round(low, _DIGITS), round(high, _DIGITS)]}

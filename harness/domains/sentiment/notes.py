@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.render.notes import provenance_note, significance_note
+from harness.render.columns import row_id
+from harness.render.notes import direction_note, provenance_note, significance_note, tiny_note
 
-_TINY = (
-    "Tiny profile: a GPT-2 trained from scratch on the spot; it shows how the methods differ, it "
-    "does not measure the paper's models."
-)
+_TINY_MODEL, _TINY_SHOWS = "a GPT-2 trained from scratch on the spot", "how the methods differ"
 
 
 def frontier_notes(result: Mapping[str, Any]) -> list[str]:
@@ -19,7 +17,7 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: its JSON, but for the notes.
     """
-    names = {row["method"]: row["label"] for row in result["rows"]}
+    names = {row_id(row): row["label"] for row in result["rows"]}
     largest = max(result["kl_limit"], *(m["largest_kl"] for m in result["methods"]))
     short = [
         f"{m['label']} {m['largest_kl']:.1f}"
@@ -37,6 +35,7 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         f"Points do not reach {result['kl_limit']:g} nats (largest KL): {', '.join(short)}."
         if short
         else "",
+        direction_note(result),
         significance_note(result, result["significance"]),
         _above(result, names),
         _kl_by_beta(result),
@@ -46,7 +45,7 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         f"Prompts that lost their beginning to fit the context: {result['truncated_prompts']}."
         if result["truncated_prompts"]
         else "",
-        _TINY if result["profile"] == "tiny" else "",
+        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
         provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
     ]
     return [note for note in found if note]
@@ -62,10 +61,10 @@ def data_facts(data: Mapping[str, Any]) -> list[str]:
 
 
 def _above(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    tested = {m: entries for m, entries in result["above_start"].items() if entries}
+    tested = {row: entries for row, entries in result["above_start"].items() if entries}
     above = [
-        f"{names[method]} ({sum(e['significant'] for e in entries)} of {len(entries)})"
-        for method, entries in tested.items()
+        f"{names[row]} ({sum(e['significant'] for e in entries)} of {len(entries)})"
+        for row, entries in tested.items()
         if any(entry["significant"] for entry in entries)
     ]
     if not tested:
@@ -110,7 +109,7 @@ def dynamics_notes(result: Mapping[str, Any]) -> list[str]:
         "comes next, as far as such a mask can go. 95 % intervals of a bootstrap over responses "
         "and seeds.",
         significance_note(result, result["significance"]),
-        _TINY if result["profile"] == "tiny" else "",
+        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
         provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
     ]
     return [note for note in found if note]

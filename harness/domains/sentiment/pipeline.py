@@ -8,17 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from harness.config.methods import METHOD_TABLE, check_methods, method_code
 from harness.config.profiles import FIRST_SEED
-from harness.domains.common.stages import (
-    TRAINING,
-    reference_inputs,
-    train_stage,
-)
+from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.stages import TRAINING, Start, reference_inputs, train_stage
 from harness.domains.sentiment.data import (
-    Start,
     labels_stage,
     ready_pairs_stage,
     reviews_stage,
@@ -27,26 +22,30 @@ from harness.domains.sentiment.data import (
     sampled_pairs_stage,
     starting_point,
 )
+from harness.domains.sentiment.experiments import (
+    DynamicsFigure,
+    FrontierFigure,
+    TokenMapFigure,
+)
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
-from sparsepo.registry import available_methods
-
-Kind = Literal["frontier", "dynamics", "maps"]
+from sparsepo.registry import method_class
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run of the sweep, and what is measured on it."""
 
-    method: str
+    row: RowSpec
     beta: float | None
     """None for SFT, which is the start itself."""
     gamma: float | None
     """SimPO's; None for the others."""
     seed: int
     trained: Stage
-    points: Stage
+    points: Stage | None
+    """Reward and KL of its responses; None where no frontier is shown."""
     rankings: Stage | None
 
 
@@ -54,7 +53,6 @@ class Run:
 class Graph:
     """All stages of a figure."""
 
-    kind: Kind
     pairs: Stage
     runs: tuple[Run, ...]
     maps: Stage | None = None
@@ -65,31 +63,28 @@ class Graph:
     def targets(self) -> list[Stage]:
         """What has to be in the store before the figure can be drawn."""
         stages = [self.pairs, *(run.trained for run in self.runs)]
-        if self.kind == "frontier":
-            stages += [run.points for run in self.runs]
+        stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
         return [*stages, *(stage for stage in (self.baselines, self.maps) if stage is not None)]
 
-    def of(self, method: str) -> list[Run]:
-        """Return a method's runs."""
-        return [run for run in self.runs if run.method == method]
+    def of(self, row: str) -> list[Run]:
+        """Return the runs of a row, by its id."""
+        return [run for run in self.runs if run.row.id == row]
 
 
 def build_graph(
-    kind: Kind,
+    experiment: Experiment,
     profile: SentimentProfile,
-    methods: Mapping[str, str],
+    rows: Sequence[RowSpec],
     plugins: Mapping[str, Path],
-    map_pair: int = 0,
 ) -> Graph:
     """Describe what a figure needs.
 
     Args:
-        kind: what the figure shows.
+        experiment: the figure; its type says what is measured.
         profile: all values.
-        methods: those to be shown, and how they are called.
+        rows: those to be shown.
         plugins: method → the file that it was loaded from with --plugin.
-        map_pair: place of the held-out pair that token maps show.
 
     Returns:
         The stages; nothing has been run.
@@ -97,50 +92,45 @@ def build_graph(
     Raises:
         UserError: for a missing file, an unknown method, or a value that nothing uses.
     """
-    _check(kind, profile)
-    if kind == "dynamics":
-        _check_masked(next(iter(methods)))
+    _check(experiment, profile)
+    if isinstance(experiment, DynamicsFigure):
+        _check_masked(rows[0].method)
     reviews = reviews_stage(profile)
     ready = ready_pairs_stage(profile)
     start = starting_point(profile, reviews, ready)
     pairs = ready if ready is not None else sampled_pairs_stage(profile, reviews, start)
-    needs_labels = kind == "dynamics"
+    needs_labels = isinstance(experiment, DynamicsFigure)
     labels = labels_stage(profile, pairs, start) if needs_labels else None
+    seeds = 1 if isinstance(experiment, TokenMapFigure) else profile.seeds
     runs: list[Run] = []
     caches: dict[str, Stage] = {}
-    for method in methods:
-        for beta, gamma in _settings(kind, profile, method):
-            for offset in range(1 if kind == "maps" else profile.seeds):
-                seed = FIRST_SEED + offset
-                trained = _trained(
-                    profile, method, beta, gamma, seed, pairs, start, caches, plugins.get(method)
-                )
-                runs.append(
-                    Run(
-                        method,
-                        beta,
-                        gamma,
-                        seed,
-                        trained,
-                        _points(profile, trained, pairs, start),
-                        _rankings(profile, trained, labels, method),
-                    )
-                )
-    maps = _maps(profile, runs, pairs, start, methods, map_pair) if kind == "maps" else None
+    for row in rows:
+        plugin = plugins.get(row.method)
+        for beta, gamma in _settings(experiment, profile, row):
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+                trained = _trained(profile, row, beta, gamma, seed, pairs, start, caches, plugin)
+                points = None
+                if isinstance(experiment, FrontierFigure):
+                    points = _points(profile, trained, pairs, start)
+                ranked = _rankings(profile, trained, labels, row.method)
+                runs.append(Run(row, beta, gamma, seed, trained, points, ranked))
+    maps = None
+    if isinstance(experiment, TokenMapFigure):
+        maps = _maps(profile, runs, pairs, start, experiment.pair)
     baselines = None
     if labels is not None:
         baselines = _ranking(profile, "rank_baselines", "baselines", {"labels": labels})
-    return Graph(kind, pairs, tuple(runs), maps, baselines)
+    return Graph(pairs, tuple(runs), maps, baselines)
 
 
-def _check(kind: Kind, profile: SentimentProfile) -> None:
+def _check(experiment: Experiment, profile: SentimentProfile) -> None:
     check_methods(profile)
     sweep = profile.sweep
     for name in ("beta", "simpo_beta", "simpo_gamma"):
         values = getattr(sweep, name)
         if not values or len(set(values)) < len(values):
             raise UserError(f"sweep.{name}: give one or more different values")
-    if kind == "maps" and sweep.map_beta not in sweep.beta:
+    if isinstance(experiment, TokenMapFigure) and sweep.map_beta not in sweep.beta:
         listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
         raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
     if profile.evaluation.steps < 1:
@@ -164,28 +154,33 @@ def _check(kind: Kind, profile: SentimentProfile) -> None:
 
 
 def _check_masked(method: str) -> None:
-    if available_methods()[method].needs.mask == "none":
+    if method_class(method).needs.mask == "none":
         raise UserError(
             f"method '{method}' has no masks to show; name a masked one first with --methods"
         )
 
 
 def _settings(
-    kind: Kind, profile: SentimentProfile, method: str
+    experiment: Experiment, profile: SentimentProfile, row: RowSpec
 ) -> list[tuple[float | None, float | None]]:
-    """(β, γ) of each run of a method."""
-    if method == "sft":
+    """(β, γ) of each run of a row; a row's own value of either is not varied."""
+    if row.method == "sft":
         return [(None, None)]
-    if kind == "maps":
-        return [(profile.sweep.map_beta, None)]
-    if method == "simpo":
-        return [(b, g) for g in profile.sweep.simpo_gamma for b in profile.sweep.simpo_beta]
-    return [(beta, None) for beta in profile.sweep.beta]
+    sweep = profile.sweep
+    betas = sweep.simpo_beta if row.method == "simpo" else sweep.beta
+    if isinstance(experiment, TokenMapFigure):
+        betas = (sweep.map_beta,)
+    if "beta" in row.settings:
+        betas = (row.settings["beta"],)
+    gammas: tuple[float | None, ...] = (None,)
+    if row.method == "simpo" and not isinstance(experiment, TokenMapFigure):
+        gammas = (row.settings["gamma"],) if "gamma" in row.settings else sweep.simpo_gamma
+    return [(beta, gamma) for gamma in gammas for beta in betas]
 
 
 def _trained(
     profile: SentimentProfile,
-    method: str,
+    row: RowSpec,
     beta: float | None,
     gamma: float | None,
     seed: int,
@@ -194,7 +189,8 @@ def _trained(
     caches: dict[str, Stage],
     plugin: Path | None,
 ) -> Stage:
-    looks = {
+    method = row.method
+    evaluations = {
         "steps": profile.evaluation.steps,
         "new_tokens": profile.sampling.new_tokens,
         "batch_size": profile.sampling.batch_size,
@@ -204,37 +200,46 @@ def _trained(
     inputs = {"pairs": pairs, **start.inputs}
     if method == "sft":
         return Stage(
-            f"SFT model, seed {seed}",
-            "harness.domains.sentiment.work.start:look_at_start",
-            {"looks": looks, "seed": seed, "device": profile.place, "model": start.hub_id},
+            f"{row.label} model, seed {seed}",
+            "harness.domains.sentiment.work.start:evaluate_start",
+            {
+                "evaluations": evaluations,
+                "seed": seed,
+                "device": profile.device,
+                "model": start.model_id,
+            },
             inputs,
             start.files,
             libraries=TRAINING,
             seconds_hint=6,
         )
-    overrides = {"beta": beta, **({} if gamma is None else {"gamma": gamma})}
-    if "beta" not in getattr(available_methods()[method], "__dataclass_fields__", {}):
+    overrides = {
+        **row.settings,
+        "beta": beta,
+        **({} if gamma is None else {"gamma": gamma}),
+    }
+    if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
         raise UserError(
             f"method '{method}' has no β, which these figures vary; leave it out with --methods"
         )
     cache = reference_inputs(
-        profile, method, inputs, caches, overrides, files=start.files, model_id=start.hub_id
+        profile, method, inputs, caches, overrides, files=start.files, model_id=start.model_id
     )
-    name = f"{method} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
+    name = f"{row.id} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
     stage = train_stage(
         profile,
         method,
         seed,
         {**inputs, **cache},
         files={**start.files, **({} if plugin is None else {"plugin": plugin})},
-        model_id=start.hub_id,
+        model_id=start.model_id,
         overrides=overrides,
         name=f"{name} seed {seed}",
     )
     return replace(
         stage,
-        function="harness.domains.sentiment.work.train:train_and_look",
-        config={**stage.config, "looks": looks},
+        function="harness.domains.sentiment.work.train:train_and_evaluate",
+        config={**stage.config, "evaluations": evaluations},
         seconds_hint=8,
     )
 
@@ -247,8 +252,8 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
         {
             "reward": config,
             "batch_size": profile.sampling.batch_size,
-            "device": profile.place,
-            "model": start.hub_id,
+            "device": profile.device,
+            "model": start.model_id,
         },
         {"run": trained, "pairs": pairs, **start.inputs},
         {**start.files, **files},
@@ -259,7 +264,7 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
 
 def _ranks_tokens(method: str) -> bool:
     """Whether it is asked how well a method tells the tokens that decide: masks, and DPO."""
-    return available_methods()[method].needs.mask != "none" or method == "dpo"
+    return method_class(method).needs.mask != "none" or method == "dpo"
 
 
 def _rankings(
@@ -288,25 +293,25 @@ def _maps(
     runs: Sequence[Run],
     pairs: Stage,
     start: Start,
-    methods: Mapping[str, str],
     pair: int,
 ) -> Stage:
-    without = [run.method for run in runs if not available_methods()[run.method].needs.reference]
+    methods = [run.row.method for run in runs]
+    without = [method for method in methods if not method_class(method).needs.reference]
     if without:
         raise UserError(
-            f"method '{without[0]}' reads no reference, so that it has no token rewards to show; "
+            f"method '{without[0]}' reads no reference and so has no token rewards to show; "
             "leave it out with --methods"
         )
     return Stage(
         "token maps",
         "harness.domains.sentiment.work.maps:map_tokens",
         {
-            "labels": [methods[run.method] for run in runs],
+            "labels": [run.row.label for run in runs],
             "pair": pair,
             "max_length": profile.po.max_length,
             "max_prompt_length": profile.po.max_prompt_length,
-            "device": profile.place,
-            "model": start.hub_id,
+            "device": profile.device,
+            "model": start.model_id,
         },
         {
             "pairs": pairs,
@@ -314,7 +319,7 @@ def _maps(
             **start.inputs,
         },
         start.files,
-        code=tuple(sorted({name for run in runs for name in method_code(run.method)})),
+        code=tuple(sorted({name for run in runs for name in method_code(run.row.method)})),
         without=METHOD_TABLE,
         libraries=TRAINING,
         seconds_hint=4,

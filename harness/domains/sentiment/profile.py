@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.assign import open_mapping
 from harness.config.profiles import WORLD, BaseSettings, Profile, TrainingSettings
+from harness.domains.common.method_values import method_values
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
 from tasks.sentiment.world.config import ReviewWorldConfig
@@ -27,9 +27,9 @@ class DataSettings:
     train_prompts: int
     """Prompts of which training pairs are made; with ready-made pairs their cap."""
     test_prompts: int
-    """Prompts that are answered at each look."""
+    """Prompts that are answered at each evaluation."""
     test_pairs: int
-    """Held-out pairs whose tokens are looked at."""
+    """Held-out pairs whose tokens are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RewardSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Completions of prompts: for the pairs, and at each look."""
+    """Completions of prompts: for the pairs, and at each evaluation."""
 
     prefix_tokens: tuple[int, int] = PREFIX_TOKENS
     """[paper] Fewest and most tokens of a prompt."""
@@ -78,10 +78,10 @@ class SweepSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Looks at the policy, and the frontier's numbers."""
+    """Evaluations during training, and the frontier's numbers."""
 
     steps: int
-    """Training steps between looks; the start and the end are looked at too."""
+    """Training steps between evaluations; the start and the end are evaluated too."""
     kl_budgets: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
     """Nats at which the frontier's reward is given."""
     kl_limit: float = 10.0
@@ -109,25 +109,16 @@ TINY_REAL_PROMPT = 32
 """Tokens of a prompt there, for ready-made pairs that count words."""
 
 _METHODS: dict[str, dict[str, Any]] = {
+    # β, and γ of SimPO, are what these figures vary.
     "sft": {},
     "dpo": {},
     "tdpo1": {},
-    "tdpo2": {"alpha": 0.5},  # [code]
+    "tdpo2": {},
     "simpo": {},
-    "dpop": {"lam": 50.0},  # [paper of DPOP], arXiv 2402.13228
+    "dpop": {},
     "mapo": {},
-    "sparsepo-common": {
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-    },
-    "sparsepo-independent": {
-        "l1_reward": 0.0,  # [paper]
-        "l1_kl": 0.0,  # [paper]
-        "mask_weight_decay": 0.01,  # [paper]
-        "mask_dropout": 0.01,  # [code]
-    },
+    "sparsepo-common": {"l1_reward": 0.0, "l1_kl": 0.0},  # [paper]
+    "sparsepo-independent": {"l1_reward": 0.0, "l1_kl": 0.0},  # [paper]
 }
 _BETAS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 5.0)  # [ours]: the article's own are not legible
 
@@ -150,7 +141,7 @@ def _tiny() -> SentimentProfile:
             max_prompt_length=16,
             logging_steps=2,
         ),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=SamplingSettings(new_tokens=40, batch_size=500),
         sweep=SweepSettings(
             beta=(0.05, 0.2, 0.8, 2.0, 5.0),
@@ -202,7 +193,7 @@ def _small() -> SentimentProfile:
             max_prompt_length=32,  # [ours]
             precision="bfloat16",  # [ours]
         ),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=SamplingSettings(new_tokens=64, batch_size=128),  # [ours]
         sweep=SweepSettings(
             beta=(0.05, 0.1, 0.4, 0.8, 5.0),  # [ours]
@@ -245,7 +236,7 @@ def _paper() -> SentimentProfile:
             activation_checkpointing=True,  # [paper]
             save_steps=200,  # [ours]
         ),
-        methods=open_mapping(_METHODS),
+        methods=method_values(_METHODS),
         sampling=SamplingSettings(new_tokens=60, batch_size=64),  # [ours]
         sweep=SweepSettings(
             beta=_BETAS,

@@ -7,12 +7,13 @@ from typing import Final
 
 from sparsepo.errors import UserError, did_you_mean
 from tasks.code.conventions.base import AsGiven, BigCode, BigCodeUnstripped, Convention
+from tasks.code.conventions.chat import Chat
 from tasks.code.problems import Problem
 
 __all__ = ["Convention", "conventions", "get_convention"]
 
 _OWN: Final[dict[str, type[Convention]]] = {
-    cls.name: cls for cls in (AsGiven, BigCode, BigCodeUnstripped)
+    cls.name: cls for cls in (AsGiven, BigCode, BigCodeUnstripped, Chat)
 }
 
 

@@ -1,8 +1,9 @@
 """What a model is shown, where its answer is cut, and what is run: conventions by name.
 
 `as-given` runs completions as they are, after the code that they continue; it is meant for samples
-that are ready to run. `bigcode` and `bigcode-unstripped` follow bigcode-evaluation-harness
-(tasks `humaneval`, `humaneval-unstripped` and `mbpp`), written anew from its published behaviour:
+that are ready to run. `chat` (`chat.py`) takes the code out of chat models' answers. `bigcode` and
+`bigcode-unstripped` follow bigcode-evaluation-harness (tasks `humaneval`, `humaneval-unstripped`
+and `mbpp`), written from its published behaviour:
 
 - HumanEval's prompt is the row's, stripped of surrounding white space (unstripped: as it is);
   MBPP's is a docstring with the description and the first test;
@@ -64,6 +65,15 @@ class Convention(ABC):
             completion: what the model wrote after the prompt.
         """
 
+    def whole_parts(self, problem: Problem, program: str) -> tuple[str, str]:
+        """Return what is run of a whole program, in the two parts of `parts`.
+
+        Args:
+            problem: the problem.
+            program: what the model wrote, with its prompt.
+        """
+        return "", program
+
     def candidate(self, problem: Problem, completion: str) -> str:
         """Return the code to be tested, both parts in one."""
         return "".join(self.parts(problem, completion))
@@ -119,6 +129,18 @@ class BigCode(Convention):
         """Return the prompt and the completion up to its first stop sequence."""
         prefix = problem.prefix if problem.kind == "plain" else self.prompt(problem)
         return prefix, cut_at_stop(completion, self.stops(problem))
+
+    def whole_parts(self, problem: Problem, program: str) -> tuple[str, str]:
+        """Return the prompt, and what follows it up to its first stop sequence.
+
+        A program that does not begin with the prompt has no place from which it could be cut, and
+        is run as it is.
+        """
+        prompt = self.prompt(problem).strip()
+        end = program.find(prompt) + len(prompt)
+        if not prompt or not program.lstrip().startswith(prompt):
+            return "", program
+        return program[:end], cut_at_stop(program[end:], self.stops(problem))
 
     def mistake(self, problems: Sequence[Problem], completions: Sequence[str]) -> str | None:
         """Find completions that go on after HumanEval's line end, where the prompt has lost it."""

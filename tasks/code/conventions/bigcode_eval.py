@@ -64,6 +64,13 @@ class BigCodeEval(Convention):
             return prompt, program[len(prompt) :]
         return "", program
 
+    def whole_parts(self, problem: Problem, program: str) -> tuple[str, str]:
+        """Return `postprocess_generation` of a program that begins with its prompt."""
+        prompt = self.prompt(problem)
+        if not program.startswith(prompt):
+            return "", program
+        return self.parts(problem, program[len(prompt) :])
+
     def tests(self, problem: Problem) -> str:
         """Return `get_reference` of the row."""
         return str(self._task.get_reference(problem.row))

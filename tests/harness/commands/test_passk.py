@@ -281,10 +281,15 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD[:1], ALLOWED, "no sample of the problem neg"),
         ([], ALLOWED, "holds no samples"),
         (GOOD, f"{ALLOWED} --k 1,10", "pass@10 needs 10 samples of each problem, but add has 1"),
-        (GOOD, f"{ALLOWED} --k 0", "--k takes positive whole numbers"),
-        (GOOD, f"{ALLOWED} --k 1,,2", "--k takes positive whole numbers"),
-        (GOOD, f"{ALLOWED} --k one", "--k takes positive whole numbers"),
-        (GOOD, f"{ALLOWED} --workers 0", "--workers must be at least 1"),
+        (GOOD, f"{ALLOWED} --k 0", "--k must be positive whole numbers"),
+        (GOOD, f"{ALLOWED} --k 1,,2", "--k must be positive whole numbers"),
+        (GOOD, f"{ALLOWED} --k one", "--k must be positive whole numbers"),
+        (GOOD, f"{ALLOWED} --workers 0", "--workers must be at least 1, not 0."),
+        (GOOD, f"{ALLOWED} --seconds 0", "--seconds must be between 0.1 and 3600, not 0."),
+        (GOOD, f"{ALLOWED} --seconds 1e9", "--seconds must be between 0.1 and 3600, not 1e+09."),
+        (GOOD, f"{ALLOWED} --seconds nan", "--seconds must be between 0.1 and 3600, not nan."),
+        (GOOD, f"{ALLOWED} --seconds soon", "Argument --seconds: invalid float value: 'soon'"),
+        (GOOD, f"{ALLOWED} --samples mixed.json", "item 1 is a list; samples are objects"),
         (GOOD, f"{ALLOWED} --tier namespace", "Did you mean 'namespaces'?"),
         (GOOD, f"{ALLOWED} --convention bigcodes", "Did you mean 'bigcode'?"),
         (GOOD, f"{ALLOWED} --convention bigcode_eval", "all HumanEval's or all MBPP's"),
@@ -309,6 +314,7 @@ def test_mistakes(
     packed = write_rows(Path("whole.jsonl.gz"), rows_of(GOOD * 50))
     Path("cut.jsonl.gz").write_bytes(packed.read_bytes()[:-30])
     Path("empty.jsonl").write_text("")
+    Path("mixed.json").write_text(json.dumps([rows_of(GOOD)[0], ["x"]]))
     write_rows(Path("columns.jsonl"), [{"task_id": "add", "code": "x"}])
     before = {path: path.read_bytes() for path in Path().iterdir()}
     extra = [] if "--out " in arguments else ["--out", "out.json"]
@@ -369,3 +375,118 @@ def test_notes(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert "MBPP's test split: 500 problems; the other 11 have no samples" in shown
     assert "pass@k for k up to 1" in shown
+
+
+# --- the forms of samples, and chat models' answers ---------------------------------------------
+
+ADD, NEG = "def add(a, b):\n    return a + b\n", "def neg(x):\n    return -x\n"
+WRONG = "def neg(x):\n    return x\n"
+FORMS: dict[str, Any] = {
+    "evalplus": [
+        {"task_id": "add", "solution": ADD},
+        {"task_id": "add", "solution": ADD.replace("+", "-")},
+        {"task_id": "neg", "solution": NEG},
+        {"task_id": "neg", "solution": WRONG},
+    ],
+    "bigcode": [[ADD, ADD.replace("+", "-")], [NEG, WRONG]],
+    "one row": [
+        {"task_id": "add", "completion": ["    return a + b\n", "    return a - b\n"]},
+        {"task_id": "neg", "completion": [NEG, WRONG]},
+    ],
+    "chat": [
+        {"task_id": "add", "completion": f"Sure:\n```python\n{ADD}```\nDone."},
+        {"task_id": "add", "completion": "```python\n    return a - b\n```"},
+        {"task_id": "neg", "completion": f"Here is the code:\n\n{NEG}\nIt negates."},
+        {"task_id": "neg", "completion": f"~~~py\n{WRONG}"},
+    ],
+}
+SAID = {
+    "evalplus": "samples: whole programs under 'solution'",
+    "bigcode": "samples: BigCode's generations, 2 lists of whole programs in the problems' order",
+    "one row": "samples: completions under 'completion', several in a row",
+    "chat": None,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_four_answers_in_every_form_have_the_same_score(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(Path("problems.jsonl"), PLAIN)
+    Path("samples.json").write_text(json.dumps(FORMS[form]))
+    arguments = ["--problems", "problems.jsonl", "--samples", "samples.json", "--workers", "1"]
+    chosen = ["--convention", "chat"] if form == "chat" else []
+    assert main(["passk", *arguments, ALLOWED, *chosen]) == 0
+    shown = capsys.readouterr()
+    written = json.loads(shown.out)
+    assert written["pass@k"]["1"]["mean"] == 0.5
+    assert [r["verdict"] for r in written["results"]] == ["passed", "failed"] * 2
+    assert [(r["task_id"], r["sample"]) for r in written["results"]] == [
+        ("add", 0), ("add", 1), ("neg", 0), ("neg", 1)
+    ]  # fmt: skip
+    said = [line for line in shown.err.splitlines() if line.startswith("samples: ")]
+    assert said == ([SAID[form]] if SAID[form] else [])
+
+
+def failing_to_parse(programs: Iterable[Program]) -> Iterator[Verdict]:
+    """Judge by the first character: a fence does not parse."""
+    for program in programs:
+        fenced = program.completion.startswith("```")
+        outcome, detail = ("failed", "SyntaxError: invalid syntax") if fenced else ("passed", "")
+        yield Verdict(program.id, outcome, detail, "fake")  # type: ignore[arg-type]
+
+
+def test_samples_that_do_not_parse_are_counted_and_the_remedy_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fenced = [("add", f"```python\n{ADD}```"), ("neg", f"```\n{NEG}```"), ("neg", NEG)]
+    files(PLAIN, fenced)
+    plain = PasskRequest(Path("problems.jsonl"), Path("samples.jsonl"), allowed=True)
+    hint = "2 of 3 samples hold Markdown fences: --convention chat takes the code out of them"
+    report = run_passk(plain, failing_to_parse)
+    assert hint in capsys.readouterr().err.splitlines()
+    assert f"2 of 3 samples do not parse as Python; {hint}" in list(summary(report))
+    assert report.scores[0].mean == 0.25
+
+
+def test_nothing_is_said_of_fences_where_they_are_known_or_few(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = [("add", f"```python\n{ADD}```"), ("neg", NEG), ("neg", "def neg(x:")]
+    files(PLAIN, few)
+    plain = PasskRequest(Path("problems.jsonl"), Path("samples.jsonl"), allowed=True)
+    report = run_passk(plain, failing_to_parse)
+    assert "1 of 3 samples do not parse as Python" in list(summary(report))
+    files(PLAIN, few[:1] * 2 + few[1:2])
+    chat = PasskRequest(plain.problems, plain.samples, allowed=True, convention="chat")
+    assert not any("parse" in line for line in summary(run_passk(chat, failing_to_parse)))
+    assert "fences" not in capsys.readouterr().err
+
+
+def test_a_time_limit_of_ones_own_reaches_the_programs_and_the_results() -> None:
+    limits: list[float | None] = []
+
+    def noting(programs: Iterable[Program]) -> Iterator[Verdict]:
+        for program in programs:
+            limits.append(program.seconds)
+            yield Verdict(program.id, "passed", "", "fake")
+
+    files(PLAINEST, [("add", "x"), ("neg", "x")])
+    report = run_passk(request(seconds=0.5), noting)
+    assert limits == [0.5, 0.5]
+    assert json.loads(Path("out.json").read_text())["seconds_per_program"] == 0.5
+    assert report.to_json()["seconds_per_program"] == 0.5
+    run_passk(request(), noting)
+    assert limits[2:] == [3.0, 3.0]
+    assert "seconds_per_program" not in json.loads(Path("out.json").read_text())
+
+
+def test_a_time_limit_of_ones_own_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = "import time\ndef neg(x):\n    time.sleep(0.8)\n    return -x\n"
+    given = files(PLAIN, [("add", "    return a + b\n"), ("neg", slow)])
+    command = ["passk", *given, ALLOWED, "--workers", "1"]
+    verdicts = []
+    for seconds in ("0.3", "60"):
+        assert main([*command, "--seconds", seconds]) == 0
+        verdicts.append(json.loads(capsys.readouterr().out)["results"][1]["verdict"])
+    assert verdicts == ["timeout", "passed"]

@@ -141,20 +141,23 @@ def test_profiles_name_every_built_in_method(name: str) -> None:
 
 def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
     real = ("data.hh_rlhf=x.jsonl", "data.bbh=y.jsonl")
-    capped = DOMAIN.settle(RunRequest(assignments=real))
+    capped = DOMAIN.resolve_profile(RunRequest(assignments=real))
     assert capped.data.train_pairs is not None
     assert capped.data.test_pairs is not None
     assert capped.evaluation.limits.bbh is not None
-    own = DOMAIN.settle(
+    own = DOMAIN.resolve_profile(
         RunRequest(assignments=(*real, "data.train_pairs=none", "evaluation.limit=7"))
     )
     assert own.data.train_pairs is None
     assert own.evaluation.limit == 7
     assert own.evaluation.limits.bbh is None
-    assert DOMAIN.settle(RunRequest(profile="paper", assignments=real)).data.train_pairs is None
+    assert (
+        DOMAIN.resolve_profile(RunRequest(profile="paper", assignments=real)).data.train_pairs
+        is None
+    )
 
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
     with pytest.raises(UserError, match="at least one"):
-        DOMAIN.settle(request_)
+        DOMAIN.resolve_profile(request_)

@@ -27,7 +27,7 @@ Code = tuple[str, tuple[str, ...], tuple[str, ...]]
 TRAINING = {
     "harness.domains.common.work.train:train_policy",
     "harness.domains.common.work.reference:build_reference_cache",
-    "harness.domains.sentiment.work.train:train_and_look",
+    "harness.domains.sentiment.work.train:train_and_evaluate",
 }
 LOADS_A_POLICY = {"harness.domains.sentiment.work.maps:map_tokens"}
 
@@ -179,8 +179,8 @@ DOMAINS = "harness.domains"
         ("sparsepo/training/trainer.py", {name.removeprefix(f"{DOMAINS}.") for name in TRAINING}),
         ("tasks/models/generation.py", {
             "common.work.generate:generate", "code.work.samples:sample",
-            "sentiment.work.samples:sample_completions", "sentiment.work.start:look_at_start",
-            "sentiment.work.train:train_and_look",
+            "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
+            "sentiment.work.train:train_and_evaluate",
         }),
         # What shows, words or runs, computes nothing.
         ("sparsepo/analysis/page.py", set()),
@@ -188,6 +188,8 @@ DOMAINS = "harness.domains"
         ("sparsepo/cli/train.py", set()),
         ("sparsepo/errors.py", set()),
         ("sparsepo/__init__.py", set()),
+        ("sparsepo/training/card.py", set()),
+        ("sparsepo/training/templates/model_card.md", set()),
         ("harness/graph/progress.py", set()),
         ("harness/graph/report.py", set()),
         ("harness/graph/store.py", set()),

@@ -34,7 +34,6 @@ from sparsepo.batches.tokenize import LONG_RESPONSE, tokenize_pairs
 from sparsepo.methods import BUILT_IN
 from sparsepo.methods.base import Method, Needs
 from sparsepo.reference.online import Reference
-from sparsepo.training.plain import PlainReference
 from sparsepo.training.policy import PolicyWithMasks
 from sparsepo.types import LossOutput, PreferencePair, TokenStats
 from tests.small_models import (
@@ -102,7 +101,8 @@ def test_values_are_those_of_each_response_by_itself(architecture: str, name: st
     assert [pair.pair_id for pair in maps.pairs] == [pair.pair_id for pair in pairs]
     for pair, tokens in zip(maps.pairs, tokenized, strict=True):
         batch = pack_pairs([tokens], share_prompt=False)
-        alone = PlainReference(subject.reference.model).read(batch, method, method.needs)
+        plain = Reference(subject.reference.model, computation="plain")
+        alone = plain.read(batch, method, method.needs)
         for side, response in enumerate(both(pair)):
             ids = (tokens.chosen_ids, tokens.rejected_ids)[side]
             assert response.token_ids == tuple(ids)

@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sparsepo.batches.tokenize import (
-    CHAT_TEMPLATE,
-    encode_prompts,
-    ensure_chat_template,
-    render_chat,
-    tokenize_pairs,
-)
+from sparsepo.batches.chat import CHAT_TEMPLATE, ensure_chat_template, render_chat
+from sparsepo.batches.tokenize import encode_prompts, tokenize_pairs
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair, TokenizedPair
 
@@ -272,8 +267,10 @@ def test_a_generation_prompt_that_the_dialogue_does_not_repeat() -> None:
     result = tokenize_pairs([PreferencePair("p", [USER], [GOOD], [BAD])], tokenizer, 512)
     assert tokenizer.decode(result.pairs[0].chosen_ids) == "Hi there!</s>"
     assert result.report.template_mismatches == 2
-    with pytest.raises(UserError, match=r"Pair p: .* join them into one message"):
-        tokenize_pairs([PreferencePair("p", [USER], [GOOD, BAD], [BAD])], tokenizer, 512)
+    several = tokenize_pairs([PreferencePair("p", [USER], [GOOD, BAD], [BAD])], tokenizer, 512)
+    assert tokenizer.decode(several.pairs[0].chosen_ids) == (
+        "Hi there!</s>\n<|assistant|>\nNo.</s>"
+    )
 
 
 def test_a_template_that_refuses_a_dialogue() -> None:

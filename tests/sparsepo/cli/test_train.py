@@ -125,7 +125,7 @@ def test_settings_reach_method_and_trainer(
     model: Path, data: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(train, "save_whole", lambda trainer, output: seen.append(trainer))
+    monkeypatch.setattr(train, "save_whole", lambda trainer, *rest: seen.append(trainer))
     assert main(words(model, data, output, "beta=0.7", "mask_layers=last", "seed=5")) == 0
     (trainer,) = seen
     assert (trainer.method.beta, trainer.method.mask_layers) == (0.7, "last")
@@ -143,6 +143,22 @@ def test_rows_that_are_no_preference_are_skipped_and_counted(
     assert "5 of 6 rows kept" in said
     assert "1" in said.split("5 of 6 rows kept")[1].splitlines()[0]
     assert "empty" in said
+
+
+def test_one_pair_with_a_tool_call_trains_in_batches_larger_than_the_data(
+    model: Path, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = {"role": "user", "content": "How is Oslo?"}
+    call = {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {}}]}
+    answer = {"role": "tool", "content": [{"type": "text", "text": "rain"}]}
+    pair = {"prompt": [user, call, answer], "chosen": "It rains.", "rejected": "Sun.", "score": 1}
+    data = write_rows(tmp_path / "one.jsonl", [pair])
+    batch = "per_device_train_batch_size=16"
+    assert main(words(model, data, output, batch, "max_length=256", method="dpo")) == 0
+    said = capsys.readouterr().err
+    assert "1 of 1 rows kept; columns not used: score" in said
+    assert "1 of 1 pairs tokenized; " in said
+    assert "the chat template does not use tool_calls (1 pairs)" in said
 
 
 def test_a_response_that_is_cut_is_counted(

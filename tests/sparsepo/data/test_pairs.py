@@ -271,7 +271,9 @@ def test_a_missing_column_is_named_with_the_columns_there_are(jsonl: Writer, col
     row = {name: text for name, text in TEXT_ROW.items() if name != column}
     message = message_of(jsonl([row, {**row, "score": 1}]))
     assert f"has no column '{column}'; its columns are " in message
-    assert message.endswith(", score.")
+    assert message.endswith(
+        ", score. Preference pairs have 'chosen' and 'rejected', and usually 'prompt'."
+    )
 
 
 def test_an_empty_file(jsonl: Writer) -> None:
@@ -287,11 +289,15 @@ def test_an_empty_file(jsonl: Writer) -> None:
         ({"prompt": "p", "chosen": "c", "rejected": [BAD]}, "both text or both lists"),
         ({"prompt": "p", "chosen": ["c"], "rejected": [BAD]}, "'chosen', message 0 is text;"),
         (
-            {"prompt": "p", "chosen": [{"from": "gpt", "value": "c"}], "rejected": [BAD]},
-            "message 0 has no text under 'role' (its fields: from, value)",
+            {"prompt": "p", "chosen": [{"speaker": "gpt", "text": "c"}], "rejected": [BAD]},
+            "message 0 has no text under 'role' (its fields: speaker, text)",
         ),
         (
-            {"prompt": "p", "chosen": [{"role": "assistant", "content": [1]}], "rejected": [BAD]},
+            {"prompt": "p", "chosen": [{"from": "narrator", "value": "c"}], "rejected": [BAD]},
+            "message 0 is from 'narrator'; ShareGPT's names are system, human, user, gpt,",
+        ),
+        (
+            {"prompt": "p", "chosen": [{"role": "assistant", "content": 1}], "rejected": [BAD]},
             "message 0 has no text under 'content'",
         ),
     ],
@@ -357,9 +363,38 @@ def test_a_broken_parquet_file(tmp_path: Path) -> None:
     assert "is not a readable Parquet file" in message_of(path)
 
 
-def test_a_broken_folder(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "empty cannot be read as a data set" in message_of(tmp_path / "empty")
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        (None, b"", "doesn't contain any data files"),
+        ("train.jsonl", json.dumps(TEXT_ROW).encode() + b'\n{"prompt": \n', "JSON"),
+        (
+            "train.jsonl",
+            b'{"prompt": "caf\xe9", "chosen": "b", "rejected": "c"}\n',
+            "'utf-8' codec",
+        ),
+        ("train.parquet", b"PAR1 not really", "Parquet"),
+        ("state.json", b"{", "is neither a `Dataset` directory nor"),
+    ],
+)
+def test_a_broken_folder_is_one_sentence_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    file: str | None,
+    content: bytes,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    if file is not None:
+        (folder / file).write_bytes(content)
+    message = message_of(folder)
+    assert "set cannot be read as a data set: " in message
+    assert expected in message
+    assert capfd.readouterr() == ("", "")
+    assert not datasets.are_progress_bars_disabled()
 
 
 def test_the_building_blocks_serve_another_schema(jsonl: Writer) -> None:
@@ -369,3 +404,156 @@ def test_the_building_blocks_serve_another_schema(jsonl: Writer) -> None:
     )
     assert [pair.pair_id for pair in data.pairs] == ["pairs:0"]
     assert data.report.skipped == {"identical responses": 1}
+
+
+# --- what public data sets have in place of prompt, chosen and rejected -------------------------
+
+ORCA = {"system": "Be kind.", "question": "Say hi.", "chosen": "Hi!", "rejected": "No."}
+SHAREGPT = [{"from": "system", "value": "Be kind."}, {"from": "human", "value": "Say hi."}]
+GPT_GOOD = {"from": "gpt", "value": "Hi!"}
+GPT_BAD = {"from": "gpt", "value": "No."}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": SHAREGPT, "chosen": GPT_GOOD, "rejected": GPT_BAD},
+        {"conversations": SHAREGPT, "chosen": [GPT_GOOD], "rejected": [GPT_BAD]},
+        {"conversations": SHAREGPT, "chosen": "Hi!", "rejected": "No."},
+        {"conversations": SHAREGPT[1:], "system": "Be kind.", "chosen": GPT_GOOD,
+         "rejected": GPT_BAD},
+        {"prompt": SHAREGPT, "chosen": [GPT_GOOD], "rejected": [GPT_BAD]},
+        {"chosen": [*SHAREGPT, GPT_GOOD], "rejected": [*SHAREGPT, GPT_BAD]},
+        {"prompt": CHAT, "chosen": GOOD, "rejected": BAD},
+        {"prompt": "Say hi.", "chosen": [*CHAT, GOOD], "rejected": [*CHAT, BAD], "messages": CHAT},
+        ORCA,
+        {"system": "Be kind.", "input": "Say hi.", "chosen": "Hi!", "rejected": "No."},
+        {**ORCA, "chosen": [CHAT[1], GOOD], "rejected": [CHAT[1], BAD]},
+        {"instruction": "Say hi.", "input": "", "system": "Be kind.", "chosen": "Hi!",
+         "rejected": "No."},
+    ],
+    ids=[
+        "LLaMA-Factory's sharegpt", "sharegpt with lists", "sharegpt with text",
+        "sharegpt with a system column", "sharegpt in TRL's columns", "sharegpt without a prompt",
+        "single messages", "UltraFeedback binarized", "Orca DPO", "distilabel's Orca",
+        "question and whole dialogues", "Alpaca",
+    ],
+)  # fmt: skip
+def test_public_forms_of_one_pair_are_the_same_pair(jsonl: Writer, row: dict[str, Any]) -> None:
+    assert only(jsonl([row])) == (CHAT, [GOOD], [BAD])
+
+
+def test_an_instruction_is_followed_by_its_input_and_preceded_by_its_history(
+    jsonl: Writer,
+) -> None:
+    row = {
+        "instruction": "Sum up.",
+        "input": "A tale.",
+        "history": [["Hi.", "Hello."]],
+        "chosen": "Once.",
+        "rejected": "Twice.",
+    }
+    prompt, _, _ = only(jsonl([row]))
+    assert [(m["role"], m["content"]) for m in prompt] == [
+        ("user", "Hi."),
+        ("assistant", "Hello."),
+        ("user", "Sum up.\nA tale."),
+    ]
+
+
+def test_a_system_column_does_not_replace_the_dialogues_own(jsonl: Writer) -> None:
+    row = {"conversations": SHAREGPT, "system": "Other.", "chosen": GPT_GOOD, "rejected": GPT_BAD}
+    assert only(jsonl([row]))[0] == CHAT
+
+
+def test_a_missing_question_is_skipped_and_counted(jsonl: Writer) -> None:
+    path = jsonl([ORCA, {**ORCA, "question": None}, {**ORCA, "question": ""}])
+    assert read_pairs(path).report.skipped == {"missing prompt": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"question": 5}, "row 0: 'question' is a number; it has to be text."),
+        ({"system": ["x"]}, "row 0: 'system' is a list; it has to be text."),
+        ({"history": ["x"]}, "row 0: 'history' has to be a list of [question, answer]."),
+        ({"images": ["a.png"]}, "row 0 has images, but only text can be trained on"),
+    ],
+)
+def test_wrong_types_in_other_columns(jsonl: Writer, change: dict[str, Any], expected: str) -> None:
+    assert expected in message_of(jsonl([{**ORCA, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("question response_j response_k", "Rename 'response_j' to 'chosen' and 'response_k' to"),
+        ("instruction chosen_response rejected_response", "Rename 'chosen_response' to 'chosen'"),
+        ("prompt response_0 response_1 better_response_id", "the better one of 'response_0' and"),
+        ("conversation_a response_a response_b winner", "the better one of 'response_a' and"),
+        ("prompt completion label", "These are rated single answers (KTO)"),
+        ("instruction completions", "Write the better of its 'completions' under 'chosen'"),
+        ("instruction input output", "Write the better of its 'output' under 'chosen'"),
+        ("conversations", "These are single answers; a preference needs"),
+        ("messages", "These are single answers; a preference needs"),
+        ("prompt", "Preference pairs have 'chosen' and 'rejected', and usually 'prompt'."),
+    ],
+)
+def test_other_shapes_are_refused_with_the_remedy(
+    jsonl: Writer, columns: str, expected: str
+) -> None:
+    message = message_of(jsonl([dict.fromkeys(columns.split(), "text")]))
+    assert f"has no column 'chosen'; its columns are {', '.join(columns.split())}." in message
+    assert expected in message
+
+
+def test_a_column_that_may_be_the_prompt_is_not_passed_over(jsonl: Writer) -> None:
+    row = {"query": "Say hi.", "chosen": "Hi!", "rejected": "No."}
+    assert "no column 'prompt' but a column 'query'; rename it" in message_of(jsonl([row]))
+    whole = {"messages": CHAT, "chosen": [*CHAT, GOOD], "rejected": [*CHAT, BAD]}
+    assert only(jsonl([whole])) == (CHAT, [GOOD], [BAD])
+
+
+def test_chat_responses_without_any_prompt_are_skipped_and_counted(jsonl: Writer) -> None:
+    rows = [{"chosen": [GOOD], "rejected": [BAD]}, {"chosen": [*CHAT, GOOD], "rejected": [BAD]}]
+    rows.append({"chosen": [*CHAT, GOOD], "rejected": [*CHAT, BAD]})
+    assert read_pairs(jsonl(rows)).report.skipped == {
+        "missing prompt": 1,
+        "dialogues part before the last turn": 1,
+    }
+
+
+def test_columns_from_which_nothing_is_taken_are_named(jsonl: Writer) -> None:
+    report = read_pairs(jsonl([{**TEXT_ROW, "id": 3, "score": 1, "tools": [{"name": "f"}]}])).report
+    assert report.unused_columns == ("score", "tools")
+    assert str(report).endswith("1 of 1 rows kept; columns not used: score, tools")
+    assert report.counts() == {"rows": 1, "kept": 1, "skipped": {}}
+    chat = {"prompt": CHAT, "chosen": [GOOD], "rejected": [BAD], "tools": [{"name": "f"}]}
+    assert read_pairs(jsonl([chat])).report.unused_columns == ()
+
+
+# --- what has to keep holding -------------------------------------------------------------------
+
+
+def test_carriage_returns_end_lines_and_stay_in_texts(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = {"prompt": "a\r\nb", "chosen": " c\r\n", "rejected": " d"}
+    path.write_bytes((json.dumps(row) + "\r\n\r\n" + json.dumps(row) + "\r\n").encode())
+    assert [pair.prompt for pair in read_pairs(path).pairs] == ["a\r\nb", "a\r\nb"]
+    assert read_pairs(path).pairs[0].chosen == " c\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le"])
+def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes((json.dumps({**TEXT_ROW, "prompt": "é"}, ensure_ascii=False)).encode(encoding))
+    assert "pairs.jsonl, line 1 is not" in message_of(path)
+
+
+def test_lone_surrogates_are_skipped_and_whole_pairs_of_them_are_text(jsonl: Writer) -> None:
+    broken = {**TEXT_ROW, "chosen": "half \ud83d"}
+    chat = {"prompt": CHAT, "chosen": [{**GOOD, "content": "\udfff"}], "rejected": [BAD]}
+    whole = {**TEXT_ROW, "chosen": "\ud83d\ude00"}
+    data = read_pairs(jsonl([broken, chat, whole]))
+    assert data.report.skipped == {"text with lone surrogates, which is not Unicode": 2}
+    assert data.pairs[0].chosen == "\N{GRINNING FACE}"

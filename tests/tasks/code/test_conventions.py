@@ -109,4 +109,28 @@ def test_answers_after_a_line_end_are_not_for_stripped_prompts(problems: list[Pr
 def test_unknown_names() -> None:
     with pytest.raises(UserError, match=r"Unknown convention 'bigcod'\. Did you mean 'bigcode'"):
         get_convention("bigcod", [])
-    assert set(conventions()) == {"as-given", "bigcode", "bigcode-unstripped", "bigcode_eval"}
+    assert set(conventions()) == {
+        "as-given", "bigcode", "bigcode-unstripped", "bigcode_eval", "chat"
+    }  # fmt: skip
+
+
+def test_whole_programs(problems: list[Problem]) -> None:
+    """As given they run as they are; BigCode's are cut after their prompt, stripped or not."""
+    body = "    return sum(xs)\n"
+    whole = HUMANEVAL[0]["prompt"] + body
+    tail = "\n\ndef other():\n    pass\n"
+    assert get_convention("as-given", problems).whole_parts(problems[0], whole) == ("", whole)
+    for name in ("bigcode", "bigcode-unstripped"):
+        bigcode = get_convention(name, problems)
+        before, answer = bigcode.whole_parts(problems[0], whole.rstrip() + tail)
+        assert before + answer == whole.rstrip() + "\n"
+        assert before.endswith('"""')
+        stripped = HUMANEVAL[1]["prompt"].strip() + "\n    return n / 4\n"
+        assert "".join(bigcode.whole_parts(problems[1], stripped)) == stripped
+        assert bigcode.whole_parts(problems[0], "x = 1" + tail) == ("", "x = 1" + tail)
+    mbpp = get_convention("bigcode", problems)
+    program = mbpp.prompt(problems[2]) + "def triple(n):\n    return 3 * n\n\nassert triple(1)\n"
+    assert (
+        "".join(mbpp.whole_parts(problems[2], program))
+        == program.partition("\nassert triple(1)")[0]
+    )

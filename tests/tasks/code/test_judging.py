@@ -71,6 +71,25 @@ def test_a_program_gets_more_time_if_its_reference_is_slow(tmp_path: Path) -> No
     assert last[2].limit == 20.0
 
 
+def test_a_limit_of_ones_own_replaces_the_first_one_and_is_extended_alike(tmp_path: Path) -> None:
+    run = Fake()
+    given = samples(tmp_path, ["1", "5", "1000"], reference="2")
+    events = list(judge(given, GIVEN, run, {}, {}, seconds=7.0))
+    assert run.ran == [
+        ("1", 7.0), ("5", 7.0), ("1000", 7.0), ("2", 60.0), ("1000", 20.0)
+    ]  # fmt: skip
+    last = {event.index: event.result for event in events if isinstance(event, Judged)}
+    assert [last[i].verdict for i in range(3)] == ["passed", "passed", "timeout"]
+    assert time_limit(None, 7.0) == time_limit(0.1, 7.0) == 7.0
+
+
+def test_whole_programs_run_without_their_prompt(tmp_path: Path) -> None:
+    problem = read_problems(write_rows(tmp_path / "problems.jsonl", PLAIN))[0]
+    program = make_program(Sample(problem, 0, "x = 1", whole=True), GIVEN, "id")
+    assert (program.prompt, program.completion) == ("", "x = 1")
+    assert make_program(Sample(problem, 0, "x = 1"), GIVEN, "id").prompt == problem.prefix
+
+
 def test_a_program_that_hardly_had_the_processor_runs_again_once_after_the_others(
     tmp_path: Path,
 ) -> None:

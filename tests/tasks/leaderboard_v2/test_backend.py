@@ -190,3 +190,19 @@ def test_cached_tokens_are_those_of_the_tokenizer(tokenizer: PreTrainedTokenizer
     second = language_model(other)._encode_pair(*pair)
     assert first != second
     assert language_model(tokenizer)._encode_pair(*pair) == first
+
+
+def test_a_model_that_packed_rows_get_wrong_is_scored_row_by_row(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here positions are counted along the row, whatever the position ids say."""
+    ours = language_model(tokenizer, "gpt2")
+    body = ours.model.transformer
+    own = body.forward
+    body.forward = lambda **kwargs: own(**{**kwargs, "position_ids": None})
+    theirs = HFLM(pretrained=ours.model, tokenizer=tokenizer, batch_size=1, max_length=64)
+    expected = theirs.loglikelihood(requests(TEXTS), disable_tqdm=True)
+    found = ours.loglikelihood(requests(TEXTS))
+    assert [score for score, _ in found] == pytest.approx([s for s, _ in expected], abs=2e-4)
+    assert ours.pack_tokens is None
+    assert "every request is scored in a row of its own" in caplog.text

@@ -17,7 +17,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sparsepo.batches.tokenize import CHAT_TEMPLATE, tokenize_pairs
+from sparsepo.batches.chat import CHAT_TEMPLATE
+from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
 from tasks.leaderboard_v2 import evaluate as evaluate_module

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from sparsepo.batches.tokenize import CHAT_TEMPLATE
+from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
 from tasks.models.base_model import (

@@ -22,7 +22,8 @@ from sparsepo.training.trainer import POTrainer
 CHECKPOINTS = "checkpoints"
 REFERENCE_CACHE = "reference"
 SNAPSHOTS = "snapshots"
-_TIMINGS = ("runtime", "per_second", "flos")
+_OF_THE_PROCESS = ("runtime", "per_second", "flos", "start_check")
+"""What a run that was interrupted measures once more."""
 
 
 def train_policy(context: StageContext) -> None:
@@ -85,7 +86,7 @@ def run_training(
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     trainer.save_model(str(context.work / MODEL))
     history = [
-        {k: v for k, v in entry.items() if not any(word in k for word in _TIMINGS)}
+        {k: v for k, v in entry.items() if not any(word in k for word in _OF_THE_PROCESS)}
         for entry in trainer.state.log_history
     ]
     report = trainer.tokenizer_report
@@ -93,7 +94,7 @@ def run_training(
     write_json(
         {
             "history": history,
-            "tokenization": asdict(report) if report is not None else None,
+            "tokenization": report.counts() if report is not None else None,
             "steps": trainer.state.max_steps,
             "kept_step": trainer.state.max_steps if best is None else _step_of(best),
         },

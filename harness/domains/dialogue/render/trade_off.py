@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.render.style import method_style, new_figure, not_built_in, save
+from harness.render.columns import higher_is_better, row_id
+from harness.render.style import new_figure, save, styles
+
+_LOWER = " (lower is better)"
 
 
 def trade_off_png(table: Mapping[str, Any]) -> bytes:
     """Draw Avg against preference accuracy and, where there is one, win rate.
+
+    Axes of columns in which lower is better are turned round: better is always up or to the right.
 
     Args:
         table: a table's JSON.
@@ -17,7 +22,8 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     Returns:
         A PNG; equal tables give equal bytes.
     """
-    gained = {row["method"]: row["values"] for row in table["supplement"]["rows"]}
+    gained = {row_id(row): row["values"] for row in table["supplement"]["rows"]}
+    average = table.get("average") or "avg"
     panels = [
         column
         for column in table["supplement"]["columns"]
@@ -25,13 +31,13 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     ]
     figure = new_figure(1.5 + 4.0 * max(1, len(panels)), 4.2)
     axes = figure.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)
-    others = not_built_in([row["method"] for row in table["rows"]])
+    row_styles = styles([row_id(row) for row in table["rows"]])
     for axis, column in zip(axes[0], panels, strict=False):
         for row in table["rows"]:
-            across, up = gained[row["method"]].get(column), row["values"].get("avg")
+            across, up = gained[row_id(row)].get(column), row["values"].get(average)
             if across is None or up is None:
                 continue
-            style = method_style(row["method"], others)
+            style = row_styles[row_id(row)]
             axis.errorbar(
                 across["mean"],
                 up["mean"],
@@ -47,9 +53,17 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
                 linestyle="none",
                 label=row["label"],
             )
-        axis.set_xlabel(f"{table['column_labels'][column]}, held-out prompts")
+        lower = higher_is_better(table, column) is False
+        axis.set_xlabel(
+            f"{table['column_labels'][column]}, held-out prompts" + _LOWER * lower,
+        )
+        if lower:
+            axis.invert_xaxis()
         axis.grid(alpha=0.25)
-    axes[0][0].set_ylabel("Leaderboard average (100 = perfect)")
+    lower = higher_is_better(table, average) is False
+    axes[0][0].set_ylabel("Leaderboard average (100 = perfect)" + _LOWER * lower)
+    if lower:
+        axes[0][0].invert_yaxis()
     handles, labels = axes[0][0].get_legend_handles_labels()
     if handles:
         left = 1 - 1.9 / figure.get_figwidth()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,5 @@ def make_pairs(context: StageContext) -> None:
         data = read_hh(source, split)
         kept = evenly_spaced(data.pairs, context.config[f"{split}_pairs"])
         write_pairs(kept, context.work / f"{split}.jsonl")
-        read = asdict(data.report)
-        read.pop("source")  # its place on this machine is no part of the result
-        report[split] = {**read, "used": len(kept)}
+        report[split] = {**data.report.counts(), "used": len(kept)}
     write_json(report, context.work / "report.json")

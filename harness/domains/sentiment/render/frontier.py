@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.render.style import method_style, new_figure, not_built_in, save
+from harness.render.columns import row_id
+from harness.render.style import Style, new_figure, save, styles
 
 
 def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
@@ -23,7 +24,7 @@ def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _draw(result: Mapping[str, Any]) -> Any:
     methods = result["methods"]
-    others = not_built_in([method["method"] for method in methods])
+    row_styles = styles([row_id(method) for method in methods])
     swept = [method for method in methods if method["method"] != "sft"]
     columns = 2 if len(swept) <= 4 else 4
     rows = max(1, -(-len(swept) // columns))
@@ -41,7 +42,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
     )
     main = figure.add_subplot(grid[:, 0])
     for method in methods:
-        style = method_style(method["method"], others)
+        style = row_styles[row_id(method)]
         points = [method["points"][index] for index in method["frontier"]]
         across = [_cost(point) for point in points]
         up = [point["reward"]["mean"] for point in points]
@@ -70,7 +71,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
         axis = figure.add_subplot(
             grid[place // columns, 2 + place % columns], sharex=main, sharey=main
         )
-        _draw_points(axis, method, methods, others)
+        _draw_points(axis, method, methods, row_styles[row_id(method)])
         axis.tick_params(labelsize=7, labelleft=place % columns == 0)
         if place + columns >= len(swept):
             axis.set_xlabel("KL (nats)", fontsize=8)
@@ -95,10 +96,10 @@ def _draw(result: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, others: Any) -> None:
+def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, style: Style) -> None:
     """One method's points over the others' frontiers."""
     for other in methods:
-        if other["method"] != method["method"]:
+        if row_id(other) != row_id(method):
             points = [other["points"][index] for index in other["frontier"]]
             axis.plot(
                 [_cost(point) for point in points],
@@ -107,7 +108,6 @@ def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, others: Any
                 linewidth=0.8,
                 zorder=1,
             )
-    style = method_style(method["method"], others)
     points = method["points"]
     axis.errorbar(
         [_cost(point) for point in points],

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sparsepo.data.jsonl import read_jsonl, write_jsonl
-
-if TYPE_CHECKING:
-    from sparsepo.data.pairs import ReadReport
 
 SPLITS = ("train", "test")
 LABELS = "labels.json"
@@ -30,10 +25,3 @@ def read_texts(path: Path) -> list[str]:
 def write_texts(texts: Iterable[str], path: Path) -> None:
     """Write texts as rows with the one column `text`."""
     write_jsonl(({"text": text} for text in texts), path)
-
-
-def without_place(report: ReadReport) -> dict[str, Any]:
-    """Return a report's fields; its place on this machine is no part of the result."""
-    read = asdict(report)
-    read.pop("source")
-    return read

@@ -26,7 +26,7 @@ def rank_tokens(context: StageContext) -> None:
     truth = _truth(context)
     with np.load(context.inputs["run"] / TOKENS) as tokens:
         if tokens[LENGTHS].tolist() != [len(one) for one in truth]:
-            raise ValueError("the tokens that were looked at are not those that have labels")
+            raise ValueError("the tokens that were evaluated are not those that have labels")
         scores = {name: np.abs(tokens[name]) for name in tokens.files if name != LENGTHS}
     found = {name: _ranked(context, truth, values) for name, values in scores.items()}
     np.savez_compressed(context.work / RANKINGS, allow_pickle=False, **found)

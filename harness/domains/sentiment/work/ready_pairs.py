@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domains.common.work.files import evenly_spaced, write_json, write_pairs
-from harness.domains.sentiment.work.common import PROMPTS, SPLITS, without_place
+from harness.domains.sentiment.work.common import PROMPTS, SPLITS
 from harness.graph.stages import StageContext
 from tasks.sentiment.reviews import read_preferences
 
@@ -25,7 +25,7 @@ def read_pairs(context: StageContext) -> None:
         cap = config["train_prompts"] if split == "train" else config["test_pairs"]
         kept = evenly_spaced(data.pairs, cap)
         write_pairs(kept, context.work / f"{split}.jsonl")
-        report[split] = {**without_place(data.report), "used": len(kept)}
+        report[split] = {**data.report.counts(), "used": len(kept)}
         prompts = list(dict.fromkeys(str(pair.prompt) for pair in data.pairs))
     write_json(evenly_spaced(prompts, config["test_prompts"]), context.work / PROMPTS)
     write_json(report, context.work / "report.json")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domains.common.work.files import write_json
-from harness.domains.sentiment.work.common import SPLITS, read_texts, without_place, write_texts
+from harness.domains.sentiment.work.common import SPLITS, read_texts, write_texts
 from harness.graph.stages import StageContext
 from tasks.sentiment.reviews import read_reviews
 
@@ -21,6 +21,6 @@ def make_reviews(context: StageContext) -> None:
     for split in SPLITS:
         data = read_reviews(source, split)
         write_texts(data.texts, context.work / f"{split}.jsonl")
-        report[split] = without_place(data.report)
+        report[split] = data.report.counts()
     write_json(report, context.work / "report.json")
     write_texts(read_texts(context.work / "train.jsonl"), context.work / "corpus.jsonl")

@@ -36,22 +36,22 @@ def score_responses(context: StageContext) -> None:
     reference: Any = AutoModelForCausalLM.from_pretrained(start).to(config["device"]).eval()
     texts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
     reward = reward_of(context)
-    looks = {row["step"]: row for row in read_jsonl(context.inputs["run"] / RESPONSES)}
+    evaluations = {row["step"]: row for row in read_jsonl(context.inputs["run"] / RESPONSES)}
     points = []
-    for done, (step, look) in enumerate(sorted(looks.items())):
-        context.progress(done, len(looks), "points")
-        responses = tokenizer.batch_decode(look["ids"], skip_special_tokens=True)
+    for done, (step, seen) in enumerate(sorted(evaluations.items())):
+        context.progress(done, len(evaluations), "points")
+        responses = tokenizer.batch_decode(seen["ids"], skip_special_tokens=True)
         scored = score_texts(reward, [p + r for p, r in zip(texts, responses, strict=True)])
-        base = sequence_logps(reference, look["prompts"], look["ids"], config["batch_size"])
+        base = sequence_logps(reference, seen["prompts"], seen["ids"], config["batch_size"])
         points.append(
             {
                 "step": step,
                 "rewards": scored.scores,
-                "logps": look["logps"],
+                "logps": seen["logps"],
                 "ref_logps": base,
-                "truncated_prompts": look["truncated_prompts"],
-                "tokens": float(np.mean([len(ids) for ids in look["ids"]])),
-                "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in look["ids"]])),
+                "truncated_prompts": seen["truncated_prompts"],
+                "tokens": float(np.mean([len(ids) for ids in seen["ids"]])),
+                "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in seen["ids"]])),
             }
         )
     write_json({"reward": reward.name, "points": points}, context.work / POINTS)

@@ -1,4 +1,4 @@
-"""The stage that trains a method and looks at it on the way: responses, masks, token rewards."""
+"""The stage that trains a method and evaluates it on the way: responses, masks, token rewards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from harness.domains.common.work.files import read_pairs_file, starting_model
 from harness.domains.common.work.train import run_training
 from harness.domains.sentiment.work.common import LENGTHS, RESPONSES, TOKENS
-from harness.domains.sentiment.work.looks import encoded_prompts, write_look
+from harness.domains.sentiment.work.evaluation import encoded_prompts, write_responses
 from harness.graph.stages import StageContext
 from sparsepo.analysis.maps import token_maps
 from sparsepo.analysis.trained import TrainedModel
@@ -24,11 +24,11 @@ QUANTITIES = ("log_ratios", "reward_mask", "kl_mask")
 """What tokens.npz holds of each response token, where the method has it."""
 
 
-def train_and_look(context: StageContext) -> None:
-    """Train as `train_policy` does, and look at the policy every so many steps.
+def train_and_evaluate(context: StageContext) -> None:
+    """Train as `train_policy` does, and evaluate the policy every so many steps.
 
-    Configuration: that of train_policy, and `looks`: `steps` (between looks; the start and the end
-    are looked at too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
+    Configuration: that of train_policy, and `evaluations`: `steps` (between two of them; the start
+    and the end are evaluated too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
 
     Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
     prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1, and
@@ -37,12 +37,12 @@ def train_and_look(context: StageContext) -> None:
     response tokens of the first test pairs in a row, chosen before rejected, and the responses'
     `lengths`).
     """
-    run_training(context, lambda trainer: Looks(context, trainer))
+    run_training(context, lambda trainer: Evaluations(context, trainer))
 
 
 @dataclass
-class Looks(TrainerCallback):
-    """Looks at the policy at the start, every so many steps, and at the end."""
+class Evaluations(TrainerCallback):
+    """Evaluates the policy at the start, every so many steps, and at the end."""
 
     context: StageContext
     trainer: POTrainer
@@ -50,7 +50,7 @@ class Looks(TrainerCallback):
     def __post_init__(self) -> None:
         """Read the prompts, and the reference where the method has one."""
         pairs = self.context.inputs["pairs"]
-        self._values = self.context.config["looks"]
+        self._values = self.context.config["evaluations"]
         self._prompts, self._tokenizer = encoded_prompts(self.context)
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
@@ -67,25 +67,25 @@ class Looks(TrainerCallback):
         return self.context.work / RESPONSES
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the start."""
+        """Evaluate the start."""
         if state.global_step == 0:
             self._file.unlink(missing_ok=True)
-            self._look(0)
+            self._evaluate(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look every so many steps, and at the end."""
+        """Evaluate every so many steps, and at the end."""
         step = state.global_step
         if step % self._values["steps"] == 0 or step == state.max_steps:
-            self._look(step)
+            self._evaluate(step)
 
-    def _look(self, step: int) -> None:
+    def _evaluate(self, step: int) -> None:
         trainer = self.trainer
         module = trainer.accelerator.unwrap_model(trainer.model)
         training = module.training
         module.eval()
         try:
             with torch.random.fork_rng():
-                write_look(self.context, trainer.policy, self._tokenizer, self._prompts, step)
+                write_responses(self.context, trainer.policy, self._tokenizer, self._prompts, step)
                 if self._reference is not None:
                     self._read_tokens(step, module)
         finally:

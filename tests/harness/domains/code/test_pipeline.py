@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.run import select_rows
 from harness.config.assign import apply_assignments
 from harness.config.request import RunRequest
 from harness.domains.code import DOMAIN
@@ -11,6 +12,7 @@ from harness.domains.code.experiments import FIGURE6, FIGURE8, TABLE2
 from harness.domains.code.pipeline import Graph, build_figure, build_table
 from harness.domains.code.profile import PROFILES, CodeProfile
 from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import Experiment
 from harness.graph.stages import topological
 from sparsepo.errors import UserError
 
@@ -22,7 +24,7 @@ def tiny(*assignments: str) -> CodeProfile:
 
 
 def table(*assignments: str, rows: tuple[str, ...] = ROWS) -> Graph:
-    return build_table(tiny(*assignments), rows)
+    return build_table(tiny(*assignments), select_rows(TABLE2, rows, {}))
 
 
 def addresses(graph: Graph) -> dict[str, str]:
@@ -46,7 +48,7 @@ def test_names_are_unique_and_the_count_is_right() -> None:
 @pytest.mark.parametrize("spec", [FIGURE6, FIGURE8], ids=lambda spec: str(spec.id))
 def test_figures_are_drawn_from_stages_of_the_table(spec: object) -> None:
     (row,) = spec.rows  # type: ignore[attr-defined]
-    figure = build_figure(tiny(), row.method)
+    figure = build_figure(tiny(), row)
     of_table = addresses(table(rows=tuple(row.method for row in TABLE2.rows)))
     assert len(figure.runs[row.method]) == 3
     assert set(addresses(figure).values()) <= set(of_table.values())
@@ -148,10 +150,10 @@ def test_mistakes_are_found_before_any_work(assignment: str, message: str) -> No
         table(assignment)
 
 
-def build(request: RunRequest, experiment: object = TABLE2) -> Graph:
-    profile = DOMAIN.settle(request)
-    methods = request.methods or tuple(row.method for row in experiment.rows)  # type: ignore[attr-defined]
-    return DOMAIN.build(experiment, profile, methods, {}, request)  # type: ignore[arg-type]
+def build(request: RunRequest, experiment: Experiment = TABLE2) -> Graph:
+    profile = DOMAIN.resolve_profile(request)
+    rows = select_rows(experiment, request.methods, {})
+    return DOMAIN.build(experiment, profile, rows, {}, request)
 
 
 @pytest.mark.parametrize(
@@ -199,13 +201,13 @@ def test_the_papers_table_has_the_same_rows_and_columns() -> None:
 
 def test_every_profile_describes_the_whole_table() -> None:
     for name in PROFILES:
-        graph = build_table(DOMAIN.get_profile(name), [row.method for row in TABLE2.rows])
+        graph = build_table(DOMAIN.get_profile(name), TABLE2.rows)
         assert set(graph.systems) == {row.method for row in TABLE2.rows}
 
 
 def test_real_problems_are_capped_in_the_tiny_profile_unless_the_user_says_otherwise() -> None:
     def limit(*assignments: str, profile: str = "tiny") -> int | None:
-        return DOMAIN.settle(RunRequest(profile, assignments=assignments)).sampling.limit
+        return DOMAIN.resolve_profile(RunRequest(profile, assignments=assignments)).sampling.limit
 
     assert limit() is None
     assert limit("data.mbpp=hub") == 40

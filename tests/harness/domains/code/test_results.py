@@ -113,13 +113,13 @@ def table(**changes: Any) -> dict[str, Any]:
 def test_notes_tell_what_a_reader_has_to_know() -> None:
     text = "\n".join(notes(table()))
     assert "unbiased estimate from 100 samples" in text
-    assert "below ▼ Base model" in text and "below ▼ DPO" in text
+    assert "better ▲ or worse ▼ than Base model" in text and "worse ▼ than DPO" in text
     assert "MaPO 0.8" in text
     # Both benchmarks: 2 · 200 programs.
     assert "Of 400 programs 160 passed; 34 out of time, 6 out of memory" in text
     assert "Isolation: namespaces" in text
     assert "20 of 30 training" in text
-    assert "it does not measure the paper's model" in text
+    assert "does not measure the paper's models" in text
     assert "Tiny profile" not in "\n".join(notes(table(profile="paper")))
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from harness.domains.common.dynamics import panels, quantities, series
 from harness.render.dynamics import _draw, dynamics_files
-from harness.render.style import method_style, not_built_in, ordered_colours
-from sparsepo.methods import BUILT_IN
+from harness.render.style import ordered_colours
 
 
 def history(shift: float, common: bool = False) -> list[dict[str, Any]]:
@@ -73,11 +72,5 @@ def test_equal_results_give_equal_files() -> None:
     assert matplotlib.image.imread(io.BytesIO(files["figure6.png"])).shape[1] > 1000
 
 
-def test_each_method_has_a_colour_and_marker_of_its_own() -> None:
-    styles = [method_style(method) for method in BUILT_IN]
-    assert len({style.colour for style in styles}) == len({s.marker for s in styles}) == len(styles)
-    others = not_built_in(["dpo", "ipo", "kto"])
-    assert others == ["ipo", "kto"]
-    assert method_style("ipo", others) != method_style("kto", others)
-    assert method_style("dpo", others) == method_style("dpo")
+def test_betas_have_colours_of_their_own() -> None:
     assert len(set(ordered_colours(8))) == 8

@@ -7,6 +7,7 @@ import pytest
 
 from harness.config.assign import apply_assignments
 from harness.domains.common.paper import PAPER
+from harness.domains.common.rows import method_rows
 from harness.domains.dialogue import DOMAIN
 from harness.domains.dialogue.pipeline import Graph, build_graph
 from harness.domains.dialogue.profile import DialogueProfile
@@ -25,7 +26,7 @@ def graph(*assignments: str, methods: tuple[str, ...] = METHODS) -> Graph:
     keys = [text.split("=")[0] for text in assignments]
     given = [key.removeprefix("data.") for key in keys if key.startswith("data.")]
     given = [name for name in given if name != "hh_rlhf"]
-    return build_graph(tiny(*assignments), methods, user_benchmarks=given)
+    return build_graph(tiny(*assignments), method_rows(*methods), user_benchmarks=given)
 
 
 def addresses(of: Graph) -> dict[str, str]:

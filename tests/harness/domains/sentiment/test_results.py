@@ -10,13 +10,13 @@ import pytest
 from harness.config.assign import apply_assignments
 from harness.config.profiles import StatisticsSettings
 from harness.domains.catalogue import EXPERIMENTS
-from harness.domains.common.spec import Experiment
+from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment import DOMAIN
 from harness.domains.sentiment.frontier import (
     Point,
     _above_start,
     _cells,
-    _method_json,
+    _frontier_of,
     _scored_prompts,
 )
 from harness.domains.sentiment.notes import frontier_notes
@@ -27,7 +27,6 @@ from harness.graph.stages import topological
 from harness.render.table import table_files
 from sparsepo.errors import UserError
 
-METHODS = {row.method: row.label for row in EXPERIMENTS["figure2"].rows}
 REPLICATES = 200
 
 
@@ -35,9 +34,9 @@ def tiny(*assignments: str) -> SentimentProfile:
     return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
 
 
-def graph(*assignments: str, kind: Any = "frontier", methods: Any = METHODS) -> Graph:
-    named = methods if isinstance(methods, dict) else {name: name for name in methods}
-    return build_graph(kind, tiny(*assignments), named, {})
+def graph(*assignments: str, figure: str = "figure2") -> Graph:
+    experiment = EXPERIMENTS[figure]
+    return build_graph(experiment, tiny(*assignments), experiment.rows, {})
 
 
 def names(of: Graph) -> list[str]:
@@ -64,11 +63,8 @@ def test_every_method_runs_over_five_betas_and_all_share_data_model_and_cache() 
 
 def test_the_figures_have_their_runs_in_common() -> None:
     shared = set(names(graph()))
-    for kind, methods in (
-        ("dynamics", ["sparsepo-common", "dpo"]),
-        ("maps", ["tdpo1", "sparsepo-common", "sparsepo-independent"]),
-    ):
-        own = set(names(graph(kind=kind, methods=methods))) - shared
+    for figure in ("figure7", "figure4"):
+        own = set(names(graph(figure=figure))) - shared
         assert all(name.startswith(("ranking", "token maps", "tokens that")) for name in own)
 
 
@@ -79,9 +75,8 @@ def test_every_profile_describes_every_figure(figure: str, profile: str) -> None
     from harness.config.request import RunRequest
 
     request = RunRequest(profile=profile)
-    methods = [row.method for row in experiment.rows]
-    settled = DOMAIN.settle(request)
-    built = DOMAIN.build(experiment, settled, methods, {}, request)
+    resolved = DOMAIN.resolve_profile(request)
+    built = DOMAIN.build(experiment, resolved, experiment.rows, {}, request)
     assert built.targets
 
 
@@ -193,7 +188,7 @@ def figure() -> dict[str, Any]:
         "significance": [],
         "kl_limit": 10.0,
         "methods": [
-            _method_json(name, label, found[name], profile) for name, label in labels.items()
+            _frontier_of(RowSpec(name, name, label), found[name]) for name, label in labels.items()
         ],
         "above_start": {name: _above_start(own, profile.statistics) for name, own in found.items()},
         "reward_model": "vader",

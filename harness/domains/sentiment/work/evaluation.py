@@ -1,4 +1,4 @@
-"""One look at a policy: a response per held-out prompt, with its log-probability."""
+"""One evaluation of a policy: a response per held-out prompt, with its log-probability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.models.generation import sample_ids
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts that are answered at each look."""
+    """The prompts that are answered at each evaluation."""
 
     ids: list[list[int]]
     truncated: int
@@ -28,11 +28,11 @@ class Prompts:
 
 
 def encoded_prompts(context: StageContext) -> tuple[Prompts, Any]:
-    """Return the prompts that are answered at each look, and the tokenizer."""
+    """Return the prompts that are answered at each evaluation, and the tokenizer."""
     place = starting_model(context)
     tokenizer: Any = AutoTokenizer.from_pretrained(place)
     positions = getattr(AutoConfig.from_pretrained(place), "max_position_embeddings", None)
-    new_tokens = context.config["looks"]["new_tokens"]
+    new_tokens = context.config["evaluations"]["new_tokens"]
     room = None if positions is None else positions - new_tokens
     if room is not None and room < 1:
         raise UserError(
@@ -47,11 +47,11 @@ def encoded_prompts(context: StageContext) -> tuple[Prompts, Any]:
     ), tokenizer
 
 
-def write_look(
+def write_responses(
     context: StageContext, model: Any, tokenizer: Any, prompts: Prompts, step: int
 ) -> None:
     """Append one response per prompt, sampled at temperature 1, with its log-probability."""
-    values = context.config["looks"]
+    values = context.config["evaluations"]
     ids = sample_ids(
         model,
         prompts.ids,

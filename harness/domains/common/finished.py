@@ -1,0 +1,35 @@
+"""What an experiment's numbers are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from harness.config.profiles import Profile
+from harness.domains.common.spec import Experiment, RowSpec, TableSpec
+from harness.graph.store import Store
+
+ProfileT = TypeVar("ProfileT", bound=Profile)
+GraphT = TypeVar("GraphT")
+
+
+@dataclass(frozen=True)
+class FinishedRun(Generic[ProfileT, GraphT]):
+    """An experiment whose stages are all in the store."""
+
+    experiment: Experiment
+    profile: ProfileT
+    graph: GraphT
+    """The domain's own: which stages hold the results of which row."""
+    store: Store
+    rows: tuple[RowSpec, ...]
+    """Those that are shown, in this order."""
+    provenance: Mapping[str, Any]
+    """How the run was made."""
+
+    @property
+    def table(self) -> TableSpec:
+        """Return the experiment, which has to be a table."""
+        assert isinstance(self.experiment, TableSpec)
+        return self.experiment

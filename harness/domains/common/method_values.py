@@ -1,0 +1,33 @@
+"""Hyper-parameters that a method has in all of the paper's experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.config.assign import open_mapping
+
+_MASKS = {
+    "mask_weight_decay": 0.01,  # [paper]
+    "mask_dropout": 0.01,  # [code]
+}
+_EVERYWHERE: Mapping[str, Mapping[str, Any]] = {
+    "tdpo2": {"alpha": 0.5},  # [code]
+    "dpop": {"lam": 50.0},  # [paper of DPOP], arXiv 2402.13228
+    "sparsepo-common": _MASKS,
+    "sparsepo-independent": _MASKS,
+}
+
+
+def method_values(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a profile's ``methods``: what holds in every experiment, and a domain's own values.
+
+    Args:
+        own: method → the domain's values, which come first; only these methods are included.
+
+    Returns:
+        A mapping to which ``--set`` may add values.
+    """
+    return open_mapping(
+        {method: {**_EVERYWHERE.get(method, {}), **values} for method, values in own.items()}
+    )

@@ -1,0 +1,70 @@
+"""What the JSON of every table has in common: rows, columns, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.config.profiles import StatisticsSettings
+from harness.domains.common.cells import Cells, compare_with
+from harness.domains.common.spec import ColumnSpec, RowSpec
+
+
+def column_facts(columns: Sequence[ColumnSpec]) -> dict[str, Any]:
+    """Return what renderers have to know about columns, each by column id.
+
+    Args:
+        columns: those of the table, and of its supplement.
+    """
+    return {
+        "column_labels": {column.id: column.label for column in columns},
+        "higher_is_better": {column.id: column.higher_is_better for column in columns},
+        "bounds": {column.id: list(column.bounds) for column in columns},
+    }
+
+
+def block_json(
+    rows: Sequence[RowSpec],
+    columns: Sequence[ColumnSpec],
+    cells: Cells,
+    settings: StatisticsSettings,
+    *,
+    baselines: Sequence[str],
+    paper: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """Return one block of numbers: `columns`, `rows` and `significance`.
+
+    Args:
+        rows: in the order shown.
+        columns: in the order shown.
+        cells: row id → column id → statistic; a cell that is absent is null.
+        settings: alpha of the comparisons.
+        baselines: the rows that all others are compared with, one after the other.
+        paper: row id → column id → the paper's own value.
+    """
+    ids = [column.id for column in columns]
+    methods = {row.id: row.method for row in rows}
+    return {
+        "columns": ids,
+        "rows": [
+            {
+                "id": row.id,
+                "method": row.method,
+                "label": row.label,
+                "settings": dict(row.settings),
+                "values": {
+                    column.id: cells[row.id][column.id].as_json(column.bounds)
+                    if column.id in cells.get(row.id, {})
+                    else None
+                    for column in columns
+                },
+                "paper": (paper or {}).get(row.id),
+            }
+            for row in rows
+        ],
+        "significance": [
+            entry
+            for baseline in dict.fromkeys(baselines)
+            for entry in compare_with(cells, baseline, ids, settings, methods)
+        ],
+    }

@@ -1,0 +1,315 @@
+"""Recipes: the options of `python -m sparsepo train` as a YAML file, read, merged and written.
+
+A recipe is a flat mapping. Its keys are the command's long options (`model`, `eval_data`, …), the
+method's hyper-parameters and the fields of POConfig. Options on the command line override it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sparsepo.cli.options import key_values
+from sparsepo.cli.yaml_core import dump, load
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.registry import load_plugin, method_class
+
+if TYPE_CHECKING:
+    from sparsepo.training.config import POConfig
+
+RECIPE_FILE = "recipe.yaml"
+"""The effective configuration, saved with the trained model."""
+
+REQUIRED = ("model", "data", "method", "output")
+_TEXTS = (*REQUIRED, "split", "eval_split", "ref_model")
+_NOT_SETTINGS = {"output_dir": "output", "method_args": None}
+"""Fields of POConfig that are given by another name, or one by one."""
+_NOT_WRITTEN = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "local_rank")
+"""Deprecated names, which repeat the value of another field, and what a launcher sets."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training run is asked for: recipe and command line together."""
+
+    model: str
+    data: str
+    method: str
+    output: str
+    split: str = "train"
+    eval_data: str | Mapping[str, str] | None = None
+    """A source of evaluation pairs, or several by name."""
+    eval_split: str = "test"
+    eval_share: float | None = None
+    ref_model: str | None = None
+    plugin: Sequence[str] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Hyper-parameters of the method and fields of POConfig."""
+
+    def __post_init__(self) -> None:
+        """Check types; a recipe may hold anything.
+
+        Raises:
+            UserError: a value of the wrong type, or two options that exclude each other.
+        """
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "ref_model" and value is None):
+                raise UserError(f"{name} must be text, not {value!r}.")
+        if not isinstance(self.plugin, list | tuple) or not all(
+            isinstance(file, str) for file in self.plugin
+        ):
+            raise UserError(f"plugin must be the path of a Python file, not {self.plugin!r}.")
+        sources = self.eval_data.values() if isinstance(self.eval_data, Mapping) else []
+        if not isinstance(self.eval_data, str | Mapping | None) or not all(
+            isinstance(source, str) for source in sources
+        ):
+            raise UserError(
+                "eval_data must be a file, folder or hub id, or a mapping of names to such "
+                f"sources, not {self.eval_data!r}."
+            )
+        if self.eval_data is not None and self.eval_share is not None:
+            raise UserError("eval_data and eval_share exclude each other; give one of them.")
+
+
+OPTIONS = tuple(item.name for item in dataclasses.fields(TrainOptions) if item.name != "settings")
+
+
+def collect_options(arguments: argparse.Namespace) -> TrainOptions:
+    """Return the options of a recipe, overridden by those of the command line.
+
+    Plug-ins are loaded on the way, because the method and its hyper-parameters may be theirs.
+
+    Args:
+        arguments: as parsed; None where an option was not given.
+
+    Raises:
+        UserError: an option is missing, unknown or of the wrong type, or a plug-in is broken.
+    """
+    recipe: dict[str, Any] = {}
+    if arguments.config is not None:
+        recipe = read_recipe(Path(arguments.config))
+    given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    if "eval_data" in given:
+        given["eval_data"] = named_sources(given["eval_data"])
+    # Either of these replaces the other.
+    for name, other in (("eval_data", "eval_share"), ("eval_share", "eval_data")):
+        if name in given and other not in given:
+            recipe.pop(other, None)
+    known = {name: value for name, value in recipe.items() if name in OPTIONS and value is not None}
+    if isinstance(known.get("plugin"), str):
+        known["plugin"] = [known["plugin"]]
+    known |= given
+    missing = [name for name in REQUIRED if name not in known]
+    if missing:
+        raise UserError(
+            f"{' and '.join(f'--{name}' for name in missing)} must be given, here or in a recipe; "
+            "see python -m sparsepo train --help."
+        )
+    settings = {name: value for name, value in recipe.items() if name not in OPTIONS}
+    options = TrainOptions(**known)
+    for plugin in options.plugin:
+        load_plugin(plugin)
+    changes = key_values(arguments.settings, "beta=0.1")
+    check_names(settings, options.method, f"in {arguments.config}")
+    check_names(changes, options.method)
+    return dataclasses.replace(options, settings=settings | changes)
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """Return the content of a recipe; `eval-data` is the same key as `eval_data`.
+
+    Raises:
+        UserError: there is no such file, it is not YAML, has a key twice or is not a mapping.
+    """
+    try:
+        content = load(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The recipe {file} does not exist; give the path of a YAML file."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"The recipe {file} cannot be read ({os.strerror(error.errno or 0)}); give the path "
+            "of a YAML file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"The recipe {file} is not UTF-8; convert it to UTF-8.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}{_place_and_reason(error)}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{file} must hold keys with values, such as 'method: dpo', one a line.")
+    recipe: dict[str, Any] = {}
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise UserError(f"{file} has the key {key!r}, which is not text; remove it.")
+        name = key.replace("-", "_")
+        if name in recipe:
+            raise UserError(f"{file} has the key '{name}' twice; remove one.")
+        recipe[name] = value
+    return recipe
+
+
+def _place_and_reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    reason = " ".join(str(reason).split()).rstrip(".")
+    place = "" if mark is None else f", line {mark.line + 1}"
+    if reason.endswith("twice"):
+        return f"{place}: {reason}; remove one"
+    return f"{place} is not valid YAML: {reason}"
+
+
+def named_sources(texts: Sequence[str]) -> str | dict[str, str]:
+    """Return what `--eval-data` names: one source, or several by name.
+
+    Args:
+        texts: sources, or `NAME=SOURCE` items.
+
+    Raises:
+        UserError: several sources without names, or one name twice.
+    """
+    if len(texts) == 1 and (os.path.exists(texts[0]) or not _name_of(texts[0])):  # noqa: PTH110
+        return texts[0]
+    sources: dict[str, str] = {}
+    for text in texts:
+        name = _name_of(text)
+        if not name:
+            raise UserError(
+                f"Several --eval-data need names; write --eval-data NAME={text}, for example."
+            )
+        if name in sources:
+            raise UserError(f"--eval-data names '{name}' twice; give each source its own name.")
+        sources[name] = text.partition("=")[2]
+    return sources
+
+
+def _name_of(text: str) -> str:
+    name, equals, source = text.partition("=")
+    return name if equals and source and name.isidentifier() else ""
+
+
+def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> None:
+    """Raise a UserError unless each setting is a hyper-parameter or a field of POConfig.
+
+    Args:
+        settings: by name.
+        method: its hyper-parameters are accepted, also a plug-in's.
+        where: the recipe that they come from; empty for `--set`.
+    """
+    own = [field.name for field in dataclasses.fields(method_class(method))]
+    if not settings:
+        return
+
+    from sparsepo.training.config import POConfig
+
+    fields = POConfig.field_types()
+    for name in settings:
+        if not where and (name in OPTIONS or name in _NOT_SETTINGS):
+            instead = _NOT_SETTINGS.get(name, name)
+            remedy = f"use --{instead}" if instead else "set each hyper-parameter by its name"
+            raise UserError(f"--set cannot set '{name}'; {remedy.replace('_', '-')}.")
+        if name == "set" or name in _NOT_SETTINGS:
+            instead = _NOT_SETTINGS.get(name)
+            remedy = f"write {instead}" if instead else "write each setting as a key of its own"
+            raise UserError(f"Unknown option '{name}' {where}; {remedy}, such as beta: 0.1.")
+        if name not in fields and name not in own:
+            options = [] if not where else [*OPTIONS]
+            hint = did_you_mean(name, [*own, *fields, *options])
+            place = f" {where}" if where else ""
+            raise UserError(
+                f"Unknown option '{name}'{place}.{hint} Method '{method}' uses "
+                f"{', '.join(own) or 'none'}; every field of POConfig may be set too."
+            )
+
+
+def config_arguments(options: TrainOptions) -> dict[str, Any]:
+    """Return the settings as keyword arguments of POConfig.
+
+    Hyper-parameters that are not fields of POConfig are put under method_args. Text that holds a
+    number, as in `"1e-6"`, is a number where only numbers are accepted.
+    """
+    from sparsepo.training.config import POConfig
+
+    fields = POConfig.field_types()
+    hints = typing.get_type_hints(method_class(options.method))
+    hints |= typing.get_type_hints(POConfig)
+    arguments: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name, value in options.settings.items():
+        value = _as_number(value) if _is_numeric(hints[name]) else value
+        (arguments if name in fields else extra)[name] = value
+    if extra:
+        arguments["method_args"] = extra
+    return arguments
+
+
+def _is_numeric(hint: Any) -> bool:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = set(typing.get_args(hint)) if union else {hint}
+    return kinds <= {int, float, type(None)}
+
+
+def _as_number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+def recipe_text(options: TrainOptions, config: POConfig) -> str:
+    """Return the effective configuration as a recipe that repeats the run.
+
+    Every value is written, defaults included; of hyper-parameters those that the method uses.
+    Local paths are absolute. Tokens are left out.
+
+    Args:
+        options: what was asked for.
+        config: what it came to.
+    """
+    from sparsepo import __version__
+    from sparsepo.training.config import HYPER_PARAMETERS
+
+    method = dataclasses.asdict(config.make_method())
+    asked = {name: getattr(options, name) for name in OPTIONS}
+    for name in ("model", "data", "ref_model", "output"):
+        asked[name] = _absolute(asked[name])
+    asked["plugin"] = [_absolute(file) for file in options.plugin]
+    if isinstance(options.eval_data, Mapping):
+        asked["eval_data"] = {name: _absolute(file) for name, file in options.eval_data.items()}
+    else:
+        asked["eval_data"] = _absolute(options.eval_data)
+    left_out = {*asked, *_NOT_SETTINGS, *_NOT_WRITTEN, *HYPER_PARAMETERS, *method}
+    training = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in left_out and not name.endswith("_token")
+    }
+    return (
+        f"# The effective configuration of a run (sparsepo {__version__}). To repeat it:\n"
+        f"# python -m sparsepo train --config {RECIPE_FILE} --output DIR\n"
+        f"{dump(asked)}"
+        f"\n# Hyper-parameters of {options.method}\n{dump(method) if method else ''}"
+        f"\n# Training: fields of POConfig\n{dump(training)}"
+    )
+
+
+def _absolute(source: str | None) -> str | None:
+    if source is None or not Path(source).exists():
+        return source
+    return str(Path(source).absolute())

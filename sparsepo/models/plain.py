@@ -1,0 +1,83 @@
+"""The plain form of the computation: a model's own forward pass, which the packed form must equal.
+
+One row for every response, its prompt in front each time; the model with its own head on every
+token; whole log-probabilities in float32 at least, differentiated by autograd. It is how the
+methods' own implementations compute, at their cost in time and memory: the yardstick in tests,
+benchmarks and at the start of training, and the way to train a model that cannot run packed rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sparsepo.batches.pack import PADDING
+from sparsepo.types import PackedBatch
+
+Computation = Literal["packed", "plain", "alone"]
+"""How a batch is computed: packed; plain, with one padded row per response; or alone, with a
+forward pass per response, without padding or mask."""
+
+
+def run_whole(
+    model: PreTrainedModel, batch: PackedBatch, computation: Computation, **options: Any
+) -> Any:
+    """Run a model with its head on one row per response; return what it returns.
+
+    Args:
+        model: the model, with adapters around it or without.
+        batch: as pack_pairs(share_prompt=False) makes it.
+        computation: "plain", or "alone" to run each row by itself, without padding or mask.
+        options: further arguments of the model's forward.
+
+    Raises:
+        ValueError: the batch's prompts are shared.
+    """
+    if len(batch.input_ids) != batch.response_mask.shape[0] * len(batch.pair_ids):
+        raise ValueError("the plain form takes one row per response")
+    inside = batch.pair_index != PADDING
+    if computation != "alone":
+        mask = inside.long()
+        return model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False, **options)
+    outputs = []
+    for ids, length in zip(batch.input_ids, inside.sum(1).tolist(), strict=True):
+        outputs.append(model(input_ids=ids[None, :length], use_cache=False, **options))
+    width = batch.input_ids.shape[1]
+    return _Joined(outputs, width)
+
+
+class _Joined:
+    """What a model returned for rows by themselves, padded with zeros and joined."""
+
+    def __init__(self, outputs: list[Any], width: int) -> None:
+        self.logits = _join([output.logits for output in outputs], width)
+        hidden = [getattr(output, "hidden_states", None) or () for output in outputs]
+        self.hidden_states = [_join(layer, width) for layer in zip(*hidden, strict=True)]
+
+
+def _join(rows: Sequence[Tensor], width: int) -> Tensor:
+    return torch.cat([nn.functional.pad(row, (0, 0, 0, width - row.shape[1])) for row in rows])
+
+
+def log_probs_of(output: Any) -> Float[Tensor, "rows length V"]:
+    """Return log π(·) of a causal model's output, in float32 at least."""
+    logits: Tensor = output.logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def of_next_token(
+    log_probs: Float[Tensor, "rows length V"], batch: PackedBatch
+) -> Float[Tensor, " N"]:
+    """Return log π(y_t) of a batch's response tokens."""
+    labels = batch.input_ids.roll(-1, 1)  # the last one wraps around, and no response reads it
+    return at_sources(log_probs.gather(-1, labels[..., None])[..., 0], batch)
+
+
+def at_sources(values: Float[Tensor, "rows length"], batch: PackedBatch) -> Float[Tensor, " N"]:
+    """Return values at the positions that predict a batch's response tokens."""
+    return values.flatten()[batch.sources]

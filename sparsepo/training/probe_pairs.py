@@ -1,0 +1,79 @@
+"""Which pairs the check at the start looks at: short ones of different lengths, and a long one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from sparsepo.batches.pack import packed_length
+from sparsepo.types import TokenizedPair
+
+PROBE_PAIRS = 16
+"""Pairs at the beginning of the training set that the short ones are chosen from."""
+
+LIMITS = ((10, 8), (5, 4))
+"""Tokens of prompt and response that are kept of each short pair; both pairs share one row."""
+
+RUN_SHARE = 0.01
+"""Largest share of a run's work that the longest pair may cost if it exceeds FREE_OPERATIONS."""
+
+FREE_OPERATIONS = {"cpu": 2e10, "cuda": 1e13}
+"""Multiplications and additions that take less than a second, by device type."""
+
+
+def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
+    """Return two short pairs of different lengths, cut from the first pairs of a training set."""
+    first = sorted(pairs[:PROBE_PAIRS], key=packed_length)
+    chosen = [first[-1], first[0]]
+    return [
+        TokenizedPair(
+            f"{pair.pair_id}-{number}",
+            pair.prompt_ids[-prompt:],
+            pair.chosen_ids[:response],
+            # Both responses rarely are equally long.
+            pair.rejected_ids[: response + 2],
+        )
+        for number, (pair, (prompt, response)) in enumerate(zip(chosen, LIMITS, strict=True))
+    ]
+
+
+def turned(pair: TokenizedPair) -> TokenizedPair:
+    """Return a pair with its responses exchanged."""
+    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+
+
+def longest_pair(
+    pairs: Sequence[TokenizedPair], model: PreTrainedModel, epochs: float
+) -> TokenizedPair | None:
+    """Return the longest pair, cut to what is affordable; None if the short ones show as much.
+
+    A window, or positions beyond those that a model was trained on, show in long sequences alone.
+
+    Args:
+        pairs: those that are trained on.
+        model: it has to be run on the pair.
+        epochs: how often the pairs are trained on.
+    """
+    lengths = [packed_length(pair) for pair in pairs]
+    longest = max(range(len(pairs)), key=lengths.__getitem__)
+    # A multiplication and an addition per weight and token, by itself and packed; a trained pair
+    # takes twice as much.
+    free = FREE_OPERATIONS.get(model.device.type, FREE_OPERATIONS["cuda"])
+    in_any_run = free / (4 * max(1, model.num_parameters()))
+    room = int(max(in_any_run, RUN_SHARE * epochs * sum(lengths)))
+    pair = pairs[longest]
+    if lengths[longest] > room:
+        share = room / lengths[longest]
+        prompt, chosen, rejected = (
+            max(1, int(share * len(ids)))
+            for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+        )
+        pair = TokenizedPair(
+            pair.pair_id,
+            pair.prompt_ids[-prompt:],
+            pair.chosen_ids[:chosen],
+            pair.rejected_ids[:rejected],
+        )
+    return pair if packed_length(pair) > sum(LIMITS[0]) + LIMITS[0][1] + 2 else None

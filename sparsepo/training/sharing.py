@@ -1,0 +1,96 @@
+"""Saved models that explain themselves, and their way to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils.hub import PushInProgress
+
+from sparsepo.batches.tokenize import TokenizeReport
+from sparsepo.training.card import CARD_FILE, model_card
+from sparsepo.training.checkpoints import CheckpointedTrainer
+from sparsepo.training.hub import create_repository, push_checkpoint, push_folder
+
+if TYPE_CHECKING:
+    from sparsepo.data.pairs import ReadReport
+
+
+class SharingTrainer(CheckpointedTrainer):
+    """A CheckpointedTrainer that saves a model card with the model and pushes both to the hub."""
+
+    hub_model_id: str | None  # type: ignore[assignment]
+    push_in_progress: PushInProgress | None  # type: ignore[assignment]
+    read_reports: Mapping[str, ReadReport] = {}
+    """What reading the data came to, where sparsepo read it, by a title such as "Training"."""
+    tokenizer_report: TokenizeReport | None = None
+    """What tokenizing the training pairs came to."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            # Last, because PEFT writes a card of its own.
+            directory = output_dir if output_dir is not None else str(self.args.output_dir)
+            model_card(self).save(Path(directory) / CARD_FILE)
+
+    def create_model_card(self, **facts: Any) -> None:  # type: ignore[override]
+        """Write the model card to the output folder; saving the model writes it too.
+
+        Args:
+            facts: what `sparsepo.training.card.model_card` takes, in place of what the trainer
+                knows: model_name, dataset_name, tags, language, license, finetuned_from.
+        """
+        if self.is_world_process_zero():
+            model_card(self, **facts).save(Path(str(self.args.output_dir)) / CARD_FILE)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Create the repository that is pushed to.
+
+        Raises:
+            UserError: the hub cannot be reached, or refuses.
+        """
+        if self.is_world_process_zero():
+            self.hub_model_id = create_repository(self, token, private)
+            self.push_in_progress = None
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **facts: Any,
+    ) -> Any:
+        """Save the model to the output folder and upload it with its masks and its card.
+
+        Args:
+            commit_message: of the commit.
+            blocking: wait for the upload.
+            token: instead of `hub_token`.
+            revision: instead of `hub_revision`.
+            private: instead of `hub_private_repo`, where the repository does not exist yet.
+            facts: for the model card, as `create_model_card` takes them.
+
+        Returns:
+            The commit, or a future of it if not blocking.
+
+        Raises:
+            UserError: the hub cannot be reached, or refuses; the saved model is kept.
+        """
+        self.save_model(_internal_call=True)
+        folder = Path(str(self.args.output_dir))
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        # Trackers give the model tags that lead to their pages.
+        tags = facts.pop("tags", None) or []
+        tags = [tags] if isinstance(tags, str) else list(tags)
+        self.create_model_card(
+            tags=[*tags, *(getattr(self.model, "model_tags", None) or [])], **facts
+        )
+        message = commit_message or "End of training"
+        return push_folder(self, folder, message, blocking=blocking, token=token, revision=revision)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_checkpoint(self, Path(checkpoint_folder))
