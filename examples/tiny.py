@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SUBJECTS = [
@@ -35,6 +35,7 @@ def tiny_model(folder: Path | None = None) -> str:
     folder = folder or Path(tempfile.mkdtemp(prefix="tiny-"))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=["<eos>"], initial_alphabet=alphabet, show_progress=False
@@ -53,6 +54,7 @@ def tiny_model(folder: Path | None = None) -> str:
         max_position_embeddings=128,
         bos_token_id=0,
         eos_token_id=0,
+        pad_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return str(folder)

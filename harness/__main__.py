@@ -1,8 +1,54 @@
 """``python -m harness``."""
 
 import sys
+from importlib.util import find_spec
 
-from harness.cli import main
+# What `pip install -e '.[harness]'` brings and an import asks for, lm-eval's own tasks included.
+# Listed here because nothing else of the project can be imported before it is known to be there.
+NEEDED = (
+    "accelerate",
+    "antlr4",
+    "datasets",
+    "filelock",
+    "huggingface_hub",
+    "immutabledict",
+    "jaxtyping",
+    "jinja2",
+    "langdetect",
+    "lm_eval",
+    "math_verify",
+    "matplotlib",
+    "nltk",
+    "numpy",
+    "packaging",
+    "peft",
+    "pyarrow",
+    "rich",
+    "safetensors",
+    "sklearn",
+    "tokenizers",
+    "torch",
+    "tqdm",
+    "transformers",
+    "vaderSentiment",
+    "yaml",
+)
+
+
+def main() -> int:
+    """Run the command line, or say what has to be installed first."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        print(
+            f"Error: The experiments need packages that are not installed ({', '.join(missing)}). "
+            "Run python -m pip install -e '.[harness]' in the clone.",
+            file=sys.stderr,
+        )
+        return 2
+    from harness.cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

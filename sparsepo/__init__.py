@@ -1,21 +1,24 @@
 """sparsepo: preference optimization of language models with learned sparse token masks.
 
-What needs only torch is imported at once; the trainer, which needs transformers, when it is used.
+A name is imported when it is first used: reading a file does not wait for torch, nor a loss for
+transformers.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sparsepo import masks
 from sparsepo.errors import UserError
-from sparsepo.fused import token_stats
-from sparsepo.methods.base import Method, Needs
-from sparsepo.registry import available_methods, get_method, load_plugin, register_method
-from sparsepo.types import LossOutput, PreferencePair, TokenStats
 
 if TYPE_CHECKING:
+    from sparsepo import masks
+    from sparsepo.data.pairs import read_pairs
+    from sparsepo.fused import token_stats
+    from sparsepo.methods.base import Method, Needs
+    from sparsepo.registry import available_methods, get_method, load_plugin, register_method
     from sparsepo.training.trainer import PairScore, POConfig, POTrainer
+    from sparsepo.types import LossOutput, PreferencePair, TokenStats
 
 __version__ = "0.1.0"
 
@@ -33,15 +36,40 @@ __all__ = [
     "get_method",
     "load_plugin",
     "masks",
+    "read_pairs",
     "register_method",
     "token_stats",
 ]
 
+_HOME = {
+    "LossOutput": "sparsepo.types",
+    "Method": "sparsepo.methods.base",
+    "Needs": "sparsepo.methods.base",
+    "POConfig": "sparsepo.training.trainer",
+    "POTrainer": "sparsepo.training.trainer",
+    "PairScore": "sparsepo.training.trainer",
+    "PreferencePair": "sparsepo.types",
+    "TokenStats": "sparsepo.types",
+    "available_methods": "sparsepo.registry",
+    "get_method": "sparsepo.registry",
+    "load_plugin": "sparsepo.registry",
+    "read_pairs": "sparsepo.data.pairs",
+    "register_method": "sparsepo.registry",
+    "token_stats": "sparsepo.fused",
+}
+_MODULES = {"fused", "masks", "methods", "registry", "types"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the trainer on first use, so that a command that only looks up names stays quick."""
-    if name in {"POConfig", "POTrainer", "PairScore"}:
-        from sparsepo.training import trainer
-
-        return getattr(trainer, name)
+    """Import a public name's module on first use."""
+    if name in _MODULES:
+        return import_module(f"sparsepo.{name}")
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'sparsepo' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -189,7 +189,9 @@ class _TokenStats(torch.autograd.Function):
             total[part] = largest + summed.log()
             logps[part] = at_target - total[part]
             if target_slope is not None:
-                target_slope[part] = policy_transform.slope(at_target)
+                slope = policy_transform.slope(at_target)
+                assert slope is not None
+                target_slope[part] = slope
             ref_scale = None
             if ref_sums is not None and ref_logps is not None and ref_total is not None:
                 ref_largest, ref_summed = ref_sums.join()
@@ -229,7 +231,8 @@ class _TokenStats(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         transform, ref_transform = ctx.transforms
-        policy, ref = _Head(*saved[:3], transform), _Head(*saved[3:6], ref_transform)
+        policy = _Head(saved[0], saved[1], saved[2], transform)
+        ref = _Head(saved[3], saved[4], saved[5], ref_transform)
         targets, total, ref_total, target_slope = saved[6:]
         # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref. Both are
         # multiplied by dl'/dl: a soft cap's slopes block by block, a scale with the rows' factors.

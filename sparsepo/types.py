@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+if TYPE_CHECKING:
+    # Shapes are for reading and for mypy: a command that reads pairs does not wait for torch.
+    import torch
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
 
 Message = dict[str, Any]
 """One chat message: `role` ("system", "user", "assistant", "tool"), `content` (text) and whatever
@@ -73,7 +75,7 @@ class PackedBatch:
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            if name != "pair_ids"
         }
         return replace(self, **moved)
 

@@ -8,11 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from sparsepo.methods import BUILT_IN
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+FOLDERS = ("docs", "examples", ".github")
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *(p for name in FOLDERS for p in (REPOSITORY / name).rglob("*.md"))]
+)
 TEST_COMMAND = "python -m pip install tox && python -m tox"
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
 
@@ -23,11 +29,29 @@ def project() -> dict[str, object]:
     return content
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as hosts of repositories make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            path = page.parent / target if target else page
+            assert path.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(path), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (REPOSITORY / "docs" / "index.md").read_text()
+    site = (REPOSITORY / "properdocs.yml").read_text()
+    for page in (REPOSITORY / "docs").glob("*.md"):
+        if page.name != "index.md":
+            assert f"]({page.name})" in index
+        assert f": {page.name}\n" in site
 
 
 def test_continuous_integration_runs_the_command_of_the_readme() -> None:
@@ -58,6 +82,7 @@ def test_the_readme_names_the_extras_and_methods_that_there_are() -> None:
     assert isinstance(declared, dict)
     assert extras <= set(declared)
     assert set(declared) - {"dev"} <= extras
+    assert "python -m pip install -e '.[harness]' && python -m harness run --table 1 " in readme
 
 
 def test_every_dependency_has_a_floor_and_torch_its_upper_bound() -> None:
@@ -75,5 +100,61 @@ def test_the_summac_environment_has_the_projects_bounds() -> None:
     assert isinstance(dependencies, list)
     bounds = {re.split(r"[>\[]", item)[0]: item for item in dependencies}
     shared = ("torch", "transformers", "nltk", "numpy")
+    declared = project()["optional-dependencies"]
+    assert isinstance(declared, dict)
+    bounds |= {re.split(r"[>\[]", item)[0]: item for item in declared["harness"]}
     for name in shared:
         assert f"\n    {bounds[name]}\n" in section
+
+
+def test_contributing_names_tests_and_environments_that_there_are() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"(?<![\w/])tests/[\w/.]+", page):
+        assert (REPOSITORY / path).exists(), path
+    environments = set(re.findall(r"\[testenv:(\w+)\]", (REPOSITORY / "tox.ini").read_text()))
+    assert environments == set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    text = (REPOSITORY / "CITATION.cff").read_text()
+    assert f"\nversion: {project()['version']}\n" in text
+    assert "2410.05102" in text
+
+
+def test_commits_are_checked_by_the_versions_that_tox_installs() -> None:
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
+    for tool, bounds in re.findall(
+        r"^    (ruff|typos)(\S+)$", (REPOSITORY / "tox.ini").read_text(), flags=re.MULTILINE
+    ):
+        (revision,) = re.findall(rf"/{tool}\S*\n    rev: v(\S+)", hooks)
+        assert SpecifierSet(bounds).contains(revision), tool
+
+
+def test_the_workflow_runs_the_entry_on_every_python_that_is_promised() -> None:
+    workflow = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
+    assert "run: .ci/run\n" in workflow
+    (matrix,) = re.findall(r"python: \[(.*)\]", workflow)
+    versions = re.findall(r"3\.\d+", matrix)
+    classifiers = project()["classifiers"]
+    assert isinstance(classifiers, list)
+    assert [f"Programming Language :: Python :: {v}" for v in versions] == [
+        line for line in classifiers if re.search(r":: 3\.\d+$", line)
+    ]
+
+
+def test_the_lock_file_pins_every_dependency_within_its_bounds() -> None:
+    """`python -m tox -e lock` renews it."""
+    pins: dict[str, set[str]] = {}
+    for line in (REPOSITORY / "requirements" / "locked.txt").read_text().splitlines():
+        if found := re.match(r"([\w.-]+)==([^\s;]+)", line):
+            pins.setdefault(canonicalize_name(found[1]), set()).add(found[2])
+    extras = project()["optional-dependencies"]
+    dependencies = project()["dependencies"]
+    assert isinstance(extras, dict)
+    assert isinstance(dependencies, list)
+    locked = ("harness", "dev", "ray", "benchmark")
+    for line in [*dependencies, *(line for extra in locked for line in extras[extra])]:
+        requirement = Requirement(line)
+        if requirement.name != "sparsepo":
+            versions = pins[canonicalize_name(requirement.name)]
+            assert all(requirement.specifier.contains(version) for version in versions), line

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import importlib
+import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -25,19 +26,23 @@ EXPECTED = {
 """A part of what each prints."""
 
 
+@pytest.fixture(autouse=True)
+def as_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script finds its neighbours, and writes to the current folder."""
+    monkeypatch.syspath_prepend(REPOSITORY / "examples")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("clean_registry")
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
-def test_an_example_runs(file: Path, tmp_path: Path) -> None:
+def test_an_example_runs(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [] if file.stem == "compare_methods" else [str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, str(file), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(EXPECTED[file.stem], done.stdout, re.S), done.stdout
+    monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+    runpy.run_path(str(file), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.search(EXPECTED[file.stem], printed, re.S), printed
     if arguments:
         assert (tmp_path / "out" / "README.md").is_file()
 
@@ -48,14 +53,11 @@ def test_every_example_is_listed() -> None:
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_the_method_of_the_example_is_a_plugin_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(REPOSITORY / "examples")
-    import tiny
+def test_the_method_of_the_example_is_a_plugin_too(tmp_path: Path) -> None:
+    tiny = importlib.import_module("tiny")
 
     rows = tmp_path / "pairs.jsonl"
-    rows.write_text("".join(f"{row}\n".replace("'", '"') for row in tiny.PAIRS))
+    rows.write_text("".join(json.dumps(row) + "\n" for row in tiny.PAIRS))
     command = [
         "train", "--model", tiny.tiny_model(tmp_path / "model"), "--data", str(rows),
         "--plugin", str(REPOSITORY / "examples" / "own_method.py"), "--method", "hinge",

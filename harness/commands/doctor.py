@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,53 +54,32 @@ def diagnose(store: Path) -> Iterator[Check]:
 
 
 def requirements() -> list[tuple[Requirement, str | None]]:
-    """Return the requirements of the installed distribution, each with its extra.
-
-    A clone that was not installed has none on record; then pyproject.toml is read.
-    """
-    try:
-        lines = importlib.metadata.requires("sparsepo") or []
-    except importlib.metadata.PackageNotFoundError:
-        return _from_pyproject()
-    found = []
-    for line in lines:
-        requirement = Requirement(line)
-        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", str(requirement.marker or ""))
-        found.append((requirement, extra.group(1) if extra else None))
-    return found
-
-
-def _from_pyproject() -> list[tuple[Requirement, str | None]]:
-    import tomllib
-
-    path = _ROOT / "pyproject.toml"
-    if not path.is_file():
-        return []
-    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-    found: list[tuple[Requirement, str | None]] = [
-        (Requirement(line), None) for line in project["dependencies"]
-    ]
-    for extra, lines in project["optional-dependencies"].items():
-        found += [(Requirement(line), extra) for line in lines]
-    return found
+    """Return the requirements that the clone's pyproject.toml declares, each with its extra."""
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {None: project["dependencies"], **project["optional-dependencies"]}
+    found = [(Requirement(line), extra) for extra, lines in declared.items() for line in lines]
+    # An extra may name another of the project's own.
+    return [(each, extra) for each, extra in found if each.name != project["name"]]
 
 
 def _package(requirement: Requirement, extra: str | None) -> Check:
+    # What training needs and what the experiments add to it; the other extras are a choice.
+    required = extra in (None, "harness")
     name = requirement.name if extra is None else f"{requirement.name} [{extra}]"
     remedy = f"pip install '{requirement.name}{requirement.specifier}'"
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
-        if extra is None:
+        if required:
             return Check(name, False, f"missing: {remedy}")
-        return Check(name, False, f"not installed: pip install 'sparsepo[{extra}]'", False)
+        return Check(name, False, f"not installed: pip install -e '.[{extra}]'", False)
     try:
         fits = requirement.specifier.contains(version.split("+")[0], prereleases=True)
     except InvalidVersion:
         fits = False
     if fits:
-        return Check(name, True, version, extra is None)
-    return Check(name, False, f"{version} is not {requirement.specifier}: {remedy}", extra is None)
+        return Check(name, True, version, required)
+    return Check(name, False, f"{version} is not {requirement.specifier}: {remedy}", required)
 
 
 def _torch() -> Check:

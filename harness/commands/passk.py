@@ -311,7 +311,7 @@ def _fence_hint(request: PasskRequest, samples: SampleSet) -> str | None:
     if request.convention == "chat" or 2 * fenced <= len(samples.samples):
         return None
     return (
-        f"{fenced} of {len(samples.samples)} samples hold Markdown fences: --convention chat takes "
+        f"{fenced} of {len(samples.samples)} samples hold Markdown fences; --convention chat takes "
         "the code out of them"
     )
 

@@ -41,7 +41,7 @@ _SYMBOLS = {
     "§": r"\S{}",
     "¶": r"\P{}",
     "©": r"\copyright{}",
-    "°": r"$^\circ$",
+    "°": r"\textdegree{}",
     "ß": r"\ss{}",
     "æ": r"\ae{}",
     "Æ": r"\AE{}",

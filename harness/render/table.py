@@ -159,12 +159,6 @@ def _size(values: Any) -> str:
     return f"{rows} × {found[0]['seeds']}"
 
 
-def _plain(cell: Cell | None) -> str:
-    if cell is None:
-        return MISSING
-    return " ".join(part for part in (cell.value + cell.mark, cell.interval) if part)
-
-
 def table_files(table: Mapping[str, Any]) -> dict[str, str]:
     """Return the table in every text form, file name → content."""
     name = table["id"]
@@ -188,17 +182,19 @@ def to_markdown(table: Mapping[str, Any]) -> str:
             "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|",
         ]
         for label, size, cells in block.rows:
-            texts = []
-            for cell in cells:
-                value = f"**{cell.value}**" if cell and cell.best else cell.value if cell else ""
-                rest = f"{cell.mark} {cell.interval}".rstrip() if cell else ""
-                marked = cell is not None and cell.mark
-            texts.append((value + rest if marked else f"{value} {rest}").strip())
-            row = [label, *(text or MISSING for text in texts), *([size] if sized else [])]
+            texts = [_markdown_cell(cell) for cell in cells]
+            row = [label.replace("|", r"\|"), *texts, *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
     parts.append("\n".join(f"- {note}" for note in table["notes"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    value = f"**{cell.value}**" if cell.best else cell.value
+    return f"{value}{cell.mark} {cell.interval}".strip()
 
 
 def to_csv(table: Mapping[str, Any]) -> str:

@@ -25,9 +25,6 @@ Attention = Literal["auto", "eager", "sdpa", "flex_attention"]
 
 FLEX = "flex_attention"
 
-CAPTURED = "sparsepo_capture:"
-"""Put before an implementation's name while capture.py listens in on it."""
-
 AttentionMask = Tensor | BlockMask | dict[str, Tensor | BlockMask]
 """One mask for every layer, or one per kind of layer, by transformers' names for them."""
 
@@ -51,7 +48,7 @@ def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionM
         UserError: the model's attention takes no mask of this kind.
     """
     config = model.config
-    name = str(config._attn_implementation or "eager").removeprefix(CAPTURED)
+    name = str(config._attn_implementation or "eager")
     if name not in ("eager", "sdpa", FLEX):
         raise UserError(
             f"Packed pairs need an attention that takes a block mask, and {name} does not; set "

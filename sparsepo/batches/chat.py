@@ -41,7 +41,7 @@ def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     output is tokenized without added special tokens.
 
     Args:
-        tokenizer: changed in place, so that it is saved with the template.
+        tokenizer: changed in place; the template is then saved with it.
 
     Returns:
         True where the template was set, False where the tokenizer had one.

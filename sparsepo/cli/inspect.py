@@ -83,7 +83,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--model",
-        required=True,
         action="append",
         dest="models",
         metavar="DIR",
@@ -100,9 +99,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--chat", action="store_true", help="the typed pair is a user's turn and two answers"
     )
-    parser.add_argument(
-        "--out", required=True, help="the page (.html), or the values it is drawn from (.json)"
-    )
+    parser.add_argument("--out", help="the page (.html), or the values it is drawn from (.json)")
     parser.add_argument(
         "--reference", help="folder or hub id of the reference; default: the one training noted"
     )
@@ -120,6 +117,11 @@ def add_parser(commands: Any) -> None:
         "--method its hyper-parameters too",
     )
     parser.add_argument("--plugin", action="append", default=[], help="Python file with methods")
+    parser.add_argument(
+        "--points",
+        metavar="MODEL",
+        help="instead of all else: print which modules of a model masks read",
+    )
 
 
 def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> None:
@@ -132,6 +134,12 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
     Raises:
         UserError: anything the user can fix.
     """
+    check_combination(arguments)
+    if arguments.points is not None:
+        from sparsepo.cli.points import show_points
+
+        show_points(arguments.points)
+        return
     for plugin in arguments.plugin:
         load_plugin(plugin)
     settings, method = parse_settings(arguments.settings, arguments.method)
@@ -178,6 +186,26 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
         text = render_page(found)
     write_whole(out, text)
     say(f"Saved to {out}")
+
+
+def check_combination(arguments: argparse.Namespace) -> None:
+    """Raise a UserError unless there is --points alone, or --model and --out."""
+    needed = {"--model": arguments.models, "--out": arguments.out}
+    if arguments.points is None:
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise UserError(
+                f"The following arguments are required: {', '.join(missing)}; see python -m "
+                "sparsepo inspect --help."
+            )
+        return
+    others = ("data", "prompt", "chosen", "rejected", "reference", "method")
+    given = [name for name, value in needed.items() if value is not None]
+    given += [f"--{name}" for name in others if getattr(arguments, name) is not None]
+    given += [f"--{name}" for name in ("chat", "plugin") if getattr(arguments, name)]
+    given += ["--set"] if arguments.settings else []
+    if given:
+        raise UserError(f"--points takes a model and nothing else; leave {given[0]} out.")
 
 
 def parse_settings(

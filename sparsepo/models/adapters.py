@@ -20,7 +20,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sparsepo.errors import UserError, first_line
-from sparsepo.models.architectures import ARCHITECTURES
+from sparsepo.models.points import query_value_projections
 
 REFERENCE_ADAPTER = "reference"
 """Name of the frozen copy that trained adapters leave behind as the reference."""
@@ -77,8 +77,8 @@ def add_adapters(
         rank: r, columns of B and rows of A.
         alpha: scale; 2·rank when None.
         dropout: on the adapters' input; 0 when None.
-        targets: names of the modules that get adapters, or "all-linear"; the architecture's query
-            and value projections when None.
+        targets: names of the modules that get adapters, or "all-linear"; the projections that make
+            queries and values when None.
 
     Raises:
         UserError: the model has adapters already, or none of its modules has such a name.
@@ -88,9 +88,9 @@ def add_adapters(
             "The model already has adapters, which lora_r would add to; leave lora_r out to train "
             "these, or merge them first (merge_adapters=true)."
         )
-    architecture = ARCHITECTURES.get(str(model.config.model_type))
-    if targets is None and architecture is not None:
-        targets = list(architecture.adapter_targets)
+    if targets is None:
+        # Where none are found, peft's own list of architectures decides.
+        targets = query_value_projections(model) or None
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,

@@ -7,29 +7,42 @@ hidden states to the N predicting positions, activations to one number per posit
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
-from sparsepo.batches.attention import CAPTURED, AttentionMask
+from sparsepo.batches.attention import AttentionMask
 from sparsepo.fused import BLOCK_ELEMENTS, IDENTITY, LogitTransform
 from sparsepo.masks import FeatureMean, feature_mean
-from sparsepo.models.architectures import architecture_of, blocks_of, final_norm_of, submodule
+from sparsepo.models.attention_inputs import (
+    AttentionSink,
+    first_states,
+    interface_calls,
+    product_calls,
+)
+from sparsepo.models.implementations import use_implementation
+from sparsepo.models.layers import Layers, layers_of
+from sparsepo.models.points import BlockPoints, Points, Projected, points_of
+from sparsepo.models.probe import is_probing, routing
 from sparsepo.types import PackedBatch
 
-AttentionSink = Callable[[Tensor, Tensor, Tensor], None]
-"""Receives queries, keys (rotary-embedded where the architecture has that) and values,
-(rows, heads, length, features)."""
+Hook = Callable[[nn.Module, Any, Any], None]
+"""A forward hook."""
 
 
 def _first(output: Any) -> Tensor:
-    tensor = output[0] if isinstance(output, tuple) else output
+    tensor = output[0] if isinstance(output, tuple | list) else output
     assert isinstance(tensor, Tensor)
+    return tensor
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    tensor = first_states(args, kwargs)
+    assert tensor is not None
     return tensor
 
 
@@ -60,15 +73,35 @@ def capture_layers(
         A list that the run fills, one (N, d) tensor per layer.
     """
     layers: list[Tensor] = []
+    found = layers_of(model)
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        layers.append(_first(output).flatten(0, 1)[batch.sources])
+        if not is_probing():
+            layers.append(_first(output).flatten(0, 1)[batch.sources])
 
     with _hooks() as handles:
-        watched = [] if last_only else blocks_of(model)[:-1]
-        for module in (*watched, final_norm_of(model)):
-            handles.append(module.register_forward_hook(keep))
+        for name in () if last_only else found.blocks[:-1]:
+            handles.append(model.get_submodule(name).register_forward_hook(keep))
+        _after_blocks(model, found, keep, handles)
         yield layers
+
+
+def _after_blocks(model: PreTrainedModel, layers: Layers, hook: Hook, handles: list[Any]) -> None:
+    """Hook the last state: of a norm that is used elsewhere too, the call after the last block."""
+    done = False
+
+    def after_last_block(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        nonlocal done
+        done = True
+
+    def at_end(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal done
+        if done:
+            done = False
+            hook(module, inputs, output)
+
+    handles.append(model.get_submodule(layers.blocks[-1]).register_forward_hook(after_last_block))
+    handles.append(model.get_submodule(layers.last).register_forward_hook(at_end))
 
 
 @contextlib.contextmanager
@@ -93,78 +126,126 @@ def capture_activations(
     Yields:
         family → feature means at the predicting positions, (N,) each, filled by the run.
     """
-    names = architecture_of(model)
+    points = points_of(model, families)
     found: dict[str, list[FeatureMean]] = {family: [] for family in families}
 
-    def reduce(values: Tensor, features: tuple[int, ...] = (-1,)) -> FeatureMean:
-        return FeatureMean(*(v.flatten()[batch.sources] for v in feature_mean(values, features)))
+    def reduce(values: Tensor, features: tuple[int, ...] = (-1,), scale: float = 1) -> FeatureMean:
+        means = FeatureMean(*(v.flatten()[batch.sources] for v in feature_mean(values, features)))
+        if scale == 1:
+            return means
+        return FeatureMean(scale * means.mean, abs(scale) * means.magnitude)
 
-    def on_output(family: str) -> Callable[[nn.Module, Any, Any], None]:
+    def on_output(family: str) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             found[family].append(reduce(_first(output)))
 
         return hook
 
-    def on_input(family: str) -> Callable[[nn.Module, Any], None]:
-        def hook(_module: nn.Module, inputs: Any) -> None:
-            found[family].append(reduce(inputs[0]))
+    def on_input(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        found["attention"].append(reduce(_given(args, kwargs)))
 
-        return hook
-
-    def on_attention(queries: Tensor, keys: Tensor, values: Tensor) -> None:
-        for tensor in (queries, keys, values):
+    def on_attention(_module: nn.Module, *inputs: Tensor) -> None:
+        for tensor in inputs:
             found["attention"].append(reduce(tensor, (1, 3)))
 
-    def split_fused(attention: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
-        heads = attention.config.num_attention_heads  # type: ignore[union-attr]
-
+    def on_projections(parts: list[Projected]) -> Hook:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            queries, keys, _ = output.unflatten(-1, (heads, -1)).chunk(3, dim=-1)
-            found["attention"] += [reduce(queries, (-2, -1)), reduce(keys, (-2, -1))]
+            for part in parts:
+                if part.shared:
+                    found["attention"].append(reduce(part.part(output), (-2, -1)))
+                else:
+                    found["attention"].append(reduce(output))
 
         return hook
 
-    def sum_of_streams(block: nn.Module) -> None:
-        """Hook the post-attention sum: a mean is linear, so the terms' means add up to it."""
+    def sum_of_streams(points: BlockPoints) -> None:
+        """Hook the block's input, the attention's delta and their sum, and the MLP's delta.
+
+        A mean is linear, so the terms' means add up to that of the sum.
+        """
+        attention, mlp = points.attention_delta, points.mlp_delta
+        assert attention is not None and mlp is not None
         held: dict[str, FeatureMean] = {}
 
-        def before(_module: nn.Module, inputs: Any) -> None:
-            held["input"] = reduce(inputs[0])
+        def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            held["input"] = reduce(_given(args, kwargs))
             found["residual"].append(held["input"])
 
         def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            delta = reduce(_first(output))
+            delta = reduce(_first(output), scale=attention.scale)
             stream = held.pop("input")
             total = FeatureMean(stream.mean + delta.mean, stream.magnitude + delta.magnitude)
             found["residual"] += [delta, total]
 
-        handles.append(submodule(block, names.first_norm).register_forward_pre_hook(before))
-        handles.append(submodule(block, names.attention).register_forward_hook(after))
+        def after_mlp(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found["residual"].append(reduce(_first(output), scale=mlp.scale))
 
-    attention_sink = on_attention if "attention" in families else None
-    with _hooks() as handles, _attention_inputs(model, attention_sink):
-        for block in blocks_of(model):
-            if "mlp" in families:
-                activation = submodule(block, names.activation)
-                handles.append(activation.register_forward_hook(on_output("mlp")))
+        block = model.get_submodule(points.block)
+        handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(model.get_submodule(attention.module).register_forward_hook(after))
+        handles.append(model.get_submodule(mlp.module).register_forward_hook(after_mlp))
+
+    def by_expert(activation: str, experts: str) -> None:
+        """Hook the activations of routed experts: each token's mean over those it is routed to.
+
+        The experts run in the order of their numbers, each on the tokens that name it first,
+        second … among their experts.
+        """
+        tokens: list[Tensor] = []
+        totals: list[FeatureMean] = []
+
+        def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            chosen = routing(args, kwargs)
+            assert chosen is not None
+            tokens[:] = [(e == chosen.T).nonzero()[:, 1] for e in chosen.unique()]
+            zeros = torch.zeros(len(chosen), device=chosen.device)
+            totals[:] = [FeatureMean(zeros, zeros.clone())]
+            held["experts"] = chosen.shape[1]
+
+        def one(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            own = tokens.pop(0)
+            for total, values in zip(totals[0], feature_mean(output), strict=True):
+                total.index_add_(0, own, values.to(total.dtype) / held["experts"])
+
+        def after(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            found["mlp"].append(FeatureMean(*(v[batch.sources] for v in totals.pop())))
+
+        held: dict[str, int] = {}
+        module = model.get_submodule(experts)
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        watch(activation, one)
+        handles.append(module.register_forward_hook(after))
+
+    def watch(name: str, hook: Hook) -> None:
+        handles.append(model.get_submodule(name).register_forward_hook(hook))
+
+    with contextlib.ExitStack() as stack:
+        handles = stack.enter_context(_hooks())
+        if "mlp" in families:
+            stack.enter_context(use_implementation(model, "experts", lambda _: "eager"))
+        if "attention" in families:
+            stack.enter_context(_attention_inputs(model, points, on_attention))
+        for block in points.blocks:
+            for activation in block.activations if "mlp" in families else ():
+                if activation.experts is None:
+                    watch(activation.module, on_output("mlp"))
+                else:
+                    by_expert(activation.module, activation.experts)
             if "attention" in families:
-                for name in names.query_key:
-                    fused = len(names.query_key) == 1
-                    attention = submodule(block, names.attention)
-                    hook = split_fused(attention) if fused else on_output("attention")
-                    handles.append(submodule(block, name).register_forward_hook(hook))
-                projection = submodule(block, names.projection)
-                handles.append(projection.register_forward_pre_hook(on_input("attention")))
+                for parts in block.projections_before_rotation():
+                    watch(parts[0].module, on_projections(parts))
+                assert block.projection is not None
+                projection = model.get_submodule(block.projection)
+                handles.append(projection.register_forward_pre_hook(on_input, with_kwargs=True))
             if "residual" in families:
                 sum_of_streams(block)
-                roles = [names.first_norm, names.second_norm, names.mlp, ""]
-                for role in roles:
-                    if role is not None:
-                        module = submodule(block, role)
-                        handles.append(module.register_forward_hook(on_output("residual")))
+                for name in (block.attention_norm, block.mlp_norm, block.block):
+                    if name is not None:
+                        watch(name, on_output("residual"))
         if "residual" in families:
-            for module in (model.get_input_embeddings(), final_norm_of(model)):
-                handles.append(module.register_forward_hook(on_output("residual")))
+            watch(points.embedding, on_output("residual"))
+            if points.layers.final_norm is not None:
+                _after_blocks(model, points.layers, on_output("residual"), handles)
         yield found
 
 
@@ -205,67 +286,17 @@ def _mean_of_capped(
 
 
 @contextlib.contextmanager
-def _attention_inputs(model: PreTrainedModel, sink: AttentionSink | None) -> Iterator[None]:
+def _attention_inputs(
+    model: PreTrainedModel, points: Points, sink: AttentionSink
+) -> Iterator[None]:
     """Show every attention's queries, keys and values to `sink` while the model runs inside."""
-    if sink is None:
+    own = [
+        model.get_submodule(block.attention)
+        for block in points.blocks
+        if block.attention is not None and not block.through_interface
+    ]
+    with interface_calls(sink), product_calls(own, sink) if own else contextlib.nullcontext():
         yield
-    elif model.config.model_type == "gptj":
-        with _wrapped_gptj_attention(model, sink):
-            yield
-    else:
-        with _registered_attention(model, sink):
-            yield
-
-
-@contextlib.contextmanager
-def _registered_attention(model: PreTrainedModel, sink: AttentionSink) -> Iterator[None]:
-    # Rotary embedding happens inside the attention's forward, where no module hook reaches; the
-    # attention interface of transformers is the documented place that sees its result.
-    chosen = model.config._attn_implementation
-
-    def capture(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
-    ) -> Any:
-        sink(query, key, value)
-        # Eager attention is a function of each architecture's own module.
-        eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-        attend = AttentionInterface().get_interface(chosen, eager)
-        return attend(module, query, key, value, *args, **kwargs)
-
-    listening = f"{CAPTURED}{chosen}"
-    AttentionInterface.register(listening, capture)
-    configs: dict[int, Any] = {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-    }
-    before = {key: config._attn_implementation for key, config in configs.items()}
-    try:
-        for config in configs.values():
-            config._attn_implementation_internal = listening
-        yield
-    finally:
-        for key, config in configs.items():
-            config._attn_implementation_internal = before[key]
-
-
-@contextlib.contextmanager
-def _wrapped_gptj_attention(model: PreTrainedModel, sink: AttentionSink) -> Iterator[None]:
-    # GPT-J's attention does not go through the attention interface but through its own `_attn`.
-    attentions = [submodule(block, "attn") for block in blocks_of(model)]
-
-    def wrap(attend: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-            sink(query, key, value)
-            return attend(query, key, value, *args, **kwargs)
-
-        return wrapped
-
-    try:
-        for attention in attentions:
-            attention._attn = wrap(attention._attn)
-        yield
-    finally:
-        for attention in attentions:
-            attention.__dict__.pop("_attn", None)
 
 
 def run_body(

@@ -24,16 +24,13 @@ Computation = Literal["packed", "plain", "alone"]
 forward pass per response, without padding or mask."""
 
 
-def run_whole(
-    model: PreTrainedModel, batch: PackedBatch, computation: Computation, **options: Any
-) -> Any:
+def run_whole(model: PreTrainedModel, batch: PackedBatch, computation: Computation) -> Any:
     """Run a model with its head on one row per response; return what it returns.
 
     Args:
         model: the model, with adapters around it or without.
         batch: as pack_pairs(share_prompt=False) makes it.
         computation: "plain", or "alone" to run each row by itself, without padding or mask.
-        options: further arguments of the model's forward.
 
     Raises:
         ValueError: the batch's prompts are shared.
@@ -43,10 +40,10 @@ def run_whole(
     inside = batch.pair_index != PADDING
     if computation != "alone":
         mask = inside.long()
-        return model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False, **options)
+        return model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False)
     outputs = []
     for ids, length in zip(batch.input_ids, inside.sum(1).tolist(), strict=True):
-        outputs.append(model(input_ids=ids[None, :length], use_cache=False, **options))
+        outputs.append(model(input_ids=ids[None, :length], use_cache=False))
     width = batch.input_ids.shape[1]
     return _Joined(outputs, width)
 
@@ -56,8 +53,6 @@ class _Joined:
 
     def __init__(self, outputs: list[Any], width: int) -> None:
         self.logits = _join([output.logits for output in outputs], width)
-        hidden = [getattr(output, "hidden_states", None) or () for output in outputs]
-        self.hidden_states = [_join(layer, width) for layer in zip(*hidden, strict=True)]
 
 
 def _join(rows: Sequence[Tensor], width: int) -> Tensor:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from sparsepo.batches.attention import attention_mask_for
 from sparsepo.batches.pack import to_responses
+from sparsepo.errors import UserError
 from sparsepo.fused import IDENTITY, LogitTransform
 from sparsepo.masks import FeatureMean, combine_activations, feature_mean
 from sparsepo.methods.base import Method, Needs
@@ -206,6 +207,12 @@ class Reference:
 
     def _read_plainly(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
         form = self.computation
+        if form == "alone" and needs.mask != "none":
+            raise UserError(
+                f"Masks cannot be computed for this {self.model.config.model_type} model, because "
+                "padding changes what it computes; use a method without masks, such as dpo or "
+                "tdpo1."
+            )
         if needs.mask == "activation":
             families, mapping = mask_settings(method)
             inside = tuple(family for family in families if family != "logits")
@@ -220,12 +227,9 @@ class Reference:
             )
         if needs.mask == "none":
             return ReferenceStates(log_probs=log_probs_of(run_whole(self.model, batch, form)))
-        output = run_whole(self.model, batch, form, output_hidden_states=True)
-        # The first is the embedding.
-        blocks = output.hidden_states[1:]
-        if getattr(method, "mask_layers", "all") == "last":
-            blocks = blocks[-1:]
-        layers = [states.flatten(0, 1)[batch.sources] for states in blocks]
+        last_only = getattr(method, "mask_layers", "all") == "last"
+        with capture_layers(self.model, batch, last_only) as layers:
+            output = run_whole(self.model, batch, form)
         return ReferenceStates(layers=layers, log_probs=log_probs_of(output))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,8 +70,11 @@ def _cause(
         if differ(own, _packed(model, head, single)):
             # One sequence in its row: if it still differs under the model's own mask, the
             # position ids are to blame.
-            alone = _attempt(lambda batch=single: _packed(model, head, batch, own_mask))
-            return Cause.POSITIONS if alone is None or differ(own, alone) else Cause.ATTENTION
+            try:
+                unmasked = _packed(model, head, single, own_mask)
+            except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+                return Cause.POSITIONS
+            return Cause.POSITIONS if differ(own, unmasked) else Cause.ATTENTION
     # Whether a sequence sees another one of its row, in spite of the mask.
     changed = [replace(pairs[0], chosen_ids=_others(pairs[0].chosen_ids)), *pairs[1:]]
     together = sum(map(packed_length, pairs))
@@ -97,13 +100,6 @@ class _Differ:
 
     def __call__(self, left: Tensor, right: Tensor) -> bool:
         return not float((left - right).abs().max()) <= self.tolerance
-
-
-def _attempt(run: Callable[[], Tensor]) -> Tensor | None:
-    try:
-        return run()
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        return None
 
 
 def _others(ids: Sequence[int]) -> list[int]:

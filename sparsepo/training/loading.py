@@ -82,7 +82,7 @@ def load_policy(
 def _from_pretrained(model: str | Path, options: dict[str, Any], bits: int | None) -> Any:
     if not (Path(model) / "adapter_config.json").is_file():
         return AutoModelForCausalLM.from_pretrained(model, **options)
-    base = PeftConfig.from_pretrained(model).base_model_name_or_path
+    base = PeftConfig.from_pretrained(str(model)).base_model_name_or_path
     whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
     if bits:
         whole = prepare_quantized(whole)

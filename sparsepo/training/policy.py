@@ -22,10 +22,11 @@ from sparsepo.fused import token_stats
 from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import add_input_gradients
-from sparsepo.models.architectures import blocks_of, norm_epsilon
 from sparsepo.models.head import find_head
+from sparsepo.models.layers import layers_of, norm_epsilon
 from sparsepo.models.plain import Computation, at_sources, log_probs_of, of_next_token, run_whole
-from sparsepo.reference.online import ReferenceStates, unwrap_peft
+from sparsepo.models.points import points_of
+from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
@@ -45,22 +46,25 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
         "reward" (and "kl" where the masks are independent) → network; empty without learned masks.
 
     Raises:
-        UserError: the reference's architecture cannot be read.
+        UserError: the method's masks cannot read the reference.
     """
+    if method.needs.mask == "activation":
+        points_of(reference, mask_settings(method)[0])
     kinds = {"learned-common": ["reward"], "learned-independent": ["reward", "kl"]}
     names = kinds.get(method.needs.mask, [])
     if not names:
         return nn.ModuleDict()
     settings: Any = method
     last_only = settings.mask_layers == "last"
-    num_layers = 1 if last_only else len(blocks_of(reference))
+    layers = layers_of(reference)
+    num_layers = 1 if last_only else len(layers.blocks)
 
     def make() -> nn.Module:
         if settings.mask_kind == "random":
             return RandomMask()
         return LearnedMask(
             num_layers,
-            int(reference.config.hidden_size),
+            layers.hidden_size,
             layers=settings.mask_layers,
             feed_forward=settings.mask_feed_forward,
             binary=settings.mask_kind == "binary",

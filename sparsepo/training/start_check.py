@@ -166,9 +166,9 @@ def check_start_of(
     Raises:
         UserError: the wanted form computes something else than the model itself.
     """
-    needs = replace(subject.method.needs, mask="none", rejected=True)
-    if subject.reference is None:
-        needs = replace(needs, ref_logps=False, kl=False)
+    has_reference = subject.reference is not None
+    kl = has_reference and subject.method.needs.kl
+    needs = Needs(ref_logps=has_reference, kl=kl)
     with _evaluated(subject.module):
         short = short_pairs(pairs)
         own = _own(subject, short, needs)

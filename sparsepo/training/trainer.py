@@ -141,8 +141,10 @@ class POTrainer(SharingTrainer):
             )
         if args.disable_dropout:
             switch_off_dropout(policy)
-        run = [policy] if self.reference is None else [policy, self.reference.model]
-        self._own_attention = attention_of(map(unwrap_peft, run))
+        run = [unwrap_peft(policy)]
+        if self.reference is not None:
+            run.append(self.reference.model)
+        self._own_attention = attention_of(run)
         # The plain form has what the model comes with, unless told otherwise.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
@@ -204,9 +206,13 @@ class POTrainer(SharingTrainer):
         """Compare the computation with the model's own forward pass, once; choose its form."""
         if self._start is not None:
             return
+        reference = self.reference
+        if reference is not None and not reference.within_policy:
+            # While the policy itself still is the reference, it is looked at once.
+            reference = reference if reference.model is not unwrap_peft(self.policy) else None
         subject = Subject(
             self._module,
-            self.reference,
+            reference,
             self.method,
             self.model_wrapped if self._is_sharded else None,
             self.accelerator,
@@ -218,6 +224,8 @@ class POTrainer(SharingTrainer):
             step = self.args.train_batch_size * self.args.gradient_accumulation_steps
             epochs = self.args.max_steps * step / len(pairs)
         self._start = check_start_of(subject, pairs, self._config.computation, epochs)
+        if self.reference is not None:
+            self.reference.computation = self._start.computation
         if self._start.computation != "packed" and self._config.attention == "auto":
             restore_attention(self._own_attention)
 

@@ -64,7 +64,7 @@ def fused(policy: Tensor, ref: Tensor, targets: Tensor, mask: Tensor) -> list[Te
     """Run token_stats on logits, through identity heads; zero outside the response."""
     vocabulary = policy.shape[-1]
     head = torch.eye(vocabulary, dtype=policy.dtype)
-    result = sparsepo.fused(
+    result = sparsepo.token_stats(
         policy.reshape(-1, vocabulary),
         head,
         ref.reshape(-1, vocabulary),

@@ -162,7 +162,7 @@ class _Parts:
         # Runs are called by six digits of their β.
         names = {f"{beta:g}" for beta in chosen}
         if len(names) != len(chosen) or not all(beta > 0 for beta in chosen):
-            raise UserError(f"the values of β to be tried must be above 0 and differ: {chosen}")
+            raise UserError(f"The values of β must be above 0 and differ, not {chosen}.")
         return chosen
 
     def tuning_runs(self, row: RowSpec, betas: Sequence[float]) -> dict[float, Stage]:

@@ -208,7 +208,7 @@ def _sources(
             source = "file"
         sources[name] = source
     if not any(sources.values()):
-        raise UserError("no benchmark has rows: set at least one, such as data.bbh=FILE")
+        raise UserError("No benchmark has rows; set at least one, such as data.bbh=FILE.")
     return sources, files, notes
 
 

@@ -129,34 +129,34 @@ def _check(experiment: Experiment, profile: SentimentProfile) -> None:
     for name in ("beta", "simpo_beta", "simpo_gamma"):
         values = getattr(sweep, name)
         if not values or len(set(values)) < len(values):
-            raise UserError(f"sweep.{name}: give one or more different values")
+            raise UserError(f"sweep.{name}: give one or more different values.")
     if isinstance(experiment, TokenMapFigure) and sweep.map_beta not in sweep.beta:
         listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
-        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
+        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is not among sweep.beta ({listed}).")
     if profile.evaluation.steps < 1:
-        raise UserError("evaluation.steps must be at least 1")
+        raise UserError("evaluation.steps must be at least 1.")
     if profile.model.sentiment == TRAIN_FROM_SCRATCH:
         room = profile.base.context - profile.sampling.new_tokens
         if room < profile.sampling.prefix_tokens[1] + 1:
             raise UserError(
                 f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
-                f"a context of {profile.base.context} tokens (base.context); lower it"
+                f"a context of {profile.base.context} tokens (base.context); lower it."
             )
     for name in ("train_prompts", "test_prompts", "test_pairs"):
         if getattr(profile.data, name) < 2:
-            raise UserError(f"data.{name} must be at least 2")
+            raise UserError(f"data.{name} must be at least 2.")
     for method in profile.methods:
         if set(profile.methods[method]) & {"beta", "gamma"}:
             raise UserError(
                 f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
-                "sweep.simpo_beta or sweep.simpo_gamma"
+                "sweep.simpo_beta or sweep.simpo_gamma."
             )
 
 
 def _check_masked(method: str) -> None:
     if method_class(method).needs.mask == "none":
         raise UserError(
-            f"method '{method}' has no masks to show; name a masked one first with --methods"
+            f"Method '{method}' has no masks to show; name a masked one first with --methods."
         )
 
 
@@ -220,7 +220,7 @@ def _trained(
     }
     if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
         raise UserError(
-            f"method '{method}' has no β, which these figures vary; leave it out with --methods"
+            f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
     cache = reference_inputs(
         profile, method, inputs, caches, overrides, files=start.files, model_id=start.model_id
@@ -299,8 +299,8 @@ def _maps(
     without = [method for method in methods if not method_class(method).needs.reference]
     if without:
         raise UserError(
-            f"method '{without[0]}' reads no reference and so has no token rewards to show; "
-            "leave it out with --methods"
+            f"Method '{without[0]}' reads no reference and so has no token rewards to show; "
+            "leave it out with --methods."
         )
     return Stage(
         "token maps",

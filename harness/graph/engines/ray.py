@@ -37,7 +37,7 @@ class RayEngine:
             import ray
         except ImportError:
             raise UserError(
-                "The engine ray is not installed; pip install 'sparsepo[ray]', or use "
+                "The engine ray is not installed. Run python -m pip install -e '.[ray]', or use "
                 "--engine local."
             ) from None
         if not stages:

@@ -8,8 +8,8 @@ What is taken out of an answer:
    of blocks before it; where none does, the first one;
 3. where the text before the first fence is code already, that fence closes a block that the prompt
    opened, and the text before it is taken;
-4. without a fence, the code begins at the first line of code and ends before the next line of
-   prose.
+4. without a fence, the code begins at the first definition or import, or at lines of code right
+   before it, and ends before the next line of prose.
 
 Code that defines what the tests test is a whole program. It runs after what the prompt has before
 that definition (imports, helpers), which answers often leave out. Other code continues the prompt.
@@ -189,6 +189,8 @@ def _unfenced(text: str) -> str:
         start = next(places, -1)
         if start < 0:
             return text
+        while start > 0 and _CODE.match(lines[start - 1]):  # constants before the definitions
+            start -= 1
     quoted = False
     for place in range(start, len(lines)):
         line = lines[place]

@@ -8,7 +8,7 @@ import pytest
 from harness.cli import main
 from harness.commands.draw import redraw
 from sparsepo.errors import UserError
-from tests.harness.test_render import table
+from tests.harness.render.test_table import table
 
 
 def test_a_result_is_drawn_again_from_its_json_alone(

@@ -442,7 +442,7 @@ def test_samples_that_do_not_parse_are_counted_and_the_remedy_is_named(
     fenced = [("add", f"```python\n{ADD}```"), ("neg", f"```\n{NEG}```"), ("neg", NEG)]
     files(PLAIN, fenced)
     plain = PasskRequest(Path("problems.jsonl"), Path("samples.jsonl"), allowed=True)
-    hint = "2 of 3 samples hold Markdown fences: --convention chat takes the code out of them"
+    hint = "2 of 3 samples hold Markdown fences; --convention chat takes the code out of them"
     report = run_passk(plain, failing_to_parse)
     assert hint in capsys.readouterr().err.splitlines()
     assert f"2 of 3 samples do not parse as Python; {hint}" in list(summary(report))

@@ -159,5 +159,5 @@ def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match="at least 1"):
         DOMAIN.resolve_profile(request_)

@@ -319,7 +319,7 @@ def test_ray_says_how_to_install_it(
     tmp_path: Path, store: Store, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'sparsepo\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[ray\]'"):
         make_all([number(tmp_path / "trace", 1)], store, get_engine("ray"), recorder)
 
 

@@ -73,6 +73,11 @@ def test_code_in_prose_ends_before_the_next_line_of_prose_but_not_within_a_docst
     assert extract_code(f"Sure.\n{code}\nThat is all.", ("add",)).rstrip() == code.rstrip()
 
 
+def test_constants_before_a_definition_belong_to_it() -> None:
+    code = f"MAX = 3\nMIN = 1\n{CODE}"
+    assert extract_code(f"It is so:\n\n{code}\nDone.", ("add",)).rstrip() == code.rstrip()
+
+
 @pytest.mark.parametrize("text", ["", "I cannot help with that.", "```", "~~~\n~~~", "\n\n"])
 def test_answers_without_code_give_no_program(text: str) -> None:
     assert "def" not in extract_code(text, ("add",))

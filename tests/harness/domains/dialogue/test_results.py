@@ -8,6 +8,7 @@ import pytest
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import compare_with, mean_cells
 from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import PERCENT
 from harness.domains.dialogue.cells import leaderboard_cells
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import columns_from_scores
@@ -52,7 +53,7 @@ def test_a_floored_column_at_chance_is_not_taken_for_above_it() -> None:
     """Half right on two choices: floored replicates are never below 0, and that is no evidence."""
     chance = board([1.0, 0.0] * 20, [1.0] * 10)
     cells = leaderboard_cells({"sft": [chance]}, SETTINGS)["sft"]
-    assert cells["bbh"].as_json()["ci95"][0] >= 0.0
+    assert cells["bbh"].as_json(PERCENT)["ci95"][0] == 0.0
     assert cells["bbh"].above_chance is False
     assert cells["gpqa"].above_chance is True
     assert cells["avg"].above_chance is None

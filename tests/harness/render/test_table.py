@@ -162,6 +162,13 @@ def test_latex_is_plain_ascii_balanced_and_rectangular() -> None:
     assert re.findall(r"(?<!\\)[_#]", text.split("\n", 1)[1]) == []
 
 
+def test_latex_names_what_characters_outside_ascii_need() -> None:
+    assert "fontspec" not in to_latex(table())
+    text = to_latex(table(title="偏好 β"))
+    assert "偏好 $\\beta$" in text
+    assert "LuaLaTeX" in text.splitlines()[1]
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
     document = (
