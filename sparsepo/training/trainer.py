@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from peft import PeftConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 from transformers import (
+    BitsAndBytesConfig,
+    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
 
 from sparsepo.batches.attention import attention_of, restore_attention, use_attention
-from sparsepo.batches.pack import pack_pairs, packed_length
+from sparsepo.batches.pack import PADDING, pack_pairs, packed_length
 from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
 from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
-from sparsepo.distributed.processes import seed_apart, spread
+from sparsepo.distributed.processes import spread
 from sparsepo.distributed.sharding import (
     check_sharding,
     forward_dtype,
@@ -39,15 +49,27 @@ from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
 from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.training.card import reports_of
-from sparsepo.training.checks import check_finite, check_sizes, check_start
+from sparsepo.training.checks import check_finite, check_optimizer, check_sizes, check_start
 from sparsepo.training.config import POConfig
+from sparsepo.training.dataset import (
+    Stream,
+    check_streaming,
+    eval_sets,
+    first_pairs,
+    is_stream,
+    one_split,
+    to_pairs,
+)
 from sparsepo.training.loading import (
+    check_loading,
+    from_pretrained_options,
     load_as_configured,
     load_tokenizer,
     make_policy,
     origin_of,
     switch_off_dropout,
 )
+from sparsepo.training.mask_watch import MaskWatch, watch_for
 from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
 from sparsepo.training.policy import (
     PolicyWithMasks,
@@ -60,6 +82,7 @@ from sparsepo.training.start_check import (
     Subject,
     check_start_of,
 )
+from sparsepo.training.trl_names import refuse_arguments
 from sparsepo.types import (
     LossOutput,
     PackedBatch,
@@ -68,14 +91,14 @@ from sparsepo.types import (
     TokenStats,
 )
 
-EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
-"""Evaluation pairs, or several sets of them by name."""
-
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
 
 MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class POTrainer(SharingTrainer):
@@ -88,11 +111,23 @@ class POTrainer(SharingTrainer):
         ref_model: the reference; None takes the policy's start (PEFT: the policy without adapters),
             or nothing where the method needs none.
         args: the configuration.
-        train_dataset: preference pairs.
-        eval_dataset: pairs for `evaluate`, or several sets by name.
+        train_dataset: preference pairs, or rows in TRL's columns: a list of dictionaries, a
+            `datasets.Dataset`, a `DatasetDict` with one split; or a stream of such rows
+            (`datasets.IterableDataset`, a generator), with `max_steps`.
+        eval_dataset: pairs or rows for `evaluate`, without a stream; or several sets by name, whose
+            metrics are then named eval_<name>_….
         processing_class: the tokenizer; None loads it from the model's folder or id.
         callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
             told how many pairs of a reference cache are computed.
+        compute_metrics: makes further evaluation metrics of a transformers.EvalPrediction, whose
+            predictions are the implicit rewards, (pairs, 2), chosen first, and whose label_ids are
+            zeros.
+        optimizers: an optimizer of the policy's weights, to which the masks are added, and a
+            learning rate schedule.
+        optimizer_cls_and_kwargs: an optimizer's class and arguments, in place of `args.optim`.
+        peft_config: adapters to add, in place of `args.lora_r`.
+        quantization_config: a BitsAndBytesConfig for a model given by folder or id.
+        unsupported: arguments of other trainers, each refused with its remedy.
 
     Raises:
         UserError: an option that the method does not use, data without a usable pair, or a model,
@@ -104,21 +139,55 @@ class POTrainer(SharingTrainer):
         model: str | PreTrainedModel,
         ref_model: str | PreTrainedModel | None = None,
         args: POConfig | None = None,
-        train_dataset: Sequence[PreferencePair] | None = None,
-        eval_dataset: Sequence[PreferencePair]
-        | Mapping[str, Sequence[PreferencePair]]
-        | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        *,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        optimizers: tuple[Optimizer | None, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        **unsupported: Any,
     ) -> None:
-        args = args if args is not None else POConfig(output_dir="sparsepo-output")
+        known = set(inspect.signature(POTrainer.__init__).parameters)
+        refuse_arguments(unsupported, set(POConfig.field_types()), known)
+        args = POConfig(output_dir="sparsepo-output") if args is None else args
+        if not isinstance(args, POConfig):
+            raise UserError(
+                f"args is a {type(args).__name__}, which names no method; give "
+                "POConfig(method=…, …), which has the same fields."
+            )
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
+        check_loading(model, args, peft_config, quantization_config)
+        self.read_reports = reports_of(train_dataset, eval_dataset)
+        # Data is looked at before anything is loaded.
+        train_dataset = one_split(train_dataset, "train_dataset")
+        streamed = train_dataset is not None and is_stream(train_dataset)
+        if streamed:
+            check_streaming(args)
+        elif train_dataset is not None:
+            train_dataset = to_pairs(train_dataset, "train_dataset")
+        eval_dataset = eval_sets(eval_dataset)
+        if args.eval_strategy != "no" and not eval_dataset:
+            strategy = IntervalStrategy(args.eval_strategy).value
+            raise UserError(
+                f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
+                "eval_strategy at no."
+            )
         if processing_class is None:
-            name = model if isinstance(model, str) else model.config.name_or_path
-            processing_class = load_tokenizer(str(name))
+            name = model if isinstance(model, str | Path) else model.config.name_or_path
+            processing_class = load_tokenizer(str(name), from_pretrained_options(args))
+        elif not isinstance(processing_class, PreTrainedTokenizerBase):
+            raise UserError(
+                f"processing_class is of type {type(processing_class).__name__}; give the "
+                "tokenizer of a language model, such as AutoTokenizer.from_pretrained(…)."
+            )
         self.reference_origin = origin_of(ref_model if ref_model is not None else model)
-        policy = make_policy(model, args)
+        policy = make_policy(model, args, peft_config, quantization_config)
+        check_optimizer(optimizers, policy, self.needs)
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
         plain = args.computation == "plain"
@@ -126,7 +195,7 @@ class POTrainer(SharingTrainer):
         self.reference: Reference | None = None
         if self.needs.reference:
             if ref_model is not None:
-                loaded = load_as_configured(ref_model, args)
+                loaded = load_as_configured(ref_model, args, quantization_config)
                 self.reference = Reference(loaded, computation=computation)
             elif args.reference_cache is None or self.needs.online_reference:
                 self.reference = Reference.of_policy(
@@ -150,27 +219,25 @@ class POTrainer(SharingTrainer):
             use_attention(unwrap_peft(policy), args.attention, args.device)
             if self.reference is not None:
                 use_attention(self.reference.model, args.attention, args.device, trained=False)
-        if args.eval_strategy != "no" and not eval_dataset:
-            strategy = IntervalStrategy(args.eval_strategy).value
-            raise UserError(
-                f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
-                "eval_strategy at no."
-            )
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
-        self._context: int = positions or args.max_length
+        self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
         self._config: POConfig = args
         self._tokenizer = processing_class
-        self.read_reports = reports_of(train_dataset, eval_dataset)
-        tokenized = None
-        if train_dataset is not None:
+        tokenized: list[TokenizedPair] | Stream | None = None
+        if streamed:
+            tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
+        elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
+        probe = first_pairs(tokenized, MASK_PROBE_PAIRS)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
+        self._watch: MaskWatch | None = None
+        self._has_stepped = False
         super().__init__(
             model=PolicyWithMasks(policy, masks, computation),
             args=args,
@@ -179,22 +246,27 @@ class POTrainer(SharingTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
+            compute_metrics=compute_metrics,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        # compute_loss divides by the pairs of the whole accumulated batch itself.
-        self.loss_is_scaled_for_ga = True
+        check_sharding(self.accelerator, is_quantized(policy))
+        keep_precision(self.accelerator)
         if self.reference is not None:
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
         self._start_is_logged = False
-        if tokenized and not self._is_sharded:
-            self._check_start(tokenized)
-        if tokenized and len(masks):
+        compared = probe if isinstance(tokenized, Stream) else tokenized
+        if compared and not self._is_sharded:
+            self._check_start(compared)
+        if probe and len(masks):
             torch.set_rng_state(random_state)
-            self._draw_living_masks(tokenized[:MASK_PROBE_PAIRS])
+            self._draw_living_masks(probe)
             set_seed(args.seed)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
+            assert not isinstance(tokenized, Stream)
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
 
     @property
@@ -241,7 +313,7 @@ class POTrainer(SharingTrainer):
             self.accelerator,
             self.reference,
             self._tokenizer,
-            min(self._config.max_length, self._context),
+            self._max_length,
             str(source) or None,
         )
         if self.reference.model is unwrap_peft(self.policy):
@@ -279,7 +351,7 @@ class POTrainer(SharingTrainer):
         tokenized = tokenize_pairs(
             pairs,
             self._tokenizer,
-            max_length=min(config.max_length, self._context),
+            max_length=self._max_length,
             max_prompt_length=config.max_prompt_length,
             on_long_response=config.on_long_response,
         )
@@ -295,36 +367,38 @@ class POTrainer(SharingTrainer):
             rejected=rejected,
         )
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def hook_sampler(self, dataset: Any) -> Any:
+        """Return a sampler that groups pairs by their packed length, if that is asked for."""
         if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        pairs: Any = train_dataset if train_dataset is not None else self.train_dataset
-        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
+            return None
+        lengths = [packed_length(pair, self.needs.rejected) for pair in dataset]
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGrouped(step, lengths, seed)
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """Collect and pack the micro-batches of one step; count their pairs, over all processes.
+    def hook_step(
+        self, drawn: list[Any], device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor]:
+        """Pack the micro-batches of one step; count their pairs, over all processes.
 
         The mean over all pairs of a step does not depend on how they are split.
         """
-        held, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [sample["pairs"] for sample in held]
-        drawn = list(chain.from_iterable(batches))
-        weights = torch.ones(len(drawn))
+        batches = [sample["pairs"] for sample in drawn]
+        pairs = list(chain.from_iterable(batches))
+        weights = torch.ones(len(pairs))
         if batches:
-            weights[len(drawn) - self._repeated(len(batches[-1])) :] = 0
+            weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
         samples = []
         for group in self._groups(batches):
-            batch = self._pack([drawn[item] for item in group], self.needs.rejected)
+            batch = self._pack([pairs[item] for item in group], self.needs.rejected)
             samples.append({**vars(batch), "weights": weights[group]})
-        pairs = weights.sum().to(device)
+            if self.args.include_num_input_tokens_seen == "non_padding":
+                # transformers counts the tokens of a mask by this name.
+                samples[-1]["attention_mask"] = batch.part != PADDING
+        count = weights.sum().to(device)
         if self.args.world_size > 1:
-            pairs = self.accelerator.gather(pairs).sum()
-        return samples, pairs
+            count = self.accelerator.gather(count).sum()
+        return samples, count
 
     def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""
@@ -341,9 +415,11 @@ class POTrainer(SharingTrainer):
         At the end of an epoch accelerate fills the processes' batches with the epoch's first pairs,
         so that all processes take part in the last step; their second loss is not of this epoch.
         """
-        world = self.args.world_size
-        over = len(self.train_dataset) % (size * world)  # type: ignore[arg-type]
-        if world == 1 or over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
+        world, dataset = self.args.world_size, self.train_dataset
+        if world == 1 or self.args.dataloader_drop_last or isinstance(dataset, Stream):
+            return 0
+        over = len(dataset) % (size * world)  # type: ignore[arg-type]
+        if over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
             return 0
         return size - int(min(max(over - self.args.process_index * size, 0), size))
 
@@ -361,26 +437,40 @@ class POTrainer(SharingTrainer):
         Raises:
             UserError: a pair's loss is not finite, or the reference is not the policy's start.
         """
+        inputs = dict(inputs)
         weights = inputs.pop("weights", None)
+        inputs.pop("attention_mask", None)
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
+        self._has_stepped |= self.state.global_step > 0
+        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        untrained = self.state.global_step == 0 and not self._has_stepped
+        if untrained and self._config.check_reference and self.needs.ref_logps:
             within_policy = self.reference is not None and self.reference.within_policy
+            noisy = self.args.neftune_noise_alpha is not None
+            embeddings = unwrap_peft(self.policy).get_input_embeddings()
 
             def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
                 model.train(training)
+                # Noise on the embeddings moves the policy and not the reference.
+                quiet = in_evaluation(embeddings) if noisy else contextlib.nullcontext()
                 try:
-                    sides: tuple[TokenStats, TokenStats | None] = model(
-                        batch, reference, self.needs, self._config.chunk_size
-                    )
+                    with quiet:
+                        found: tuple[TokenStats, TokenStats | None] = model(
+                            batch, reference, self.needs, self._config.chunk_size
+                        )
                 finally:
                     model.train()
-                return sides
+                return found
 
+            sides = (chosen, rejected)
+            if noisy:
+                with torch.no_grad():
+                    sides = compute(True)
             check_start(
                 self.accelerator,
-                (chosen, rejected),
+                sides,
                 self.policy.dtype,
                 within_policy=within_policy,
                 again=partial(compute, True),
@@ -403,26 +493,18 @@ class POTrainer(SharingTrainer):
             loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """Make the accelerator, and see that this training can run on it.
-
-        Raises:
-            UserError: the launcher's configuration is one in which the run would fail.
-        """
-        super().create_accelerator_and_postprocess()
-        check_sharding(self.accelerator, is_quantized(self._module.policy))
-        keep_precision(self.accelerator)
-
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def begin(self) -> None:
+        """Get ready for the first step."""
         dtype = forward_dtype(self.accelerator)
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
-        prepared = super()._prepare_for_training(*args, **kwargs)
         self._losses = []
+        self._watch = watch_for(self.method, tuple(self._module.masks))
         pairs: Any = self.train_dataset
+        if isinstance(pairs, Stream):
+            pairs = first_pairs(pairs, MASK_PROBE_PAIRS)
         self._check_start(pairs)
-        seed_apart(self.accelerator, self.args.seed)
-        return prepared
+        super().begin()
 
     def _read_reference(
         self,
@@ -463,13 +545,16 @@ class POTrainer(SharingTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each metric since the last entry, over all processes, and log."""
-        if "loss" in logs:
-            if self._start is not None and not self._start_is_logged:
-                logs = {**logs, START_CHECK: self._start.difference}
-                self._start_is_logged = True
-            logs = {**logs, **self._means.take(self._sum_over_processes)}
+        """Add the start check to the first entry, and log; warn about dying masks."""
+        if "loss" in logs and self._start is not None and not self._start_is_logged:
+            logs = {**logs, START_CHECK: self._start.difference}
+            self._start_is_logged = True
         super().log(logs, start_time)
+        if "loss" in logs and self._watch is not None:
+            entry = self.state.log_history[-1]
+            for text in self._watch.see(entry, self.state.global_step, self.state.max_steps):
+                if self.accelerator.is_main_process:
+                    _log.warning(text)
 
     # Evaluation
 
@@ -485,10 +570,17 @@ class POTrainer(SharingTrainer):
         Returns:
             One score per pair that was kept, in order.
         """
+        return self._scores(pairs, batch_size or self.args.eval_batch_size)
+
+    def _scores(
+        self,
+        pairs: Sequence[PreferencePair],
+        size: int,
+        tell: Callable[[], None] | None = None,
+    ) -> list[PairScore]:
         tokenized, _ = self._tokenize(pairs)
         if tokenized:
             self._check_start(tokenized)
-        size = batch_size or self.args.eval_batch_size
         # What costs little more here than in training is measured for every method.
         needs = replace(self.needs, rejected=True)
         reference, cached = self.reference, None
@@ -509,7 +601,10 @@ class POTrainer(SharingTrainer):
             torch.manual_seed(self.args.seed + number)
             batch = self._pack(pairs, rejected=True).to(self.args.device)
             states = self._read_reference(batch, needs, reference, cached)
-            return self._score_batch(batch, needs, states)
+            found = self._score_batch(batch, needs, states)
+            if tell is not None:
+                tell()
+            return found
 
         try:
             with torch.no_grad(), torch.random.fork_rng():
@@ -526,38 +621,96 @@ class POTrainer(SharingTrainer):
         chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
         return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
 
-    def evaluate(  # type: ignore[override]
-        self,
-        eval_dataset: Sequence[PreferencePair]
-        | Mapping[str, Sequence[PreferencePair]]
-        | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[PreferencePair]:
+        """Return batches of evaluation pairs.
 
         Args:
-            eval_dataset: pairs, or several sets by name; the trainer's own when None.
-            ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each name, with the set's name after it.
+            eval_dataset: any data that `train_dataset` may be, the name of one of the trainer's own
+                evaluation sets, or None for its only one.
 
         Raises:
-            UserError: there are no pairs to evaluate on.
+            UserError: there are no pairs, or they are of no known form.
         """
-        pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
-        if isinstance(pairs, dict):
-            every: dict[str, float] = {}
-            for name, part in pairs.items():
-                every |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
-            return every
-        scores = self.score_pairs(pairs) if pairs else []
-        if not scores:
+        pairs: Any = self.eval_dataset
+        if isinstance(eval_dataset, str):
+            pairs = pairs[eval_dataset]
+        elif eval_dataset is not None:
+            pairs = to_pairs(eval_dataset, "eval_dataset")
+        if not pairs:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
+        return DataLoader(pairs, batch_size=self.args.eval_batch_size, collate_fn=list)
 
-        named = {f"{metric_key_prefix}_{name}": value for name, value in summary(scores).items()}
-        self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[PreferencePair]:
+        """Return batches of pairs for `predict`, as `get_eval_dataloader` does."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[PreferencePair],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Score pairs for `evaluate` and `predict`.
+
+        Args:
+            dataloader: its dataset is the pairs.
+            description: not used; part of transformers' signature.
+            prediction_loss_only: return no predictions; `args.prediction_loss_only` when None.
+            ignore_keys: not used; part of transformers' signature.
+            metric_key_prefix: put before each metric's name.
+
+        Returns:
+            predictions: the implicit rewards, (pairs, 2), chosen first; label_ids: zeros, the
+            column that should be larger; metrics: loss, rewards, margins, accuracies, KL, and what
+            `compute_metrics` returns for both arrays.
+
+        Raises:
+            UserError: no pair fits the context.
+        """
+        pairs: Any = dataloader.dataset
+        # As transformers' own loop does; its progress bar asks.
+        self.callback_handler.eval_dataloader = dataloader
+        scores = self._scores(pairs, self.args.eval_batch_size, self._tell_evaluation_batch)
+        if not scores:
+            raise UserError("Evaluation needs at least one pair that fits the context.")
+        only_loss = prediction_loss_only
+        if only_loss is None:
+            only_loss = self.args.prediction_loss_only
+        rewards = np.array([[score.chosen_reward, score.rejected_reward] for score in scores])
+        labels = np.zeros(len(scores), dtype=np.int64)
+        metrics = summary(scores)
+        if self.compute_metrics is not None and not only_loss:
+            losses = None
+            if "loss" in self.args.include_for_metrics:
+                losses = np.array([score.loss for score in scores])
+            metrics |= self.compute_metrics(EvalPrediction(rewards, labels, losses=losses))
+        start = f"{metric_key_prefix}_"
+        named = {
+            name if name.startswith(start) else start + name: value
+            for name, value in metrics.items()
+        }
+        return EvalLoopOutput(
+            predictions=None if only_loss else rewards,  # type: ignore[arg-type]
+            label_ids=None if only_loss else labels,
+            metrics=named,
+            num_samples=len(scores),
+        )
+
+    def _tell_evaluation_batch(self) -> None:
+        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+
+@contextlib.contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode inside."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

@@ -260,6 +260,7 @@ class _Parts:
             files=self.start.files,
             model_id=self.start.model_id,
             label=f" seed {seed}",
+            owner=row.id,
         )
         plugin = self.plugins.get(row.method)
         files = {**self.start.files, **({"plugin": plugin} if plugin else {})}

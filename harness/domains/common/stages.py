@@ -164,6 +164,7 @@ def reference_inputs(
     files: Mapping[str, Path] | None = None,
     model_id: str | None = None,
     label: str = "",
+    owner: str | None = None,
 ) -> dict[str, Stage]:
     """Return the cache that a method reads its reference from; empty where it reads none.
 
@@ -180,6 +181,7 @@ def reference_inputs(
         files: "model" for a user's folder.
         model_id: a hub id in place of a model.
         label: what is added to the stage's name, where there is one for each training seed.
+        owner: the row that reads it, by which a second cache is called; the method by default.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
     instance = get_method(method, **hyper_parameters)
@@ -189,7 +191,7 @@ def reference_inputs(
     deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
     values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
     stage = Stage(
-        (f"reference cache of {method}" if caches else "reference cache") + label,
+        (f"reference cache of {owner or method}" if caches else "reference cache") + label,
         "harness.domains.common.work.reference:build_reference_cache",
         {
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},

@@ -147,7 +147,7 @@ def _preference_optimization(
     plugin: Path | None,
 ) -> Stage:
     inputs = {"pairs": pairs, "model": sft}
-    cache = reference_inputs(profile, row.method, inputs, caches, row.settings)
+    cache = reference_inputs(profile, row.method, inputs, caches, row.settings, owner=row.id)
     return train_stage(
         profile,
         row.method,

@@ -223,7 +223,14 @@ def _trained(
             f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
     cache = reference_inputs(
-        profile, method, inputs, caches, overrides, files=start.files, model_id=start.model_id
+        profile,
+        method,
+        inputs,
+        caches,
+        overrides,
+        files=start.files,
+        model_id=start.model_id,
+        owner=row.id,
     )
     name = f"{row.id} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
     stage = train_stage(

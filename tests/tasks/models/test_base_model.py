@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
+from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
-    BaseModelConfig,
     build_model,
     pack_windows,
     read_corpus,

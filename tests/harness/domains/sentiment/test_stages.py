@@ -20,7 +20,8 @@ from harness.domains.sentiment.work.rankings import rank_baselines, rank_tokens
 from harness.domains.sentiment.work.ready_pairs import read_pairs
 from harness.graph.stages import StageContext
 from sparsepo.types import PreferencePair
-from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import build_model, train_tokenizer
 
 PAIRS = [
     PreferencePair("test:0", "The plot was", " superb.", " long and dull."),
