@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from harness.graph.engines import make_all
 from harness.graph.engines.local import LocalEngine
-from harness.graph.progress import PlainDisplay
+from harness.graph.progress import make_display
 from harness.graph.stages import Stage
 from harness.graph.store import Store
 
@@ -39,7 +39,7 @@ if __name__ == "__main__":
              for i in range(2)}
     first = Stage("first", "toy_stages:number", {"value": 1, "trace": trace})
     total = Stage("total", "toy_stages:add", {"trace": trace}, {**parts, "first": first})
-    made = make_all([total], Store(Path(root)), LocalEngine(2), PlainDisplay())
+    made = make_all([total], Store(Path(root)), LocalEngine(2), make_display())
     print((made[total.address] / "number.txt").read_text())
 """
 
@@ -212,7 +212,7 @@ def test_other_errors_are_one_line_and_leave_a_log(store: Store, recorder: Any) 
         make_all([stage], store, LocalEngine(1), recorder)
     text = str(caught.value)
     assert "\n" not in text
-    assert "stage bad stage failed, ValueError: something odd" in text
+    assert "Stage bad stage failed with ValueError: something odd" in text
     log = store.log("bad stage", stage.address)
     assert str(log) in text
     assert "a line of output" in log.read_text()
