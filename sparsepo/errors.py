@@ -1,4 +1,4 @@
-"""Errors that the user can mend: printed as one plain sentence, without a traceback."""
+"""Errors that the user can fix: printed as one plain sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one plain sentence with the remedy."""
+    """A mistake that the user can fix; its text is one plain sentence with the remedy."""
 
 
 class EmptyDataError(UserError):

@@ -41,7 +41,7 @@ def get_experiment(kind: str, number: str) -> Experiment:
     wanted = f"{kind}{number.strip().lower().removeprefix(kind)}"
     if wanted not in EXPERIMENTS:
         raise UserError(
-            f"unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
-            "See them with: python -m harness list"
+            f"Unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
+            "See python -m harness list."
         )
     return EXPERIMENTS[wanted]

@@ -132,7 +132,7 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
         say: prints to standard error.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can fix.
     """
     check_combination(arguments)
     if arguments.points is not None:

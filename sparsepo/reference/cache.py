@@ -38,7 +38,7 @@ from sparsepo.reference.online import mask_settings
 from sparsepo.types import PackedBatch, TokenizedPair
 
 FORMAT = 1
-"""Version of the files; a change of it begins every cache anew."""
+"""Version of the files; a change of it starts every cache again."""
 
 PART_PAIRS = 1024
 """Pairs of a part: what an interruption loses at most."""
@@ -132,7 +132,7 @@ class _Part:
 def _damaged(folder: Path, name: str, why: str) -> UserError:
     return UserError(
         f"The reference cache's file {folder / name} is damaged ({why}); delete the folder "
-        f"{folder} and run the same command again, which computes it anew."
+        f"{folder} and run the same command again, which computes it again."
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers.utils.hub import PushInProgress
 
 from sparsepo.batches.tokenize import TokenizeReport
-from sparsepo.data.pairs import ReadReport
 from sparsepo.training.card import CARD_FILE, model_card
 from sparsepo.training.checkpoints import CheckpointedTrainer
 from sparsepo.training.hub import create_repository, push_checkpoint, push_folder
+
+if TYPE_CHECKING:
+    from sparsepo.data.pairs import ReadReport
 
 
 class SharingTrainer(CheckpointedTrainer):
