@@ -333,11 +333,11 @@ def _choose_plain(subject: Subject, padded: Difference) -> StartCheck:
         subject.compute_as("plain")
         return StartCheck("plain", padded.largest, subject.tolerance)
     name = type(subject.policy).__name__
-    if subject.method.needs.mask == "activation":
+    if subject.method.needs.mask != "none":
         raise UserError(
             f"The policy ({name}) gives a sequence other log-probabilities in padded rows than by "
-            f"itself, and {subject.method.title} reads its mask from padded rows; take another "
-            "method."
+            f"itself, and {subject.method.title} reads its masks from padded rows; use a method "
+            "without masks, such as dpo or tdpo1."
         )
     if _is_main(subject):
         _log.warning(
