@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from sparsepo.data.jsonl import write_jsonl
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,15 @@ def write_pairs(shape: Shape, count: int, file: Path, seed: int = 0) -> None:
     def words(number: int) -> str:
         return " ".join(_word(draw.randrange(shape.vocabulary - 1)) for _ in range(number))
 
-    with file.open("w") as out:
-        for _ in range(count):
-            row = {
-                "prompt": words(shape.prompt),
-                # The end-of-sequence token is the response's last.
-                "chosen": " " + words(shape.response - 1),
-                "rejected": " " + words(shape.response - 1),
-            }
-            out.write(json.dumps(row) + "\n")
+    def row() -> dict[str, str]:
+        return {
+            "prompt": words(shape.prompt),
+            # The end-of-sequence token is the response's last.
+            "chosen": " " + words(shape.response - 1),
+            "rejected": " " + words(shape.response - 1),
+        }
+
+    write_jsonl((row() for _ in range(count)), file)
 
 
 def write_real_pairs(
@@ -157,13 +158,13 @@ def write_real_pairs(
             for word in text.split()
         ]
 
-    with file.open("w") as out:
-        for prompt, chosen, rejected in rows:
-            responses = [words(text)[: longest // 2] or [_word(0)] for text in (chosen, rejected)]
-            room = longest - max(len(response) for response in responses) - 1
-            row = {
-                "prompt": " ".join(words(prompt)[-room:] or [_word(0)]),
-                "chosen": " " + " ".join(responses[0]),
-                "rejected": " " + " ".join(responses[1]),
-            }
-            out.write(json.dumps(row) + "\n")
+    def row(prompt: str, chosen: str, rejected: str) -> dict[str, str]:
+        responses = [words(text)[: longest // 2] or [_word(0)] for text in (chosen, rejected)]
+        room = longest - max(len(response) for response in responses) - 1
+        return {
+            "prompt": " ".join(words(prompt)[-room:] or [_word(0)]),
+            "chosen": " " + " ".join(responses[0]),
+            "rejected": " " + " ".join(responses[1]),
+        }
+
+    write_jsonl((row(*texts) for texts in rows), file)

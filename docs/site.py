@@ -1,7 +1,7 @@
-"""Hooks of the documentation site: pages may link to any file of the repository, as on a host.
+"""Hooks of the documentation site: pages may link to any file of the repository, as on GitHub.
 
-A file outside docs/ that a page links to becomes part of the site, under `repository/`; a link to a
-folder, which a site has no page for, becomes its text.
+A file outside docs/ that a page links to becomes part of the site, under `repository/`. A link to a
+folder is replaced by its text, because the site has no page for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LINK = re.compile(r"\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add what the pages link to outside docs/, and what those files link to in turn."""
+    """Add the files outside docs/ that the pages link to, directly or through one another."""
     docs = Path(config.docs_dir)
     pages = [docs / file.src_uri for file in files.documentation_pages()]
     added: set[str] = set()
@@ -34,7 +34,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Rewrite the page's links from where its file is to where the site has it."""
+    """Rewrite links relative to the page's file as links relative to its place in the site."""
     docs = Path(config.docs_dir)
     source = Path(page.file.abs_src_path)
     depth = "../" * page.file.src_uri.count("/")
@@ -44,7 +44,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         path = (source.parent / target).resolve()
         if path.is_dir():
             return text
-        # What does not exist is left for the strict build to name.
+        # The strict build reports links to missing files.
         return f"[{text}]({depth}{_uri(path, docs)}{anchor or ''})" if path.exists() else link[0]
 
     return LINK.sub(rewrite, markdown)

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake that the user can fix; its text is one plain sentence with the remedy."""
 
 
+class EmptyDataError(UserError):
+    """Data was read, and every row or pair of it had to be left out."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest known name, or an empty string.
 

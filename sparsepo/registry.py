@@ -16,6 +16,8 @@ from sparsepo.methods import BUILT_IN
 from sparsepo.methods.base import Method
 
 ENTRY_POINT_GROUP = "sparsepo.methods"
+PLUGIN_PREFIX = "sparsepo_plugin_"
+"""How the module of a file that `load_plugin` loaded begins."""
 
 _plugged_in: dict[str, type[Method]] = {}
 _origins: dict[str, str] = {}
@@ -161,7 +163,7 @@ def load_plugin(path: str | Path) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"The plug-in file {file} does not exist; give the path of a Python file.")
-    module_name = f"sparsepo_plugin_{file.stem}"
+    module_name = f"{PLUGIN_PREFIX}{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise UserError(f"The plug-in {file} is not a Python file; its name must end in .py.")

@@ -142,6 +142,13 @@ def test_the_workflow_runs_the_entry_on_every_python_that_is_promised() -> None:
     ]
 
 
+def test_the_docs_environment_has_the_packages_of_the_extra() -> None:
+    section = (REPOSITORY / "tox.ini").read_text().split("[testenv:docs]")[1].split("[testenv")[0]
+    extras = project()["optional-dependencies"]
+    assert isinstance(extras, dict)
+    assert re.findall(r"^    (properdocs\S+)$", section, flags=re.MULTILINE) == extras["docs"]
+
+
 def test_the_lock_file_pins_every_dependency_within_its_bounds() -> None:
     """`python -m tox -e lock` renews it."""
     pins: dict[str, set[str]] = {}

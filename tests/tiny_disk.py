@@ -1,8 +1,9 @@
-"""A file system that is soon full, for what happens when the disk refuses."""
+"""A file system that is soon full, or read-only, for what happens when the disk refuses."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,3 +26,15 @@ def tiny_disk(place: Path, kilobytes: int) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[Path]:
+    """Make a folder that may not be written: by its mode, or by its mount, which binds root too."""
+    if os.geteuid() != 0:
+        place.mkdir(mode=0o555)
+        yield place
+        return
+    with tiny_disk(place, kilobytes=64):
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        yield place

@@ -14,35 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasks.models.base_config import BaseModelConfig
+
 WORLD = "world"
 """A data source: the embedded world's own rows."""
 HUB = "hub"
 """A benchmark's source: the data set that lm-eval names, from the hub."""
 Device = Literal["cpu", "cuda", "auto"]
-
-
-@dataclass(frozen=True)
-class BaseSettings:
-    """The tiny base model, trained from scratch (fields of tasks.models.base_model)."""
-
-    architecture: Literal["gpt_neox", "gpt2", "gpt_bigcode"] = "gpt_neox"
-    layers: int = 3
-    width: int = 96
-    heads: int = 4
-    vocabulary_size: int = 1024
-    context: int = 128
-    rotary_share: float = 0.25
-    initializer_range: float = 0.08
-    steps: int = 1500
-    batch_size: int = 16
-    learning_rate: float = 4e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.05
-    adam_beta2: float = 0.98
-    gradient_clipping: float = 1.0
-    answer_weight: float = 8.0
-    leading_bos: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +91,8 @@ class Profile:
     """Stages at once; none for one per core, or one per GPU on a GPU machine."""
     base_threads: int = 1
     """Torch threads of the base model's training."""
-    base: BaseSettings = field(default_factory=BaseSettings)
+    base: BaseModelConfig = field(default_factory=BaseModelConfig)
+    """The tiny base model, trained from scratch."""
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
 

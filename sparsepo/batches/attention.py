@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -176,9 +177,12 @@ def use_attention(
         model.set_attn_implementation(wanted)
 
 
-def attention_of(models: Iterable[PreTrainedModel]) -> dict[PreTrainedModel, str]:
-    """Return the attention implementation of each model, without adapters around it."""
-    return {model: str(model.config._attn_implementation) for model in models}
+def attention_of(models: Iterable[PreTrainedModel]) -> WeakKeyDictionary[PreTrainedModel, str]:
+    """Return the attention implementation of each model, without adapters around it.
+
+    The models are not kept alive by it.
+    """
+    return WeakKeyDictionary({model: str(model.config._attn_implementation) for model in models})
 
 
 def restore_attention(implementations: Mapping[PreTrainedModel, str]) -> None:

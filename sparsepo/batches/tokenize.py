@@ -28,7 +28,7 @@ from sparsepo.batches.chat import (
     unused_fields,
     writes_tool_calls,
 )
-from sparsepo.errors import UserError, require_choice
+from sparsepo.errors import EmptyDataError, UserError, require_choice
 from sparsepo.types import Message, PreferencePair, TokenizedPair
 
 LongResponse = Literal["truncate", "skip", "error"]
@@ -160,7 +160,7 @@ def tokenize_pairs(
         tokenized += work.tokenize(everything[start : start + _BATCH])
     if everything and not tokenized:
         reasons = ", ".join(f"{count} {reason}" for reason, count in work.skipped.items())
-        raise UserError(f"No pair is left after tokenization: {reasons}.")
+        raise EmptyDataError(f"No pair is left after tokenization: {reasons}.")
     report = TokenizeReport(
         pairs=len(everything),
         kept=len(tokenized),

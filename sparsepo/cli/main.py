@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
 from sparsepo.cli import inspect, train
 from sparsepo.cli.console import say, say_error
+from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
 DESCRIPTION = "Train a model on your preference pairs, and inspect it token by token."
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one plain line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a UserError instead of printing the usage."""
-        raise UserError(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m sparsepo`."""
     parser = OneLineParser(prog="python -m sparsepo", description=DESCRIPTION)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
+    commands = parser.add_subparsers(dest="command", required=True)
     train.add_parser(commands)
     inspect.add_parser(commands)
     return parser

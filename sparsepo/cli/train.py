@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         metavar="FILE.yaml",
         help="recipe with any of these options and settings; command-line options override it",
     )
-    train.add_argument("--model", help="folder or hub id of the initial model")
+    train.add_argument("--model", help="folder, GGUF file or hub id of the initial model")
     train.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
     train.add_argument("--method", help="name of a method")
     train.add_argument("--output", help="folder for the trained model")
@@ -62,7 +62,9 @@ def add_parser(commands: Any) -> None:
         metavar="SHARE",
         help="instead of --eval-data: share of the pairs to hold out, such as 0.05",
     )
-    train.add_argument("--ref-model", help="folder or hub id of the reference; default: --model")
+    train.add_argument(
+        "--ref-model", help="folder, GGUF file or hub id of the reference; default: --model"
+    )
     train.add_argument(
         "--set",
         action="extend",

@@ -33,7 +33,7 @@ from sparsepo.data.messages import (
     without_nulls,
 )
 from sparsepo.data.rows import Row, is_arrow, read_rows
-from sparsepo.errors import UserError
+from sparsepo.errors import EmptyDataError, UserError
 from sparsepo.types import Message, PreferencePair
 
 __all__ = [
@@ -233,7 +233,7 @@ def build_pairs(
     if count == 0:
         raise UserError(f"{source} holds no rows.")
     if not pairs:
-        raise UserError(
+        raise EmptyDataError(
             f"No usable row in {source}: all {count} were skipped ({_counts(skipped)})."
         )
     return PairData(pairs, ReadReport(str(source), count, len(pairs), dict(skipped)))

@@ -10,6 +10,7 @@ from typing import Any
 
 from peft import (
     LoraConfig,
+    PeftConfig,
     PeftModel,
     get_peft_model,
     get_peft_model_state_dict,
@@ -83,11 +84,7 @@ def add_adapters(
     Raises:
         UserError: the model has adapters already, or none of its modules has such a name.
     """
-    if has_adapters(model):
-        raise UserError(
-            "The model already has adapters, which lora_r would add to; leave lora_r out to train "
-            "these, or merge them first (merge_adapters=true)."
-        )
+    _refuse_adapters(model)
     if targets is None:
         # Where none are found, peft's own list of architectures decides.
         targets = query_value_projections(model) or None
@@ -100,22 +97,46 @@ def add_adapters(
         # GPT-2's projections are stored transposed, quantized ones no longer.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
+    return wrap(model, config)
+
+
+def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
+    """Return a model with fresh adapters of any kind, the only part that is trained.
+
+    Args:
+        model: a language model, quantized or not; it is changed in place.
+        config: describes the adapters.
+
+    Raises:
+        UserError: the model has adapters already, none of its modules has such a name, or training
+            would pass the adapters by.
+    """
+    _refuse_adapters(model)
     if is_quantized(model):
         model = prepare_quantized(model)
-    folder = Path(str(model.config.name_or_path))
-    if folder.is_dir():
+    source = Path(str(model.config.name_or_path))
+    if source.exists():
         # The saved adapters name their base model; that has to hold from wherever they are loaded.
-        model.__dict__["name_or_path"] = str(folder.resolve())
+        model.__dict__["name_or_path"] = str(source.resolve())
     try:
         adapted: Any = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
             f"No adapters can be added to this {model.config.model_type} model; name its "
-            f"projections in lora_target_modules, e.g. q_proj+v_proj ({first_line(error)})."
+            "projections in lora_target_modules (q_proj+v_proj) or in the peft_config's "
+            f"target_modules ({first_line(error)})."
         ) from error
     check_adapters(adapted)
     result: PreTrainedModel = adapted
     return result
+
+
+def _refuse_adapters(model: PreTrainedModel) -> None:
+    if has_adapters(model):
+        raise UserError(
+            "The model already has adapters, which lora_r or peft_config would add to; leave it "
+            "out to train these, or merge them first (merge_adapters=true)."
+        )
 
 
 def prepare_quantized(model: PreTrainedModel) -> PreTrainedModel:
@@ -249,4 +270,5 @@ __all__ = [
     "merged",
     "prepare_quantized",
     "quantization",
+    "wrap",
 ]

@@ -7,22 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from sparsepo.distributed.processes import seed_apart
 from sparsepo.distributed.sharding import shard_masks
-from sparsepo.errors import UserError, first_line
+from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.models.adapters import has_adapters, merged
+from sparsepo.training.hooks import TrainerHooks
+from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
-from sparsepo.training.policy import PolicyWithMasks, describe, read_description, separate_masks
+from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings
+from sparsepo.training.policy import (
+    PolicyWithMasks,
+    describe,
+    read_description,
+    separate_masks,
+)
 
 WINDOW_FILE = "log_window.json"
 """What was summed since the last log entry, in a checkpoint between two of them."""
 
 
-class CheckpointedTrainer(Trainer):
+class CheckpointedTrainer(TrainerHooks):
     """A transformers.Trainer of a PolicyWithMasks that saves, resumes and logs it as a whole."""
 
     method: Method
@@ -30,14 +38,18 @@ class CheckpointedTrainer(Trainer):
     """Folder or hub id of the model that log-ratios are measured against; None where it has none,
     as a model that was made in memory."""
     _tokenizer: PreTrainedTokenizerBase
-    _tr_loss: Tensor
-    _globalstep_last_logged: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noise = NoiseSwitch()
         self._means = RunningMeans()
         self._resumed_from: str | None = None
+        self._window: dict[str, Any] | None = None
         super().__init__(*args, **kwargs)
-        self.add_callback(_ReopenWindow(self))
+        # noisy_embeddings adds the noise.
+        self.neftune_noise_alpha = None
+        self._loss_sum = torch.tensor(0.0, device=self.args.device)
+        self._logged_step = 0
+        self.add_callback(_Lifecycle(self))
 
     @property
     def policy(self) -> PreTrainedModel:
@@ -56,6 +68,9 @@ class CheckpointedTrainer(Trainer):
         Their decay is `mask_weight_decay` on weights and none on biases and norms; their peak
         learning rate is `mask_learning_rate`, or the policy's.
         """
+        if self.is_fsdp_enabled:
+            # The last call before accelerate shards the policy.
+            shard_masks(self._module.masks)
         optimizer = super().create_optimizer(model)
         wrapped = model if model is not None else self._module
         decay = getattr(self.method, "mask_weight_decay", None)
@@ -77,44 +92,83 @@ class CheckpointedTrainer(Trainer):
         module = self._module
         module.policy = merged(module.policy)
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.is_fsdp_enabled:
-            shard_masks(self._module.masks)
-        self._resumed_from = None
-        prepared = super()._prepare_for_training(*args, **kwargs)
+    # Resuming
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Train, or go on where an interrupted run stopped.
+
+        Args:
+            resume_from_checkpoint: a checkpoint's folder, or True for the newest complete one in
+                the output folder; `args.resume_from_checkpoint` where it is not given.
+            args: as transformers.Trainer takes them.
+            kwargs: the same.
+
+        Raises:
+            UserError: there is nothing to train on or to resume from, or training must stop.
+        """
+        if self.train_dataset is None:
+            raise UserError("There is nothing to train on; give the trainer a train_dataset.")
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
+        with noisy_embeddings(self._module, self.args.neftune_noise_alpha, self.noise):
+            return super().train(self._resumed_from, *args, **kwargs)
+
+    def _find_checkpoint(self, wanted: str | bool | None) -> str | None:
+        output = Path(str(self.args.output_dir))
+        if wanted is True:
+            newest = last_checkpoint(output)
+            if newest is None:
+                raise UserError(
+                    f"{output} holds no complete checkpoint to resume from; leave "
+                    "resume_from_checkpoint out to start at the beginning."
+                )
+            return newest
+        if not wanted:
+            return None
+        if not (Path(wanted) / "trainer_state.json").is_file():
+            raise UserError(
+                f"{wanted} is not a complete checkpoint; give a checkpoint-<step> folder, or True "
+                f"for the newest one in {output}."
+            )
+        return str(wanted)
+
+    def begin(self) -> None:
+        """Get ready for the first step: transformers has set its sums to zero and taken none."""
         self._restore_groups()
-        return prepared
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        self._resumed_from = checkpoint
-        self._restore_groups()
-        super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        steps = self.state.global_step - self._globalstep_last_logged
-        if steps == 0:
-            return
-        names, table = self._means.table()
-        table = self._sum_over_processes(table)
-        loss = self.accelerator.gather(self._tr_loss).mean().item()
-        if self.args.should_save:
-            window = {"steps": steps, "loss": loss, "names": names, "sums": table.tolist()}
-            (Path(output_dir) / WINDOW_FILE).write_text(json.dumps(window) + "\n")
-
-    def reopen_window(self) -> None:
-        """Go on summing for the next log entry where the run that is resumed was interrupted."""
+        seed_apart(self.accelerator, self.args.seed)
         self._means = RunningMeans()
+        self._loss_sum.zero_()
+        self._logged_step = self.state.global_step
         file = Path(self._resumed_from or "") / WINDOW_FILE
         if self._resumed_from is None or not file.is_file():
             return
         window = json.loads(file.read_text())
-        self._globalstep_last_logged = self.state.global_step - window["steps"]
+        self._logged_step -= window["steps"]
         # The mean of the processes' losses is what is logged, and the sum of their metrics' sums.
-        self._tr_loss.fill_(window["loss"])
+        self._loss_sum.fill_(window["loss"])
         if self.args.process_index == 0:
             table = torch.tensor(window["sums"], dtype=torch.float64, device=self.args.device)
             self._means.restore(window["names"], table)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Do a micro-batch's forward and backward pass; its loss counts for the next log entry."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self._loss_sum += loss
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each metric since the last entry, over all processes, and log."""
+        if "loss" in logs:
+            # transformers forgets at an interruption what it has summed since the last entry.
+            steps = self.state.global_step - self._logged_step
+            loss = self.accelerator.gather(self._loss_sum).mean().item() / steps
+            self._loss_sum.zero_()
+            self._logged_step = self.state.global_step
+            logs = {**logs, "loss": loss, **self._means.take(self._sum_over_processes)}
+        super().log(logs, start_time)
 
     def _restore_groups(self) -> None:
         # accelerate finds the sharded weights of an optimizer by address, and those of which a
@@ -124,57 +178,57 @@ class CheckpointedTrainer(Trainer):
             for group, names in zip(self.optimizer.param_groups, self._groups_by_name, strict=True):
                 group["params"] = [weights[name] for name in names]
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super()._save_checkpoint(*args, **kwargs)
-        except (RuntimeError, SafetensorError) as error:
-            # This is how torch and safetensors say that a disk is full.
-            raise OSError(f"the checkpoint is not complete: {first_line(error)}") from error
+    # Saving
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        directory = Path(output_dir if output_dir is not None else str(self.args.output_dir))
-        if not self.args.should_save:
+    def hook_before_checkpoint(self) -> None:
+        """Sum up what was counted since the last log entry, over all processes."""
+        steps = self.state.global_step - self._logged_step
+        if steps == 0 or self.args.save_only_model:
             return
-        directory.mkdir(parents=True, exist_ok=True)
+        names, table = self._means.table()
+        table = self._sum_over_processes(table)
+        loss = self.accelerator.gather(self._loss_sum).mean().item()
+        self._window = {"steps": steps, "loss": loss, "names": names, "sums": table.tolist()}
+
+    def hook_after_checkpoint(self) -> None:
+        """Forget the sums, which belong to that checkpoint."""
+        self._window = None
+
+    def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
+        """Write policy, masks, tokenizer and the method's hyper-parameters."""
         module = self._module
         policy_state = None
-        if state_dict is not None:
+        if gathered is not None:
             policy_state = {
                 name.removeprefix("policy."): value
-                for name, value in state_dict.items()
+                for name, value in gathered.items()
                 if name.startswith("policy.")
             }
         saved: Any = module.policy
         # The frozen start of trained adapters serves in training alone.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
         saved.save_pretrained(directory, state_dict=policy_state, **which)
-        module.save_masks(directory, self.method, state_dict, self.reference_origin)
+        module.save_masks(directory, self.method, gathered, self.reference_origin)
         self._tokenizer.save_pretrained(directory)
+        if self._window is not None:
+            (directory / WINDOW_FILE).write_text(json.dumps(self._window) + "\n")
 
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        module: PolicyWithMasks = self.accelerator.unwrap_model(
-            model if model is not None else self.model
-        )
-        self._check_same_run(Path(resume_from_checkpoint))
+    def hook_load(self, checkpoint: Path, model: nn.Module) -> None:
+        """Read policy and masks."""
+        module: PolicyWithMasks = self.accelerator.unwrap_model(model)
+        self._check_same_run(checkpoint)
         if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            self._restore_groups()
+            self.load_as_trainer(checkpoint, model)
             return
         if has_adapters(module.policy):
-            super()._load_from_checkpoint(resume_from_checkpoint, module.policy)
+            self.load_as_trainer(checkpoint, module.policy)
         else:
             # A saved model may name weights otherwise than the model in memory does (GPT-NeoX's
-            # head); only from_pretrained knows both names, the parent would skip such weights.
-            saved = type(module.policy).from_pretrained(
-                resume_from_checkpoint, dtype=module.policy.dtype
-            )
+            # head); only from_pretrained knows both names, transformers would skip such weights.
+            saved = type(module.policy).from_pretrained(checkpoint, dtype=module.policy.dtype)
             module.policy.load_state_dict(saved.state_dict())
-        module.load_masks(Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        # The parent would look for the names of the whole module in what holds the policy alone.
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint), self.model_wrapped)
+        module.load_masks(checkpoint)
 
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)
@@ -193,11 +247,11 @@ class CheckpointedTrainer(Trainer):
         return total
 
 
-class _ReopenWindow(TrainerCallback):
-    """Called where transformers has set its own sums to zero and has not taken a step."""
+class _Lifecycle(TrainerCallback):
+    """Calls the trainer at the moments that transformers tells callbacks about."""
 
     def __init__(self, trainer: CheckpointedTrainer) -> None:
         self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self._trainer.reopen_window()
+        self._trainer.begin()

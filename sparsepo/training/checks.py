@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparsepo.distributed.processes import collected, maximum
 from sparsepo.errors import UserError
+from sparsepo.methods.base import Needs
 from sparsepo.types import TokenStats
 
 STEP_ZERO_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -45,6 +46,38 @@ def check_sizes(
         )
 
 
+def check_optimizer(
+    optimizers: tuple[torch.optim.Optimizer | None, object], policy: PreTrainedModel, needs: Needs
+) -> None:
+    """Check that an optimizer that is given holds what is trained.
+
+    Args:
+        optimizers: an optimizer and a learning rate schedule, either of which may be None.
+        policy: with its adapters.
+        needs: the method's.
+
+    Raises:
+        UserError: weights are missing, or a schedule does not know those of the masks.
+    """
+    optimizer, schedule = optimizers
+    if schedule is not None and needs.mask in ("learned-common", "learned-independent"):
+        raise UserError(
+            "A learning rate schedule that is given does not know the masks' weights, which are "
+            "added to the optimizer; give the optimizer alone and set lr_scheduler_type."
+        )
+    if optimizer is None:
+        return
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    trained = [name for name, weight in policy.named_parameters() if weight.requires_grad]
+    missing = [name for name in trained if id(policy.get_parameter(name)) not in held]
+    if missing:
+        raise UserError(
+            f"The optimizer lacks {len(missing)} of {len(trained)} weights that are trained "
+            f"({missing[0]} …); make it from the parameters of the model that is given, with its "
+            "adapters, or leave optimizers out."
+        )
+
+
 def check_start(
     accelerator: Accelerator,
     sides: Iterable[TokenStats | None],
@@ -72,7 +105,8 @@ def check_start(
     half = accelerator.mixed_precision in ("fp16", "bf16")
     tolerance = HALF_TOLERANCE if half else STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
     ratio = _largest_ratio(accelerator, sides)
-    if ratio <= tolerance:
+    if not ratio > tolerance:
+        # What is not a number is reported for what it is when the losses are looked at.
         return
     with torch.no_grad():
         random = _largest_change(accelerator, sides, list(again())) > tolerance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from dataclasses import dataclass, field
@@ -14,10 +15,14 @@ from transformers import TrainingArguments
 
 from sparsepo.batches.attention import Attention
 from sparsepo.batches.tokenize import LongResponse
-from sparsepo.errors import UserError, require_choice
+from sparsepo.errors import UserError, first_line, require_choice
 from sparsepo.methods.base import Method
 from sparsepo.models.adapters import check_merging
 from sparsepo.registry import get_method
+from sparsepo.training.arguments import check_fields, check_resolved
+from sparsepo.training.trl_names import TRLNames
+
+DEFAULT_METHOD = "sparsepo-common"
 
 HYPER_PARAMETERS = (
     "beta",
@@ -58,15 +63,19 @@ _AT_LEAST_1 = (
 
 
 @dataclass
-class POConfig(TrainingArguments):
+class POConfig(TRLNames, TrainingArguments):
     """Arguments of a POTrainer: every field of transformers.TrainingArguments, and these.
 
-    A hyper-parameter left at None takes the method's default; one that the method does not use is a
-    UserError. Defaults follow arXiv 2410.05102 where they differ from transformers' own: AdamW,
-    cosine schedule, 10 % warm-up, seed 42.
+    The fields of trl.DPOConfig are accepted too (see TRLNames). A field either has its effect or is
+    refused with a UserError. A hyper-parameter left at None takes the method's default; one that
+    the method does not use is a UserError. Defaults follow arXiv 2410.05102 where they differ from
+    transformers' own: AdamW, cosine schedule, 10 % warm-up, seed 42.
     """
 
-    method: str = field(default="sparsepo-common", metadata={"help": "Name of the method."})
+    method: str = field(
+        default="",
+        metadata={"help": f"Name of the method; {DEFAULT_METHOD} unless loss_type names one."},
+    )
     method_args: dict[str, Any] | None = field(
         default=None, metadata={"help": "Further hyper-parameters, for plugged-in methods."}
     )
@@ -101,9 +110,12 @@ class POConfig(TrainingArguments):
     mask_mapping: Literal["none", "sigmoid", "rescale"] | None = field(
         default=None, metadata={"help": "MaPO's mapping: none, sigmoid or rescale."}
     )
-    max_length: int = field(
+    max_length: int | None = field(
         default=1024,
-        metadata={"help": "Tokens of prompt and response together, within the model's context."},
+        metadata={
+            "help": "Tokens of prompt and response together, within the model's context; null for "
+            "the whole context."
+        },
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
@@ -115,6 +127,16 @@ class POConfig(TrainingArguments):
     model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         default="auto",
         metadata={"help": "Dtype that models are loaded in; auto takes the checkpoint's own."},
+    )
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Further arguments of from_pretrained, such as revision, for models and "
+            "tokenizers that are given by folder or hub id."
+        },
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Allow a model's own Python code from the hub."}
     )
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Quantize the base model to NF4 (QLoRA)."}
@@ -202,7 +224,7 @@ class POConfig(TrainingArguments):
         metadata={"help": "Kept off: a loss that is not finite stops the training anyway."},
     )
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Kept off: pairs are not columns of the model."}
+        default=False, metadata={"help": "No effect on pairs, which have no unused columns."}
     )
 
     def __post_init__(self) -> None:
@@ -229,14 +251,20 @@ class POConfig(TrainingArguments):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise UserError(f"{name} must be at least 1, not {size}.")
-        if self.train_sampling_strategy == "batch_rebalance":
-            raise UserError(
-                "train_sampling_strategy=batch_rebalance may train on a pair twice in an epoch; "
-                "take group_by_length, and length_bucketed=true."
-            )
+        self.map_trl_names(self)
+        self.method = self.method or DEFAULT_METHOD
+        check_fields(self)
         self._check_computation()
         self._check_adapters()
-        super().__post_init__()
+        try:
+            if isinstance(self.model_init_kwargs, str):
+                self.model_init_kwargs = json.loads(self.model_init_kwargs)
+            super().__post_init__()
+        except (ValueError, ImportError, NotImplementedError) as error:
+            raise UserError(
+                f"These options do not fit: {first_line(error).rstrip('.')}."
+            ) from error
+        check_resolved(self)
 
     def _check_computation(self) -> None:
         if self.computation == "plain":

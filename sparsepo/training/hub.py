@@ -90,7 +90,7 @@ def push_folder(
         return None
     if trainer.hub_model_id is None:
         trainer.init_hf_repo(token=token)
-    trainer._finish_current_push()
+    trainer.finish_push()
     shutil.rmtree(Path(str(trainer.args.output_dir)) / STAGE, ignore_errors=True)
 
     def upload() -> Any:
@@ -124,7 +124,7 @@ def push_checkpoint(trainer: SharingTrainer, checkpoint: Path) -> None:
         return
     if busy and not args.hub_always_push:
         return
-    trainer._finish_current_push()
+    trainer.finish_push()
     trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
     stage = Path(str(args.output_dir)) / STAGE
     shutil.rmtree(stage, ignore_errors=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
+from peft import PeftConfig
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -28,10 +28,11 @@ from sparsepo.models.adapters import (
     check_merging,
     has_adapters,
     is_quantized,
-    prepare_quantized,
     quantization,
+    wrap,
 )
 from sparsepo.training.config import POConfig
+from sparsepo.training.sources import from_source, gguf_options, is_gguf
 
 _RANDOM = re.compile(
     "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
@@ -45,16 +46,19 @@ def load_policy(
     dtype: str = "auto",
     bits: int | None = None,
     device: torch.device | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Return a causal language model from a folder or hub id; a model is returned as it is.
+    """Return a causal language model from where it is saved; a model is returned as it is.
 
     A folder of adapters gives a PEFT model on the base model that it names, its adapters trainable.
 
     Args:
-        model: folder, hub id or model.
+        model: folder, GGUF file, hub id or model.
         dtype: of the weights, "auto" for the checkpoint's own.
         bits: 4 or 8 to quantize the weights by bitsandbytes.
         device: where quantized weights go; others stay on the CPU.
+        options: further arguments of from_pretrained, of the model and of the base model under
+            adapters.
 
     Raises:
         UserError: nothing can be loaded from there, or its adapters cannot be trained.
@@ -62,64 +66,130 @@ def load_policy(
     if not isinstance(model, str | Path):
         check_adapters(model)
         return model
-    options: dict[str, Any] = {"dtype": dtype}
+    options = {"dtype": dtype, **(options or {})}
     if bits:
         options["quantization_config"] = quantization(bits)
+    if "quantization_config" in options:
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
         with held_messages():
-            loaded = _from_pretrained(model, options, bits)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            loaded = from_source(model, options)
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
-            f"config.json and weights, or a hub id ({first_line(error)})."
+            f"config.json and weights, a GGUF file, or a hub id ({first_line(error)})."
         ) from error
     check_adapters(loaded)
     result: PreTrainedModel = loaded
     return result
 
 
-def _from_pretrained(model: str | Path, options: dict[str, Any], bits: int | None) -> Any:
-    if not (Path(model) / "adapter_config.json").is_file():
-        return AutoModelForCausalLM.from_pretrained(model, **options)
-    base = PeftConfig.from_pretrained(str(model)).base_model_name_or_path
-    whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
-    if bits:
-        whole = prepare_quantized(whole)
-    return PeftModel.from_pretrained(whole, model, is_trainable=True)
-
-
-def load_as_configured(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
+def load_as_configured(
+    model: str | PreTrainedModel,
+    config: POConfig,
+    quantized: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
     """Return a model as `load_policy` does, in the dtype and bits of a configuration.
 
     Activations that are spelled out become one operation, also in a model that is given, unless
     the configuration asks for the plain form.
 
+    Args:
+        model: folder, hub id or model.
+        config: how to load it.
+        quantized: how to quantize it, in place of the configuration's bits.
+
     Raises:
         UserError: as `load_policy` does.
     """
+    options = from_pretrained_options(config)
+    if quantized is not None:
+        options["quantization_config"] = quantized
     # On a GPU quantized weights are made where they stay; the rest follows the trainer.
-    device = config.device if config.bits else None
-    loaded = load_policy(model, dtype=config.model_dtype, bits=config.bits, device=device)
+    device = config.device if config.bits or quantized is not None else None
+    loaded = load_policy(
+        model, dtype=config.model_dtype, bits=config.bits, device=device, options=options
+    )
+    check_placement(loaded)
     if config.computation != "plain":
         fuse_activations(loaded)
     return loaded
 
 
-def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedModel:
+def from_pretrained_options(config: POConfig) -> dict[str, Any]:
+    """Return the further arguments of from_pretrained that a configuration gives.
+
+    Raises:
+        UserError: one that POConfig has under another name, or that trainer and model exclude.
+    """
+    given: Any = config.model_init_kwargs or {}
+    options = dict(given)
+    elsewhere = {
+        "dtype": "set model_dtype instead",
+        "torch_dtype": "set model_dtype instead",
+        "attn_implementation": "set attention instead",
+        "quantization_config": "set load_in_4bit or load_in_8bit, or give it to POTrainer",
+        "load_in_4bit": "set load_in_4bit of POConfig",
+        "load_in_8bit": "set load_in_8bit of POConfig",
+        "device_map": "leave it out, the trainer places the model",
+        "tp_plan": "leave it out, use configs/accelerate/fsdp.yaml",
+    }
+    for name, remedy in elsewhere.items():
+        if options.get(name) is not None:
+            raise UserError(f"model_init_kwargs cannot set {name}; {remedy}.")
+        options.pop(name, None)
+    if config.trust_remote_code:
+        options["trust_remote_code"] = True
+    return options
+
+
+def check_placement(model: PreTrainedModel) -> None:
+    """Refuse a model whose weights were spread before the trainer could place them.
+
+    Raises:
+        UserError: several devices share it, or it was sharded when it was loaded.
+    """
+    places: Any = getattr(model, "hf_device_map", None) or {}
+    if len(set(places.values())) > 1:
+        raise UserError(
+            f"The model is spread over several devices ({', '.join(map(str, places.values()))}); "
+            "load it without device_map, and use configs/accelerate/fsdp.yaml if it does not fit "
+            "on one."
+        )
+    if (
+        getattr(model, "is_distributed_loading_by_transformers", False)
+        or (getattr(model, "_tp_size", None) or 1) > 1
+    ):
+        raise UserError(
+            "The model was split over processes when it was loaded; load it whole, and use "
+            "configs/accelerate/fsdp.yaml to shard it."
+        )
+
+
+def make_policy(
+    model: str | PreTrainedModel,
+    config: POConfig,
+    adapters: PeftConfig | None = None,
+    quantized: BitsAndBytesConfig | None = None,
+) -> PreTrainedModel:
     """Return the policy that a configuration describes, with fresh adapters if it asks for them.
+
+    Args:
+        model: folder, hub id or model.
+        config: how to load it, and LoRA adapters to add.
+        adapters: adapters of another kind or with further settings to add, in place of `lora_r`.
+        quantized: as of `load_as_configured`.
 
     Raises:
         UserError: it cannot be loaded, or the configuration does not fit it.
     """
-    if not isinstance(model, str | Path) and (config.model_dtype != "auto" or config.bits):
-        option = f"load_in_{config.bits}bit" if config.bits else "model_dtype"
-        raise UserError(
-            f"{option} says how a model is loaded; give its folder or id, not the model itself."
-        )
-    policy = load_as_configured(model, config)
-    if config.lora_r is not None:
+    check_loading(model, config, adapters, quantized)
+    policy = load_as_configured(model, config, quantized)
+    if config.lora_r is not None or adapters is not None:
         set_seed(config.seed)
+    if config.lora_r is not None:
         policy = add_adapters(
             policy,
             config.lora_r,
@@ -127,28 +197,89 @@ def make_policy(model: str | PreTrainedModel, config: POConfig) -> PreTrainedMod
             dropout=config.lora_dropout,
             targets=config.adapter_targets,
         )
-    if config.bits and not has_adapters(policy):
+    if adapters is not None:
+        policy = wrap(policy, adapters)
+    if is_quantized(policy) and not has_adapters(policy):
+        bits = 4 if getattr(policy, "is_loaded_in_4bit", False) else 8
         raise UserError(
-            f"{config.bits}-bit weights cannot be trained themselves; set lora_r for adapters."
+            f"{bits}-bit weights cannot be trained themselves; set lora_r for adapters."
         )
     if config.merge_adapters:
         check_merging(adapters=has_adapters(policy), quantized=is_quantized(policy))
     return policy
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a folder or hub id.
+def check_loading(
+    model: str | PreTrainedModel,
+    config: POConfig,
+    adapters: PeftConfig | None = None,
+    quantized: BitsAndBytesConfig | None = None,
+) -> None:
+    """Check how a policy is to be made, before it is.
+
+    Args:
+        model: as of `make_policy`.
+        config: the same.
+        adapters: the same.
+        quantized: the same.
+
+    Raises:
+        UserError: options that exclude each other, or that a model in memory came too late for.
+    """
+    if adapters is not None and not isinstance(adapters, PeftConfig):
+        raise UserError(
+            f"peft_config is of type {type(adapters).__name__}; give a peft.LoraConfig or another "
+            "of peft's configurations."
+        )
+    if adapters is not None and config.lora_r is not None:
+        raise UserError("lora_r and peft_config both describe adapters; leave one of them out.")
+    if quantized is not None and not isinstance(quantized, BitsAndBytesConfig):
+        raise UserError(
+            f"quantization_config is of type {type(quantized).__name__}; give a "
+            "transformers.BitsAndBytesConfig."
+        )
+    if quantized is not None and config.bits:
+        raise UserError(
+            f"load_in_{config.bits}bit and quantization_config both quantize the model; leave one "
+            "of them out."
+        )
+    if isinstance(model, str | Path):
+        return
+    for name, given in (
+        ("quantization_config", quantized is not None),
+        (f"load_in_{config.bits}bit", config.bits),
+        ("model_dtype", config.model_dtype != "auto"),
+        ("model_init_kwargs", config.model_init_kwargs),
+        ("trust_remote_code", config.trust_remote_code),
+    ):
+        if given:
+            raise UserError(
+                f"{name} says how a model is loaded; give its folder or id, not the model itself."
+            )
+
+
+def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder, GGUF file or hub id.
+
+    Args:
+        model: the folder, file or id.
+        options: arguments of the model's from_pretrained, of which a tokenizer takes some.
 
     Raises:
         UserError: there is none.
     """
+    folder, gguf = gguf_options(model)
+    shared = ("revision", "trust_remote_code", "token", "cache_dir", "subfolder", "force_download")
+    taken = {name: value for name, value in (options or {}).items() if name in shared}
     try:
         with held_messages():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, **gguf, **taken
+            )
+    except Exception as error:
+        remedy = "choose another file" if gguf else "save one beside the model"
         raise UserError(
-            f"No tokenizer can be loaded from '{model}'; save one beside the model "
-            f"({first_line(error)})."
+            f"No tokenizer can be loaded from '{model}'; {remedy} ({first_line(error)})."
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # From the model's configuration alone transformers makes a tokenizer without words.
@@ -157,10 +288,10 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 
 
 def origin_of(model: str | PreTrainedModel) -> str | None:
-    """Return where a model can be loaded from again: an absolute folder or a hub id.
+    """Return where a model can be loaded from again: an absolute path or a hub id.
 
     Args:
-        model: folder, hub id, or a model as it was loaded.
+        model: folder, GGUF file, hub id, or a model as it was loaded.
 
     Returns:
         None for a model that was made in memory, and for one with adapters, which names only the
@@ -170,7 +301,7 @@ def origin_of(model: str | PreTrainedModel) -> str | None:
         name = str(model)
     else:
         name = "" if has_adapters(model) else str(model.config.name_or_path)
-    if Path(name).is_dir() and name:
+    if name and (Path(name).is_dir() or is_gguf(name)):
         return str(Path(name).resolve())
     return name or None
 

@@ -21,12 +21,12 @@ from sparsepo.errors import UserError
 from sparsepo.fused import token_stats
 from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
-from sparsepo.models.adapters import add_input_gradients
 from sparsepo.models.head import find_head
 from sparsepo.models.layers import layers_of, norm_epsilon
 from sparsepo.models.plain import Computation, at_sources, log_probs_of, of_next_token, run_whole
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
+from sparsepo.training.as_model import ActsAsModel
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
@@ -119,7 +119,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     return description
 
 
-class PolicyWithMasks(nn.Module):
+class PolicyWithMasks(ActsAsModel):
     """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
 
     def __init__(
@@ -335,43 +335,6 @@ class PolicyWithMasks(nn.Module):
                 f"The masks in {file} belong to another mask architecture or base model; use the "
                 "mask options that they were trained with."
             ) from error
-
-    # What transformers.Trainer and accelerate ask of a model, answered by the policy.
-
-    @property
-    def _no_split_modules(self) -> Any:
-        """Names of the classes of blocks, which FSDP gathers one at a time."""
-        return unwrap_peft(self.policy)._no_split_modules
-
-    @property
-    def config(self) -> Any:
-        """The policy's configuration."""
-        return self.policy.config
-
-    @property
-    def is_activation_checkpointing(self) -> bool:
-        """Whether the policy recomputes activations in the backward pass."""
-        return bool(self.policy.is_activation_checkpointing)
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        """The same by its old name."""
-        return self.is_activation_checkpointing
-
-    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Switch on recomputation in the policy, by the name that transformers 6 will call."""
-        how = kwargs.get("activation_checkpointing_kwargs") or {}
-        if how.get("use_reentrant"):
-            add_input_gradients(self.policy)
-        self.policy.activation_checkpointing_enable(**kwargs)
-
-    def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Switch on recomputation in the policy."""
-        self.policy.gradient_checkpointing_enable(**kwargs)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Switch it off."""
-        self.policy.gradient_checkpointing_disable()
 
 
 class Cast(Protocol):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers.utils.hub import PushInProgress
 
 from sparsepo.batches.tokenize import TokenizeReport
-from sparsepo.data.pairs import ReadReport
 from sparsepo.training.card import CARD_FILE, model_card
 from sparsepo.training.checkpoints import CheckpointedTrainer
 from sparsepo.training.hub import create_repository, push_checkpoint, push_folder
+
+if TYPE_CHECKING:
+    from sparsepo.data.pairs import ReadReport
 
 
 class SharingTrainer(CheckpointedTrainer):
@@ -25,12 +28,10 @@ class SharingTrainer(CheckpointedTrainer):
     tokenizer_report: TokenizeReport | None = None
     """The report on tokenizing the training pairs."""
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            # Last, because PEFT writes its own card.
-            directory = output_dir if output_dir is not None else str(self.args.output_dir)
-            model_card(self).save(Path(directory) / CARD_FILE)
+    def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
+        """Write the trained model and, last because PEFT writes a card of its own, its card."""
+        super().hook_save(directory, gathered)
+        model_card(self).save(directory / CARD_FILE)
 
     def create_model_card(self, **facts: Any) -> None:  # type: ignore[override]
         """Write the model card to the output folder; saving the model writes it too.
@@ -90,5 +91,6 @@ class SharingTrainer(CheckpointedTrainer):
         message = commit_message or "End of training"
         return push_folder(self, folder, message, blocking=blocking, token=token, revision=revision)
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        push_checkpoint(self, Path(checkpoint_folder))
+    def hook_push(self, checkpoint: Path) -> None:
+        """Upload a checkpoint's model."""
+        push_checkpoint(self, checkpoint)

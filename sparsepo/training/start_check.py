@@ -24,24 +24,14 @@ from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.distributed.processes import collected, maximum
 from sparsepo.errors import UserError, first_line
 from sparsepo.methods.base import Method, Needs
-from sparsepo.models.adapters import evaluate_as, is_quantized
+from sparsepo.models.adapters import evaluate_as
 from sparsepo.models.plain import Computation
+from sparsepo.models.tolerance import tolerance_of
 from sparsepo.reference.online import Reference, unwrap_peft
 from sparsepo.training.diagnosis import Cause, find_cause
 from sparsepo.training.policy import PolicyWithMasks
 from sparsepo.training.probe_pairs import longest_pair, short_pairs, swap_responses
 from sparsepo.types import TokenizedPair
-
-TOLERANCE = {"float32": 1e-3, "tf32": 0.05, "half": 0.5, "8-bit": 1.0}
-"""Largest difference of a token's log-probability, in nats, by the precision of matrix products.
-
-float32 (and float64, because some models always compute norms or attention in float32): other
-shapes mean other orders of summation, which change log-probabilities of size 10 by 1e-5 to 1e-4.
-TF32 keeps 10 bits of each factor, bfloat16 8 and float16 11: a bfloat16 logit of 20 is rounded to
-the nearest sixteenth. 4-bit weights are expanded to the dtype of the product; an 8-bit product also
-rounds its activations, in units that depend on the rest of the batch. The tolerance is reduced if
-padding shows that this model rounds less on these tokens.
-"""
 
 ROUNDING_MULTIPLE = 20
 """The tolerance is at most this many times the largest difference that padding alone makes."""
@@ -335,11 +325,11 @@ def _choose_plain(subject: Subject, padded: Difference) -> StartCheck:
         subject.compute_as("plain")
         return StartCheck("plain", padded.largest, subject.tolerance)
     name = type(subject.policy).__name__
-    if subject.method.needs.mask == "activation":
+    if subject.method.needs.mask != "none":
         raise UserError(
             f"The policy ({name}) computes different log-probabilities for a sequence in padded "
-            f"rows than alone, and {subject.method.title} reads its mask from padded rows; use "
-            "another method."
+            f"rows than alone, and {subject.method.title} reads its masks from padded rows; use a "
+            "method without masks, such as dpo or tdpo1."
         )
     if _is_main(subject):
         _log.warning(
@@ -377,18 +367,6 @@ def _same_architecture(subject: Subject) -> bool:
     for config in configs:
         config.pop("_name_or_path", None)
     return type(subject.policy) is type(reference.model) and configs[0] == configs[1]
-
-
-def tolerance_of(model: PreTrainedModel, accelerator: Accelerator | None = None) -> float:
-    """Return the tolerance for a model's dtype, or for its mixed precision."""
-    if is_quantized(model) and getattr(model, "is_loaded_in_8bit", False):
-        return TOLERANCE["8-bit"]
-    half = accelerator is not None and accelerator.mixed_precision in ("fp16", "bf16")
-    if half or model.dtype not in (torch.float32, torch.float64):
-        return TOLERANCE["half"]
-    if model.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest":
-        return TOLERANCE["tf32"]
-    return TOLERANCE["float32"]
 
 
 @contextlib.contextmanager

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import (
+    BitsAndBytesConfig,
+    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -19,11 +25,9 @@ from transformers import (
 )
 from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import attention_of, restore_attention, use_attention
-from sparsepo.batches.pack import pack_pairs, packed_length
-from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
-from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
-from sparsepo.distributed.processes import seed_apart, spread
+from sparsepo.batches.attention import attention_of, use_attention
+from sparsepo.batches.pack import PADDING, packed_length
+from sparsepo.batches.regroup import LengthGrouped, as_drawn, hold, regroup
 from sparsepo.distributed.sharding import (
     check_sharding,
     forward_dtype,
@@ -37,29 +41,37 @@ from sparsepo.models.adapters import is_quantized
 from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
-from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
+from sparsepo.training.cached_reference import CachedReference, told_progress
 from sparsepo.training.card import reports_of
-from sparsepo.training.checks import check_finite, check_sizes, check_start
+from sparsepo.training.checks import check_finite, check_optimizer, check_sizes, check_start
 from sparsepo.training.config import POConfig
+from sparsepo.training.dataset import (
+    Stream,
+    check_streaming,
+    eval_sets,
+    first_pairs,
+    is_stream,
+    one_split,
+    to_pairs,
+)
 from sparsepo.training.loading import (
+    check_loading,
+    from_pretrained_options,
     load_as_configured,
     load_tokenizer,
     make_policy,
     origin_of,
     switch_off_dropout,
 )
-from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
+from sparsepo.training.mask_watch import MaskWatch, watch_for
+from sparsepo.training.metrics import PairScore, pair_metrics
 from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
 )
-from sparsepo.training.sharing import SharingTrainer
-from sparsepo.training.start_check import (
-    START_CHECK,
-    StartCheck,
-    Subject,
-    check_start_of,
-)
+from sparsepo.training.scoring import ScoringTrainer
+from sparsepo.training.start_check import START_CHECK, StartCheck
+from sparsepo.training.trl_names import refuse_arguments
 from sparsepo.types import (
     LossOutput,
     PackedBatch,
@@ -78,7 +90,10 @@ MASK_DRAWS = 100
 """How often a mask is drawn before that is given up."""
 
 
-class POTrainer(SharingTrainer):
+_log = logging.getLogger(__name__)
+
+
+class POTrainer(ScoringTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -88,11 +103,23 @@ class POTrainer(SharingTrainer):
         ref_model: the reference; None takes the policy's start (PEFT: the policy without adapters),
             or nothing where the method needs none.
         args: the configuration.
-        train_dataset: preference pairs.
-        eval_dataset: pairs for `evaluate`, or several sets by name.
+        train_dataset: preference pairs, or rows in TRL's columns: a list of dictionaries, a
+            `datasets.Dataset`, a `DatasetDict` with one split; or a stream of such rows
+            (`datasets.IterableDataset`, a generator), with `max_steps`.
+        eval_dataset: pairs or rows for `evaluate`, without a stream; or several sets by name, whose
+            metrics are then named eval_<name>_….
         processing_class: the tokenizer; None loads it from the model's folder or id.
         callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
             told how many pairs of a reference cache are computed.
+        compute_metrics: makes further evaluation metrics of a transformers.EvalPrediction, whose
+            predictions are the implicit rewards, (pairs, 2), chosen first, and whose label_ids are
+            zeros.
+        optimizers: an optimizer of the policy's weights, to which the masks are added, and a
+            learning rate schedule.
+        optimizer_cls_and_kwargs: an optimizer's class and arguments, in place of `args.optim`.
+        peft_config: adapters to add, in place of `args.lora_r`.
+        quantization_config: a BitsAndBytesConfig for a model given by folder or id.
+        unsupported: arguments of other trainers, each refused with its remedy.
 
     Raises:
         UserError: an option that the method does not use, data without a usable pair, or a model,
@@ -104,21 +131,56 @@ class POTrainer(SharingTrainer):
         model: str | PreTrainedModel,
         ref_model: str | PreTrainedModel | None = None,
         args: POConfig | None = None,
-        train_dataset: Sequence[PreferencePair] | None = None,
-        eval_dataset: Sequence[PreferencePair]
-        | Mapping[str, Sequence[PreferencePair]]
-        | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        *,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        optimizers: tuple[Optimizer | None, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+        **unsupported: Any,
     ) -> None:
-        args = args if args is not None else POConfig(output_dir="sparsepo-output")
+        known = set(inspect.signature(POTrainer.__init__).parameters)
+        refuse_arguments(unsupported, set(POConfig.field_types()), known)
+        args = POConfig(output_dir="sparsepo-output") if args is None else args
+        if not isinstance(args, POConfig):
+            raise UserError(
+                f"args is a {type(args).__name__}, which names no method; give "
+                "POConfig(method=…, …), which has the same fields."
+            )
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
+        check_loading(model, args, peft_config, quantization_config)
+        # Data is looked at before anything is loaded.
+        train_dataset = one_split(train_dataset, "train_dataset")
+        streamed = train_dataset is not None and is_stream(train_dataset)
+        if streamed:
+            check_streaming(args)
+        elif train_dataset is not None:
+            train_dataset = to_pairs(train_dataset, "train_dataset")
+            if not train_dataset:
+                raise UserError("train_dataset holds no pairs.")
+        eval_dataset = eval_sets(eval_dataset)
+        if args.eval_strategy != "no" and not eval_dataset:
+            strategy = IntervalStrategy(args.eval_strategy).value
+            raise UserError(
+                f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
+                "eval_strategy at no."
+            )
         if processing_class is None:
-            name = model if isinstance(model, str) else model.config.name_or_path
-            processing_class = load_tokenizer(str(name))
+            name = model if isinstance(model, str | Path) else model.config.name_or_path
+            processing_class = load_tokenizer(str(name), from_pretrained_options(args))
+        elif not isinstance(processing_class, PreTrainedTokenizerBase):
+            raise UserError(
+                f"processing_class is of type {type(processing_class).__name__}; give the "
+                "tokenizer of a language model, such as AutoTokenizer.from_pretrained(…)."
+            )
         self.reference_origin = origin_of(ref_model if ref_model is not None else model)
-        policy = make_policy(model, args)
+        policy = make_policy(model, args, peft_config, quantization_config)
+        check_optimizer(optimizers, policy, self.needs)
         # Masks are initialised here: the same seed must give the same masks.
         set_seed(args.seed)
         plain = args.computation == "plain"
@@ -126,7 +188,7 @@ class POTrainer(SharingTrainer):
         self.reference: Reference | None = None
         if self.needs.reference:
             if ref_model is not None:
-                loaded = load_as_configured(ref_model, args)
+                loaded = load_as_configured(ref_model, args, quantization_config)
                 self.reference = Reference(loaded, computation=computation)
             elif args.reference_cache is None or self.needs.online_reference:
                 self.reference = Reference.of_policy(
@@ -150,27 +212,25 @@ class POTrainer(SharingTrainer):
             use_attention(unwrap_peft(policy), args.attention, args.device)
             if self.reference is not None:
                 use_attention(self.reference.model, args.attention, args.device, trained=False)
-        if args.eval_strategy != "no" and not eval_dataset:
-            strategy = IntervalStrategy(args.eval_strategy).value
-            raise UserError(
-                f"eval_strategy={strategy} needs held-out pairs; give an eval_dataset, or leave "
-                "eval_strategy at no."
-            )
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
         # Beyond its positions a model fails, or computes something it never learned.
         positions = getattr(policy.config, "max_position_embeddings", None)
-        self._context: int = positions or args.max_length
+        self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
         self._config: POConfig = args
         self._tokenizer = processing_class
         self.read_reports = reports_of(train_dataset, eval_dataset)
-        tokenized = None
-        if train_dataset is not None:
+        tokenized: list[TokenizedPair] | Stream | None = None
+        if streamed:
+            tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
+        elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
+        self._watch: MaskWatch | None = None
+        self._has_stepped = False
         super().__init__(
             model=PolicyWithMasks(policy, masks, computation),
             args=args,
@@ -179,55 +239,28 @@ class POTrainer(SharingTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
+            compute_metrics=compute_metrics,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        # compute_loss divides by the pairs of the whole accumulated batch itself.
-        self.loss_is_scaled_for_ga = True
+        check_sharding(self.accelerator, is_quantized(policy))
+        keep_precision(self.accelerator)
         if self.reference is not None:
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
         self._start_is_logged = False
-        if tokenized and not self._is_sharded:
-            self._check_start(tokenized)
-        if tokenized and len(masks):
+        self._known_pairs = first_pairs(tokenized)
+        if self._known_pairs and not self._is_sharded:
+            self._check_start(self._known_pairs)
+        if self._known_pairs and len(masks):
             torch.set_rng_state(random_state)
-            self._draw_living_masks(tokenized[:MASK_PROBE_PAIRS])
+            self._draw_living_masks(self._known_pairs[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
+            assert not isinstance(tokenized, Stream)
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
-
-    @property
-    def _is_sharded(self) -> bool:
-        """Whether the policy is whole, and on its device, only once training begins."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def _check_start(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Compare the computation with the model's own forward pass, once; choose its form."""
-        if self._start is not None:
-            return
-        reference = self.reference
-        if reference is not None and not reference.within_policy:
-            # While the policy itself still is the reference, it is looked at once.
-            reference = reference if reference.model is not unwrap_peft(self.policy) else None
-        subject = Subject(
-            self._module,
-            reference,
-            self.method,
-            self.model_wrapped if self._is_sharded else None,
-            self.accelerator,
-            self._config.chunk_size,
-            sharded=self._is_sharded,
-        )
-        epochs = self.args.num_train_epochs
-        if self.args.max_steps > 0:
-            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            epochs = self.args.max_steps * step / len(pairs)
-        self._start = check_start_of(subject, pairs, self._config.computation, epochs)
-        if self.reference is not None:
-            self.reference.computation = self._start.computation
-        if self._start.computation != "packed" and self._config.attention == "auto":
-            restore_attention(self._own_attention)
 
     def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
         assert self.reference is not None
@@ -241,7 +274,7 @@ class POTrainer(SharingTrainer):
             self.accelerator,
             self.reference,
             self._tokenizer,
-            min(self._config.max_length, self._context),
+            self._max_length,
             str(source) or None,
         )
         if self.reference.model is unwrap_peft(self.policy):
@@ -272,59 +305,40 @@ class POTrainer(SharingTrainer):
                     "zeros; raise mask_initial_sparsity or try another seed."
                 )
 
-    def _tokenize(
-        self, pairs: Sequence[PreferencePair]
-    ) -> tuple[list[TokenizedPair], TokenizeReport]:
-        config = self._config
-        tokenized = tokenize_pairs(
-            pairs,
-            self._tokenizer,
-            max_length=min(config.max_length, self._context),
-            max_prompt_length=config.max_prompt_length,
-            on_long_response=config.on_long_response,
-        )
-        return tokenized.pairs, tokenized.report
-
     # Batches
 
-    def _pack(self, pairs: list[TokenizedPair], rejected: bool) -> PackedBatch:
-        return pack_pairs(
-            pairs,
-            tokens_per_row=self._config.tokens_per_row,
-            share_prompt=self._module.computation == "packed",
-            rejected=rejected,
-        )
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+    def hook_sampler(self, dataset: Any) -> Any:
+        """Return a sampler that groups pairs by their packed length, if that is asked for."""
         if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        pairs: Any = train_dataset if train_dataset is not None else self.train_dataset
-        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
+            return None
+        lengths = [packed_length(pair, self.needs.rejected) for pair in dataset]
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGrouped(step, lengths, seed)
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | int | None]:
-        """Collect and pack the micro-batches of one step; count their pairs, over all processes.
+    def hook_step(
+        self, drawn: list[Any], device: torch.device
+    ) -> tuple[list[dict[str, Any]], Tensor]:
+        """Pack the micro-batches of one step; count their pairs, over all processes.
 
         The mean over all pairs of a step does not depend on how they are split.
         """
-        held, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [sample["pairs"] for sample in held]
-        drawn = list(chain.from_iterable(batches))
-        weights = torch.ones(len(drawn))
+        batches = [sample["pairs"] for sample in drawn]
+        pairs = list(chain.from_iterable(batches))
+        weights = torch.ones(len(pairs))
         if batches:
-            weights[len(drawn) - self._repeated(len(batches[-1])) :] = 0
+            weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
         samples = []
         for group in self._groups(batches):
-            batch = self._pack([drawn[item] for item in group], self.needs.rejected)
+            batch = self._pack([pairs[item] for item in group], self.needs.rejected)
             samples.append({**vars(batch), "weights": weights[group]})
-        pairs = weights.sum().to(device)
+            if self.args.include_num_input_tokens_seen == "non_padding":
+                # transformers counts the tokens of a mask by this name.
+                samples[-1]["attention_mask"] = batch.part != PADDING
+        count = weights.sum().to(device)
         if self.args.world_size > 1:
-            pairs = self.accelerator.gather(pairs).sum()
-        return samples, pairs
+            count = self.accelerator.gather(count).sum()
+        return samples, count
 
     def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""
@@ -341,9 +355,11 @@ class POTrainer(SharingTrainer):
         At the end of an epoch accelerate fills the processes' batches with the epoch's first pairs,
         so that all processes take part in the last step; their second loss is not of this epoch.
         """
-        world = self.args.world_size
-        over = len(self.train_dataset) % (size * world)  # type: ignore[arg-type]
-        if world == 1 or over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
+        world, dataset = self.args.world_size, self.train_dataset
+        if world == 1 or self.args.dataloader_drop_last or isinstance(dataset, Stream):
+            return 0
+        over = len(dataset) % (size * world)  # type: ignore[arg-type]
+        if over == 0 or not self.accelerator.gradient_state.end_of_dataloader:
             return 0
         return size - int(min(max(over - self.args.process_index * size, 0), size))
 
@@ -361,31 +377,13 @@ class POTrainer(SharingTrainer):
         Raises:
             UserError: a pair's loss is not finite, or the reference is not the policy's start.
         """
+        inputs = dict(inputs)
         weights = inputs.pop("weights", None)
+        inputs.pop("attention_mask", None)
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        if self.state.global_step == 0 and self._config.check_reference and self.needs.ref_logps:
-            within_policy = self.reference is not None and self.reference.within_policy
-
-            def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
-                model.train(training)
-                try:
-                    sides: tuple[TokenStats, TokenStats | None] = model(
-                        batch, reference, self.needs, self._config.chunk_size
-                    )
-                finally:
-                    model.train()
-                return sides
-
-            check_start(
-                self.accelerator,
-                (chosen, rejected),
-                self.policy.dtype,
-                within_policy=within_policy,
-                again=partial(compute, True),
-                settled=partial(compute, False),
-            )
+        self._check_reference(model, batch, reference, (chosen, rejected))
         output = self.method(chosen, rejected)
         if weights is None:
             weights = torch.ones_like(output.per_pair)
@@ -403,42 +401,53 @@ class POTrainer(SharingTrainer):
             loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """Make the accelerator, and see that this training can run on it.
+    def _check_reference(
+        self,
+        model: nn.Module,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        sides: tuple[TokenStats, TokenStats | None],
+    ) -> None:
+        """Check in the first step that the reference is the policy's start."""
+        self._has_stepped |= self.state.global_step > 0
+        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        untrained = self.state.global_step == 0 and not self._has_stepped
+        if not (untrained and self._config.check_reference and self.needs.ref_logps):
+            return
 
-        Raises:
-            UserError: the launcher's configuration is one in which the run would fail.
-        """
-        super().create_accelerator_and_postprocess()
-        check_sharding(self.accelerator, is_quantized(self._module.policy))
-        keep_precision(self.accelerator)
+        def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
+            model.train(training)
+            try:
+                found: tuple[TokenStats, TokenStats | None] = model(
+                    batch, reference, self.needs, self._config.chunk_size
+                )
+            finally:
+                model.train()
+            return found
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        # Noise on the embeddings moves the policy and not the reference.
+        with self.noise.paused() as was_on:
+            if was_on:
+                with torch.no_grad():
+                    sides = compute(True)
+            check_start(
+                self.accelerator,
+                sides,
+                self.policy.dtype,
+                within_policy=self.reference is not None and self.reference.within_policy,
+                again=partial(compute, True),
+                settled=partial(compute, False),
+            )
+
+    def begin(self) -> None:
+        """Get ready for the first step."""
         dtype = forward_dtype(self.accelerator)
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
-        prepared = super()._prepare_for_training(*args, **kwargs)
         self._losses = []
-        pairs: Any = self.train_dataset
-        self._check_start(pairs)
-        seed_apart(self.accelerator, self.args.seed)
-        return prepared
-
-    def _read_reference(
-        self,
-        batch: PackedBatch,
-        needs: Needs,
-        reference: Reference | None,
-        cached: CachedValues | None,
-    ) -> ReferenceStates | None:
-        # The policy's forward runs in the same context; log-ratios compare equal kernels.
-        with self.accelerator.autocast():
-            if cached is None:
-                return None if reference is None else reference.read(batch, self.method, needs)
-            online = None
-            if needs.online_reference and reference is not None:
-                online = reference.read(batch, self.method, replace(needs, mask="none"))
-            return states_from(cached, batch, online)
+        self._watch = watch_for(self.method, tuple(self._module.masks))
+        self._check_start(self._known_pairs)
+        super().begin()
 
     # Metrics
 
@@ -463,101 +472,16 @@ class POTrainer(SharingTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each metric since the last entry, over all processes, and log."""
-        if "loss" in logs:
-            if self._start is not None and not self._start_is_logged:
-                logs = {**logs, START_CHECK: self._start.difference}
-                self._start_is_logged = True
-            logs = {**logs, **self._means.take(self._sum_over_processes)}
+        """Add the mean of each metric since the last entry, and log; warn about dying masks."""
+        if "loss" in logs and self._start is not None and not self._start_is_logged:
+            logs = {**logs, START_CHECK: self._start.difference}
+            self._start_is_logged = True
         super().log(logs, start_time)
-
-    # Evaluation
-
-    def score_pairs(
-        self, pairs: Sequence[PreferencePair], batch_size: int | None = None
-    ) -> list[PairScore]:
-        """Score pairs with the current policy and masks, dropout off.
-
-        Args:
-            pairs: any preference pairs; those that do not fit the context are left out.
-            batch_size: pairs per batch; per_device_eval_batch_size when None.
-
-        Returns:
-            One score per pair that was kept, in order.
-        """
-        tokenized, _ = self._tokenize(pairs)
-        if tokenized:
-            self._check_start(tokenized)
-        size = batch_size or self.args.eval_batch_size
-        # What costs little more here than in training is measured for every method.
-        needs = replace(self.needs, rejected=True)
-        reference, cached = self.reference, None
-        if reference is None and self._cache is not None:
-            reference = self._cache.reload()
-            if reference is None:
-                cached = self._cache.select(tokenized, self.method)
-        if reference is not None:
-            needs = replace(needs, ref_logps=True, kl=True)
-        module = self._module
-        was_training = module.training
-        module.eval()
-        groups = batches_by_length([packed_length(pair) for pair in tokenized], size)
-        batches = [[tokenized[item] for item in group] for group in groups]
-
-        def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
-            # Random masks must neither move a score nor the training that goes on afterwards.
-            torch.manual_seed(self.args.seed + number)
-            batch = self._pack(pairs, rejected=True).to(self.args.device)
-            states = self._read_reference(batch, needs, reference, cached)
-            return self._score_batch(batch, needs, states)
-
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                found = spread(self.accelerator, batches, score)
-        finally:
-            module.train(was_training)
-        places = chain.from_iterable(groups)
-        scored = dict(zip(places, chain.from_iterable(found), strict=True))
-        return [scored[place] for place in range(len(tokenized))]
-
-    def _score_batch(
-        self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
-    ) -> list[PairScore]:
-        chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
-        return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
-
-    def evaluate(  # type: ignore[override]
-        self,
-        eval_dataset: Sequence[PreferencePair]
-        | Mapping[str, Sequence[PreferencePair]]
-        | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
-        """Return loss, rewards, margins, accuracies and KL on held-out pairs, and log them.
-
-        Args:
-            eval_dataset: pairs, or several sets by name; the trainer's own when None.
-            ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each name, with the set's name after it.
-
-        Raises:
-            UserError: there are no pairs to evaluate on.
-        """
-        pairs: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
-        if isinstance(pairs, dict):
-            every: dict[str, float] = {}
-            for name, part in pairs.items():
-                every |= self.evaluate(part, ignore_keys, f"{metric_key_prefix}_{name}")
-            return every
-        scores = self.score_pairs(pairs) if pairs else []
-        if not scores:
-            raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
-
-        named = {f"{metric_key_prefix}_{name}": value for name, value in summary(scores).items()}
-        self.log(dict(named))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
-        return named
+        if "loss" in logs and self._watch is not None:
+            entry = self.state.log_history[-1]
+            for text in self._watch.see(entry, self.state.global_step, self.state.max_steps):
+                if self.accelerator.is_main_process:
+                    _log.warning(text)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -30,44 +30,11 @@ from transformers import (
 
 from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
+from tasks.models.base_config import BaseModelConfig
 from tasks.models.special_tokens import EOS
-
-Architecture = Literal["gpt_neox", "gpt2", "gpt_bigcode"]
 
 Progress = Callable[[int, int, float], None]
 """Called with (step, steps, loss in nats)."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseModelConfig:
-    """Architecture and training of the base model."""
-
-    architecture: Architecture = "gpt_neox"
-    layers: int = 3
-    width: int = 96
-    heads: int = 4
-    vocabulary_size: int = 1024
-    context: int = 128
-    """Longest sequence of the model, and the length of its training windows, in tokens."""
-    rotary_share: float = 0.25
-    """Share of each head's dimensions that carry the position, Pythia's; GPT-NeoX only."""
-    initializer_range: float = 0.08
-    """Standard deviation of the first weights. Pythia's 0.02 is for far wider models: at this width
-    it leaves attention flat for hundreds of steps."""
-    steps: int = 1500
-    batch_size: int = 16
-    """Windows a step."""
-    learning_rate: float = 4e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.05
-    adam_beta2: float = 0.98
-    gradient_clipping: float = 1.0
-    answer_weight: float = 8.0
-    """Weight of an answer's tokens in the loss; the other tokens count 1. A question's content is
-    random, so without this nearly all of the gradient would be noise."""
-    leading_bos: bool = False
-    """Begin each window with BOS, as a plain text's prompt does; a chat's begins without one."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +65,7 @@ def train_tokenizer(
     """
     if vocabulary_size < 257:
         raise UserError(
-            f"a byte-level vocabulary needs at least 257 tokens; raise {vocabulary_size}"
+            f"A byte-level vocabulary needs at least 257 tokens; raise {vocabulary_size}."
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -130,7 +97,7 @@ def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
         UserError: if the file is missing, or a line is no JSON object with `text`.
     """
     if not path.is_file():
-        raise UserError(f"no corpus at {path}; write the world first")
+        raise UserError(f"There is no corpus at {path}; write the world first.")
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -138,7 +105,7 @@ def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
             except json.JSONDecodeError:
                 row = None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise UserError(f"line {number} of {path} is no JSON object with a text")
+                raise UserError(f"Line {number} of {path} is not a JSON object with a text.")
             yield row
 
 
@@ -195,7 +162,7 @@ def pack_windows(
             all_weights.append(weights[:length])
             ids, weights = list(first), [0.0] * len(first)
     if not all_ids:
-        raise UserError("the corpus does not fill one training window; write a larger world")
+        raise UserError("The corpus does not fill one training window; write a larger world.")
     return Windows(torch.tensor(all_ids), torch.tensor(all_weights))
 
 

@@ -71,17 +71,6 @@ _SIZES: dict[str, Any] = {
 
 _MEANT: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
-    **dict.fromkeys(
-        (
-            "camembert",
-            "data2vec-text",
-            "roberta",
-            "roberta-prelayernorm",
-            "xlm-roberta",
-            "xlm-roberta-xl",
-        ),
-        {"pad_token_id": 1},
-    ),
     "emu3": {"pad_token_id": 0},
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma2": {"query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0},
@@ -106,6 +95,17 @@ _MEANT: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3},
     "stablelm": {"use_parallel_residual": True},
     "zaya": {"num_experts_per_tok": 1},
+    **{
+        name: {"pad_token_id": 1}
+        for name in (
+            "camembert",
+            "data2vec-text",
+            "roberta",
+            "roberta-prelayernorm",
+            "xlm-roberta",
+            "xlm-roberta-xl",
+        )
+    },
 }
 """What shrinking alone does not do: sizes under names of their own, and what an architecture is
 known for but its defaults leave out."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.profiles import HUB, WORLD, BaseSettings, Profile, TrainingSettings
+from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
 from harness.domains.common.method_values import method_values
 from tasks.code.world import CodeWorldConfig
+from tasks.models.base_config import BaseModelConfig
 
 TRAIN_FROM_SCRATCH = "tiny-bigcode"
 """A model's name: train the tiny GPTBigCode of ``base`` from scratch."""
@@ -143,7 +144,7 @@ def _tiny() -> CodeProfile:
         device="cpu",
         workers=2,
         base_threads=2,
-        base=BaseSettings(
+        base=BaseModelConfig(
             architecture="gpt_bigcode",
             vocabulary_size=640,
             context=160,

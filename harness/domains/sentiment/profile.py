@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.profiles import WORLD, BaseSettings, Profile, TrainingSettings
+from harness.config.profiles import WORLD, Profile, TrainingSettings
 from harness.domains.common.method_values import method_values
+from tasks.models.base_config import BaseModelConfig
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
 from tasks.sentiment.world.config import ReviewWorldConfig
@@ -154,7 +155,7 @@ def _tiny() -> SentimentProfile:
         device="cpu",
         workers=2,
         base_threads=2,
-        base=BaseSettings(
+        base=BaseModelConfig(
             architecture="gpt2",
             layers=2,
             width=96,

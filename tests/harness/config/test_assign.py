@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.assign import apply_assignments, known_keys, open_mapping
-from harness.config.profiles import BaseSettings
+from harness.config.assign import (
+    apply_assignments,
+    known_keys,
+    open_mapping,
+    set_unless_assigned,
+)
 from harness.config.request import RunRequest
 from harness.domains.dialogue import DOMAIN
-from harness.domains.dialogue.profile import PROFILES, DialogueProfile
+from harness.domains.dialogue.profile import PROFILES, DialogueProfile, LimitSettings
 from sparsepo.errors import UserError
 
 
@@ -53,7 +56,7 @@ def test_methods_take_new_keys() -> None:
     ("assignment", "message"),
     [
         ("po.learning_rat=1", r"Did you mean 'learning_rate'\?"),
-        ("pro.epochs=1", r"unknown key pro\.epochs\. Did you mean 'po'\?"),
+        ("pro.epochs=1", r"Unknown key pro\.epochs\. Did you mean 'po'\?"),
         ("world.rows.bbj=1", r"Did you mean 'bbh'\?"),
         ("po.epochs=many", r"--set po\.epochs=many: this must be a finite number"),
         ("po.epochs=nan", "a finite number"),
@@ -63,8 +66,8 @@ def test_methods_take_new_keys() -> None:
         ("po=1", "group of settings"),
         ("world.rows=1", "group of settings"),
         ("po.epochs.x=1", "has no parts"),
-        ("po.epochs", "write key=value"),
-        ("=1", "write key=value"),
+        ("po.epochs", "--set takes key=value"),
+        ("=1", "--set takes key=value"),
     ],
 )
 def test_mistakes_are_one_plain_line(assignment: str, message: str) -> None:
@@ -104,10 +107,16 @@ def test_unknown_profile() -> None:
         DOMAIN.get_profile("tinny")
 
 
-def test_base_settings_are_the_base_models_own() -> None:
-    from tasks.models.base_model import BaseModelConfig
-
-    assert dataclasses.asdict(BaseSettings()) == dataclasses.asdict(BaseModelConfig())
+def test_defaults_replace_nothing_that_the_user_set() -> None:
+    profile = DOMAIN.get_profile("tiny")
+    values = {"po.epochs": 7, "data.bbh": None, "evaluation.limits": LimitSettings(bbh=3)}
+    changed = set_unless_assigned(profile, values, ["po.epochs=2"])
+    assert (changed.po.epochs, changed.data.bbh) == (profile.po.epochs, None)
+    assert changed.evaluation.limits.bbh == 3
+    # A part that the user set keeps the whole group as it is.
+    changed = set_unless_assigned(profile, values, ["evaluation.limits.gpqa=2", "po.epoch=1"])
+    assert changed.evaluation.limits == profile.evaluation.limits
+    assert changed.po.epochs == 7
 
 
 def test_paper_profile_holds_the_papers_values() -> None:
@@ -159,5 +168,5 @@ def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match="at least 1"):
         DOMAIN.resolve_profile(request_)

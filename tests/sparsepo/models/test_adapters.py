@@ -158,7 +158,7 @@ def test_an_interrupted_command_goes_on(folder: Path, monkeypatch: pytest.Monkey
     make = POTrainer.__init__
 
     def interrupted(self: Any, *args: Any, **kwargs: Any) -> None:
-        make(self, *args, **kwargs, callbacks=[StopAt(2)])
+        make(self, *args, **{**kwargs, "callbacks": [*(kwargs.get("callbacks") or ()), StopAt(2)]})
 
     settings = ["lora_r=4", "lora_dropout=0.1", "save_steps=1"]
     with monkeypatch.context() as patched:

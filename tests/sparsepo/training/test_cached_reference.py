@@ -72,6 +72,8 @@ def assert_same_history(ours: POTrainer, expected: POTrainer) -> None:
     for entry, theirs in zip(history(ours), history(expected), strict=True):
         assert entry.keys() == theirs.keys()
         for name, value in theirs.items():
+            if name == "total_flos":
+                continue  # counts padding, which depends on the batches
             if "accuracies" not in name or theirs.get("step", 0) > 2:
                 assert entry[name] == pytest.approx(value, rel=1e-4, abs=2e-5), name
 
@@ -234,7 +236,8 @@ def test_mapo_fills_what_dpo_reads(
     make_trainer(tmp_path, "mapo", reference_cache=cache)
     forbid(monkeypatch, Reference, "read")
     make_trainer(tmp_path, "dpo", reference_cache=cache).train()
-    with pytest.raises(AssertionError, match="read"):
+    # Its KL needs the reference at every step, and the start check reads it first.
+    with pytest.raises(UserError, match="AssertionError: read"):
         make_trainer(tmp_path, "mapo", mask_mapping="sigmoid", reference_cache=cache)
 
 
@@ -395,7 +398,8 @@ def test_without_a_reference_evaluation_reads_the_cache(
     cached.train()
     metrics, expected = cached.evaluate(), online.evaluate()
     assert set(expected) - set(metrics) == {"eval_kl/chosen", "eval_kl/rejected"}
-    for name in set(metrics) - {"epoch"}:
+    clock = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+    for name in set(metrics) - {"epoch"} - clock:
         assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
     if how != "no folder":
         assert "Evaluation reports no KL" in caplog.text

@@ -190,12 +190,13 @@ def test_a_padding_that_moves_values_is_done_without(
         positions = torch.arange(kwargs["input_ids"].shape[1])[None]
         return {**kwargs, "position_ids": positions * kwargs["input_ids"].shape[1]}
 
-    trainer = make_trainer(tmp_path, "sparsepo-common", model=with_body(by_length))
+    trainer = make_trainer(tmp_path, "tdpo1", model=with_body(by_length))
     trainer.train()
     assert_the_trainer_says_what_the_model_says(trainer)
     assert "every response gets a separate forward pass" in caplog.text
-    with pytest.raises(UserError, match="MaPO reads its mask from padded rows"):
-        make_trainer(tmp_path, "mapo", model=with_body(by_length))
+    for method in ("mapo", "sparsepo-common"):
+        with pytest.raises(UserError, match="reads its masks from padded rows; use a method"):
+            make_trainer(tmp_path, method, model=with_body(by_length))
 
 
 ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
+from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
-    BaseModelConfig,
     build_model,
     pack_windows,
     read_corpus,
@@ -122,7 +122,7 @@ def test_damaged_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no corpus"):
         list(read_corpus(tmp_path / "none.jsonl"))
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": \n')
-    with pytest.raises(UserError, match="line 2"):
+    with pytest.raises(UserError, match="Line 2"):
         list(read_corpus(tmp_path / "c.jsonl"))
 
 

@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.errors import UserError
 from sparsepo.types import Message
-from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import build_model, train_tokenizer
 from tasks.models.generation import generate_responses, sample_ids
 
 PROMPTS: list[list[Message]] = [

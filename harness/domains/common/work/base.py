@@ -6,7 +6,8 @@ import torch
 
 from harness.domains.common.work.files import MODEL
 from harness.graph.stages import StageContext
-from tasks.models.base_model import BaseModelConfig, train_base_model
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import train_base_model
 
 
 def train_base(context: StageContext) -> None:

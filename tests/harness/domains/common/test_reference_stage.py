@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harness.config.assign import apply_assignments
+from harness.domains.common.rows import method_rows
 from harness.domains.common.work.reference import build_reference_cache
 from harness.domains.dialogue import DOMAIN
 from harness.domains.dialogue.pipeline import build_graph
@@ -28,7 +29,7 @@ def stages() -> dict[str, Stage]:
     profile = apply_assignments(
         DOMAIN.get_profile("tiny"), (*SMALL, "seeds=1", "po.device_batch_size=8")
     )
-    graph = build_graph(profile, METHODS)
+    graph = build_graph(profile, method_rows(*METHODS))
     return {stage.name: stage for stage in topological(graph.targets)}
 
 

@@ -16,7 +16,8 @@ from harness.domains.common.work.files import write_pairs
 from harness.domains.common.work.train import train_policy
 from harness.graph.stages import StageContext
 from sparsepo.types import PreferencePair
-from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import build_model, train_tokenizer
 
 SETTINGS = TrainingSettings(
     learning_rate=1e-2,

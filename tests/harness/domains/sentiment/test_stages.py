@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from harness.domains.common.work.files import write_pairs
 from harness.domains.sentiment.render.ranking import _draw, ranking_files
-from harness.domains.sentiment.work.data import label_pairs, make_corpus, read_pairs
-from harness.domains.sentiment.work.score import rank_baselines, rank_tokens
+from harness.domains.sentiment.work.corpus import make_corpus
+from harness.domains.sentiment.work.labels import label_pairs
+from harness.domains.sentiment.work.rankings import rank_baselines, rank_tokens
+from harness.domains.sentiment.work.ready_pairs import read_pairs
 from harness.graph.stages import StageContext
 from sparsepo.types import PreferencePair
-from tasks.models.base_model import BaseModelConfig, build_model, train_tokenizer
+from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_model import build_model, train_tokenizer
 
 PAIRS = [
     PreferencePair("test:0", "The plot was", " superb.", " long and dull."),

@@ -1,0 +1,227 @@
+"""What a trainer may be given as data: pairs, rows in TRL's columns, or an endless stream of rows.
+
+Rows are dictionaries with the columns that `read_pairs` accepts: a list of them, a
+`datasets.Dataset`, a `datasets.DatasetDict` with one split. A stream (`datasets.IterableDataset`,
+a generator) is read a few rows ahead of the step that trains on them, never as a whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import datasets
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from sparsepo.data.pairs import PairData, pairs_of_rows
+from sparsepo.errors import EmptyDataError, UserError
+from sparsepo.training.config import POConfig
+from sparsepo.types import PreferencePair, TokenizedPair
+
+ROWS_AHEAD = 64
+"""Rows of a stream that are read and tokenized at once."""
+
+PATIENCE = 10_000
+"""Rows of a stream in a row of which none is usable before training gives up."""
+
+Tokenize = Callable[[Sequence[PreferencePair]], list[TokenizedPair]]
+
+
+_log = logging.getLogger(__name__)
+
+
+def is_stream(data: object) -> bool:
+    """Return whether data has no length, and may have no end."""
+    if isinstance(data, datasets.IterableDataset | IterableDataset | Iterator):
+        return True
+    return isinstance(data, Iterable) and not hasattr(data, "__len__")
+
+
+def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
+    """Return the pairs of data that has an end; what was read from rows comes with its report.
+
+    Rows that carry no preference are left out, and a warning counts them.
+
+    Args:
+        data: pairs, or rows in TRL's columns.
+        name: the trainer's argument, for messages and the pairs' ids.
+
+    Raises:
+        UserError: data of no known form, with several splits, without an end, or without a pair.
+    """
+    data = one_split(data, name)
+    if isinstance(data, PairData):
+        return data
+    if is_stream(data):
+        raise UserError(
+            f"{name} is a stream, which may have no end; take a part of it, such as "
+            "list(stream.take(200))."
+        )
+    if isinstance(data, Dataset) and not isinstance(data, datasets.Dataset):
+        data = [data[item] for item in range(len(data))]  # type: ignore[arg-type]
+    if not isinstance(data, Sequence | datasets.Dataset) or isinstance(data, str | bytes):
+        raise UserError(
+            f"{name} is of type {type(data).__name__}; give a datasets.Dataset, a list of rows "
+            "with prompt, chosen and rejected, or what sparsepo.read_pairs(FILE).pairs returns."
+        )
+    if all(isinstance(item, PreferencePair) for item in data):
+        return list(data)
+    found = pairs_of_rows(_rows(data, name), name, arrow=isinstance(data, datasets.Dataset))
+    if found.report.skipped:
+        _log.warning("%s", found.report)
+    return found
+
+
+def one_split(data: Any, name: str) -> Any:
+    """Return the only split of a `datasets.DatasetDict` or its like; other data as it is.
+
+    Raises:
+        UserError: there are several.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    if len(data) == 1:
+        return next(iter(data.values()))
+    raise UserError(
+        f"{name} has several splits ({', '.join(map(str, data))}); give one of them, such as "
+        f"dataset['{next(iter(data), 'train')}']."
+    )
+
+
+def eval_sets(
+    data: Any,
+) -> Sequence[PreferencePair] | dict[str, Sequence[PreferencePair]] | None:
+    """Return a trainer's evaluation pairs: one set, or several by name.
+
+    Args:
+        data: as of `to_pairs`, a mapping of such by name, or None.
+
+    Raises:
+        UserError: as `to_pairs` does.
+    """
+    if data is None:
+        return None
+    if isinstance(data, Mapping):
+        return {str(key): to_pairs(part, f"eval_dataset[{key!r}]") for key, part in data.items()}
+    return to_pairs(data, "eval_dataset")
+
+
+def check_streaming(args: POConfig) -> None:
+    """Refuse what needs all pairs, where they come as a stream.
+
+    Raises:
+        UserError: there is such an option, or no end is set.
+    """
+    if args.max_steps <= 0:
+        raise UserError("A stream has no length; set max_steps to say when training ends.")
+    if args.reference_cache is not None:
+        raise UserError(
+            "reference_cache needs all pairs before training, which a stream does not give; leave "
+            "it out, or take a part of the stream such as list(stream.take(1000))."
+        )
+    if args.train_sampling_strategy == "group_by_length":
+        raise UserError(
+            "train_sampling_strategy=group_by_length needs all pairs before training, which a "
+            "stream does not give; leave it out (length_bucketed=true works within a step)."
+        )
+
+
+def first_pairs(data: list[TokenizedPair] | Stream | None) -> list[TokenizedPair]:
+    """Return the tokenized pairs that are known before training: all, or a stream's first ones."""
+    return data.first(ROWS_AHEAD) if isinstance(data, Stream) else data or []
+
+
+def _rows(data: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(data):
+        if not isinstance(row, Mapping):
+            raise UserError(
+                f"{name}, row {number} is of type {type(row).__name__}; each row has to be a "
+                "dictionary with chosen and rejected, or each a PreferencePair."
+            )
+        yield dict(row)
+
+
+class Stream(IterableDataset[TokenizedPair]):
+    """Tokenized pairs of a stream, made as they are asked for.
+
+    A data set that can be iterated again (`datasets.IterableDataset`) is, for each epoch; what can
+    be read once (a generator) has one epoch.
+    """
+
+    def __init__(self, data: Any, tokenize: Tokenize, name: str = "train_dataset") -> None:
+        """Take hold of a stream; nothing is read.
+
+        Args:
+            data: see `is_stream`.
+            tokenize: makes tokenized pairs of a few pairs; those that do not fit are left out.
+            name: the trainer's argument, for messages and ids.
+        """
+        self._data = data
+        self._tokenize = tokenize
+        self._name = name
+
+    def first(self, count: int) -> list[TokenizedPair]:
+        """Return the first pairs, which training still gets.
+
+        Raises:
+            UserError: there is none, or a row is of no known form.
+        """
+        if not isinstance(self._data, Iterator):
+            found = list(islice(self, count))
+        else:
+            rows: list[Any] = []
+            # Tokenizing a few rows more or less makes no difference; losing them would.
+            found = list(islice(self._pairs_of(_noted(self._data, rows)), count))
+            self._data = chain(rows, self._data)
+        if not found:
+            raise UserError(f"{self._name} gives no usable row.")
+        return found
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have a stream that shuffles itself do so in another order."""
+        if hasattr(self._data, "set_epoch"):
+            self._data.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[TokenizedPair]:
+        data: Iterable[Any] = self._data
+        worker = get_worker_info()
+        if worker is not None and not isinstance(data, datasets.IterableDataset):
+            # datasets divides its shards among the loader's workers by itself.
+            data = islice(data, worker.id, None, worker.num_workers)
+        return self._pairs_of(data)
+
+    def _pairs_of(self, data: Iterable[Any]) -> Iterator[TokenizedPair]:
+        rows, start, unusable = iter(data), 0, 0
+        while chunk := list(islice(rows, ROWS_AHEAD)):
+            try:
+                tokenized = self._tokenize_rows(chunk, start)
+            except EmptyDataError:
+                tokenized = []
+            start += len(chunk)
+            unusable = 0 if tokenized else unusable + len(chunk)
+            if unusable >= PATIENCE:
+                raise UserError(
+                    f"None of the last {unusable} rows of {self._name} is usable; look at them, or "
+                    "raise max_length if they are too long."
+                )
+            yield from tokenized
+
+    def _tokenize_rows(self, chunk: list[Any], start: int) -> list[TokenizedPair]:
+        pairs = [item for item in chunk if isinstance(item, PreferencePair)]
+        if len(pairs) < len(chunk):
+            rows = [
+                row if {"pair_id", "id"} & row.keys() else {**row, "pair_id": f"row {start + n}"}
+                for n, row in enumerate(_rows(chunk, self._name))
+            ]
+            where = self._name if start == 0 else f"{self._name} from row {start} on"
+            arrow = isinstance(self._data, datasets.IterableDataset)
+            pairs = pairs_of_rows(rows, where, arrow=arrow).pairs
+        return self._tokenize(pairs)
+
+
+def _noted(items: Iterator[Any], note: list[Any]) -> Iterator[Any]:
+    for item in items:
+        note.append(item)
+        yield item

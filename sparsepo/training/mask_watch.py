@@ -1,0 +1,106 @@
+"""Warnings about learned masks that have died, or that are not sparse at all, once each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sparsepo.methods.base import Method
+
+DEAD: Final = 99.9
+"""Sparsity (%) from which a mask counts as dead: rectifiers at 0 pass no gradient."""
+
+DENSE_SHARE: Final = 0.5
+"""Share of a run after which a mask that never had a zero is reported."""
+
+SIDES: Final = ("chosen", "rejected")
+
+
+def watch_for(method: Method, names: tuple[str, ...]) -> MaskWatch | None:
+    """Return what watches a method's masks, or None where it trains none.
+
+    Args:
+        method: its hyper-parameters describe the masks.
+        names: the masks.
+    """
+    if not names or getattr(method, "mask_kind", "learned") == "random":
+        return None
+    pulls = ("l1_reward", "l1_kl", "mask_weight_decay")
+    return MaskWatch(
+        names,
+        penalized=any(getattr(method, pull, 0) for pull in pulls),
+        rate_is_set=getattr(method, "mask_learning_rate", None) is not None,
+    )
+
+
+class MaskWatch:
+    """Follows the sparsity of a run's learned masks through its log entries."""
+
+    def __init__(self, names: tuple[str, ...], *, penalized: bool, rate_is_set: bool) -> None:
+        """Begin.
+
+        Args:
+            names: the masks: "reward", or "reward" and "kl"; where there is one, both terms use it.
+            penalized: whether an L1 term or a weight decay pulls the masks towards zero.
+            rate_is_set: whether masks have a learning rate of their own.
+        """
+        self._names = names
+        self._penalized = penalized
+        self._rate_is_set = rate_is_set
+        self._ever_sparse: set[str] = set()
+        self._told: set[str] = set()
+
+    def see(self, logs: Mapping[str, float], step: int, max_steps: int) -> list[str]:
+        """Return what there is to warn about in a log entry.
+
+        Args:
+            logs: the entry; sparsity/<mask>/<side> are percentages.
+            step: of the entry.
+            max_steps: of the run.
+        """
+        warnings = []
+        for name in self._names:
+            values = [
+                value
+                for side in SIDES
+                if (value := logs.get(f"sparsity/{name}/{side}")) is not None
+            ]
+            if not values or name in self._told:
+                continue
+            if max(values) > 0:
+                self._ever_sparse.add(name)
+            if min(values) >= DEAD:
+                warnings.append(self._dead(name, step))
+            elif name not in self._ever_sparse and step >= DENSE_SHARE * max_steps:
+                warnings.append(self._dense(name, step))
+            else:
+                continue
+            self._told.add(name)
+        return warnings
+
+    def _title(self, name: str) -> str:
+        if len(self._names) == 1:
+            return "The mask"
+        return {"reward": "The reward mask", "kl": "The KL mask"}[name]
+
+    def _l1(self, name: str) -> str:
+        if len(self._names) == 1:
+            return "l1_reward and l1_kl"
+        return f"l1_{name}"
+
+    def _dead(self, name: str, step: int) -> str:
+        lower = (
+            "mask_learning_rate" if self._rate_is_set else "learning_rate (or mask_learning_rate)"
+        )
+        return (
+            f"{self._title(name)} is zero on all tokens at step {step} and cannot recover, because "
+            f"zeros pass no gradient; lower {lower} or {self._l1(name)}, or try another seed."
+        )
+
+    def _dense(self, name: str, step: int) -> str:
+        pull = f"raise mask_learning_rate, {self._l1(name)} or mask_weight_decay"
+        if not self._penalized:
+            pull = f"set {self._l1(name)} above 0, or raise mask_learning_rate"
+        return (
+            f"{self._title(name)} has had no zeros up to step {step}, so it is not sparse; {pull}."
+        )

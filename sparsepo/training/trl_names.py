@@ -1,0 +1,192 @@
+"""TRL's names: fields of trl.DPOConfig and arguments of trl.DPOTrainer.
+
+A field that means the same here is mapped, a value under which it has nothing to do is accepted,
+and anything else is refused with one sentence that says what to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sparsepo.errors import UserError, did_you_mean
+from sparsepo.training.arguments import Refusal
+
+LOSS_TYPES: Final = {"sigmoid": "dpo", "sft": "sft"}
+"""TRL's loss_type → the method that has the same loss."""
+
+REFUSED: Final[dict[str, Refusal]] = {
+    "dataset_num_proc": Refusal(
+        (None, 1), "is not used; a tokenizer works in several threads by itself; leave it out"
+    ),
+    "router_aux_loss_coef": Refusal(
+        (None, 0, 0.0), "is not supported; no load-balancing loss is added; leave it out"
+    ),
+    "pad_to_multiple_of": Refusal(
+        (None, "auto"), "is not used, because pairs are packed into rows; leave it out"
+    ),
+    "precompute_ref_batch_size": Refusal(
+        (None,), "is called per_device_eval_batch_size here; rename it"
+    ),
+    "loss_weights": Refusal(
+        (None, [1.0], [1]), "is not supported; a method is one loss; leave it out"
+    ),
+    "ld_alpha": Refusal((None,), "is not supported (LD-DPO is not a method here); leave it out"),
+    "f_divergence_type": Refusal(
+        ("reverse_kl",), "is not supported; DPO's reverse KL is; leave it out"
+    ),
+    "f_alpha_divergence_coef": Refusal((0.5,), "belongs to another divergence; leave it out"),
+    "label_smoothing": Refusal(
+        (0, 0.0), "is not supported (conservative DPO is not a method here); leave it out"
+    ),
+    "use_weighting": Refusal((False,), "is not supported (WPO is not a method here); leave it out"),
+    "discopop_tau": Refusal(
+        (0.05,), "belongs to DiscoPOP, which is not a method here; leave it out"
+    ),
+    "activation_offloading": Refusal(
+        (False,),
+        'is called activation_checkpointing_kwargs={"offload": true} here (with '
+        "activation_checkpointing=true); rename it",
+    ),
+    "sync_ref_model": Refusal((False,), "is not supported; the reference stays as it is"),
+    "ref_model_mixup_alpha": Refusal((0.6,), "belongs to sync_ref_model; leave it out"),
+    "ref_model_sync_steps": Refusal((512,), "belongs to sync_ref_model; leave it out"),
+    "pad_token": Refusal((None,), "is not used; padding is known by its mask; leave it out"),
+}
+"""Field of DPOConfig → the values that are accepted."""
+
+UNSUPPORTED_ARGUMENTS: Final = {
+    "tokenizer": "tokenizer is called processing_class here; rename it.",
+    "eval_datasets": "eval_datasets is called eval_dataset here; rename it.",
+    "model_init": "model_init is not supported; give the model itself.",
+    "data_collator": "data_collator is not supported; pairs are packed by the trainer.",
+    "compute_loss_func": "compute_loss_func is not supported; write the loss as a method and "
+    "register it (docs/methods.md).",
+    "preprocess_logits_for_metrics": "preprocess_logits_for_metrics is not supported; logits of "
+    "the whole vocabulary are never made, and compute_metrics gets implicit rewards.",
+    "formatting_func": "formatting_func is not supported; map the rows to prompt, chosen and "
+    "rejected first: dataset.map(formatting_func).",
+    "ref_model_init_kwargs": "ref_model_init_kwargs is not supported; load the reference yourself "
+    "and give it as ref_model.",
+    "force_use_ref_model": "force_use_ref_model is not needed; a ref_model that is given is used.",
+    "model_adapter_name": "model_adapter_name is not supported; make the adapters that are to be "
+    "trained the active ones.",
+    "ref_adapter_name": "ref_adapter_name is not supported; trained adapters leave a frozen copy "
+    "of themselves as the reference.",
+    "generate_during_eval": "generate_during_eval is not supported; generate from the saved model.",
+    "is_encoder_decoder": "is_encoder_decoder is not supported; models are causal language models.",
+    "label_pad_token_id": "label_pad_token_id is not used; padding is known by its mask.",
+    "padding_value": "padding_value is not used; padding is known by its mask.",
+    "tools": "tools belongs to the rows: add a column tools.",
+}
+"""Arguments of this or another trainer that POTrainer does not have → what to do."""
+
+
+def refuse_arguments(given: dict[str, Any], fields: set[str], known: set[str]) -> None:
+    """Refuse what a trainer was given beside its own arguments.
+
+    Args:
+        given: name → value; None counts as not given.
+        fields: the fields of POConfig.
+        known: the arguments of POTrainer.
+
+    Raises:
+        UserError: there is one; the message says where it belongs.
+    """
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name in UNSUPPORTED_ARGUMENTS:
+            raise UserError(UNSUPPORTED_ARGUMENTS[name])
+        if name in fields:
+            raise UserError(f"{name} belongs to the configuration; give args=POConfig({name}=…).")
+        raise UserError(f"POTrainer has no argument '{name}'.{did_you_mean(name, known)}")
+
+
+@dataclass
+class TRLNames:
+    """Fields of trl.DPOConfig beside those that POConfig has under the same name."""
+
+    loss_type: str | list[str] | None = field(
+        default=None, metadata={"help": "TRL's name of the loss; in place of method."}
+    )
+    truncation_mode: str | None = field(
+        default=None, metadata={"help": "TRL's name: keep_start is on_long_response=truncate."}
+    )
+    precompute_ref_log_probs: bool = field(
+        default=False,
+        metadata={"help": "TRL's name: a reference_cache inside the output folder."},
+    )
+    padding_free: bool = field(
+        default=False, metadata={"help": "TRL's name: pairs are packed into rows anyway."}
+    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "TRL's; not used."})
+    router_aux_loss_coef: float | None = field(default=None, metadata={"help": "TRL's; not used."})
+    pad_to_multiple_of: int | str | None = field(
+        default="auto", metadata={"help": "TRL's; not used."}
+    )
+    precompute_ref_batch_size: int | None = field(
+        default=None, metadata={"help": "TRL's; not used."}
+    )
+    loss_weights: list[float] | None = field(default=None, metadata={"help": "TRL's; not used."})
+    ld_alpha: float | None = field(default=None, metadata={"help": "TRL's; not used."})
+    f_divergence_type: str = field(default="reverse_kl", metadata={"help": "TRL's; not used."})
+    f_alpha_divergence_coef: float = field(default=0.5, metadata={"help": "TRL's; not used."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "TRL's; not used."})
+    use_weighting: bool = field(default=False, metadata={"help": "TRL's; not used."})
+    discopop_tau: float = field(default=0.05, metadata={"help": "TRL's; not used."})
+    activation_offloading: bool = field(default=False, metadata={"help": "TRL's; not used."})
+    sync_ref_model: bool = field(default=False, metadata={"help": "TRL's; not used."})
+    ref_model_mixup_alpha: float = field(default=0.6, metadata={"help": "TRL's; not used."})
+    ref_model_sync_steps: int = field(default=512, metadata={"help": "TRL's; not used."})
+    pad_token: str | None = field(default=None, metadata={"help": "TRL's; not used."})
+
+    def map_trl_names(self, config: Any) -> None:
+        """Set the fields of POConfig that TRL's names stand for.
+
+        Args:
+            config: the POConfig, which is this object.
+
+        Raises:
+            UserError: a value that cannot have its effect, or that contradicts another field.
+        """
+        for name, refusal in REFUSED.items():
+            refusal.check(name, getattr(self, name))
+        self._map_loss(config)
+        if self.truncation_mode is not None:
+            if self.truncation_mode != "keep_start":
+                raise UserError(
+                    f"truncation_mode={self.truncation_mode} is not supported; a response loses "
+                    "its end (on_long_response=truncate) and a prompt its beginning "
+                    "(max_prompt_length)."
+                )
+            if config.on_long_response == "skip":
+                raise UserError(
+                    "truncation_mode=keep_start and on_long_response=skip contradict each other; "
+                    "choose one."
+                )
+            config.on_long_response = "truncate"
+        if self.precompute_ref_log_probs and config.reference_cache is None:
+            config.reference_cache = str(Path(config.output_dir or ".") / "reference_cache")
+        if self.padding_free and config.computation == "plain":
+            raise UserError("computation=plain pads every row; leave padding_free out.")
+
+    def _map_loss(self, config: Any) -> None:
+        if self.loss_type is None:
+            return
+        names = [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
+        if len(names) != 1:
+            raise UserError("loss_type has several losses; a method is one loss, choose one.")
+        if names[0] not in LOSS_TYPES:
+            raise UserError(
+                f"loss_type={names[0]} is not a loss of the library; choose method, one of those "
+                "that `sparsepo.available_methods()` lists."
+            )
+        method = LOSS_TYPES[names[0]]
+        if config.method not in ("", method):
+            raise UserError(
+                f"loss_type={names[0]} is method={method}, which contradicts "
+                f"method={config.method}; leave one of them out."
+            )
+        config.method = method

@@ -1,0 +1,109 @@
+"""A mask that dies, or that never has a zero, is reported once, with what to do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparsepo import get_method
+from sparsepo.training.mask_watch import MaskWatch, watch_for
+from tests.invariant.training import make_trainer
+
+
+def entry(reward: float, kl: float) -> dict[str, float]:
+    return {
+        f"sparsity/{name}/{side}": value
+        for name, value in (("reward", reward), ("kl", kl))
+        for side in ("chosen", "rejected")
+    }
+
+
+def watch(**settings: Any) -> MaskWatch:
+    method = get_method("sparsepo-independent", **settings)
+    found = watch_for(method, ("reward", "kl"))
+    assert found is not None
+    return found
+
+
+def test_a_dead_mask_is_reported_once_with_the_remedy() -> None:
+    found = watch(mask_learning_rate=0.01, l1_kl=0.1)
+    assert found.see(entry(40, 60), 1, 100) == []
+    (text,) = found.see(entry(40, 100), 8, 100)
+    assert text == (
+        "The KL mask is zero on all tokens at step 8 and cannot recover, because zeros pass no "
+        "gradient; lower mask_learning_rate or l1_kl, or try another seed."
+    )
+    assert found.see(entry(40, 100), 9, 100) == []
+    (other,) = found.see(entry(100, 100), 10, 100)
+    assert other.startswith("The reward mask")
+
+
+def test_a_mask_that_is_alive_on_one_side_is_not_dead() -> None:
+    found = watch()
+    logs = {**entry(50, 50), "sparsity/kl/rejected": 100.0}
+    assert found.see(logs, 5, 100) == []
+
+
+def test_a_dense_mask_is_reported_once_half_way() -> None:
+    found = watch()
+    for step in range(1, 50):
+        assert found.see(entry(0, 10), step, 100) == []
+    (text,) = found.see(entry(0, 10), 50, 100)
+    assert text == (
+        "The reward mask has had no zeros up to step 50, so it is not sparse; raise "
+        "mask_learning_rate, l1_reward or mask_weight_decay."
+    )
+    assert found.see(entry(0, 0), 100, 100) == []
+
+
+def test_without_a_penalty_the_remedy_is_to_set_one() -> None:
+    method = get_method("sparsepo-common", mask_weight_decay=0)
+    found = watch_for(method, ("reward",))
+    assert found is not None
+    (text,) = found.see(entry(0, 0), 60, 100)
+    assert text.endswith("set l1_reward and l1_kl above 0, or raise mask_learning_rate.")
+    assert text.startswith("The mask has had")
+
+
+@pytest.mark.parametrize(
+    ("method", "names"), [("dpo", ()), ("mapo", ()), ("sparsepo-common", ("reward",))]
+)
+def test_only_trained_masks_are_watched(method: str, names: tuple[str, ...]) -> None:
+    assert (watch_for(get_method(method), names) is None) == (not names)
+    random = get_method("sparsepo-common", mask_kind="random")
+    assert watch_for(random, ("reward",)) is None
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if "mask" in record.message]
+
+
+def test_training_reports_a_mask_that_it_kills(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A penalty and a learning rate so large that two steps take every value below zero."""
+    caplog.set_level(logging.WARNING)
+    trainer = make_trainer(tmp_path, "sparsepo-independent", mask_learning_rate=1.0, l1_reward=10.0,
+                           l1_kl=10.0, num_train_epochs=2)  # fmt: skip
+    trainer.train()
+    assert trainer.state.log_history[-2]["sparsity/kl/chosen"] == 100
+    told = warnings_of(caplog)
+    assert len(told) == 2
+    assert all("lower mask_learning_rate" in text for text in told)
+
+
+def test_training_reports_a_mask_without_zeros(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    trainer = make_trainer(tmp_path, "sparsepo-common", mask_layers="last")
+    with torch.no_grad():
+        trainer.model.masks["reward"].w.weight.zero_()
+        trainer.model.masks["reward"].w.bias.fill_(1)
+    trainer.train()
+    (text,) = warnings_of(caplog)
+    assert "has had no zeros up to step 2" in text
