@@ -18,11 +18,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest known name, or an empty string.
 
     Args:
-        name: what was asked for.
+        name: the unknown name that was given.
         known: the names that exist.
 
     Returns:
-        A sentence that starts with a space, ready to be appended to an error.
+        A sentence that starts with a space, to append to an error message.
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -10,7 +10,7 @@ from sparsepo.cli.console import say, say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
-DESCRIPTION = "Train a model of one's own on preference pairs, and look into it."
+DESCRIPTION = "Train a model on your preference pairs, and inspect it token by token."
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
-    stopped = "Stopped; run the same command again to go on from the last checkpoint."
+    stopped = "Stopped; run the same command again to resume from the last checkpoint."
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.command == "inspect":

@@ -118,7 +118,7 @@ def test_a_run_whose_reference_is_another_fails(
     stage = stages["dpo seed 42"]
     training = {**stage.config["training"], "max_length": 100}
     other = replace(stage, config={**stage.config, "training": training})
-    with pytest.raises(UserError, match="what is there was made with other max_length"):
+    with pytest.raises(UserError, match="its values were computed with different max_length"):
         run(other, tmp_path / "other", made | {"reference": cache})
 
 
