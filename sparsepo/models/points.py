@@ -1,4 +1,4 @@
-"""The points of a model that activation masks (MaPO) read, or what of them cannot be found."""
+"""The points of a model that activation masks (MaPO) read, and which of them are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsepo.models.roles import BlockPoints, points_of_block
 
 @dataclass(frozen=True)
 class Points:
-    """Every block's points, and the modules of which a model has one."""
+    """The points of all blocks, and the modules that occur once in a model."""
 
     layers: Layers
     embedding: str
@@ -34,14 +34,14 @@ _ROLES: dict[str, dict[str, str]] = {
         "projection": "the attention's output projection",
     },
     "residual": {
-        "attention_delta": "what the attention adds to the residual stream",
-        "mlp_delta": "what the MLP adds to the residual stream",
+        "attention_delta": "the attention's contribution to the residual stream",
+        "mlp_delta": "the MLP's contribution to the residual stream",
     },
 }
-"""Family → the roles without which it cannot be read, and what they are called."""
+"""Family → the roles that it requires, with their descriptions."""
 
 FAMILIES = tuple(_ROLES)
-"""MaPO's families whose points are modules; the logits need none."""
+"""MaPO's families whose points are modules; the family logits needs none."""
 
 _FOUND: WeakKeyDictionary[PreTrainedModel, Points] = WeakKeyDictionary()
 
@@ -50,9 +50,9 @@ def points_of(model: PreTrainedModel, families: Sequence[str] = ()) -> Points:
     """Return the points of a model; found once per model by running it on a few tokens.
 
     Args:
-        model: a transformers model, without a PEFT model around it; it may contain adapters.
-        families: those whose points must all be there: any of mlp, attention, residual; others
-            need none.
+        model: a transformers model, without a PEFT wrapper; it may contain adapters.
+        families: families whose points are required: any of mlp, attention, residual; other
+            families require none.
 
     Raises:
         UserError: a block lacks a point of these families; the message names it.
@@ -77,13 +77,13 @@ def points_of(model: PreTrainedModel, families: Sequence[str] = ()) -> Points:
 
 
 def query_value_projections(model: PreTrainedModel) -> list[str]:
-    """Return the last names of the projections that make queries and values, e.g. q_proj, v_proj.
+    """Return the last names of the projections of queries and values, e.g. q_proj, v_proj.
 
     Args:
         model: a transformers model.
 
     Returns:
-        In alphabetical order; empty where they are not found in every block with an attention.
+        In alphabetical order; empty if they are not found in every block with attention.
     """
     try:
         blocks = points_of(model).blocks
@@ -99,7 +99,7 @@ def query_value_projections(model: PreTrainedModel) -> list[str]:
 
 
 def missing(points: Points, family: str) -> str | None:
-    """Return what a family lacks, with its place ("… of model.layers.0 was"), or None."""
+    """Return the missing point of a family and its block ("… of model.layers.0 was"), or None."""
     for block in points.blocks:
         for role, what in _ROLES.get(family, {}).items():
             if role in ("query", "key") and not block.query_key_change:

@@ -79,7 +79,8 @@ class ActsAsModel(nn.Module):
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return the number of the policy's parameters, for the count of operations."""
-        return int(unwrap_peft(self.policy).num_parameters(only_trainable, exclude_embeddings))
+        inner: Any = unwrap_peft(self.policy)
+        return int(inner.num_parameters(only_trainable, exclude_embeddings))
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """Return (trainable, all) parameters of a policy with adapters."""
@@ -99,16 +100,18 @@ class ActsAsModel(nn.Module):
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generate from the policy."""
-        policy: Any = self.policy
-        return policy.generate(*args, **kwargs)
+        inner: Any = self.policy
+        return inner.generate(*args, **kwargs)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Save the policy alone; POTrainer.save_model adds masks, method and tokenizer."""
-        self.policy.save_pretrained(*args, **kwargs)
+        inner: Any = self.policy
+        inner.save_pretrained(*args, **kwargs)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         """Push the policy alone; POTrainer.push_to_hub adds masks, method and tokenizer."""
-        return self.policy.push_to_hub(*args, **kwargs)
+        inner: Any = self.policy
+        return inner.push_to_hub(*args, **kwargs)
 
     @property
     def is_activation_checkpointing(self) -> bool:

@@ -18,7 +18,7 @@ from sparsepo.models.adapters import has_adapters, merged
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
-from sparsepo.training.neftune import noisy_embeddings
+from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings
 from sparsepo.training.policy import (
     PolicyWithMasks,
     describe,
@@ -40,6 +40,7 @@ class CheckpointedTrainer(TrainerHooks):
     _tokenizer: PreTrainedTokenizerBase
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noise = NoiseSwitch()
         self._means = RunningMeans()
         self._resumed_from: str | None = None
         self._window: dict[str, Any] | None = None
@@ -112,7 +113,7 @@ class CheckpointedTrainer(TrainerHooks):
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
-        with noisy_embeddings(self._module, self.args.neftune_noise_alpha):
+        with noisy_embeddings(self._module, self.args.neftune_noise_alpha, self.noise):
             return super().train(self._resumed_from, *args, **kwargs)
 
     def _find_checkpoint(self, wanted: str | bool | None) -> str | None:

@@ -7,6 +7,7 @@ a generator) is read a few rows ahead of the step that trains on them, never as 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -28,6 +29,9 @@ PATIENCE = 10_000
 Tokenize = Callable[[Sequence[PreferencePair]], list[TokenizedPair]]
 
 
+_log = logging.getLogger(__name__)
+
+
 def is_stream(data: object) -> bool:
     """Return whether data has no length, and may have no end."""
     if isinstance(data, datasets.IterableDataset | IterableDataset | Iterator):
@@ -35,8 +39,10 @@ def is_stream(data: object) -> bool:
     return isinstance(data, Iterable) and not hasattr(data, "__len__")
 
 
-def to_pairs(data: Any, name: str) -> list[PreferencePair]:
-    """Return the pairs of data that has an end.
+def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
+    """Return the pairs of data that has an end; what was read from rows comes with its report.
+
+    Rows that carry no preference are left out, and a warning counts them.
 
     Args:
         data: pairs, or rows in TRL's columns.
@@ -47,7 +53,7 @@ def to_pairs(data: Any, name: str) -> list[PreferencePair]:
     """
     data = one_split(data, name)
     if isinstance(data, PairData):
-        return list(data.pairs)
+        return data
     if is_stream(data):
         raise UserError(
             f"{name} is a stream, which may have no end; take a part of it, such as "
@@ -62,7 +68,10 @@ def to_pairs(data: Any, name: str) -> list[PreferencePair]:
         )
     if all(isinstance(item, PreferencePair) for item in data):
         return list(data)
-    return pairs_of_rows(_rows(data, name), name, arrow=isinstance(data, datasets.Dataset)).pairs
+    found = pairs_of_rows(_rows(data, name), name, arrow=isinstance(data, datasets.Dataset))
+    if found.report.skipped:
+        _log.warning("%s", found.report)
+    return found
 
 
 def one_split(data: Any, name: str) -> Any:
@@ -81,7 +90,9 @@ def one_split(data: Any, name: str) -> Any:
     )
 
 
-def eval_sets(data: Any) -> list[PreferencePair] | dict[str, list[PreferencePair]] | None:
+def eval_sets(
+    data: Any,
+) -> Sequence[PreferencePair] | dict[str, Sequence[PreferencePair]] | None:
     """Return a trainer's evaluation pairs: one set, or several by name.
 
     Args:
@@ -117,11 +128,9 @@ def check_streaming(args: POConfig) -> None:
         )
 
 
-def first_pairs(data: Sequence[TokenizedPair] | Stream | None, count: int) -> list[TokenizedPair]:
-    """Return the first tokenized pairs of a trainer's data; training still gets them."""
-    if isinstance(data, Stream):
-        return data.first(count)
-    return list(data[:count]) if data else []
+def first_pairs(data: list[TokenizedPair] | Stream | None) -> list[TokenizedPair]:
+    """Return the tokenized pairs that are known before training: all, or a stream's first ones."""
+    return data.first(ROWS_AHEAD) if isinstance(data, Stream) else data or []
 
 
 def _rows(data: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:

@@ -57,6 +57,7 @@ READ: Final = {
     "eval_dataset": "held-out pairs",
     "hub_model_id": "the repository that is pushed to",
     "is_world_process_zero": "one process writes the card and uploads",
+    "is_deepspeed_enabled": "the policy is whole only once training begins",
     "is_fsdp_enabled": "sharded weights are saved and restored in other ways",
     "loss_is_scaled_for_ga": "set: compute_loss divides by the pairs of the whole step itself",
     "model": "the PolicyWithMasks; wrapped by FSDP during training",

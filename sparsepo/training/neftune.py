@@ -40,8 +40,26 @@ def sequence_lengths(batch: PackedBatch) -> Int[Tensor, "rows length"]:
     return torch.where(batch.pair_index == PADDING, 1, ends[group] + 1)
 
 
+class NoiseSwitch:
+    """Whether noise is added now."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[bool]:
+        """Add no noise inside; yield whether it was on."""
+        was_on, self.on = self.on, False
+        try:
+            yield was_on
+        finally:
+            self.on = was_on
+
+
 @contextlib.contextmanager
-def noisy_embeddings(module: PolicyWithMasks, alpha: float | None) -> Iterator[None]:
+def noisy_embeddings(
+    module: PolicyWithMasks, alpha: float | None, switch: NoiseSwitch
+) -> Iterator[None]:
     """Add noise to the embeddings of a policy inside, whenever it runs in training mode.
 
     e + u · α/√(L d) with u uniform in [−1, 1], L the tokens of the sequence, d the embeddings'
@@ -50,6 +68,7 @@ def noisy_embeddings(module: PolicyWithMasks, alpha: float | None) -> Iterator[N
     Args:
         module: the policy with its masks.
         alpha: α ≥ 0; None or 0 adds nothing.
+        switch: is turned on inside; noise can be paused by it.
 
     Source: arXiv 2310.05914, section 2.
     """
@@ -66,7 +85,7 @@ def noisy_embeddings(module: PolicyWithMasks, alpha: float | None) -> Iterator[N
 
     def add_noise(embeddings: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         # A reference within the policy shares the embeddings and runs outside of the module.
-        if not running or not embeddings.training:
+        if not running or not embeddings.training or not switch.on:
             return output
         lengths = sequence_lengths(running[0]).to(output.dtype)
         scale = alpha / (lengths * output.shape[-1]).sqrt()
@@ -78,8 +97,10 @@ def noisy_embeddings(module: PolicyWithMasks, alpha: float | None) -> Iterator[N
         module.register_forward_hook(end, always_call=True),
         embeddings.register_forward_hook(add_noise),
     ]
+    switch.on = True
     try:
         yield
     finally:
+        switch.on = False
         for hook in hooks:
             hook.remove()

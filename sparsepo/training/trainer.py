@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 from transformers import (
     BitsAndBytesConfig,
     EvalPrediction,
@@ -27,13 +23,11 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy
 
-from sparsepo.batches.attention import attention_of, restore_attention, use_attention
-from sparsepo.batches.pack import PADDING, pack_pairs, packed_length
-from sparsepo.batches.regroup import LengthGrouped, as_drawn, batches_by_length, hold, regroup
-from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
-from sparsepo.distributed.processes import spread
+from sparsepo.batches.attention import attention_of, use_attention
+from sparsepo.batches.pack import PADDING, packed_length
+from sparsepo.batches.regroup import LengthGrouped, as_drawn, hold, regroup
 from sparsepo.distributed.sharding import (
     check_sharding,
     forward_dtype,
@@ -47,7 +41,7 @@ from sparsepo.models.adapters import is_quantized
 from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
-from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
+from sparsepo.training.cached_reference import CachedReference, told_progress
 from sparsepo.training.card import reports_of
 from sparsepo.training.checks import check_finite, check_optimizer, check_sizes, check_start
 from sparsepo.training.config import POConfig
@@ -70,18 +64,13 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.metrics import PairScore, pair_metrics, pair_scores, summary
+from sparsepo.training.metrics import PairScore, pair_metrics
 from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
 )
-from sparsepo.training.sharing import SharingTrainer
-from sparsepo.training.start_check import (
-    START_CHECK,
-    StartCheck,
-    Subject,
-    check_start_of,
-)
+from sparsepo.training.scoring import ScoringTrainer
+from sparsepo.training.start_check import START_CHECK, StartCheck
 from sparsepo.training.trl_names import refuse_arguments
 from sparsepo.types import (
     LossOutput,
@@ -90,6 +79,9 @@ from sparsepo.types import (
     TokenizedPair,
     TokenStats,
 )
+
+EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
+"""Evaluation pairs, or several sets of them by name."""
 
 MASK_PROBE_PAIRS = 16
 """Training pairs on which a fresh mask must be alive."""
@@ -101,7 +93,7 @@ MASK_DRAWS = 100
 _log = logging.getLogger(__name__)
 
 
-class POTrainer(SharingTrainer):
+class POTrainer(ScoringTrainer):
     """Trains a policy on preference pairs with any registered method.
 
     `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
@@ -162,7 +154,6 @@ class POTrainer(SharingTrainer):
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
         check_loading(model, args, peft_config, quantization_config)
-        self.read_reports = reports_of(train_dataset, eval_dataset)
         # Data is looked at before anything is loaded.
         train_dataset = one_split(train_dataset, "train_dataset")
         streamed = train_dataset is not None and is_stream(train_dataset)
@@ -170,6 +161,8 @@ class POTrainer(SharingTrainer):
             check_streaming(args)
         elif train_dataset is not None:
             train_dataset = to_pairs(train_dataset, "train_dataset")
+            if not train_dataset:
+                raise UserError("train_dataset holds no pairs.")
         eval_dataset = eval_sets(eval_dataset)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
@@ -227,12 +220,12 @@ class POTrainer(SharingTrainer):
         self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
         self._config: POConfig = args
         self._tokenizer = processing_class
+        self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized: list[TokenizedPair] | Stream | None = None
         if streamed:
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
-        probe = first_pairs(tokenized, MASK_PROBE_PAIRS)
         # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
@@ -256,50 +249,18 @@ class POTrainer(SharingTrainer):
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
         self._start_is_logged = False
-        compared = probe if isinstance(tokenized, Stream) else tokenized
-        if compared and not self._is_sharded:
-            self._check_start(compared)
-        if probe and len(masks):
+        self._known_pairs = first_pairs(tokenized)
+        if self._known_pairs and not self._is_sharded:
+            self._check_start(self._known_pairs)
+        if self._known_pairs and len(masks):
             torch.set_rng_state(random_state)
-            self._draw_living_masks(probe)
+            self._draw_living_masks(self._known_pairs[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
             assert not isinstance(tokenized, Stream)
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
-
-    @property
-    def _is_sharded(self) -> bool:
-        """Whether the policy is whole, and on its device, only once training begins."""
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def _check_start(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Compare the computation with the model's own forward pass, once; choose its form."""
-        if self._start is not None:
-            return
-        reference = self.reference
-        if reference is not None and not reference.within_policy:
-            # While the policy itself still is the reference, it is looked at once.
-            reference = reference if reference.model is not unwrap_peft(self.policy) else None
-        subject = Subject(
-            self._module,
-            reference,
-            self.method,
-            self.model_wrapped if self._is_sharded else None,
-            self.accelerator,
-            self._config.chunk_size,
-            sharded=self._is_sharded,
-        )
-        epochs = self.args.num_train_epochs
-        if self.args.max_steps > 0:
-            step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            epochs = self.args.max_steps * step / len(pairs)
-        self._start = check_start_of(subject, pairs, self._config.computation, epochs)
-        if self.reference is not None:
-            self.reference.computation = self._start.computation
-        if self._start.computation != "packed" and self._config.attention == "auto":
-            restore_attention(self._own_attention)
 
     def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
         assert self.reference is not None
@@ -344,28 +305,7 @@ class POTrainer(SharingTrainer):
                     "zeros; raise mask_initial_sparsity or try another seed."
                 )
 
-    def _tokenize(
-        self, pairs: Sequence[PreferencePair]
-    ) -> tuple[list[TokenizedPair], TokenizeReport]:
-        config = self._config
-        tokenized = tokenize_pairs(
-            pairs,
-            self._tokenizer,
-            max_length=self._max_length,
-            max_prompt_length=config.max_prompt_length,
-            on_long_response=config.on_long_response,
-        )
-        return tokenized.pairs, tokenized.report
-
     # Batches
-
-    def _pack(self, pairs: list[TokenizedPair], rejected: bool) -> PackedBatch:
-        return pack_pairs(
-            pairs,
-            tokens_per_row=self._config.tokens_per_row,
-            share_prompt=self._module.computation == "packed",
-            rejected=rejected,
-        )
 
     def hook_sampler(self, dataset: Any) -> Any:
         """Return a sampler that groups pairs by their packed length, if that is asked for."""
@@ -443,39 +383,7 @@ class POTrainer(SharingTrainer):
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
         chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        self._has_stepped |= self.state.global_step > 0
-        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
-        untrained = self.state.global_step == 0 and not self._has_stepped
-        if untrained and self._config.check_reference and self.needs.ref_logps:
-            within_policy = self.reference is not None and self.reference.within_policy
-            noisy = self.args.neftune_noise_alpha is not None
-            embeddings = unwrap_peft(self.policy).get_input_embeddings()
-
-            def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
-                model.train(training)
-                # Noise on the embeddings moves the policy and not the reference.
-                quiet = in_evaluation(embeddings) if noisy else contextlib.nullcontext()
-                try:
-                    with quiet:
-                        found: tuple[TokenStats, TokenStats | None] = model(
-                            batch, reference, self.needs, self._config.chunk_size
-                        )
-                finally:
-                    model.train()
-                return found
-
-            sides = (chosen, rejected)
-            if noisy:
-                with torch.no_grad():
-                    sides = compute(True)
-            check_start(
-                self.accelerator,
-                sides,
-                self.policy.dtype,
-                within_policy=within_policy,
-                again=partial(compute, True),
-                settled=partial(compute, False),
-            )
+        self._check_reference(model, batch, reference, (chosen, rejected))
         output = self.method(chosen, rejected)
         if weights is None:
             weights = torch.ones_like(output.per_pair)
@@ -493,6 +401,44 @@ class POTrainer(SharingTrainer):
             loss = loss / weights.sum()
         return (loss, output) if return_outputs else loss
 
+    def _check_reference(
+        self,
+        model: nn.Module,
+        batch: PackedBatch,
+        reference: ReferenceStates | None,
+        sides: tuple[TokenStats, TokenStats | None],
+    ) -> None:
+        """Check in the first step that the reference is the policy's start."""
+        self._has_stepped |= self.state.global_step > 0
+        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        untrained = self.state.global_step == 0 and not self._has_stepped
+        if not (untrained and self._config.check_reference and self.needs.ref_logps):
+            return
+
+        def compute(training: bool) -> tuple[TokenStats, TokenStats | None]:
+            model.train(training)
+            try:
+                found: tuple[TokenStats, TokenStats | None] = model(
+                    batch, reference, self.needs, self._config.chunk_size
+                )
+            finally:
+                model.train()
+            return found
+
+        # Noise on the embeddings moves the policy and not the reference.
+        with self.noise.paused() as was_on:
+            if was_on:
+                with torch.no_grad():
+                    sides = compute(True)
+            check_start(
+                self.accelerator,
+                sides,
+                self.policy.dtype,
+                within_policy=self.reference is not None and self.reference.within_policy,
+                again=partial(compute, True),
+                settled=partial(compute, False),
+            )
+
     def begin(self) -> None:
         """Get ready for the first step."""
         dtype = forward_dtype(self.accelerator)
@@ -500,27 +446,8 @@ class POTrainer(SharingTrainer):
             self.reference.compute_in(dtype)
         self._losses = []
         self._watch = watch_for(self.method, tuple(self._module.masks))
-        pairs: Any = self.train_dataset
-        if isinstance(pairs, Stream):
-            pairs = first_pairs(pairs, MASK_PROBE_PAIRS)
-        self._check_start(pairs)
+        self._check_start(self._known_pairs)
         super().begin()
-
-    def _read_reference(
-        self,
-        batch: PackedBatch,
-        needs: Needs,
-        reference: Reference | None,
-        cached: CachedValues | None,
-    ) -> ReferenceStates | None:
-        # The policy's forward runs in the same context; log-ratios compare equal kernels.
-        with self.accelerator.autocast():
-            if cached is None:
-                return None if reference is None else reference.read(batch, self.method, needs)
-            online = None
-            if needs.online_reference and reference is not None:
-                online = reference.read(batch, self.method, replace(needs, mask="none"))
-            return states_from(cached, batch, online)
 
     # Metrics
 
@@ -545,7 +472,7 @@ class POTrainer(SharingTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the start check to the first entry, and log; warn about dying masks."""
+        """Add the mean of each metric since the last entry, and log; warn about dying masks."""
         if "loss" in logs and self._start is not None and not self._start_is_logged:
             logs = {**logs, START_CHECK: self._start.difference}
             self._start_is_logged = True
@@ -555,162 +482,6 @@ class POTrainer(SharingTrainer):
             for text in self._watch.see(entry, self.state.global_step, self.state.max_steps):
                 if self.accelerator.is_main_process:
                     _log.warning(text)
-
-    # Evaluation
-
-    def score_pairs(
-        self, pairs: Sequence[PreferencePair], batch_size: int | None = None
-    ) -> list[PairScore]:
-        """Score pairs with the current policy and masks, dropout off.
-
-        Args:
-            pairs: any preference pairs; those that do not fit the context are left out.
-            batch_size: pairs per batch; per_device_eval_batch_size when None.
-
-        Returns:
-            One score per pair that was kept, in order.
-        """
-        return self._scores(pairs, batch_size or self.args.eval_batch_size)
-
-    def _scores(
-        self,
-        pairs: Sequence[PreferencePair],
-        size: int,
-        tell: Callable[[], None] | None = None,
-    ) -> list[PairScore]:
-        tokenized, _ = self._tokenize(pairs)
-        if tokenized:
-            self._check_start(tokenized)
-        # What costs little more here than in training is measured for every method.
-        needs = replace(self.needs, rejected=True)
-        reference, cached = self.reference, None
-        if reference is None and self._cache is not None:
-            reference = self._cache.reload()
-            if reference is None:
-                cached = self._cache.select(tokenized, self.method)
-        if reference is not None:
-            needs = replace(needs, ref_logps=True, kl=True)
-        module = self._module
-        was_training = module.training
-        module.eval()
-        groups = batches_by_length([packed_length(pair) for pair in tokenized], size)
-        batches = [[tokenized[item] for item in group] for group in groups]
-
-        def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
-            # Random masks must neither move a score nor the training that goes on afterwards.
-            torch.manual_seed(self.args.seed + number)
-            batch = self._pack(pairs, rejected=True).to(self.args.device)
-            states = self._read_reference(batch, needs, reference, cached)
-            found = self._score_batch(batch, needs, states)
-            if tell is not None:
-                tell()
-            return found
-
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
-                found = spread(self.accelerator, batches, score)
-        finally:
-            module.train(was_training)
-        places = chain.from_iterable(groups)
-        scored = dict(zip(places, chain.from_iterable(found), strict=True))
-        return [scored[place] for place in range(len(tokenized))]
-
-    def _score_batch(
-        self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
-    ) -> list[PairScore]:
-        chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
-        return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[PreferencePair]:
-        """Return batches of evaluation pairs.
-
-        Args:
-            eval_dataset: any data that `train_dataset` may be, the name of one of the trainer's own
-                evaluation sets, or None for its only one.
-
-        Raises:
-            UserError: there are no pairs, or they are of no known form.
-        """
-        pairs: Any = self.eval_dataset
-        if isinstance(eval_dataset, str):
-            pairs = pairs[eval_dataset]
-        elif eval_dataset is not None:
-            pairs = to_pairs(eval_dataset, "eval_dataset")
-        if not pairs:
-            raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
-        return DataLoader(pairs, batch_size=self.args.eval_batch_size, collate_fn=list)
-
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[PreferencePair]:
-        """Return batches of pairs for `predict`, as `get_eval_dataloader` does."""
-        return self.get_eval_dataloader(test_dataset)
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[PreferencePair],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Score pairs for `evaluate` and `predict`.
-
-        Args:
-            dataloader: its dataset is the pairs.
-            description: not used; part of transformers' signature.
-            prediction_loss_only: return no predictions; `args.prediction_loss_only` when None.
-            ignore_keys: not used; part of transformers' signature.
-            metric_key_prefix: put before each metric's name.
-
-        Returns:
-            predictions: the implicit rewards, (pairs, 2), chosen first; label_ids: zeros, the
-            column that should be larger; metrics: loss, rewards, margins, accuracies, KL, and what
-            `compute_metrics` returns for both arrays.
-
-        Raises:
-            UserError: no pair fits the context.
-        """
-        pairs: Any = dataloader.dataset
-        # As transformers' own loop does; its progress bar asks.
-        self.callback_handler.eval_dataloader = dataloader
-        scores = self._scores(pairs, self.args.eval_batch_size, self._tell_evaluation_batch)
-        if not scores:
-            raise UserError("Evaluation needs at least one pair that fits the context.")
-        only_loss = prediction_loss_only
-        if only_loss is None:
-            only_loss = self.args.prediction_loss_only
-        rewards = np.array([[score.chosen_reward, score.rejected_reward] for score in scores])
-        labels = np.zeros(len(scores), dtype=np.int64)
-        metrics = summary(scores)
-        if self.compute_metrics is not None and not only_loss:
-            losses = None
-            if "loss" in self.args.include_for_metrics:
-                losses = np.array([score.loss for score in scores])
-            metrics |= self.compute_metrics(EvalPrediction(rewards, labels, losses=losses))
-        start = f"{metric_key_prefix}_"
-        named = {
-            name if name.startswith(start) else start + name: value
-            for name, value in metrics.items()
-        }
-        return EvalLoopOutput(
-            predictions=None if only_loss else rewards,  # type: ignore[arg-type]
-            label_ids=None if only_loss else labels,
-            metrics=named,
-            num_samples=len(scores),
-        )
-
-    def _tell_evaluation_batch(self) -> None:
-        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-
-
-@contextlib.contextmanager
-def in_evaluation(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode inside."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 __all__ = ["POConfig", "POTrainer", "PairScore"]

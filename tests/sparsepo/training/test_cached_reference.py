@@ -72,6 +72,8 @@ def assert_same_history(ours: POTrainer, expected: POTrainer) -> None:
     for entry, theirs in zip(history(ours), history(expected), strict=True):
         assert entry.keys() == theirs.keys()
         for name, value in theirs.items():
+            if name == "total_flos":
+                continue  # counts padding, which depends on the batches
             if "accuracies" not in name or theirs.get("step", 0) > 2:
                 assert entry[name] == pytest.approx(value, rel=1e-4, abs=2e-5), name
 
@@ -396,14 +398,13 @@ def test_without_a_reference_evaluation_reads_the_cache(
     cached.train()
     metrics, expected = cached.evaluate(), online.evaluate()
     assert set(expected) - set(metrics) == {"eval_kl/chosen", "eval_kl/rejected"}
-    for name in set(metrics) - {"epoch"}:
+    clock = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+    for name in set(metrics) - {"epoch"} - clock:
         assert metrics[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
     if how != "no folder":
         assert "Evaluation reports no KL" in caplog.text
         assert str(saved) in caplog.text
-    with pytest.raises(
-        UserError, match=r"lacks 2 of 2 pairs \(pair-0, pair-1\); take a model that"
-    ):
+    with pytest.raises(UserError, match=r"lacks 2 of 2 pairs \(pair-0, pair-1\); use a model that"):
         cached.score_pairs(text_pairs(2, seed=8))
 
 
@@ -437,7 +438,7 @@ def test_a_sealed_cache_names_what_it_lacks(tmp_path: Path, cache: str) -> None:
     before = parts(cache)
     with pytest.raises(UserError, match=r"lacks 1 of 13 pairs \(pair-12\), and it is marked"):
         make_trainer(tmp_path, "dpo", reference_cache=cache, pairs=text_pairs(13))
-    with pytest.raises(UserError, match="made with other max_length"):
+    with pytest.raises(UserError, match="computed with different max_length"):
         make_trainer(tmp_path, "dpo", reference_cache=cache, max_length=60)
     assert parts(cache) == before
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class TorchRows(torch.utils.data.Dataset[Any]):
         return ROWS[index]
 
 
-def texts(pairs: list[PreferencePair]) -> list[Any]:
+def texts(pairs: Sequence[PreferencePair]) -> list[Any]:
     return [(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
 
 
@@ -69,7 +69,7 @@ def test_what_read_pairs_returns_is_taken_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl"
     datasets.Dataset.from_list(ROWS).to_json(file)
     data = read_pairs(file)
-    assert to_pairs(data, "train_dataset") == data.pairs
+    assert to_pairs(data, "train_dataset") is data
     assert texts(data.pairs) == texts(PAIRS)
 
 
@@ -114,6 +114,12 @@ def test_evaluation_sets_keep_their_names() -> None:
     assert eval_sets(None) is None
     with pytest.raises(UserError, match=r"eval_dataset\['b'\] is of type int"):
         eval_sets({"a": ROWS, "b": 3})
+
+
+def test_rows_that_are_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [*ROWS, {"prompt": "a", "chosen": "b", "rejected": "b"}]
+    assert len(to_pairs(rows, "train_dataset")) == 12
+    assert "train_dataset: 12 of 13 rows kept; skipped: 1 identical responses" in caplog.text
 
 
 # Streams

@@ -18,7 +18,9 @@ from sparsepo.training.hooks import OVERRIDDEN, READ, TrainerHooks
 from sparsepo.training.trainer import POTrainer
 
 FOLDER = Path(trainer.__file__).parent
-SUBCLASSES = {"TrainerHooks", "CheckpointedTrainer", "SharingTrainer", "POTrainer"}
+SUBCLASSES = {
+    "TrainerHooks", "CheckpointedTrainer", "SharingTrainer", "ScoringTrainer", "POTrainer",
+}  # fmt: skip
 
 
 def parameters(function: object) -> str:

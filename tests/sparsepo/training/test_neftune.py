@@ -14,7 +14,7 @@ from torch import nn
 from sparsepo import POConfig, POTrainer
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.methods.base import Needs
-from sparsepo.training.neftune import noisy_embeddings, sequence_lengths
+from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings, sequence_lengths
 from sparsepo.training.policy import PolicyWithMasks
 from tests.invariant.training import any_difference, make_trainer, state, steps
 from tests.small_models import small_model, small_tokenizer, text_pairs, token_pairs
@@ -67,7 +67,7 @@ def test_the_noise_is_bounded_by_alpha_over_the_root_of_the_sequence(
     embeddings = module.policy.get_input_embeddings()
     seen: list[torch.Tensor] = []
     module.train()
-    with noisy_embeddings(module, 5.0):
+    with noisy_embeddings(module, 5.0, NoiseSwitch()):
         embeddings.register_forward_hook(lambda _m, _i, output: seen.append(output))
         module(batch, None, Needs(ref_logps=False))
         module.eval()
@@ -85,7 +85,8 @@ def test_the_policy_is_trained_with_noise_and_the_reference_read_without(
 ) -> None:
     """Each step reads the reference once and runs the policy once; the first also checks it."""
     args = POConfig(output_dir=str(tmp_path), method="dpo", max_steps=2, use_cpu=True,
-                    logging_steps=1, neftune_noise_alpha=5.0, save_strategy="no", disable_tqdm=True)  # fmt: skip
+                    logging_steps=1, neftune_noise_alpha=5.0, save_strategy="no",
+                    disable_tqdm=True)  # fmt: skip
     trainer = POTrainer(small_model("llama"), args=args, train_dataset=text_pairs(8),
                         processing_class=small_tokenizer(), peft_config=peft)  # fmt: skip
     policy: Any = trainer.policy
