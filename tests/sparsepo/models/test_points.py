@@ -222,8 +222,8 @@ def test_a_residual_stream_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         make_masks(method, model)
     assert str(refused.value) == (
-        "MaPO's mask family 'residual' cannot be read in this llama model: what the attention adds "
-        "to the residual stream of model.layers.1 was not found; set "
+        "MaPO's mask family 'residual' cannot be read in this llama model: the attention's "
+        "contribution to the residual stream of model.layers.1 was not found; set "
         "mask_families=mlp+attention+logits, or use dpo, tdpo1 or SparsePO, which do not read "
         "activations."
     )
