@@ -268,7 +268,7 @@ def test_a_plugin_of_the_recipe_brings_its_method(
         ("1: x", ["The key 1 in"]),
         ("? [1]\n: x", ["not valid YAML"]),
         ("eval_strategy: steps", ["eval_strategy=steps needs evaluation pairs", "--eval-share"]),
-        ("hub_strategy: sometimes", ["do not fit", "sometimes"]),
+        ("hub_strategy: sometimes", ["Invalid options", "sometimes"]),
     ],
     ids=str,
 )  # fmt: skip
