@@ -319,8 +319,11 @@ def test_the_command_names_what_is_missing(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--points", "m", "--out", "page.html"], "Error: --points takes a model and nothing else"),
-        (["--points", "m", "--set", "max_length=3"], "leave --set out."),
+        (
+            ["--points", "m", "--out", "page.html"],
+            "Error: --points cannot be combined with other options; leave out --out.",
+        ),
+        (["--points", "m", "--set", "max_length=3"], "leave out --set."),
         (["--out", "page.html"], "are required: --model; see"),
         (["--points", "no-such-folder"], "No causal language model can be loaded"),
     ],
