@@ -25,7 +25,7 @@ NAMES = {
     "ours": "sparsepo",
     "ours-cached": "sparsepo, reference cached",
     "ours-single": "sparsepo, one pair per row",
-    "plain": "plain form",
+    "plain": "reference implementation",
     "trl": "TRL",
     "trl-precompute": "TRL, reference precomputed",
 }
@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Card:
-    """Everything that a run of benchmarks.training found out."""
+    """The results of a run of benchmarks.training."""
 
     date: str
     command: str
@@ -55,17 +55,17 @@ class Card:
     real: list[Measurement] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     note: str = ""
-    """What a reader must know of the run, such as that it was stopped."""
+    """A note about the run, such as that it was stopped."""
 
 
 def name_of(system: str) -> str:
-    """Return how tables and pictures call a system."""
+    """Return a system's name in tables and pictures."""
     kind, _, method = system.partition(":")
     return f"{NAMES[kind]}, {method}"
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide."""
+    """Return the versions of the relevant libraries."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -76,7 +76,7 @@ def library_versions() -> dict[str, str]:
 
 
 def hardware(device: str, threads: int | None) -> dict[str, str]:
-    """Return what a reader needs to know of the machine."""
+    """Return a description of the machine."""
     import torch
 
     cpu = platform.processor() or platform.machine()
@@ -108,7 +108,7 @@ def write_card(card: Card, folder: Path, name: str) -> list[Path]:
 
 
 def read_card(file: Path) -> Card:
-    """Return the card that a JSON file holds, so that a picture is drawn again without a run."""
+    """Return the card in a JSON file, which can be redrawn without a run."""
     from benchmarks.shapes import Shape
 
     def measured(data: dict[str, Any]) -> Measurement:
@@ -140,13 +140,13 @@ def markdown(card: Card, picture: str) -> str:
         "",
         f"![times and memory]({picture})",
         "",
-        "One process per system; steps taken in turn, each round on the same pairs. Time: median "
-        "seconds of a whole step, data loading and optimizer included. Ratio: median over rounds "
-        "of the step's time over the peer's in the same round [smallest, largest]. Memory: peak "
-        + ("allocated on the GPU" if "GPU" in card.hardware else "resident memory over the process")
-        + ("" if "GPU" in card.hardware else " with its libraries loaded and nothing else")
-        + ". Utilisation: the floating-point operations that no exact method can do without, over "
-        "time and matmul rate (benchmarks/shapes.py says which are counted).",
+        "One process per system; steps are taken in turn, each round on the same pairs. Time: "
+        "median seconds of a whole step, including data loading and optimizer. Ratio: median over "
+        "rounds of the step's time over the peer's in the same round [smallest, largest]. Memory: "
+        + ("peak allocated on the GPU" if "GPU" in card.hardware else "peak resident memory minus")
+        + ("" if "GPU" in card.hardware else " that of the process with only its libraries loaded")
+        + ". Utilisation: the minimum floating-point operations of an exact method, over time and "
+        "matmul rate (benchmarks/shapes.py lists the operations counted).",
         "",
     ]
     for measurement in card.measurements:
@@ -185,7 +185,7 @@ def _table(card: Card, measurement: Measurement, fixed: bool = True) -> list[str
         lines.append("| " + " | ".join(row) + " |")
     if measurement.sparsity:
         zeros = ", ".join(f"{name_of(s)} {v:.0f} %" for s, v in measurement.sparsity.items())
-        lines += ["", f"Zeros in the learned masks, whose tokens cost no backward pass: {zeros}."]
+        lines += ["", f"Zeros in the learned masks (tokens without a backward pass): {zeros}."]
     return [*lines, ""]
 
 
@@ -215,7 +215,7 @@ def _curve_table(curve: Curve) -> list[str]:
 
 
 def draw(card: Card, file: Path) -> None:
-    """Draw times and memory of every shape, and the growth curves below them."""
+    """Draw time and memory of all shapes, with the growth curves below."""
     import matplotlib
 
     matplotlib.use("Agg")

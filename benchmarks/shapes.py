@@ -1,8 +1,7 @@
-"""What is trained in a benchmark: the paper's four model and data shapes, at full or CPU width."""
+"""The workloads of a benchmark: the paper's four model and data shapes, at full or CPU width."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from sparsepo.data.jsonl import write_jsonl
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Shape:
     """Pairs per step."""
 
     def useful_flops(self) -> float:
-        """Return the floating-point operations that one step cannot do without.
+        """Return the minimum number of floating-point operations of one step.
 
         2 per weight and token forward, 4 backward; the body reads each prompt once, the head reads
-        response tokens only; the policy goes forward and back, the reference forward. Attention's
-        own products, 1 to 3 % at these lengths, are not counted. The same count for every system,
-        so that utilisations compare.
+        only response tokens; the policy runs forward and backward, the reference forward. The
+        products of attention, 1 to 3 % at these lengths, are not counted. The count is the same for
+        every system, which makes utilisations comparable.
         """
         body = 12 * self.layers * self.width**2
         head = self.vocabulary * self.width
@@ -70,7 +71,7 @@ NARROW = tuple(
 
 
 def write_model(shape: Shape, folder: Path) -> None:
-    """Save a random-weight model of a shape with a tokenizer of as many words."""
+    """Save a random-weight model of a shape with a tokenizer of the same vocabulary size."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -127,27 +128,27 @@ def write_pairs(shape: Shape, count: int, file: Path, seed: int = 0) -> None:
     def words(number: int) -> str:
         return " ".join(_word(draw.randrange(shape.vocabulary - 1)) for _ in range(number))
 
-    with file.open("w") as out:
-        for _ in range(count):
-            row = {
-                "prompt": words(shape.prompt),
-                # The end-of-sequence token is the response's last.
-                "chosen": " " + words(shape.response - 1),
-                "rejected": " " + words(shape.response - 1),
-            }
-            out.write(json.dumps(row) + "\n")
+    def row() -> dict[str, str]:
+        return {
+            "prompt": words(shape.prompt),
+            # The end-of-sequence token is the response's last.
+            "chosen": " " + words(shape.response - 1),
+            "rejected": " " + words(shape.response - 1),
+        }
+
+    write_jsonl((row() for _ in range(count)), file)
 
 
 def write_real_pairs(
     shape: Shape, rows: Sequence[tuple[str, str, str]], file: Path, longest: int = 512
 ) -> None:
-    """Write real pairs with their own lengths: each different word becomes a word of the shape's.
+    """Write real pairs with their own lengths, each word replaced by one of the shape's words.
 
     Args:
-        shape: its vocabulary is used.
+        shape: the shape whose vocabulary is used.
         rows: (prompt, chosen, rejected) texts.
-        file: where to.
-        longest: prompts lose words at their left until a pair's sequence fits this many tokens.
+        file: the output file.
+        longest: maximum tokens of a sequence; prompts are truncated from the left.
     """
     known: dict[str, str] = {}
 
@@ -157,13 +158,13 @@ def write_real_pairs(
             for word in text.split()
         ]
 
-    with file.open("w") as out:
-        for prompt, chosen, rejected in rows:
-            responses = [words(text)[: longest // 2] or [_word(0)] for text in (chosen, rejected)]
-            room = longest - max(len(response) for response in responses) - 1
-            row = {
-                "prompt": " ".join(words(prompt)[-room:] or [_word(0)]),
-                "chosen": " " + " ".join(responses[0]),
-                "rejected": " " + " ".join(responses[1]),
-            }
-            out.write(json.dumps(row) + "\n")
+    def row(prompt: str, chosen: str, rejected: str) -> dict[str, str]:
+        responses = [words(text)[: longest // 2] or [_word(0)] for text in (chosen, rejected)]
+        room = longest - max(len(response) for response in responses) - 1
+        return {
+            "prompt": " ".join(words(prompt)[-room:] or [_word(0)]),
+            "chosen": " " + " ".join(responses[0]),
+            "rejected": " " + " ".join(responses[1]),
+        }
+
+    write_jsonl((row(*texts) for texts in rows), file)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training`: our trainer, the plain form and TRL's, in one run.
+"""`python -m benchmarks.training`: sparsepo, the reference implementation and TRL in one run.
 
 Needs `pip install -e .[benchmark]`. Writes a card to benchmarks/cards/.
 """
@@ -44,12 +44,12 @@ GROWTH = {
     "vocabulary": ("vocabulary", (8192, 16384, 32768, 65536, 131072)),
     "pairs per step": ("pairs", (1, 2, 4, 8)),
 }
-"""Quantity → (field of a shape, its values); everything else stays as in the base shape."""
+"""Quantity → (field of a shape, its values); all other fields are those of the base shape."""
 
-STOPPED = "The run was stopped before its end; what is missing was not measured."
+STOPPED = "The run was stopped early; missing values were not measured."
 
 REAL_PAIRS = 8
-"""Pairs per step where their lengths differ: enough of them for rows to be filled."""
+"""Pairs per step with real, different lengths: enough to fill rows."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,31 +60,31 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
     )
     parser.add_argument("--shapes", default=",".join(names), help=f"of {', '.join(names)}, or none")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="what is measured")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="systems to measure")
     parser.add_argument("--rounds", type=int, default=7, help="measured steps per system")
     parser.add_argument("--threads", type=int, help="CPU threads per process")
     parser.add_argument("--pairs", type=int, help="pairs per step")
-    parser.add_argument("--curves", action="store_true", help="growth curves as well")
+    parser.add_argument("--curves", action="store_true", help="also measure growth curves")
     parser.add_argument(
         "--real",
         action="append",
         default=[],
         metavar="SHAPE=FILE",
-        help="preference pairs whose lengths are used, on a shape's model",
+        help="preference pairs whose lengths are used with a shape's model",
     )
     parser.add_argument("--name", help="the card's name; default: date and device")
     parser.add_argument("--out", type=Path, default=CARDS, help="folder for the card")
-    parser.add_argument("--redraw", type=Path, metavar="CARD.json", help="draw a card again")
+    parser.add_argument("--redraw", type=Path, metavar="CARD.json", help="redraw an existing card")
     return parser
 
 
 def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None]) -> None:
-    """Measure what the arguments ask for.
+    """Run the requested measurements.
 
     Args:
-        arguments: the command line's.
-        command: what the card says was run.
-        save: given the card as it grows, so that an interruption loses one measurement at most.
+        arguments: the parsed command line.
+        command: the command line as the card shows it.
+        save: called with the card after each measurement; an interruption loses at most one.
 
     Raises:
         BenchmarkError: an unknown shape, or a system that cannot be measured.
@@ -98,14 +98,14 @@ def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None
     real = [item.partition("=")[::2] for item in arguments.real]
     unknown = [name for name in (*wanted, *(name for name, _ in real)) if name not in shapes]
     if unknown:
-        raise BenchmarkError(f"Unknown shape '{unknown[0]}'; choose of {', '.join(shapes)}.")
+        raise BenchmarkError(f"Unknown shape '{unknown[0]}'; choose from {', '.join(shapes)}.")
     systems = arguments.systems.split(",")
     used = [*(systems if wanted else ()), *(REAL_SYSTEMS if real else ())]
     used += CURVE_SYSTEMS if arguments.curves else ()
     if any(system.startswith("trl") for system in used) and find_spec("trl") is None:
         raise BenchmarkError(
-            "TRL is not installed; run python -m pip install -e .[benchmark], or leave its systems "
-            "out by --systems."
+            "TRL is not installed; run python -m pip install -e .[benchmark], or exclude its "
+            "systems with --systems."
         )
     if arguments.pairs:
         shapes = {n: replace(shape, pairs=arguments.pairs) for n, shape in shapes.items()}
@@ -170,9 +170,9 @@ def _real(shape: Shape, file: str, rounds: int, common: dict[str, object]) -> Me
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code, 2 for what the user can mend."""
+    """Run the command; return its exit code, 2 for an error that the user can fix."""
     arguments = build_parser().parse_args(argv)
-    # Files are named as the user sees them, not where they lie on this machine.
+    # The card shows only the names of files, not their location on this machine.
     words = [word if "/" not in word else _short(word) for word in (argv or sys.argv[1:])]
     command = shlex.join(["python", "-m", "benchmarks.training", *words])
     files: list[Path] = []
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         for card in tuple(cards):
             save(replace(card, note=STOPPED))
-        print("\nStopped; the card holds what was measured.", file=sys.stderr)
+        print("\nStopped; the card contains the measurements so far.", file=sys.stderr)
         return 130
     for file in files:
         print(file)

@@ -1,8 +1,8 @@
-"""One system under measurement, in a process of its own: takes a step whenever it is told to.
+"""A separate process that measures one system and takes a training step on request.
 
-Started by benchmarks.training with a JSON description; answers on standard output, one JSON line
-for each line that it reads. A process of its own gives each system its own peak of memory, and
-steps taken in turn by processes that otherwise wait put every system under the same neighbours.
+Started by benchmarks.training with a JSON description; it answers each input line with one JSON
+line on standard output. A separate process gives each system its own peak of memory. The processes
+take steps in turn and wait otherwise, which exposes all systems to the same load on the machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_LENGTH = 1024
 
 
 def main() -> None:
-    """Build the trainer that the first argument describes, and step on demand."""
+    """Build the trainer described by the first argument, and take steps on request."""
     spec = json.loads(sys.argv[1])
-    # Libraries print; what they print must not mix with the answers.
+    # Output of libraries must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _import_for(kind: str) -> None:
-    """Import what a system needs, before its base of memory is taken."""
+    """Import a system's libraries before its baseline memory is measured."""
     if kind.startswith("trl"):
         _ = import_module("trl").DPOTrainer
     else:
@@ -54,8 +54,8 @@ def _import_for(kind: str) -> None:
 def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
     """Return a POTrainer.
 
-    `ours` is what a user gets, `ours-cached` with a reference cache, `ours-single` with one pair to
-    a row, `plain` the plain form of the same method.
+    `ours` uses the defaults, `ours-cached` a reference cache, `ours-single` one pair per row, and
+    `plain` the reference implementation of the same method.
     """
     from sparsepo import POConfig, POTrainer
 
@@ -84,7 +84,7 @@ def _pairs(file: str) -> Any:
 
 
 def _one_pair_per_row() -> None:
-    """Switch off what puts several pairs into a row, to measure what it gains."""
+    """Disable packing several pairs into a row, to measure its benefit."""
 
     def single(lengths: list[int], tokens_per_row: int | None = None) -> list[list[int]]:
         return [[item] for item in range(len(lengths))]
@@ -121,8 +121,7 @@ def _common(spec: dict[str, Any]) -> dict[str, Any]:
         "learning_rate": LEARNING_RATE,
         "max_steps": spec["steps"],
         "train_sampling_strategy": "sequential",
-        # The default of both trainers is to log every ten steps; here every step, for the masks'
-        # sparsity.
+        # Log every step (both trainers default to every ten) to record the masks' sparsity.
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
@@ -137,7 +136,7 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
     from transformers import TrainerCallback
 
     class Paced(TrainerCallback):
-        """Waits for "step" before each step and answers with its seconds and the peak so far."""
+        """Waits for "step" before each step; answers with its seconds and the peak so far."""
 
         def __init__(self) -> None:
             self.started = 0.0
@@ -185,7 +184,7 @@ def resident_bytes() -> int:
 
 
 def reset_peak(device: str) -> None:
-    """Forget the peak of memory so far: loading is not a step."""
+    """Reset the peak of memory, because loading is not part of a step."""
     if device == "cuda":
         import torch
 
@@ -195,7 +194,7 @@ def reset_peak(device: str) -> None:
 
 
 def peak_bytes(device: str, base: int) -> int:
-    """Return the peak since `reset_peak`: on a GPU what was allocated, else resident over base."""
+    """Return the peak since `reset_peak`: allocated on a GPU, otherwise resident minus base."""
     if device == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""Train two methods on the same pairs and compare them on pairs that were held out.
+"""Train two methods on the same pairs and compare them on held-out pairs.
 
 python examples/compare_methods.py [PAIRS.jsonl]
 """
@@ -21,7 +21,7 @@ else:
 
 data = read_pairs(file)
 print(data.report)
-# By pair id and never with one prompt on both sides: the same pairs are held out in every run.
+# The split depends on pair ids, so every run holds out the same pairs; no prompt is on both sides.
 training, held_out = hold_out(data, share=0.25)
 
 model = tiny_model()

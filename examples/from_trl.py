@@ -1,9 +1,9 @@
-"""A DPO script as it is written for TRL, with two names exchanged.
+"""A DPO script for TRL, with two names replaced.
 
 python examples/from_trl.py [OUTPUT]
 
 - DPOTrainer → POTrainer, DPOConfig → POConfig; the arguments below are the same in both.
-- `method` chooses the loss, where TRL has `loss_type`.
+- `method` chooses the loss, like TRL's `loss_type`.
 - The columns are TRL's: prompt, chosen, rejected; text or lists of chat messages.
 - The default learning rate is 1e-6, as in TRL; the default method is sparsepo-common.
 """

@@ -1,7 +1,7 @@
-"""A preference-optimization method of your own in one file: the hinge loss on log-ratios.
+"""Your own preference-optimization method in one file: the hinge loss on log-ratios.
 
-Train with it from Python, as below (python examples/own_method.py [OUTPUT]), or from the command
-line, where the same file is a plug-in:
+Train with it from Python, as below (python examples/own_method.py [OUTPUT]), or use the same file
+as a plug-in on the command line:
 
 python -m sparsepo train --plugin examples/own_method.py --method hinge --set margin=2 …
 """
@@ -28,7 +28,7 @@ class Hinge(Method):
     name: ClassVar[str] = "hinge"
     title: ClassVar[str] = "Hinge"
     source: ClassVar[str] = "arXiv 2305.10425"
-    # Only what a method names here is computed: no KL, no masks.
+    # Only the statistics named here are computed: no KL, no masks.
     needs: ClassVar[Needs] = Needs(ref_logps=True)
 
     # Hyper-parameters are fields; --set margin=2 sets one of them.
@@ -67,7 +67,7 @@ def main() -> None:
             output_dir=sys.argv[1] if len(sys.argv) > 1 else "hinge-model",
             method="hinge",
             beta=0.5,
-            method_args={"margin": 2.0},  # hyper-parameters that no built-in method has
+            method_args={"margin": 2.0},  # hyper-parameters that are not fields of POConfig
             learning_rate=1e-3,
             max_steps=6,
             logging_steps=2,

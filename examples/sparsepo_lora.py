@@ -1,4 +1,4 @@
-"""Train LoRA adapters with SparsePO's learned masks, and watch the masks' sparsity.
+"""Train LoRA adapters with SparsePO's learned masks, and monitor the masks' sparsity.
 
 python examples/sparsepo_lora.py [OUTPUT]
 """
@@ -16,9 +16,9 @@ trainer = POTrainer(
     args=POConfig(
         output_dir=output,
         method="sparsepo-independent",  # one mask on the rewards, one on the KL
-        l1_reward=1e-3,  # how strongly each mask is pushed towards zeros
+        l1_reward=1e-3,  # L1 weights, which push each mask towards zero
         l1_kl=1e-3,
-        mask_learning_rate=1e-3,  # of the masks alone
+        mask_learning_rate=1e-3,  # of the masks only
         lora_r=8,
         learning_rate=1e-3,  # of the adapters
         num_train_epochs=3,

@@ -1,6 +1,6 @@
-"""A tiny model, a tokenizer and pairs, so that every example runs offline within seconds.
+"""A tiny model, a tokenizer and pairs, which let every example run offline within seconds.
 
-Replace `tiny_model()` by a folder or the id of a model on the hub, and `PAIRS` by your own rows.
+Replace `tiny_model()` with a folder or the id of a model on the hub, and `PAIRS` with your rows.
 """
 
 from __future__ import annotations

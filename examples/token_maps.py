@@ -1,4 +1,4 @@
-"""See what each token of a pair is to a trained model: log-ratio, KL, mask and contribution.
+"""Print a token map of a pair under a trained model: log-ratio, KL, mask and contribution.
 
 python examples/token_maps.py [OUTPUT]
 

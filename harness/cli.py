@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from harness.domains.common.spec import Experiment
-from sparsepo.errors import UserError, did_you_mean
+from sparsepo.cli.console import say_error
+from sparsepo.cli.options import OneLineParser
+from sparsepo.errors import UserError
 
-COMMANDS = ("run", "draw", "passk", "list", "doctor", "clean")
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -22,25 +23,14 @@ class _Terminated(BaseException):
     """SIGTERM, so that worker processes are ended and folders closed on the way out."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one plain line with the closest known word."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m harness",
         description="Reproduce the experiments of the SparsePO paper.",
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    run = commands.add_parser(
-        "run", help="run experiments and write their tables", allow_abbrev=False
-    )
+    run = commands.add_parser("run", help="run experiments and write their tables")
     what = run.add_argument_group("what to run")
     what.add_argument("--table", metavar="N", help="number of a table, such as 1")
     what.add_argument("--figure", metavar="N", help="number of a figure")
@@ -69,35 +59,27 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--allow-code-execution",
         action="store_true",
-        help="agree that programs which a model wrote are run here, in isolation",
+        help="allow model-generated programs to run on this machine (sandboxed)",
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
-    draw = commands.add_parser(
-        "draw", help="make a result's files again from its JSON", allow_abbrev=False
-    )
+    draw = commands.add_parser("draw", help="make a result's files again from its JSON")
     draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
     _add_passk(commands)
-    listing = commands.add_parser(
-        "list", help="experiments, profiles, methods, engines", allow_abbrev=False
-    )
+    listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
-    doctor = commands.add_parser("doctor", help="check this machine", allow_abbrev=False)
+    doctor = commands.add_parser("doctor", help="check this machine")
     doctor.add_argument("--out", type=Path, default=Path("results"))
     _add_store(doctor)
-    clean = commands.add_parser(
-        "clean", help="remove unfinished work and logs from the store", allow_abbrev=False
-    )
+    clean = commands.add_parser("clean", help="remove unfinished work and logs from the store")
     clean.add_argument("--all", action="store_true", help="remove finished artefacts too")
     clean.add_argument("--out", type=Path, default=Path("results"))
     _add_store(clean)
     return parser
 
 
-def _add_passk(commands: argparse._SubParsersAction[_Parser]) -> None:
-    passk = commands.add_parser(
-        "passk", help="score programs that a model has written: pass@k", allow_abbrev=False
-    )
+def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    passk = commands.add_parser("passk", help="score programs that a model has written: pass@k")
     passk.add_argument(
         "--problems",
         type=Path,
@@ -161,16 +143,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(str(error))
         return EXIT_USER
     except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say_error(str(error))
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        print("Interrupted; run the same command again to continue from here.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except _Terminated:
-        print("terminated: run the same command again to go on from here", file=sys.stderr)
+        print("Terminated; run the same command again to continue from here.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
         # Whoever read the output has left; what was to be written to disk has been.
@@ -198,18 +180,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return 0
-    if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise UserError(
-            f"unknown command '{arguments[0]}'.{did_you_mean(arguments[0], COMMANDS)} "
-            f"Commands: {', '.join(COMMANDS)}"
-        )
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        flags = _flags(parser, options.command)
-        raise UserError(
-            f"unknown option {unknown[0]}.{did_you_mean(unknown[0].split('=')[0], flags)} "
-            f"See: python -m harness {options.command} --help"
-        )
+    options = parser.parse_args(arguments)
     handlers = {
         "run": _run,
         "draw": _draw,
@@ -219,14 +190,6 @@ def _dispatch(arguments: list[str]) -> int:
         "clean": _clean,
     }
     return handlers[options.command](options)
-
-
-def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            sub: argparse.ArgumentParser = action.choices[command]
-            return [flag for inner in sub._actions for flag in inner.option_strings]
-    return []
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -301,7 +264,7 @@ def _passk(options: argparse.Namespace) -> int:
     except (KeyboardInterrupt, _Terminated) as stop:
         if options.out is not None:
             raise
-        print("stopped: without --out nothing was kept", file=sys.stderr)
+        print("Stopped; without --out nothing was kept.", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
     if options.out is None:
         print(report_text(report), end="")
@@ -329,7 +292,7 @@ def _experiments(options: argparse.Namespace) -> list[Experiment]:
 
     chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
     if len(chosen) + bool(options.all) != 1:
-        raise UserError("say what to run: one of --table N, --figure N or --all")
+        raise UserError("Say what to run: one of --table N, --figure N or --all.")
     if options.all:
         return list(EXPERIMENTS.values())
     return [get_experiment(chosen[0], getattr(options, chosen[0]))]
@@ -340,7 +303,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise UserError("--methods is empty: name methods with commas between, such as sft,dpo")
+        raise UserError("--methods is empty; name methods, such as --methods sft,dpo.")
     return names
 
 
@@ -385,7 +348,7 @@ def _doctor(options: argparse.Namespace) -> int:
         if check.required and not check.ok:
             failed.append(check.name)
     if failed:
-        raise UserError(f"not ready: {', '.join(failed)}; the remedies stand above")
+        raise UserError(f"Not ready: {', '.join(failed)}; see above for fixes.")
     print("ready")
     return 0
 

@@ -1,4 +1,4 @@
-"""Errors that the user can mend: printed as one plain sentence, without a traceback."""
+"""Errors that the user can fix: printed as one plain sentence, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one plain sentence with the remedy."""
+    """A mistake that the user can fix; its text is one plain sentence with the remedy."""
 
 
 class EmptyDataError(UserError):
@@ -18,11 +18,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest known name, or an empty string.
 
     Args:
-        name: what was asked for.
+        name: the unknown name that was given.
         known: the names that exist.
 
     Returns:
-        A sentence that starts with a space, ready to be appended to an error.
+        A sentence that starts with a space, to append to an error message.
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -4,12 +4,12 @@ Shapes: N tokens, d and d' hidden sizes of policy and reference, V vocabulary; a
 tokens × v of the vocabulary.
 
 Logits exist one block at a time, small enough for a CPU's cache, where the dozen element-wise steps
-between projection and result cost little; beyond its inputs and outputs the operation holds a few
-blocks, however many tokens there are and however large the vocabulary is. The forward pass joins
-the blocks' sums as an online softmax does. The backward pass makes the blocks again, save those
-that fitted a stated budget and were kept, and leaves out the tokens that no gradient reaches: what
-a sparse mask removes from the loss is removed from the work.
-Everything between the projection and the results is float32 at least.
+between projection and result are cheap. Beyond its inputs and outputs the operation holds only a
+few blocks, regardless of the number of tokens and the size of the vocabulary. The forward pass
+combines the blocks' sums as an online softmax does. The backward pass recomputes the blocks, except
+those that fitted into a given memory budget and were kept, and skips tokens that receive no
+gradient: tokens that a sparse mask removes from the loss cost no backward work.
+Everything between the projection and the results is computed in float32 or wider.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
-"""Logits in a block, by device type: 4 MB of float32 stay in a core's cache, where 512 MB are what
-a GPU needs for full occupation."""
+"""Logits per block, by device type: 4 MB of float32 fit into a CPU core's cache; a GPU needs 512 MB
+for full occupancy."""
 
 CHUNK_SIZE = {"cpu": 512, "cuda": 2048}
 """Tokens per block, by device type."""
 
 KEEP_BYTES = {"cpu": 2**28, "cuda": 2**30}
-"""What kept blocks may take between the forward and the backward pass, by device type: at 50,000
-words the blocks of 670 tokens on a CPU, and of 2,700 on a GPU."""
+"""Memory for blocks kept between the forward and the backward pass, by device type: with a
+vocabulary of 50,000, the blocks of 670 tokens on a CPU and of 2,700 on a GPU."""
 
 _FALLBACK = "cuda"
-"""Other accelerators are taken to want what a GPU wants."""
+"""Other accelerators use the values of a GPU."""
 
 
 class FusedStats(NamedTuple):
-    """Per-token results, (N,) each, float32 or wider; None where no reference was given."""
+    """Per-token results, (N,) each, float32 or wider; None if no reference was given."""
 
     policy_logps: Float[Tensor, " N"]
     ref_logps: Float[Tensor, " N"] | None
@@ -44,7 +44,7 @@ class FusedStats(NamedTuple):
 
 
 class LogitTransform(NamedTuple):
-    """What a model does to the projection's output l: l' = scale·l, or cap·tanh(scale·l / cap)."""
+    """A model's transform of the projection's output l: scale·l, or cap·tanh(scale·l / cap)."""
 
     scale: float = 1.0
     cap: float | None = None
@@ -56,7 +56,7 @@ class LogitTransform(NamedTuple):
         return logits if self.scale == 1 else logits.mul_(self.scale)
 
     def slope(self, logits: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        """Return dl'/dl at transformed logits l'; None where it is `scale` everywhere."""
+        """Return the derivative at transformed logits; None if it is `scale` everywhere."""
         if self.cap is None:
             return None
         return (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
@@ -83,15 +83,15 @@ class _Head(NamedTuple):
 
 
 class _Normaliser:
-    """log Σ_v exp(l_v) of n tokens, joined from blocks."""
+    """log Σ_v exp(l_v) of n tokens, combined from blocks."""
 
     def __init__(self, blocks: int, tokens: int, like: Tensor) -> None:
         self.maxima = like.new_empty(blocks, tokens)
         self.sums = torch.empty_like(self.maxima)
 
     def add(self, block: int, logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:
-        """Turn a block's logits into exp(l − its maximum), in place, and note its sum."""
-        # The largest of nothing but -inf would make exp(-inf + inf).
+        """Turn a block's logits l into exp(l − max l), in place, and record the sum."""
+        # Clamped because a block of only -inf would give exp(-inf + inf) = NaN.
         maximum = logits.amax(1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
         weights = logits.sub_(maximum).exp_()
         self.maxima[block] = maximum[:, 0]
@@ -105,16 +105,16 @@ class _Normaliser:
 
 
 class _Kept(NamedTuple):
-    """A block as the forward pass left it: π = policy × its scale per token, likewise π_ref."""
+    """A block kept by the forward pass: π = policy × a scale per token; the same for π_ref."""
 
     policy: Float[Tensor, "n v"]
     ref: Float[Tensor, "n v"] | None
     slope: Float[Tensor, "n v"] | None
-    """Of the policy's soft cap, which its probabilities alone do not give back."""
+    """Slope of the policy's soft cap, which cannot be recovered from its probabilities."""
 
 
 class _TokenStats(torch.autograd.Function):
-    """Forward and backward of `token_stats`; see there."""
+    """Forward and backward pass of `token_stats`, which documents the arguments."""
 
     @staticmethod
     def forward(
@@ -145,7 +145,7 @@ class _TokenStats(torch.autograd.Function):
         kl = torch.empty_like(logps) if ref is not None and need_kl else None
         target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
         left = keep_bytes if any(ctx.needs_input_grad) else 0
-        # A block of π, one of π_ref where there is a KL, one of slopes where there is a cap.
+        # A block of π, plus one of π_ref for the KL and one of slopes for a soft cap.
         copies = 1 + (kl is not None) + (policy_transform.cap is not None)
         kept: dict[tuple[int, int], _Kept] = {}
         scales: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -174,8 +174,8 @@ class _TokenStats(torch.autograd.Function):
                     if kl is not None:
                         difference = ref_logits - logits
                         if ours.bias is not None or theirs.bias is not None:
-                            # A bias of -inf rules a token out; where the reference does, it
-                            # contributes nothing to the sum.
+                            # A bias of -inf excludes a token; a token that the reference
+                            # excludes contributes nothing to the sum.
                             difference.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
                     weights = ref_sums.add(block, ref_logits)
                     if difference is not None:
@@ -199,9 +199,9 @@ class _TokenStats(torch.autograd.Function):
                 ref_logps[part] = ref_at_target - ref_total[part]
                 ref_scale = (ref_sums.maxima - ref_total[part]).exp_()
                 if kl is not None:
-                    # KL = E_ref[l_ref − l] − log(Z_ref/Z); the quotient of the sums keeps digits
-                    # that the difference of two logarithms near log V would lose. Rounding can
-                    # still leave -1e-8 where both distributions agree.
+                    # KL = E_ref[l_ref − l] − log(Z_ref/Z). The ratio of the sums keeps digits that
+                    # the difference of two logarithms near log V would lose. Rounding can still
+                    # give -1e-8 if both distributions agree.
                     expected = (ref_scale * differences).sum(0)
                     ratio = (ref_largest - largest) + (ref_summed / summed).log()
                     kl[part] = (expected - ratio).clamp_(min=0)
@@ -235,14 +235,15 @@ class _TokenStats(torch.autograd.Function):
         ref = _Head(saved[3], saved[4], saved[5], ref_transform)
         targets, total, ref_total, target_slope = saved[6:]
         # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref. Both are
-        # multiplied by dl'/dl: a soft cap's slopes block by block, a scale with the rows' factors.
+        # multiplied by the transform's derivative: a soft cap's slopes block by block, a scale as
+        # part of the row factors.
         scale = transform.scale if transform.cap is None else 1.0
         onto_target = torch.zeros_like(total) if grad_logps is None else grad_logps
         onto_ref = grad_kl if ctx.has_kl else None
         onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
         needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(policy.hidden, dtype=total.dtype) if needs_hidden else None
-        # Written by the first chunk: as large as the head is, filling it with zeros would cost.
+        # Written by the first chunk, because zeroing a tensor as large as the head is expensive.
         grad_head = torch.empty_like(policy.weight, dtype=total.dtype) if needs_head else None
         written = False
         grad_bias = None
@@ -324,7 +325,7 @@ def _vocabulary_blocks(vocabulary: int, tokens: int, block_elements: int) -> lis
 def _pick(
     found: Float[Tensor, " n"], logits: Float[Tensor, "n v"], targets: Tensor, columns: slice
 ) -> None:
-    """Write the logits of those targets that lie in a block into `found`."""
+    """Copy the logits of the targets that are in this block into `found`."""
     index = targets - columns.start
     inside = (index >= 0) & (index < logits.shape[1])
     values = logits.gather(1, index.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
@@ -332,7 +333,7 @@ def _pick(
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, *, written: bool) -> None:
-    """Add left @ right to a total, or write it there; half precision is added up in float32."""
+    """Add left @ right to a total, or overwrite it; half precision accumulates in float32."""
     if left.dtype != total.dtype:
         product = left @ right
         total.add_(product) if written else total.copy_(product)
@@ -362,47 +363,50 @@ def token_stats(
 
     log π = log_softmax(f(W h + b));  KL = Σ_v π_ref(v) [log π_ref(v) − log π(v)] ≥ 0;
     f(l) = l, scale·l or cap·tanh(scale·l / cap).
-    Differentiable in policy_hidden, policy_head and policy_bias; once, not twice.
+    Differentiable once (not twice) in policy_hidden, policy_head and policy_bias.
 
     Args:
         policy_hidden: the policy's final hidden states at the positions that predict the targets.
         policy_head: the policy's output projection W.
-        ref_hidden: the reference's hidden states there; None gives no reference statistics.
+        ref_hidden: the reference's hidden states there; None computes no reference statistics.
         ref_head: the reference's output projection; its width may differ from the policy's.
         targets: the tokens y.
-        chunk_size: tokens per block; None takes CHUNK_SIZE of the device. It bounds memory and
-            moves the results by rounding only.
-        policy_bias: the policy's output bias b, where the model has one.
-        ref_bias: the reference's.
+        chunk_size: tokens per block; None uses CHUNK_SIZE of the device. It bounds memory and
+            changes the results only by rounding.
+        policy_bias: the policy's output bias b, if the model has one.
+        ref_bias: the reference's output bias.
         need_kl: False skips the KL.
-        block_elements: logits per block; None takes BLOCK_ELEMENTS of the device.
-        keep_bytes: as many blocks as fit this are kept for the backward pass, the others are
-            computed again there; None takes KEEP_BYTES of the device.
+        block_elements: logits per block; None uses BLOCK_ELEMENTS of the device.
+        keep_bytes: memory for blocks kept for the backward pass, which recomputes the others; None
+            uses KEEP_BYTES of the device.
         policy_transform: the policy's f, for models that scale or cap their logits.
-        ref_transform: the reference's.
+        ref_transform: the reference's f.
 
     Returns:
-        policy_logps, ref_logps and kl, (N,) each, in nats, float32 at least.
+        policy_logps, ref_logps and kl, (N,) each, in nats, float32 or wider.
 
     Raises:
-        ValueError: shapes do not fit together.
+        ValueError: the shapes do not match.
 
     Source: arXiv 2410.05102; TDPO (arXiv 2404.11999) for the direction of the KL.
     """
     if (ref_hidden is None) != (ref_head is None):
-        raise ValueError("ref_hidden and ref_head must be given together")
+        raise ValueError("ref_hidden and ref_head must be given together; pass both or neither.")
     if ref_head is not None and ref_head.shape[0] != policy_head.shape[0]:
         raise ValueError(
-            f"policy and reference have different vocabularies: {policy_head.shape[0]} and "
-            f"{ref_head.shape[0]}"
+            f"Policy and reference have different vocabularies: {policy_head.shape[0]} and "
+            f"{ref_head.shape[0]}; use models with the same one."
         )
     if len(policy_hidden) != len(targets):
-        raise ValueError(f"{len(policy_hidden)} hidden states for {len(targets)} targets")
+        raise ValueError(
+            f"There are {len(policy_hidden)} hidden states for {len(targets)} targets; pass one "
+            "for each."
+        )
     device = policy_hidden.device.type
     device = device if device in CHUNK_SIZE else _FALLBACK
     chunk_size = CHUNK_SIZE[device] if chunk_size is None else chunk_size
     if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}.")
     if block_elements is None:
         block_elements = BLOCK_ELEMENTS[device]
     if keep_bytes is None:

@@ -1,4 +1,4 @@
-"""Names → methods: built in, installed as entry points, or loaded from a file."""
+"""The registry of methods: built in, installed as entry points, or loaded from a file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from sparsepo.methods import BUILT_IN
 from sparsepo.methods.base import Method
 
 ENTRY_POINT_GROUP = "sparsepo.methods"
+PLUGIN_PREFIX = "sparsepo_plugin_"
+"""How the module of a file that `load_plugin` loaded begins."""
 
 _plugged_in: dict[str, type[Method]] = {}
 _origins: dict[str, str] = {}
@@ -34,11 +36,11 @@ def is_method(value: object) -> TypeGuard[type[Method]]:
 
 
 def register_method(cls: MethodClass, origin: str = "registered in this process") -> MethodClass:
-    """Make a method known by its name; usable as a class decorator.
+    """Register a method under its name; usable as a class decorator.
 
     Args:
         cls: a concrete subclass of `Method`.
-        origin: where it came from, shown by `python -m harness list`.
+        origin: where the method comes from, as shown by `python -m harness list`.
 
     Returns:
         `cls` itself.
@@ -47,7 +49,9 @@ def register_method(cls: MethodClass, origin: str = "registered in this process"
         UserError: the name is taken by another class.
     """
     if not is_method(cls):
-        raise UserError(f"{cls!r} is not a method: it must subclass sparsepo.Method and set name.")
+        raise UserError(
+            f"{cls!r} is not a method: it must subclass sparsepo.Method and set a name."
+        )
     known = available_methods() if cls.name not in _plugged_in else _plugged_in
     other = known.get(cls.name)
     if other is not None and (other.__module__, other.__qualname__) != (
@@ -72,16 +76,16 @@ def _entry_points() -> dict[str, type[Method]]:
         except Exception as error:
             raise UserError(
                 f"The plug-in method '{entry_point.name}' ({entry_point.value}) cannot be loaded "
-                f"({type(error).__name__}: {error}); repair or uninstall its package."
+                f"({type(error).__name__}: {error}); fix or uninstall its package."
             ) from error
         if not is_method(cls):
             raise UserError(
                 f"The entry point '{entry_point.name}' ({entry_point.value}) is not a subclass of "
-                "sparsepo.Method with a name; repair or uninstall its package."
+                "sparsepo.Method with a name; fix or uninstall its package."
             )
         if cls.name in BUILT_IN:
             raise UserError(
-                f"The plug-in {entry_point.value} takes the built-in name '{cls.name}'; "
+                f"The plug-in {entry_point.value} uses the name '{cls.name}' of a built-in method; "
                 "rename its method or uninstall its package."
             )
         found[cls.name] = cls
@@ -91,7 +95,7 @@ def _entry_points() -> dict[str, type[Method]]:
 
 
 def available_methods() -> dict[str, type[Method]]:
-    """Return every known method by name: built in first, then plugged in.
+    """Return every known method by name: built-in methods first, then plug-ins.
 
     Raises:
         UserError: an installed plug-in cannot be loaded.
@@ -120,14 +124,14 @@ def method_class(name: str) -> type[Method]:
 
 
 def get_method(name: str, **hyper_parameters: Any) -> Method:
-    """Make a method from its name and hyper-parameters.
+    """Return a method, given its name and hyper-parameters.
 
     Args:
         name: a key of `available_methods()`.
-        hyper_parameters: the method's own fields; those left out keep their defaults.
+        hyper_parameters: the method's fields; those omitted keep their defaults.
 
     Returns:
-        The method, a callable on the token statistics of chosen and rejected responses.
+        The method, a callable that takes the token statistics of chosen and rejected responses.
 
     Raises:
         UserError: the name is unknown, the method does not use one of the hyper-parameters, or
@@ -151,7 +155,7 @@ def load_plugin(path: str | Path) -> list[str]:
         path: the file; each concrete subclass of `Method` in it is registered.
 
     Returns:
-        The names that it added.
+        The names of the methods that were added.
 
     Raises:
         UserError: the file is missing, fails to import, or defines no method.
@@ -159,18 +163,18 @@ def load_plugin(path: str | Path) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"The plug-in file {file} does not exist; give the path of a Python file.")
-    module_name = f"sparsepo_plugin_{file.stem}"
+    module_name = f"{PLUGIN_PREFIX}{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise UserError(f"The plug-in {file} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        # Not from the bytecode cache, which takes an edit within the same second for no edit.
+        # Bypass the bytecode cache, which misses an edit made within the same second.
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
     except Exception as error:
         raise UserError(
-            f"The plug-in {file} cannot be loaded ({type(error).__name__}: {error}); repair it."
+            f"The plug-in {file} cannot be loaded ({type(error).__name__}: {error}); fix the file."
         ) from error
     classes = [
         value
@@ -178,5 +182,7 @@ def load_plugin(path: str | Path) -> list[str]:
         if is_method(value) and value.__module__ == module_name
     ]
     if not classes:
-        raise UserError(f"The plug-in {file} defines no subclass of sparsepo.Method.")
+        raise UserError(
+            f"The plug-in {file} defines no subclass of sparsepo.Method; add one that sets a name."
+        )
     return [register_method(cls, origin=f"file {file.name}").name for cls in classes]

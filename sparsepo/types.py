@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # Shapes are for reading and for mypy: a command that reads pairs does not wait for torch.
+    # Only for annotations: commands that just read pairs should not have to import torch.
     import torch
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 Message = dict[str, Any]
-"""One chat message: `role` ("system", "user", "assistant", "tool"), `content` (text) and whatever
-else a chat template may use, such as `tool_calls`. A message that calls tools may lack `content`.
+"""One chat message: `role` ("system", "user", "assistant", "tool"), `content` (text) and any other
+field that a chat template may use, such as `tool_calls`. A message that calls tools may omit
+`content`.
 """
 
 
@@ -31,8 +32,8 @@ class PreferencePair:
     chosen: str | list[Message]
     rejected: str | list[Message]
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """What the chat template gets besides the messages: `tools`, `documents`, `enable_thinking` …
-    Empty in the text form."""
+    """Arguments for the chat template besides the messages: `tools`, `documents`,
+    `enable_thinking` … Empty in the text form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +48,28 @@ class TokenizedPair:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Pairs packed into rows of [prompt | chosen | rejected], each prompt standing once.
+    """Pairs packed into rows of [prompt | chosen | rejected], with each prompt stored once.
 
-    The first token of either response is predicted from the last prompt token. `N` counts the
-    response tokens of the batch; they are numbered chosen responses first, then rejected ones.
+    The first token of each response is predicted from the last prompt token. `N` is the number of
+    response tokens in the batch, ordered with all chosen responses before the rejected ones.
     """
 
     pair_ids: list[str]
     input_ids: Int[Tensor, "rows length"]
     position_ids: Int[Tensor, "rows length"]
-    """Position of each token in its own sequence: both responses count on from the prompt."""
+    """Position of each token in its own sequence: both responses continue from the prompt."""
     pair_index: Int[Tensor, "rows length"]
-    """Which pair a token belongs to; -1 is padding."""
+    """The pair that a token belongs to; -1 for padding."""
     part: Int[Tensor, "rows length"]
-    """0 prompt, 1 chosen, 2 rejected; -1 padding."""
-    sources: Int[Tensor, "N"]
+    """0 for prompt, 1 for chosen, 2 for rejected; -1 for padding."""
+    predictor_index: Int[Tensor, "N"]
     """Index into rows × length of the position that predicts each response token."""
     targets: Int[Tensor, "N"]
     """The response tokens themselves."""
-    slots: Int[Tensor, "N"]
+    stat_index: Int[Tensor, "N"]
     """Index of each response token in the (responses, pairs, tokens) layout of the statistics."""
     response_mask: Bool[Tensor, "responses pairs tokens"]
-    """True on response tokens. responses is 2 (chosen, rejected), or 1 (chosen alone)."""
+    """True on response tokens. responses is 2 (chosen, rejected), or 1 (chosen only)."""
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with every tensor on `device`."""
@@ -82,36 +83,36 @@ class PackedBatch:
 
 @dataclass(frozen=True)
 class TokenStats:
-    """What a method may know about B responses of at most T tokens. Padding holds zeros.
+    """Per-token statistics of B responses of at most T tokens. Padding holds zeros.
 
-    A field is None where the method did not ask for it.
+    A field is None if the method did not ask for it.
     """
 
     policy_logps: Float[Tensor, "B T"]
-    """log π(y_t | x, y_<t), in nats; the only field through which gradients reach the policy,
-    apart from `kl`."""
+    """log π(y_t | x, y_<t), in nats; with `kl`, the only field that carries gradients to the
+    policy."""
     ref_logps: Float[Tensor, "B T"] | None
     """log π_ref(y_t | x, y_<t), in nats."""
     kl: Float[Tensor, "B T"] | None
-    """KL(π_ref(·|x, y_<t) ‖ π(·|x, y_<t)) ≥ 0 over the whole vocabulary, in nats: forward
-    direction, reference first."""
+    """KL(π_ref(·|x, y_<t) ‖ π(·|x, y_<t)) ≥ 0 over the whole vocabulary, in nats: the forward
+    direction, with the reference first."""
     response_mask: Bool[Tensor, "B T"] | Float[Tensor, "B T"]
-    """True (or 1) on response tokens, the end-of-sequence token included."""
+    """True (or 1) on response tokens, including the end-of-sequence token."""
     reward_mask: Float[Tensor, "B T"] | None = None
-    """m_u(t) ≥ 0, on the log-ratios."""
+    """m_u(t) ≥ 0, applied to the log-ratios."""
     kl_mask: Float[Tensor, "B T"] | None = None
-    """m_d(t) ≥ 0, on the token KL."""
+    """m_d(t) ≥ 0, applied to the token KL."""
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """A method's answer for B pairs."""
+    """The result of a method for B pairs."""
 
     loss: Float[Tensor, ""]
     """Mean of `per_pair`; the value to differentiate."""
     per_pair: Float[Tensor, "B"]
     chosen_rewards: Float[Tensor, "B"]
-    """Implicit rewards of the chosen responses, detached, in the order that the loss optimises."""
+    """Implicit rewards of the chosen responses, detached: the quantity that the loss orders."""
     rejected_rewards: Float[Tensor, "B"]
     metrics: Mapping[str, Float[Tensor, "B"]] = field(default_factory=dict)
-    """Per-pair values to log, detached, by their documented names."""
+    """Per-pair values to log, detached, by documented name."""

@@ -1,46 +1,48 @@
-"""Progress of many small things of one kind: a bar in a terminal, plain lines elsewhere."""
+"""Progress of many programs: how many ended in which way, at what pace, and what is left."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
-from typing import TextIO
 
-from harness.graph.progress import duration
-
-_PLAIN_EVERY = 20.0
+from harness.graph.screen import Screen, duration, make_screen
 
 
 class Count:
-    """Counts things by their outcome and estimates the rest; shows nothing."""
+    """Counts programs by their outcome, estimates the rest and shows both.
 
-    def __init__(self, total: int, done: Counter[str]) -> None:
-        """Begin to count.
+    Args:
+        total: how many there will be.
+        done: those of an earlier run, by outcome.
+        screen: where; by default nowhere.
+    """
 
-        Args:
-            total: how many there will be.
-            done: those of an earlier run, by outcome.
-        """
+    def __init__(self, total: int, done: Counter[str], screen: Screen | None = None) -> None:
+        self._screen = screen or Screen()
+        self._bar = self._screen.bar("programs")
         self.total = total
         self.outcomes = done.copy()
         self.earlier = done.total()
         self._begin = time.monotonic()
 
     def add(self, outcome: str) -> None:
-        """Count one more thing."""
+        """Count one more program."""
         self.outcomes[outcome] += 1
+        state = f"{self.state()}, {self.per_second():.0f}/s"
+        self._bar.update(self.done, self.total, state, self.left())
 
     def replace(self, before: str, after: str) -> None:
-        """Give a thing that was counted another outcome."""
+        """Give a program that was counted another outcome."""
         self.outcomes[before] -= 1
         self.outcomes[after] += 1
 
     def note(self, text: str) -> None:
         """Show one line."""
+        self._screen.note(text)
 
     def close(self) -> None:
         """End the display."""
+        self._screen.close()
 
     @property
     def done(self) -> int:
@@ -67,68 +69,6 @@ class Count:
         return " ".join([f"{self.done}/{self.total}", *parts])
 
 
-class PlainCount(Count):
-    """One line now and then."""
-
-    def __init__(self, total: int, done: Counter[str], stream: TextIO | None = None) -> None:
-        super().__init__(total, done)
-        self._stream = stream or sys.stderr
-        self._last = time.monotonic()
-
-    def add(self, outcome: str) -> None:
-        """Count one more thing, and print a line if the last one is old."""
-        super().add(outcome)
-        now = time.monotonic()
-        if now - self._last >= _PLAIN_EVERY:
-            self._last = now
-            self.note(f"{self.state()}, {self.per_second():.0f}/s, {self.left()}")
-
-    def note(self, text: str) -> None:
-        """Print one line."""
-        print(text, file=self._stream, flush=True)
-
-
-class RichCount(Count):
-    """A bar with pace and estimate."""
-
-    def __init__(self, total: int, done: Counter[str]) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        super().__init__(total, done)
-        self._bar = Progress(
-            TextColumn("programs"),
-            BarColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=total, completed=self.done, state="", left="")
-        self._bar.start()
-
-    def add(self, outcome: str) -> None:
-        """Count one more thing and move the bar."""
-        super().add(outcome)
-        self._bar.update(
-            self._task,
-            completed=self.done,
-            state=f"{self.state()}  {self.per_second():.0f}/s",
-            left=self.left(),
-        )
-
-    def note(self, text: str) -> None:
-        """Print one line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-
 def make_count(total: int, done: Counter[str], quiet: bool = False) -> Count:
-    """Return the display that fits: none, a bar in a terminal, lines elsewhere."""
-    if quiet:
-        return Count(total, done)
-    return RichCount(total, done) if sys.stderr.isatty() else PlainCount(total, done)
+    """Return a count that is shown where it fits: nowhere, as a bar in a terminal, or as lines."""
+    return Count(total, done, make_screen(quiet))

@@ -27,21 +27,21 @@ def redraw(file: Path) -> Experiment:
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from None
     except ValueError:
-        raise UserError(f"{file} is no JSON, or not all of it: run its experiment again") from None
+        raise UserError(f"{file} is not valid JSON; run its experiment again.") from None
     name = result.get("id") if isinstance(result, dict) else None
     if name not in EXPERIMENTS:
         raise UserError(
-            f"{file} is no result of an experiment: give the JSON that a run has written"
+            f"{file} is not the result of an experiment; give the JSON that a run has written."
         )
     experiment = EXPERIMENTS[name]
     try:
         files = get_domain(experiment.domain).files(experiment, result)
     except (KeyError, TypeError, IndexError):
         raise UserError(
-            f"{file} is of another version of this program: run {name} again, which takes what it "
-            "can from the store"
+            f"{file} was written by another version of this program; run {name} again, "
+            "which reuses what it can from the store."
         ) from None
     write_files(file.parent, files)
     return experiment

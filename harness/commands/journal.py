@@ -96,8 +96,8 @@ class Journal:
             except BlockingIOError:
                 stream.close()
                 raise UserError(
-                    f"another run is making {out} from the same inputs: wait for it, or choose "
-                    "another --out"
+                    f"Another run is making {out} from the same inputs; wait for it, or choose "
+                    "another --out."
                 ) from None
             # Whoever held it until now may have removed it: then this is a file without a name.
             if self.path.exists() and os.path.samestat(os.fstat(stream.fileno()), self.path.stat()):
@@ -126,5 +126,5 @@ class Journal:
 
 def _unwritable(error: OSError, path: Path) -> UserError:
     return explain_disk_error(error, path) or UserError(
-        f"{path} cannot be written ({error.strerror or error}): choose another --out"
+        f"{path} cannot be written ({error.strerror or error}); choose another --out."
     )

@@ -26,8 +26,8 @@ from tasks.code.scores import PassAtK, score, usable_ks
 from tasks.sandbox import UNPROTECTED, Limits, Outcome, choose_tier, run_programs
 
 PERMISSION: Final = (
-    "This runs programs that a model wrote; if you allow that, add --allow-code-execution "
-    "(they run isolated from your files and network)."
+    "passk runs model-generated programs, sandboxed away from your files and network; allow it "
+    "with --allow-code-execution."
 )
 SECONDS: Final = (0.1, 3600.0)
 """What --seconds may be."""
@@ -248,7 +248,7 @@ def _check_out(request: PasskRequest, out: Path) -> None:
         if out.is_dir():
             raise UserError(f"{out} is a folder; name a file, such as --out {out / 'passk.json'}.")
         if out.exists() and not out.is_file():
-            raise UserError(f"{out} is no regular file; choose another --out.")
+            raise UserError(f"{out} is not a regular file; choose another --out.")
         for name, path in (("--problems", request.problems), ("--samples", request.samples)):
             if out.exists() and path.exists() and out.samefile(path):
                 raise UserError(
@@ -259,7 +259,7 @@ def _check_out(request: PasskRequest, out: Path) -> None:
         raise UserError(f"{error.filename or out} cannot be reached: {error.strerror}.") from None
     if out.exists() and not os.access(out, os.W_OK):
         raise UserError(
-            f"{out} may not be written; change its permissions, or choose another --out."
+            f"No permission to write {out}; change its permissions, or choose another --out."
         )
 
 

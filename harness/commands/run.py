@@ -51,7 +51,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         request: what the user asked for.
 
     Raises:
-        UserError: for a mistake that the user can mend.
+        UserError: for a mistake that the user can fix.
     """
     domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
@@ -61,7 +61,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     profile = domain.resolve_profile(request)
     if request.allow_code_execution and not domain.runs_code:
         raise UserError(
-            f"{experiment.id} runs no program that a model wrote: leave --allow-code-execution out"
+            f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
         )
     rows = select_rows(experiment, request.methods, plugins)
     for key in assigned_keys(request.assignments):
@@ -94,7 +94,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
 
     Raises:
-        UserError: for a mistake that the user can mend.
+        UserError: for a mistake that the user can fix.
         StageError: if a stage failed otherwise.
     """
     experiment, graph = prepared.experiment, prepared.graph
@@ -152,9 +152,11 @@ def split_request(
         allowed = request.allow_code_execution and domain.runs_code
         split.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
     if unknown:
-        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value")
+        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value.")
     if request.allow_code_execution and not any(own.allow_code_execution for _, own in split):
-        raise UserError("no experiment runs model-written programs: no --allow-code-execution")
+        raise UserError(
+            "No experiment runs model-generated programs; leave --allow-code-execution out."
+        )
     return split
 
 

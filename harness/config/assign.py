@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from sparsepo.cli.options import json_or_text, split_assignment
 from sparsepo.errors import UserError, did_you_mean
 
 Settings = TypeVar("Settings")
@@ -21,10 +21,7 @@ def parse_assignment(text: str) -> tuple[str, str]:
     Raises:
         UserError: if there is no equals sign or no key.
     """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: write key=value, such as --set po.epochs=1")
-    return key.strip(), value.strip()
+    return split_assignment(text, "po.epochs=1")
 
 
 def assigned_keys(assignments: Sequence[str]) -> set[str]:
@@ -114,15 +111,15 @@ def _assign(settings: object, path: list[str], text: str, key: str) -> object:
     if isinstance(settings, _OpenMapping):
         old = settings.get(name, _OpenMapping() if rest else None)
         if rest and not isinstance(old, Mapping):
-            raise UserError(f"--set {key}: {name} has no parts")
-        new = _assign(old, rest, text, key) if rest else _guess(text)
+            raise UserError(f"--set {key}: {name} has no parts.")
+        new = _assign(old, rest, text, key) if rest else json_or_text(text)
         return _OpenMapping({**settings, name: new})
     if isinstance(settings, Mapping):
         _require_known(name, list(settings), key)
         old = settings[name]
         new = _assign(old, rest, text, key) if rest else _convert(text, type(old), key, old)
         return {**settings, name: new}
-    raise UserError(f"unknown key {key}: {key.rsplit('.', len(path))[0]} has no parts")
+    raise UserError(f"Unknown key {key}: {key.rsplit('.', len(path))[0]} has no parts.")
 
 
 class _OpenMapping(dict[str, Any]):
@@ -137,7 +134,7 @@ def open_mapping(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 def _require_known(name: str, names: Sequence[str], key: str) -> None:
     if name not in names:
         raise UserError(
-            f"unknown key {key}.{did_you_mean(name, names)} Keys there: {', '.join(names)}"
+            f"Unknown key {key}.{did_you_mean(name, names)} Keys there: {', '.join(names)}."
         )
 
 
@@ -145,7 +142,7 @@ def _convert(text: str, hint: Any, key: str, old: object) -> object:
     if dataclasses.is_dataclass(old) or isinstance(old, Mapping):
         inside = ", ".join(f"{key}.{inner}" for inner in known_keys(old)[:3])
         raise UserError(
-            f"--set {key}: this is a group of settings; set one of it, such as {inside}"
+            f"--set {key}: this is a group of settings; set one of them, such as {inside}."
         )
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if type(None) in options and text.lower() in {"none", "null"}:
@@ -154,7 +151,7 @@ def _convert(text: str, hint: Any, key: str, old: object) -> object:
         value = _as(option, text)
         if value is not None:
             return value
-    raise UserError(f"--set {key}={text}: this must be {' or '.join(map(_describe, options))}")
+    raise UserError(f"--set {key}={text}: this must be {' or '.join(map(_describe, options))}.")
 
 
 def _is_union(hint: Any) -> bool:
@@ -192,11 +189,3 @@ def _describe(option: Any) -> str:
         return f"{_describe(typing.get_args(option)[0])}s with commas between"
     names = {bool: "true or false", int: "an integer", float: "a finite number", str: "a text"}
     return "none" if option is type(None) else names.get(option, str(option))
-
-
-def _guess(text: str) -> object:
-    """Read a value whose type another module knows: JSON if it is any, else text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

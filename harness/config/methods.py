@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from harness.config.assign import apply_assignments
 from harness.config.profiles import Profile, TrainingSettings
 from sparsepo.errors import UserError, did_you_mean
-from sparsepo.registry import available_methods, get_method
+from sparsepo.registry import PLUGIN_PREFIX, available_methods, get_method
 
-_NOT_TRAINING = {"__main__", "analysis", "cli", "data", "errors", "methods", "py"}
-"""What of sparsepo/ a training stage does not load, its methods apart; and errors, which computes
-nothing."""
+METHOD_TABLE = ("sparsepo.methods",)
+"""The module that imports every built-in method."""
 
 
 def check_methods(profile: Profile) -> None:
@@ -27,11 +26,11 @@ def check_methods(profile: Profile) -> None:
     for method in profile.methods:
         if method not in known:
             raise UserError(
-                f"unknown method '{method}' in methods.{method}.{did_you_mean(method, known)} "
-                f"Methods: {', '.join(known)}"
+                f"Unknown method '{method}' in methods.{method}.{did_you_mean(method, known)} "
+                f"Methods: {', '.join(known)}."
             )
         if not isinstance(profile.methods[method], Mapping):
-            raise UserError(f"methods.{method} has parts: set one, such as methods.{method}.beta")
+            raise UserError(f"methods.{method} has parts; set one, such as methods.{method}.beta.")
         hyper_parameters, _ = method_settings(profile, method)
         get_method(method, **hyper_parameters)
 
@@ -57,22 +56,22 @@ def method_settings(
     return hyper_parameters, apply_assignments(training, changes)
 
 
-def training_code(method: str) -> tuple[str, ...]:
-    """Return the modules whose source decides a training run of one method.
+def method_code(method: str) -> tuple[str, ...]:
+    """Return the modules that define a method: its class's and its base classes'.
 
-    The other methods' files are not among them, so that a change of one method trains only
-    that one again.
+    A stage that uses one method names them as its ``code`` and leaves `METHOD_TABLE` out, because
+    the table imports all methods, and a change of one must train only that one again. The file of a
+    method that came with --plugin is an outside file of its stages instead.
 
     Args:
         method: a registered method.
     """
-    folder = Path(__file__).parents[2] / "sparsepo"
-    core = {path.name.split(".")[0] for path in folder.iterdir()} - {"__pycache__", "__init__"}
-    modules = {f"sparsepo.{name}" for name in core - _NOT_TRAINING}
-    modules.add("sparsepo.methods.base")
-    for cls in available_methods()[method].__mro__:
-        if cls.__module__.startswith("sparsepo."):
-            modules.add(cls.__module__)
-        elif not cls.__module__.startswith(("sparsepo_plugin_", "abc", "builtins")):
-            modules.add(cls.__module__.split(".")[0])
-    return (*sorted(modules), "harness.domains.common.work.files")
+    modules = {cls.__module__ for cls in available_methods()[method].__mro__}
+    return tuple(
+        sorted(
+            name
+            for name in modules
+            if name.partition(".")[0] not in sys.stdlib_module_names
+            and not name.startswith(PLUGIN_PREFIX)
+        )
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 
 from harness.domains import DOMAINS
 from harness.domains.common.spec import Experiment
@@ -14,18 +15,18 @@ def _in_the_papers_order(spec: Experiment) -> tuple[bool, int]:
     return kind != "table", int(spec.id.removeprefix(kind) or 0)
 
 
-EXPERIMENTS: dict[str, Experiment] = {
-    spec.id: spec
-    for spec in sorted(
-        (
-            spec
-            for domain in DOMAINS
-            for spec in importlib.import_module(f"harness.domains.{domain}.experiments").EXPERIMENTS
-        ),
-        key=_in_the_papers_order,
-    )
-}
-"""Id → experiment, tables before figures."""
+def load_experiments(domains: Iterable[str]) -> dict[str, Experiment]:
+    """Return the experiments of domains, id → experiment, tables before figures."""
+    found = [
+        spec
+        for domain in domains
+        for spec in importlib.import_module(f"harness.domains.{domain}.experiments").EXPERIMENTS
+    ]
+    return {spec.id: spec for spec in sorted(found, key=_in_the_papers_order)}
+
+
+EXPERIMENTS = load_experiments(DOMAINS)
+"""Id → experiment, of all domains."""
 
 
 def get_experiment(kind: str, number: str) -> Experiment:
@@ -41,7 +42,7 @@ def get_experiment(kind: str, number: str) -> Experiment:
     wanted = f"{kind}{number.strip().lower().removeprefix(kind)}"
     if wanted not in EXPERIMENTS:
         raise UserError(
-            f"unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
-            "See them with: python -m harness list"
+            f"Unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
+            "See python -m harness list."
         )
     return EXPERIMENTS[wanted]

@@ -94,10 +94,12 @@ def require_writable(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise UserError(
-            f"{folder} cannot be a folder, the file {place} is in its way: choose --out"
+            f"{folder} cannot be a folder, because the file {place} is in its way; choose --out."
         )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"may not write {place}: change its permissions, or choose --out DIR")
+        raise UserError(
+            f"No permission to write {place}; change its permissions, or choose --out DIR."
+        )
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
@@ -148,14 +150,14 @@ def explain_disk_error(error: BaseException, place: Path) -> UserError | None:
         text = str(seen).lower()
         if code in _FULL or "no space left on device" in text or "disk quota exceeded" in text:
             return UserError(
-                f"no space left on the disk of {place}: free some, or choose another place "
-                "with --store DIR (or SPARSEPO_STORE) and --out DIR"
+                f"No space left on the disk of {place}; free some, or choose another place "
+                "with --store DIR (or SPARSEPO_STORE) and --out DIR."
             )
         if code in _FORBIDDEN or "read-only file system" in text:
             where = (seen.filename if isinstance(seen, OSError) else None) or place
             return UserError(
-                f"may not write or read {where}: change its permissions, or choose another "
-                "place with --store DIR (or SPARSEPO_STORE) and --out DIR"
+                f"No permission to write or read {where}; change its permissions, or choose "
+                "another place with --store DIR (or SPARSEPO_STORE) and --out DIR."
             )
         seen = seen.__cause__ or seen.__context__
     return None

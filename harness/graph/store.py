@@ -50,12 +50,12 @@ class Store:
         except OSError as error:
             if isinstance(error, FileExistsError | NotADirectoryError):
                 raise UserError(
-                    f"the store {self.root} cannot be a folder, a file is in its way: choose "
-                    "another place with --store DIR"
+                    f"The store {self.root} cannot be a folder, because a file is in its way; "
+                    "choose another place with --store DIR."
                 ) from None
             raise explain_disk_error(error, self.root) or UserError(
-                f"the store {self.root} cannot be made ({error.strerror}): choose another place "
-                "with --store DIR or --out DIR"
+                f"The store {self.root} cannot be made ({error.strerror}); choose another place "
+                "with --store DIR or --out DIR."
             ) from None
 
     def folder(self, address: str) -> Path:
@@ -138,7 +138,7 @@ class Store:
             if self.problem(address) is None:
                 return folder
             with self.lock(address):
-                # Another run may have mended it while this one waited.
+                # Another run may have repaired it while this one waited.
                 problem = self.problem(address) if folder.is_dir() else None
                 if problem is None:
                     return folder if folder.is_dir() else None

@@ -1,4 +1,4 @@
-"""What each token is to a trained model: values, and the page that shows them."""
+"""Token maps: per-token values of preference pairs under trained models, and their page."""
 
 from sparsepo.analysis.maps import (
     NOT_FINITE,

@@ -1,4 +1,4 @@
-"""What each token adds to a pair's margin of implicit rewards, under any method."""
+"""Each token's contribution to a pair's margin of implicit rewards, for any method."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sparsepo.methods.base import Method
 from sparsepo.types import TokenStats
 
 TOLERANCE = 1e-9
-"""How far, relative to its terms, a sum of contributions may lie from the reward it makes up."""
+"""Largest difference, relative to its terms, between a sum of contributions and the reward."""
 
 PROBES = 256
-"""Tokens whose contribution is asked for in one call of a method."""
+"""Tokens whose contributions are computed in one call of a method."""
 
 
 def contributions_of(
     method: Method, chosen: TokenStats, rejected: TokenStats
 ) -> tuple[Float[Tensor, " T"], Float[Tensor, " U"]] | None:
-    """Return what each token of one pair adds to the margin of implicit rewards.
+    """Return each token's contribution to a pair's margin of implicit rewards.
 
-    The method itself is asked: a token's share is the implicit reward of the response with the
-    log-probabilities and the KL of all its other tokens at 0, where they weigh nothing. So every
-    method that can be plugged in has contributions, without a word about them in its file.
+    They are computed with the method itself: a token's share is the implicit reward of the response
+    if the log-probabilities and the KL of all its other tokens are 0. Any plug-in method has
+    contributions without further code.
 
     Args:
         method: the method.
         chosen: one response, (1, T), without padding, in double precision.
-        rejected: the same, (1, U).
+        rejected: one response, (1, U), in the same form.
 
     Returns:
-        (T,) and (U,), the rejected ones with the opposite sign, so that all of them sum to chosen
-        minus rejected reward; None where they do not, the reward being no sum over tokens.
+        (T,) and (U,), with the opposite sign for rejected tokens: together they sum to chosen minus
+        rejected reward. None if they do not, because the reward is not a sum over tokens.
     """
     output = method(chosen, rejected)
     totals = (output.chosen_rewards, output.rejected_rewards)
@@ -54,7 +54,7 @@ def contributions_of(
 
 
 def _alone(stats: TokenStats, tokens: Tensor) -> TokenStats:
-    """Return the response once for each given token, (P, T), with the others' values at 0."""
+    """Return the response once for each given token, (P, T), with all other tokens' values 0."""
     size = stats.policy_logps.shape[1]
     only = tokens[:, None] == torch.arange(size)
 

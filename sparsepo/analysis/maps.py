@@ -1,7 +1,7 @@
-"""Token maps: what each response token of a pair is to a trained policy, its masks and its method.
+"""Token maps: the values of each response token under a trained policy, its masks and its method.
 
-The JSON form (`document`) is what the page of `python -m sparsepo inspect` and the pictures of the
-harness are drawn from; docs/inspect.md describes it field by field.
+The page of `python -m sparsepo inspect` and the harness's figures are drawn from the JSON form
+(`document`), which docs/inspect.md describes field by field.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 SCHEMA = "sparsepo-token-maps-1"
-"""Written into every document; raised when a field changes its meaning."""
+"""Version of the JSON form, incremented when the meaning of a field changes."""
 
 NOT_FINITE = "values that are not finite"
 
@@ -56,13 +56,13 @@ Values = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that tokens are coloured by."""
+    """A quantity by which tokens are coloured."""
 
     field: str
     """The field of a ResponseMap."""
     label: str
     signed: bool
-    """Whether it is read from its sign: coloured from both sides of 0."""
+    """Whether the sign matters: positive and negative values have different colours."""
 
 
 QUANTITIES = (
@@ -76,20 +76,20 @@ QUANTITIES = (
     Quantity("log_ratios", "log-ratio r", signed=True),
     Quantity("kl", "token KL k", signed=False),
 )
-"""In the order in which they are offered."""
+"""In the order of the page's menu."""
 
 
 @dataclass(frozen=True)
 class ResponseMap:
-    """One response, token by token; every tuple has one value per token, the end of sequence too.
+    """One response; every tuple has one value per token, including the end of sequence.
 
-    A field is None where the model has no reference, or its method no such term.
+    A field is None if the model has no reference, or its method has no such term.
     """
 
     text: str
-    """The tokens' texts joined."""
+    """The joined texts of the tokens."""
     tokens: tuple[str, ...]
-    """"" where a token is part of a character that a later token completes."""
+    """Text of each token; "" if it is part of a character that a later token completes."""
     token_ids: tuple[int, ...]
     policy_logps: Values
     """log π(y_t | x, y_<t), in nats."""
@@ -100,11 +100,11 @@ class ResponseMap:
     kl: Values | None
     """k_t = KL(π_ref ‖ π) over the whole vocabulary, in nats; measured for every method."""
     reward_mask: Values | None
-    """m_u(t), mask dropout off; 1 where the method takes log-ratios as they are."""
+    """m_u(t), without mask dropout; 1 if the method does not mask log-ratios."""
     kl_mask: Values | None
-    """m_d(t); 1 where the method takes the KL as it is, None where it has no KL term."""
+    """m_d(t); 1 if the method does not mask the KL, None if it has no KL term."""
     rewards: Values | None
-    """β·r_t, before the mask; None where the method scores no log-ratio."""
+    """β·r_t, before the mask; None if the method does not use log-ratios."""
     masked_rewards: Values | None
     """β·m_u·r_t."""
     weighted_kl: Values | None
@@ -112,11 +112,11 @@ class ResponseMap:
     masked_kl: Values | None
     """β·m_d·k_t."""
     contributions: Values | None
-    """What the token adds to the pair's margin, chosen minus rejected implicit reward: a rejected
-    response's tokens count with the opposite sign. None where the method's reward is no sum over
-    tokens."""
+    """The token's contribution to the pair's margin, chosen minus rejected implicit reward: the
+    sign is inverted for tokens of a rejected response. None if the method's reward is not a sum
+    over tokens."""
     reward: float
-    """The response's implicit reward, as the method defines it."""
+    """The response's implicit reward as defined by the method."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class PairMap:
 
     pair_id: str
     prompt: str
-    """The prompt as the model saw it, special tokens and truncation included."""
+    """The prompt as the model saw it, with special tokens and after truncation."""
     loss: float
     chosen: ResponseMap
     rejected: ResponseMap
@@ -138,7 +138,7 @@ class PairMap:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Percentage of response tokens with mask value exactly 0, mean over responses."""
+    """Percentage of response tokens whose mask value is exactly 0, averaged over responses."""
 
     chosen: float
     rejected: float
@@ -149,23 +149,23 @@ class ModelMaps:
     """The maps of all pairs under one trained model."""
 
     label: str
-    """How it is called beside others."""
+    """Display name, to distinguish several models."""
     method: str
     hyper_parameters: Mapping[str, Any]
     beta: float | None
-    """The method's β; None where it has none."""
+    """The method's β; None if it has none."""
     model: str
     reference: str | None
     reward_sparsity: Sparsity | None
-    """Of m_u; None where the method has no masks."""
+    """Sparsity of m_u; None if the method has no masks."""
     kl_sparsity: Sparsity | None
     skipped: Mapping[str, int]
-    """Reason → pairs left out for it."""
+    """Reason → number of pairs skipped for it."""
     pairs: tuple[PairMap, ...]
 
 
 def document(models: Sequence[ModelMaps]) -> dict[str, Any]:
-    """Return maps in their JSON form: `schema` and `models`, fields by their names."""
+    """Return maps in their JSON form: `schema` and `models`, with fields by name."""
     return {
         "schema": SCHEMA,
         "models": [
@@ -180,7 +180,7 @@ def document(models: Sequence[ModelMaps]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of one model, and what tokenization came to."""
+    """The maps of one model, and the report on tokenization."""
 
     maps: ModelMaps
     report: TokenizeReport
@@ -204,18 +204,18 @@ def token_maps(
         trained: see `sparsepo.analysis.trained.load_trained`.
         pairs: any preference pairs, in the text or the chat form.
         max_length: tokens of prompt and response together, within the model's context.
-        max_prompt_length: tokens of a prompt; half of max_length when None.
-        on_long_response: what becomes of a response that does not fit.
-        batch_size: pairs per batch; it moves a value by rounding only.
+        max_prompt_length: tokens of a prompt; None means half of max_length.
+        on_long_response: how to treat a response that does not fit.
+        batch_size: pairs per batch; it changes values only by rounding.
         chunk_size: tokens per block of the fused operation.
-        seed: of random masks, which are drawn anew for each batch.
+        seed: seed of random masks, which are drawn again for each batch.
 
     Returns:
-        The maps in the order of the pairs, without those that do not fit the context or have values
-        that are not finite, both of which are counted.
+        The maps in the order of the pairs. Pairs that exceed the context or have values that are
+        not finite are skipped and counted.
 
     Raises:
-        UserError: no pair is left, or policy, reference and tokenizer do not fit together.
+        UserError: no pair is left, or policy, reference and tokenizer do not match.
     """
     module, method = trained.module, trained.method
     reference = trained.reference
@@ -229,9 +229,9 @@ def token_maps(
         on_long_response=on_long_response,
     )
     if not tokenized.pairs:
-        raise UserError("There is no pair to look at; give at least one.")
+        raise UserError("There are no pairs to map; give at least one.")
     subject = Subject(module, reference, method, chunk_size=chunk_size)
-    # A trainer that looks at its own policy goes on in the form that it has chosen.
+    # A policy that is being trained keeps the form that its trainer has chosen.
     check_start_of(subject, tokenized.pairs, "auto" if module.computation == "packed" else "plain")
     module.eval()
     found: dict[int, tuple[PairMap, _Zeros]] = {}
@@ -250,8 +250,8 @@ def token_maps(
         skipped[NOT_FINITE] = len(tokenized.pairs) - len(found)
     if not found:
         raise UserError(
-            f"Under {trained.label} no pair has finite values; look at the model's weights, or "
-            "load it with model_dtype=float32."
+            f"Under {trained.label} no pair has finite values; check the model's weights, or load "
+            "it with model_dtype=float32."
         )
     kept = [found[item] for item in sorted(found)]
     maps = ModelMaps(
@@ -270,7 +270,7 @@ def token_maps(
 
 
 def beta_of(method: Method) -> float | None:
-    """Return the method's hyper-parameter β, or None where it has none."""
+    """Return the method's hyper-parameter β, or None if it has none."""
     beta = getattr(method, "beta", None)
     return float(beta) if isinstance(beta, int | float) else None
 
@@ -280,7 +280,7 @@ def beta_of(method: Method) -> float | None:
 
 @dataclass(frozen=True)
 class _Zeros:
-    """One pair's sparsity, (chosen, rejected) of either mask; None without masks."""
+    """One pair's sparsity, (chosen, rejected), of each mask; None without masks."""
 
     reward: tuple[float, float] | None
     kl: tuple[float, float] | None
@@ -292,7 +292,7 @@ def _maps_of_batch(
     module, method, reference = trained.module, trained.method, trained.reference
     packed = module.computation == "packed"
     batch = pack_pairs(pairs, share_prompt=packed).to(module.policy.device)
-    # Log-ratio and KL are measured for every method: that is what methods are compared by.
+    # Log-ratio and KL are computed for every method, to make methods comparable.
     needs = replace(method.needs, rejected=True)
     states = None
     if reference is not None:
@@ -307,7 +307,7 @@ def _maps_of_batch(
         )
         found = _map_pair(trained, pair, chosen, rejected)
         if found is None and len(pairs) > 1:
-            # Not a number times an attention of 0 is not a number: it reaches the pairs beside it.
+            # NaN times an attention weight of 0 is NaN, so it spreads to other pairs in the row.
             (found,) = _maps_of_batch(trained, [pair], chunk_size)
         result.append(found)
     return result

@@ -1,4 +1,4 @@
-"""Token maps as one self-contained page: no request leaves it, and all text in it stays text."""
+"""Token maps as one self-contained page that makes no requests and escapes all text."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from jinja2.utils import htmlsafe_json_dumps
 from sparsepo.analysis.maps import QUANTITIES, ModelMaps, document
 
 COLOURS = {"negative": "#e6954a", "zero": "#ffffff", "positive": "#6aa9e0", "high": "#4fb3a1"}
-"""Orange to blue through white, and white to green: told apart with every common colour blindness,
-and light enough for dark text on their ends."""
+"""Orange to blue through white, and white to green: distinguishable with all common kinds of colour
+blindness, and light enough for dark text."""
 
 INK = "#111111"
-"""The text on them."""
+"""Colour of the text."""
 
 DIGITS = 6
-"""Significant digits of a number in the page, which shows four."""
+"""Significant digits of a number in the page, which displays four."""
 
 
 def render_page(models: Sequence[ModelMaps], title: str = "Token maps") -> str:
-    """Return the page of some models' maps of the same pairs, side by side.
+    """Return the page with several models' maps of the same pairs, side by side.
 
     Args:
-        models: at least one.
-        title: its heading.
+        models: the maps of at least one model.
+        title: heading of the page.
     """
     return render_document(document(models), title)
 
 
 def render_document(maps: Mapping[str, Any], title: str = "Token maps") -> str:
-    """Return the page of maps in their JSON form.
+    """Return the page for maps in their JSON form.
 
     Args:
-        maps: from `sparsepo.analysis.maps.document`.
-        title: its heading.
+        maps: the result of `sparsepo.analysis.maps.document`.
+        title: heading of the page.
     """
     folder = resources.files("sparsepo.analysis") / "templates"
-    style, script = ((folder / f"heatmap.{end}").read_text("utf-8") for end in ("css", "js"))
+    style, script = ((folder / f"token_maps.{end}").read_text("utf-8") for end in ("css", "js"))
     template = jinja2.Environment(autoescape=True).from_string(
-        (folder / "heatmap.html").read_text("utf-8")
+        (folder / "token_maps.html").read_text("utf-8")
     )
     data = {
         "document": _rounded(maps),
@@ -58,13 +58,13 @@ def render_document(maps: Mapping[str, Any], title: str = "Token maps") -> str:
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        # "<" is written as an escape, so that no text ends the script element.
+        # "<" is escaped, because text could otherwise end the script element.
         maps=htmlsafe_json_dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False),
     )
 
 
 def _hash(text: str) -> str:
-    """Return how a content security policy names an inline element."""
+    """Return the source expression of an inline element in a content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 

@@ -1,4 +1,4 @@
-"""The text of single tokens, as it stands in the response."""
+"""The text of single tokens, as it appears in the response."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from transformers import PreTrainedTokenizerBase
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT = 6
-"""Tokens that are decoded before a token, for its leading space."""
+"""Number of preceding tokens decoded with a token, to keep its leading space."""
 
 
 def token_texts(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], ids: Sequence[int]
 ) -> tuple[str, ...]:
-    """Return the text that each response token adds to what stands before it.
+    """Return the text that each response token adds to the preceding text.
 
-    A token by itself may decode without the space before it, or to half a character; a token that
-    completes no character gets "", and the one that does gets all of it.
+    A single token may decode without its leading space, or to half a character. A token that
+    completes no character gets "", and the token that completes it gets the whole character.
 
     Args:
         tokenizer: the tokenizer.
-        prompt_ids: what the response follows.
+        prompt_ids: the prompt.
         ids: the response.
     """
 
@@ -40,6 +40,6 @@ def token_texts(
         texts.append(whole[len(known) :])
         before, held = [*before, *held][-_CONTEXT:], []
     if held:
-        # The response was cut inside a character.
+        # The response was truncated inside a character.
         texts[-1] = decode([*before, *held])[len(decode(before)) :]
     return tuple(texts)

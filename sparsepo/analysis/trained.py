@@ -1,4 +1,4 @@
-"""A trained model as a run left it: policy, masks, method and reference, from its folder."""
+"""Loads a trained model from its folder: policy, masks, method and reference."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sparsepo.training.policy import METHOD_FILE, PolicyWithMasks, make_masks, r
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A policy with its masks, its method and its reference, ready to be looked at."""
+    """A policy with its masks, its method and its reference, ready for analysis."""
 
     module: PolicyWithMasks
     method: Method
     tokenizer: PreTrainedTokenizerBase
     reference: Reference | None
-    """None where the method needs none and none could be found."""
+    """None if the method needs none and none was found."""
     label: str
-    """How it is called beside others."""
+    """Display name, to distinguish several models."""
     model: str = ""
-    """Where it was loaded from, for the record."""
+    """Where the model was loaded from."""
     reference_origin: str | None = None
 
 
@@ -45,28 +45,29 @@ def load_trained(
     attention: Attention = "auto",
     device: torch.device | None = None,
 ) -> TrainedModel:
-    """Return what a training run saved in a folder, a checkpoint's included.
+    """Return the model that a training run saved in a folder, which may be a checkpoint.
 
     Args:
-        model: the folder, or a hub id where `method` is given.
-        reference: folder or hub id of the reference; None takes the one that the folder names.
-        method: for a model that holds no description of its method, as one trained elsewhere.
-        label: how it is called; the method's title when None.
-        dtype: of the weights, "auto" for the checkpoint's own.
-        bits: 4 or 8 to quantize the weights, as they were in training.
-        attention: the implementation, as POConfig names it.
-        device: where it runs; a CUDA device where there is one when None.
+        model: the folder, or a hub id if `method` is given.
+        reference: folder or hub id of the reference; None uses the one recorded in the folder.
+        method: the method of a model whose folder does not record it, such as one trained
+            elsewhere.
+        label: display name; None uses the method's title.
+        dtype: dtype of the weights; "auto" for the checkpoint's.
+        bits: 4 or 8 to quantize the weights, as in training.
+        attention: the attention implementation, as in POConfig.
+        device: the device; None uses CUDA if available.
 
     Raises:
-        UserError: nothing to load, no description of the method, no reference where the method
-            needs one, or masks that do not fit it.
+        UserError: the model cannot be loaded, its method is not recorded, the method needs a
+            reference that is missing, or the masks do not match the method.
     """
     found = read_description(Path(model))
     if method is None:
         method = _described_method(found, Path(model))
     elif found is not None:
         raise UserError(
-            f"{Path(model) / METHOD_FILE} names the method already; leave --method out."
+            f"{Path(model) / METHOD_FILE} already records the method; leave out --method."
         )
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,7 +81,7 @@ def load_trained(
     origin = str(reference) if reference is not None else _named_reference(found)
     if origin is None and method.needs.reference:
         raise UserError(
-            f"{model} does not name the reference that {method.title} needs; give the model that "
+            f"{model} does not record the reference that {method.title} needs; give the model that "
             "training started from with --reference."
         )
     policy = load(str(model))
@@ -91,10 +92,10 @@ def load_trained(
         except UserError as error:
             if reference is not None:
                 raise
-            # What a method can do without is left out; it is there for comparison alone.
+            # Without a need for it the reference only serves comparison, and may be missing.
             if method.needs.reference:
                 raise UserError(
-                    f"The reference '{origin}' that {Path(model) / METHOD_FILE} names cannot be "
+                    f"The reference '{origin}' recorded in {Path(model) / METHOD_FILE} cannot be "
                     "loaded; give the model that training started from with --reference."
                 ) from error
     module = PolicyWithMasks(policy, make_masks(method, loaded.model if loaded else policy))
@@ -113,7 +114,7 @@ def load_trained(
 def _described_method(description: object, folder: Path) -> Method:
     if description is None:
         raise UserError(
-            f"{folder} holds no {METHOD_FILE}, which says by which method a model was trained; "
+            f"{folder} contains no {METHOD_FILE}, which records the method of a trained model; "
             "give a folder that `python -m sparsepo train` wrote, or name the method with --method."
         )
     name = values = None
@@ -121,7 +122,7 @@ def _described_method(description: object, folder: Path) -> Method:
         name, values = description.get("method"), description.get("hyper_parameters")
     if not isinstance(name, str) or not isinstance(values, dict):
         raise UserError(
-            f"{folder / METHOD_FILE} names no method with its hyper_parameters; give a folder that "
+            f"{folder / METHOD_FILE} records no method with hyper_parameters; give a folder that "
             "`python -m sparsepo train` wrote."
         )
     return get_method(name, **values)

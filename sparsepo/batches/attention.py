@@ -1,8 +1,8 @@
-"""Who may look at whom in a packed batch, in the form that a model's attention kernel takes.
+"""The attention mask of a packed batch, in the form that a model's attention kernel takes.
 
 Eager and SDPA attention take a dense additive mask of rows × length × length. FlexAttention takes
-the same rule as a function with a table of the 128 × 128 blocks in which it allows anything, and
-skips the others: a long row of many pairs then costs what its pairs cost.
+the same rule as a function, with a table of the 128 × 128 blocks that are not fully masked, and
+skips all others: a long row of many pairs then costs no more than its pairs.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ Attention = Literal["auto", "eager", "sdpa", "flex_attention"]
 FLEX = "flex_attention"
 
 AttentionMask = Tensor | BlockMask | dict[str, Tensor | BlockMask]
-"""One mask for every layer, or one per kind of layer, by transformers' names for them."""
+"""One mask for all layers, or one per layer type, by transformers' names."""
 
 _SMALLEST_FLEX_HEAD = 16
-"""Features of a head, the least that FlexAttention's CUDA kernels take."""
+"""Smallest head dimension that FlexAttention's CUDA kernels support."""
 
 _COMPILED_SHAPES = 64
-"""Kernels that may be compiled before FlexAttention falls back to materialising all scores."""
+"""Number of compiled kernels after which FlexAttention falls back to materialising all scores."""
 
 
 def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionMask:
-    """Return the mask under which a model runs a packed batch, as its attention takes it.
+    """Return the mask with which a model runs a packed batch, in the form of its attention.
 
-    On a CPU FlexAttention has no backward pass (torch 2.13): gradients there need another kernel.
+    FlexAttention has no backward pass on a CPU (torch 2.13): gradients there need another kernel.
 
     Args:
         model: a transformers model, without adapters around it.
         batch: the packed batch, on the model's device.
 
     Raises:
-        UserError: the model's attention takes no mask of this kind.
+        UserError: the model's attention does not support such a mask.
     """
     config = model.config
     name = str(config._attn_implementation or "eager")
     if name not in ("eager", "sdpa", FLEX):
         raise UserError(
-            f"Packed pairs need an attention that takes a block mask, and {name} does not; set "
+            f"Packed pairs need an attention that supports a block mask, but {name} does not; set "
             "attention to sdpa or flex_attention."
         )
 
     device, dtype = batch.input_ids.device.type, model.dtype
     if torch.is_autocast_enabled(device):
-        # A kernel that casts the mask to fewer bits would turn a wider type's minimum into −inf.
+        # A kernel that casts the mask to a narrower type would turn its minimum into −inf.
         dtype = torch.get_autocast_dtype(device)
 
     def make(window: int | None) -> Tensor | BlockMask:
@@ -82,7 +82,7 @@ def _visible(
     positions: tuple[Tensor, Tensor],
     window: int | None,
 ) -> Tensor:
-    """Whether a query may look at a key; each argument is (the query's, the key's), broadcast."""
+    """Return whether a query may attend to a key; each argument is (query's, key's), broadcast."""
     same_pair = (pairs[0] == pairs[1]) & (pairs[1] != PADDING)
     allowed = same_pair & (cells[1] <= cells[0]) & ((parts[1] == PROMPT) | (parts[1] == parts[0]))
     if window is not None:
@@ -91,11 +91,12 @@ def _visible(
 
 
 def allowed_keys(batch: PackedBatch, window: int | None = None) -> Bool[Tensor, "rows L L"]:
-    """Return which keys (last) each query (second) may look at.
+    """Return which keys (last dimension) each query (second dimension) may attend to.
 
     Args:
         batch: the packed batch.
-        window: how many tokens of its own sequence a token sees at most, itself included.
+        window: maximum number of tokens of its own sequence that a token attends to, including
+            itself.
     """
     cell = torch.arange(batch.input_ids.shape[1], device=batch.part.device)[None]
 
@@ -110,10 +111,10 @@ def allowed_keys(batch: PackedBatch, window: int | None = None) -> Bool[Tensor, 
 def block_mask(
     batch: PackedBatch, dtype: torch.dtype, window: int | None = None
 ) -> Float[Tensor, "rows 1 length length"]:
-    """Return the additive attention mask of a batch: 0 where a token may look, else the minimum.
+    """Return the additive attention mask of a batch: 0 if attention is allowed, else the minimum.
 
-    A finite minimum rather than −inf keeps fully masked padding rows free of NaN, and a float mask
-    rather than a boolean one is what eager attention in transformers adds correctly.
+    A finite minimum instead of −inf avoids NaN in fully masked padding rows, and a float mask
+    instead of a boolean one is required by eager attention in transformers, which adds it.
 
     Args:
         batch: the packed batch.
@@ -134,7 +135,7 @@ def _flex_mask(batch: PackedBatch, window: int | None) -> BlockMask:
 
         return _visible(both(pair_index), both(part), (query, key), both(position), window)
 
-    # Rows need not be whole blocks: the kernels bound the last one by the length.
+    # Rows need not be a multiple of the block size: the kernels limit the last block to the length.
     rows, length = batch.input_ids.shape
     mask: BlockMask = create_block_mask(rule, rows, None, length, length, device=part.device)
     return mask
@@ -143,17 +144,17 @@ def _flex_mask(batch: PackedBatch, window: int | None) -> BlockMask:
 def use_attention(
     model: PreTrainedModel, wanted: Attention, device: torch.device, trained: bool = True
 ) -> None:
-    """Give a model the attention implementation that it is to run packed batches with.
+    """Set the attention implementation with which a model runs packed batches.
 
     Args:
         model: a transformers model, without adapters around it; changed in place.
-        wanted: an implementation by name; "auto" is FlexAttention on CUDA where the model can do
-            it, and else what the model has.
-        device: where it will run.
-        trained: whether gradients are asked of it.
+        wanted: the name of an implementation; "auto" uses FlexAttention on CUDA if the model
+            supports it, and otherwise keeps the model's implementation.
+        device: the device that the model will run on.
+        trained: whether gradients are needed.
 
     Raises:
-        UserError: the model, or the device, cannot do what is wanted.
+        UserError: the model or the device does not support the implementation.
     """
     if wanted == "auto":
         if device.type != "cuda" or _flex_obstacle(model, device, trained) is not None:
@@ -162,14 +163,16 @@ def use_attention(
     if wanted == "flex_attention":
         obstacle = _flex_obstacle(model, device, trained)
         if obstacle is not None:
-            raise UserError(f"attention=flex_attention cannot be used: {obstacle}; take auto.")
-        # Gradients or none, one row or several, one block or several: each is a kernel of its own,
-        # for policy and reference, more than torch's default of 8 allows.
+            raise UserError(
+                f"attention=flex_attention cannot be used: {obstacle}; set attention=auto."
+            )
+        # With or without gradients, one or several rows, one or several blocks: each combination is
+        # a separate kernel, for policy and reference, and exceeds torch's default limit of 8.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _COMPILED_SHAPES)
     elif wanted == "sdpa" and not model._supports_sdpa:
         name = model.config.model_type
-        raise UserError(f"{name} has no sdpa attention in transformers; take auto.")
+        raise UserError(f"{name} has no sdpa attention in transformers; set attention=auto.")
     if model.config._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
 
@@ -183,14 +186,14 @@ def attention_of(models: Iterable[PreTrainedModel]) -> WeakKeyDictionary[PreTrai
 
 
 def restore_attention(implementations: Mapping[PreTrainedModel, str]) -> None:
-    """Give models the attention implementations that `attention_of` returned."""
+    """Restore the attention implementations that `attention_of` returned."""
     for model, name in implementations.items():
         if model.config._attn_implementation != name:
             model.set_attn_implementation(name)
 
 
 def _flex_obstacle(model: PreTrainedModel, device: torch.device, trained: bool) -> str | None:
-    """Return why a model cannot run or train with FlexAttention on a device; None if it can."""
+    """Return why a model cannot run or be trained with FlexAttention; None if it can."""
     config = model.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     dropouts = (getattr(module, "attention_dropout", None) for module in model.modules())
@@ -203,5 +206,5 @@ def _flex_obstacle(model: PreTrainedModel, device: torch.device, trained: bool) 
     if device.type == "cuda" and head < _SMALLEST_FLEX_HEAD:
         return f"the heads of this model are smaller than {_SMALLEST_FLEX_HEAD} features"
     if trained and any(isinstance(value, float) and value > 0 for value in dropouts):
-        return "FlexAttention knows no attention dropout (disable_dropout=true)"
+        return "FlexAttention does not support attention dropout (disable_dropout=true)"
     return None

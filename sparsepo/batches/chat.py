@@ -1,9 +1,9 @@
-"""Chat templates: from messages to text, in the form that each template expects.
+"""Renders messages with chat templates, in the form that each template expects.
 
-Templates differ in what they take. Content is text for most of them and a list of parts for some;
-a message that calls a tool has no content, which some cannot do without; the arguments of a call
-are data for most and JSON text for some. Messages come in the first form of each (`data.messages`),
-and the others are tried where a template wants them.
+Templates accept different forms. Most take content as text, some as a list of parts; a message
+that calls a tool has no content, which some templates require; most take the arguments of a call as
+data, some as JSON text. Messages arrive in the first form of each (`data.messages`), and the other
+forms are tried if a template needs them.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ CHAT_TEMPLATE: Final = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
-"""The paper's chat format, for tokenizers that have no template of their own."""
+"""The paper's chat format, for tokenizers without a template."""
 
 _REFUSALS: Final = (TemplateError, TypeError, ValueError, KeyError, AttributeError)
-"""What a template raises for messages that it cannot render."""
+"""Exceptions that templates raise for messages that they cannot render."""
 _PROBE: Final = "content-or-parts"
 _WRITES_ALL: Final = re.compile(r"\bmessages?\b\s*(\|\s*tojson|\.items\(\))")
 
 
 def ensure_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Give a tokenizer without a chat template the paper's one.
+    """Set the paper's chat template on a tokenizer without one.
 
-    A tokenizer that puts BOS before every text gets a template that writes it, since a template's
-    output is tokenized without added special tokens.
+    If the tokenizer puts BOS before every text, the template writes BOS too, because its output is
+    tokenized without adding special tokens.
 
     Args:
         tokenizer: changed in place; the template is then saved with it.
 
     Returns:
-        True where the template was set, False where the tokenizer had one.
+        True if the template was set, False if the tokenizer had one.
 
     Raises:
-        UserError: the tokenizer has no EOS token, without which no turn ends.
+        UserError: the tokenizer has no EOS token, which must end each turn.
     """
     if tokenizer.chat_template is not None:
         return False
@@ -62,13 +62,11 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of a tokenizer's EOS token.
 
     Raises:
-        UserError: it has none.
+        UserError: the tokenizer has none.
     """
     eos = tokenizer.eos_token_id
     if not isinstance(eos, int):
-        raise UserError(
-            "The tokenizer has no EOS token, so no response could end; set its eos_token."
-        )
+        raise UserError("The tokenizer has no EOS token to end responses with; set its eos_token.")
     return eos
 
 
@@ -78,19 +76,19 @@ def render_chat(
     add_generation_prompt: bool = False,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
-    """Render messages with the tokenizer's chat template, set to the paper's where it has none.
+    """Render messages with the tokenizer's chat template, which defaults to the paper's.
 
     Args:
         messages: the dialogue.
         tokenizer: the tokenizer whose template is used.
-        add_generation_prompt: end with what precedes an assistant's answer.
-        chat_template_kwargs: what else the template gets, such as `tools`.
+        add_generation_prompt: end with the header of an assistant's answer.
+        chat_template_kwargs: further arguments of the template, such as `tools`.
 
     Returns:
         The text; tokenize it without adding special tokens.
 
     Raises:
-        UserError: the template refuses the dialogue (some know no system message).
+        UserError: the template rejects the dialogue (some do not support system messages).
     """
     ensure_chat_template(tokenizer)
     extra = dict(chat_template_kwargs or {})
@@ -106,8 +104,8 @@ def render_chat(
     assert refusal is not None
     roles = ", ".join(str(message["role"]) for message in messages)
     raise UserError(
-        f"The tokenizer's chat template refuses a dialogue of {roles}: "
-        f"{first_line(refusal).rstrip('.')}."
+        f"The tokenizer's chat template rejects a dialogue of {roles} "
+        f"({first_line(refusal).rstrip('.')}); change the dialogue or the template."
     ) from refusal
 
 
@@ -116,12 +114,12 @@ def assistant_header(
     tokenizer: PreTrainedTokenizerBase,
     chat_template_kwargs: Mapping[str, Any],
 ) -> str:
-    """Return a dialogue up to where the content of the assistant's next answer begins.
+    """Return the text of a dialogue up to the content of the assistant's next answer.
 
     Args:
         messages: the dialogue before the answer.
-        tokenizer: has a chat template.
-        chat_template_kwargs: what else the template gets.
+        tokenizer: a tokenizer with a chat template.
+        chat_template_kwargs: further arguments of the template.
     """
     answers = [[*messages, {"role": "assistant", "content": text}] for text in "01"]
     first, second = (
@@ -138,14 +136,14 @@ def writes_tool_calls(
     chat_template_kwargs: Mapping[str, Any],
     before: Sequence[Message] = (),
 ) -> bool:
-    """Say whether the tool calls of messages leave a trace in the text of a dialogue.
+    """Return whether the text of a dialogue depends on the tool calls of these messages.
 
-    Some templates do not know tool calls, and some write them under conditions of their own.
+    Some templates do not support tool calls, and some write them only under certain conditions.
 
     Args:
         messages: messages with tool calls.
-        tokenizer: has a chat template.
-        chat_template_kwargs: what else the template gets.
+        tokenizer: a tokenizer with a chat template.
+        chat_template_kwargs: further arguments of the template.
         before: the dialogue before these messages.
     """
     uncalled = [
@@ -164,12 +162,12 @@ def unused_fields(
     chat_template_kwargs: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[str]:
-    """Return the fields of messages, and further arguments, that the chat template never names.
+    """Return the message fields and further arguments that do not occur in the chat template.
 
     Args:
         messages: a dialogue.
-        chat_template_kwargs: what else the template gets.
-        tokenizer: has a chat template.
+        chat_template_kwargs: further arguments of the template.
+        tokenizer: a tokenizer with a chat template.
     """
     fields = {key for message in messages for key in message} - {"role", "content"}
     fields |= chat_template_kwargs.keys()
@@ -199,7 +197,7 @@ def _render(
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    """Yield the dialogue in the forms that templates take, the usual one first."""
+    """Yield the dialogue in the forms that templates accept, the usual form first."""
     yield messages
     with_content = [{"content": "", **message} for message in messages]
     if with_content != list(messages):
@@ -238,7 +236,7 @@ def _source(tokenizer: PreTrainedTokenizerBase, tools: Any) -> str:
 
 
 _PARTS: dict[str, bool] = {}
-"""Chat template → whether it takes content as a list of parts only."""
+"""Chat template → whether it accepts content only as a list of parts."""
 
 
 def _wants_parts(tokenizer: PreTrainedTokenizerBase, tools: Any) -> bool:

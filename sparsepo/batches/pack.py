@@ -1,8 +1,8 @@
-"""Token ids → a batch of rows: several pairs to a row, each with its prompt standing once.
+"""Packs token ids into rows: several pairs per row, each with its prompt stored once.
 
-The attention mask (attention.py) makes every layout the same computation: a token sees the tokens
-before it in its own prompt and its own response, and nothing else. So a layout is chosen for little
-padding alone, and results come back in the order of the given pairs.
+The attention mask (attention.py) makes all layouts equivalent: a token attends only to preceding
+tokens of its own prompt and response. Layouts are therefore chosen only for little padding, and
+results are returned in the order of the given pairs.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from sparsepo.types import PackedBatch, TokenizedPair
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
 Rows = list[list[int]]
-"""Numbers of the sequences that stand in each row."""
+"""Indices of the sequences in each row."""
 
 
 def packed_length(pair: TokenizedPair, rejected: bool = True) -> int:
-    """Return the tokens that a pair takes in a row: prompt, chosen and rejected response."""
+    """Return the length of a pair in a row: prompt, chosen and rejected response, in tokens."""
     responses = len(pair.chosen_ids) + (len(pair.rejected_ids) if rejected else 0)
     return len(pair.prompt_ids) + responses
 
 
 def cells(rows: Rows, lengths: Sequence[int]) -> int:
-    """Return rows × length of the rectangle that holds these rows, padding included."""
+    """Return rows × length of the rectangle that contains these rows, including padding."""
     return len(rows) * max(sum(lengths[item] for item in row) for row in rows)
 
 
 def plan_rows(lengths: Sequence[int], tokens_per_row: int | None = None) -> Rows:
     """Return which sequences share a row, for a rectangle with few cells.
 
-    Best-fit decreasing: the longest sequence first, each into the fullest row that still holds it
-    (Johnson, Demers, Ullman, Garey & Graham 1974, doi:10.1137/0203025). Rows that may be longer
-    than the longest sequence are levelled afterwards if that makes the rectangle smaller. The
-    answer depends on the lengths alone and is never larger than a rectangle of one sequence a row.
+    Best-fit decreasing: sequences in descending length, each into the fullest row with enough space
+    (Johnson, Demers, Ullman, Garey & Graham 1974, doi:10.1137/0203025). If rows may be longer than
+    the longest sequence, they are levelled afterwards if this makes the rectangle smaller. The
+    result depends only on the lengths, and is never larger than with one sequence per row.
 
     Args:
         lengths: tokens of each sequence, at least one.
-        tokens_per_row: how long a row may grow; the longest sequence counts where it is longer, and
-            where this is None.
+        tokens_per_row: maximum length of a row; the length of the longest sequence is used if it is
+            larger, or if this is None.
 
     Returns:
-        The rows; sequences ascend within a row, and rows by their first sequence.
+        The rows; sequences are in ascending order within a row, and rows by their first sequence.
     """
     longest = max(lengths)
     budget = max(longest, tokens_per_row or longest)
@@ -79,13 +79,14 @@ def _best_fit(lengths: Sequence[int], capacity: int) -> Rows:
 
 
 def level(lengths: Sequence[int], count: int) -> Rows:
-    """Return `count` rows of about equal length: the longest sequence first, each to the shortest.
+    """Return `count` rows of about equal length.
 
-    Graham 1969, doi:10.1137/0117039: the longest row is at most 4/3 of the shortest possible one.
+    The longest sequence is placed first, each into the shortest row (Graham 1969,
+    doi:10.1137/0117039): the longest row is at most 4/3 of the optimum.
 
     Args:
         lengths: tokens of each sequence, at least `count` sequences of at least one token.
-        count: rows; none stays empty.
+        count: number of rows, none of which is empty.
     """
     rows: Rows = [[] for _ in range(count)]
     filled = [(0, row) for row in range(count)]
@@ -97,7 +98,7 @@ def level(lengths: Sequence[int], count: int) -> Rows:
 
 
 def longest_first(lengths: Sequence[int]) -> list[int]:
-    """Return the items' numbers by descending length, equal ones in their order."""
+    """Return the indices of items by descending length, with ties in the given order."""
     return sorted(range(len(lengths)), key=lambda item: -lengths[item])
 
 
@@ -108,36 +109,38 @@ def pack_pairs(
     share_prompt: bool = True,
     rejected: bool = True,
 ) -> PackedBatch:
-    """Return pairs as one batch, [prompt | chosen | rejected] of several pairs to a row.
+    """Return pairs as one batch, with [prompt | chosen | rejected] of several pairs per row.
 
     Args:
-        pairs: at least one pair; prompts and responses hold at least one token each.
-        tokens_per_row: how long a row may grow, see `plan_rows`; None takes the longest pair.
-        share_prompt: False gives the plain form instead, with a row [prompt | response] for each
-            response; it computes the same and is the reference in tests.
-        rejected: False leaves the rejected responses out, for methods that do not read them.
+        pairs: at least one pair; each prompt and response has at least one token.
+        tokens_per_row: maximum length of a row, see `plan_rows`; None uses the longest pair's.
+        share_prompt: False gives the layout of the reference implementation instead, with a row
+            [prompt | response] for each response; the results are the same.
+        rejected: False leaves out the rejected responses, for methods that do not read them.
 
     Returns:
-        The batch, on the CPU, padded to its longest row. Response tokens are numbered by side,
-        pair and token, whatever rows they stand in.
+        The batch, on the CPU, padded to its longest row. Response tokens are ordered by side, pair
+        and token, regardless of their rows.
 
     Raises:
-        ValueError: there is no pair, or a prompt or response without tokens.
+        ValueError: there are no pairs, or a prompt or response has no tokens.
     """
     if not pairs:
-        raise ValueError("a batch needs at least one pair")
+        raise ValueError("A batch needs at least one pair; pass a non-empty list.")
     parts = (CHOSEN, REJECTED) if rejected else (CHOSEN,)
     responses = [(pair.chosen_ids, pair.rejected_ids)[: len(parts)] for pair in pairs]
     for pair, own in zip(pairs, responses, strict=True):
         if not pair.prompt_ids or not all(own):
-            raise ValueError(f"pair {pair.pair_id} has a prompt or response without tokens")
+            raise ValueError(
+                f"Pair {pair.pair_id} has a prompt or response without tokens; remove the pair."
+            )
     if share_prompt:
         plan = plan_rows([packed_length(pair, rejected) for pair in pairs], tokens_per_row)
         rows = [[(index, parts) for index in row] for row in plan]
     else:
         rows = [[(index, (part,))] for index in range(len(pairs)) for part in parts]
 
-    # One entry per prompt or response, in the order in which they stand in the rows.
+    # One entry per prompt or response, in row order.
     token_ids: list[list[int]] = []
     entries: list[tuple[int, ...]] = []
     ends = []
@@ -171,19 +174,19 @@ def pack_pairs(
     order = order[side[order] >= 0]
     tokens = max(len(ids) for own in responses for ids in own)
     # The first response token is predicted from the last prompt token.
-    sources = np.where(within == 0, row * shape[1] + last, cell - 1)[order]
-    slots = ((side * len(pairs) + index) * tokens + within)[order]
+    predictor_index = np.where(within == 0, row * shape[1] + last, cell - 1)[order]
+    stat_index = ((side * len(pairs) + index) * tokens + within)[order]
     response_mask = np.zeros((len(parts), len(pairs), tokens), dtype=np.bool_)
-    response_mask.flat[slots] = True
+    response_mask.flat[stat_index] = True
     return PackedBatch(
         pair_ids=[pair.pair_id for pair in pairs],
         input_ids=laid_out(ids_by_token, 0),
         position_ids=laid_out(first + within, 0),
         pair_index=laid_out(index, PADDING),
         part=laid_out(part, PADDING),
-        sources=torch.from_numpy(sources),
+        predictor_index=torch.from_numpy(predictor_index),
         targets=torch.from_numpy(ids_by_token[order]),
-        slots=torch.from_numpy(slots),
+        stat_index=torch.from_numpy(stat_index),
         response_mask=torch.from_numpy(response_mask),
     )
 
@@ -198,4 +201,4 @@ def to_responses(
         batch: the batch they belong to.
     """
     flat = values.new_zeros(batch.response_mask.numel())
-    return flat.index_put((batch.slots,), values).view(batch.response_mask.shape)
+    return flat.index_put((batch.stat_index,), values).view(batch.response_mask.shape)

@@ -1,7 +1,7 @@
-"""Which pairs are computed together: for little padding, without a change to what is trained.
+"""Groups pairs into batches with little padding, without changing the training.
 
-The loss of a step is a mean over all its pairs, so that it does not depend on how they are spread
-over the step's micro-batches; scores do not depend on batches at all.
+The loss of a step is a mean over all its pairs, so it does not depend on how they are distributed
+over micro-batches. Scores do not depend on batches at all.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sparsepo.types import TokenizedPair
 
 
 def hold(pairs: list[TokenizedPair]) -> dict[str, list[TokenizedPair]]:
-    """Return a micro-batch that is packed later, when all micro-batches of its step are known."""
+    """Collate a micro-batch without packing it, until all micro-batches of its step are known."""
     return {"pairs": pairs}
 
 
 def as_drawn(sizes: Sequence[int]) -> Rows:
-    """Return the items of groups of these sizes, counted from 0 on."""
+    """Return consecutive indices, from 0, in groups of these sizes."""
     numbers = iter(range(sum(sizes)))
     return [list(islice(numbers, size)) for size in sizes]
 
@@ -30,11 +30,12 @@ def as_drawn(sizes: Sequence[int]) -> Rows:
 def regroup(
     lengths: Sequence[int], sizes: Sequence[int], tokens_per_row: int | None = None
 ) -> Rows:
-    """Return which pairs of a step make up each micro-batch, with the least padding.
+    """Return the pairs of each micro-batch of a step, with the least padding.
 
-    As drawn, sorted by length, or levelled to about equal tokens: whichever takes the fewest cells,
-    at equal cells the one whose largest micro-batch is smallest. Sorted and levelled micro-batches
-    hold about equal tokens, hence more pairs where they are short and fewer where they are long.
+    The pairs are grouped as drawn, sorted by length, or levelled to about equal tokens: whichever
+    takes the fewest cells; in a tie, the one with the smallest largest micro-batch. Sorted and
+    levelled micro-batches have about equal numbers of tokens, so they have more pairs if these are
+    short and fewer if they are long.
 
     Args:
         lengths: tokens of each pair of the step, as drawn.
@@ -42,7 +43,7 @@ def regroup(
         tokens_per_row: see `plan_rows`.
 
     Returns:
-        As many groups of pairs as there were; pairs ascend within a group.
+        The same number of groups; pairs are in ascending order within a group.
     """
     drawn, count = as_drawn(sizes), len(sizes)
     if count < 2:
@@ -62,11 +63,11 @@ def regroup(
 def split_sorted(lengths: Sequence[int], count: int) -> Rows:
     """Return items sorted by length, longest first, cut into groups of about equal tokens.
 
-    Of all cuts the one whose largest group has the fewest tokens.
+    The cuts minimise the tokens of the largest group.
 
     Args:
         lengths: tokens of each item, at least `count` items.
-        count: groups; none stays empty.
+        count: number of groups, none of which is empty.
     """
     order = longest_first(lengths)
 
@@ -74,7 +75,7 @@ def split_sorted(lengths: Sequence[int], count: int) -> Rows:
         groups: Rows = [[]]
         held = 0
         for place, item in enumerate(order):
-            # As soon as the items left are needed for the groups left, each gets one.
+            # When only as many items as groups are left, each group gets one.
             short = len(order) - place <= count - len(groups)
             if groups[-1] and (short or held + lengths[item] > capacity):
                 groups.append([])
@@ -96,17 +97,17 @@ def split_sorted(lengths: Sequence[int], count: int) -> Rows:
 def batches_by_length(lengths: Sequence[int], size: int) -> Rows:
     """Return batches of `size` items of similar length, longest first.
 
-    The longest batch comes first, so that what does not fit into memory is known at once.
+    The longest batch comes first, because running out of memory should happen at once.
     """
     order = longest_first(lengths)
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 class LengthGrouped(LengthGroupedSampler):
-    """transformers' random order of similar lengths together, drawn from seed and epoch alone.
+    """transformers' sampler that groups similar lengths, seeded only by seed and epoch.
 
-    The original draws from the global random state, which a resumed run does not have at an epoch's
-    beginning, and processes do not share.
+    The original uses the global random state, which a resumed run cannot restore to the beginning
+    of an epoch, and which differs between processes.
     """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
@@ -115,7 +116,7 @@ class LengthGrouped(LengthGroupedSampler):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
+        """Set the epoch for the order of the next iteration."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What the commands tell people: on standard error, once for all processes of a machine."""
+"""Messages of the commands on standard error, printed once per machine."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import sys
 import time
 
 PATIENCE = 30
-"""Seconds that a process leaves to the first one on its machine to tell an error they share."""
+"""Seconds that a process waits for the first process on its machine to print a common error."""
 
 
 def is_first() -> bool:
-    """Return whether this is the first of the processes that a launcher started on this machine."""
+    """Return whether this is the first process that a launcher started on this machine."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def say(text: object) -> None:
-    """Print to standard error, once for all processes of a machine."""
+    """Print to standard error, once per machine."""
     if is_first():
         print(text, file=sys.stderr)
 
 
 def say_error(text: str) -> None:
-    """Print an error; where several processes meet the same one, the first alone tells it.
+    """Print an error; if several processes hit the same one, only the first process prints it.
 
-    A launcher ends all processes when one of them has ended. So the others wait, and speak only if
-    the first has met no error.
+    A launcher terminates all processes when one of them exits. The others therefore wait, and print
+    their error only if the first process had none.
     """
     if not is_first():
         time.sleep(PATIENCE)

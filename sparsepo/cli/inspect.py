@@ -1,4 +1,4 @@
-"""`python -m sparsepo inspect`: a page that shows what each token is to trained models."""
+"""`python -m sparsepo inspect`: a page with token maps of trained models."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "eager", "sdpa", "flex_attention")
 LONG_RESPONSES = ("skip", "truncate", "error")
 TYPED = "the pair that was typed"
+"""Pair id of a pair given on the command line."""
 
 
 @dataclass(frozen=True)
 class InspectSettings:
-    """What `--set` may change; the names are those of POConfig."""
+    """The settings that `--set` accepts; the names are those of POConfig."""
 
     max_length: int = 1024
     max_prompt_length: int | None = None
@@ -47,7 +48,7 @@ class InspectSettings:
         """Check types and ranges.
 
         Raises:
-            UserError: a value that cannot be.
+            UserError: a value has the wrong type or is out of range.
         """
         sizes = ("max_length", "max_prompt_length", "per_device_eval_batch_size", "chunk_size")
         for item in dataclasses.fields(self):
@@ -69,7 +70,7 @@ class InspectSettings:
 
     @property
     def bits(self) -> int | None:
-        """4 or 8 where the base model is quantized."""
+        """4 or 8 if the model is quantized."""
         return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
 
 
@@ -77,7 +78,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of `python -m sparsepo`."""
     parser = commands.add_parser(
         "inspect",
-        help="show what each token is to trained models, as a page",
+        help="write token maps of trained models as a page",
         description="Write a self-contained page that shows, token by token, the "
         "log-probabilities, KL, masks and rewards of preference pairs under trained models.",
     )
@@ -86,25 +87,26 @@ def add_parser(commands: Any) -> None:
         action="append",
         dest="models",
         metavar="DIR",
-        help="folder that training wrote; give it again for models side by side",
+        help="folder of a trained model; repeat the option to compare several models",
     )
     parser.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
     parser.add_argument("--split", default="train", help="split of a folder or hub data set")
     parser.add_argument(
-        "--pairs", type=int, default=20, metavar="N", help="how many pairs, the first ones"
+        "--pairs", type=int, default=20, metavar="N", help="show only the first N pairs"
     )
-    parser.add_argument("--prompt", help="instead of --data: the prompt of a pair of your own")
-    parser.add_argument("--chosen", help="its chosen response")
-    parser.add_argument("--rejected", help="its rejected response")
+    parser.add_argument("--prompt", help="instead of --data: the prompt of a single pair")
+    parser.add_argument("--chosen", help="the chosen response to --prompt")
+    parser.add_argument("--rejected", help="the rejected response to --prompt")
     parser.add_argument(
-        "--chat", action="store_true", help="the typed pair is a user's turn and two answers"
+        "--chat", action="store_true", help="format --prompt and the responses as a chat"
     )
-    parser.add_argument("--out", help="the page (.html), or the values it is drawn from (.json)")
+    parser.add_argument("--out", help="output file: the page (.html) or its values (.json)")
     parser.add_argument(
-        "--reference", help="folder or hub id of the reference; default: the one training noted"
+        "--reference",
+        help="folder or hub id of the reference; default: the one recorded by training",
     )
     parser.add_argument(
-        "--method", help="method of models trained elsewhere, whose folders do not name it"
+        "--method", help="method of models trained elsewhere, whose folders do not record it"
     )
     parser.add_argument(
         "--set",
@@ -113,14 +115,14 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="max_length=512, on_long_response=truncate, model_dtype=float32, use_cpu=true …; with "
-        "--method its hyper-parameters too",
+        help="settings such as max_length=512, on_long_response=truncate, model_dtype=float32 or "
+        "use_cpu=true; with --method also its hyper-parameters",
     )
     parser.add_argument("--plugin", action="append", default=[], help="Python file with methods")
     parser.add_argument(
         "--points",
         metavar="MODEL",
-        help="instead of all else: print which modules of a model masks read",
+        help="instead of writing a page: print which modules of a model the masks read",
     )
 
 
@@ -128,11 +130,11 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
     """Run `python -m sparsepo inspect`.
 
     Args:
-        arguments: as parsed.
+        arguments: the parsed arguments.
         say: prints to standard error.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: anything the user can fix.
     """
     check_combination(arguments)
     if arguments.points is not None:
@@ -167,7 +169,7 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
             device=torch.device("cpu") if settings.use_cpu else None,
         )
         if trained.reference is None:
-            say(f"{model}: without a reference, so without log-ratios and KL")
+            say(f"{model}: no reference, so no log-ratios and no KL")
         result = token_maps(
             trained,
             pairs,
@@ -179,7 +181,7 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
         )
         say(f"{model}: {result.report}")
         found.append(result.maps)
-    found = tell_apart(found)
+    found = tell_temporary(found)
     if out.suffix == ".json":
         text = json.dumps(document(found), ensure_ascii=False, allow_nan=False) + "\n"
     else:
@@ -189,7 +191,7 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
 
 
 def check_combination(arguments: argparse.Namespace) -> None:
-    """Raise a UserError unless there is --points alone, or --model and --out."""
+    """Raise a UserError unless the options are only --points, or --model and --out."""
     needed = {"--model": arguments.models, "--out": arguments.out}
     if arguments.points is None:
         missing = [name for name, value in needed.items() if value is None]
@@ -205,20 +207,20 @@ def check_combination(arguments: argparse.Namespace) -> None:
     given += [f"--{name}" for name in ("chat", "plugin") if getattr(arguments, name)]
     given += ["--set"] if arguments.settings else []
     if given:
-        raise UserError(f"--points takes a model and nothing else; leave {given[0]} out.")
+        raise UserError(f"--points cannot be combined with other options; leave out {given[0]}.")
 
 
 def parse_settings(
     items: Sequence[str], method: str | None
 ) -> tuple[InspectSettings, Method | None]:
-    """Return `--set key=value` items as settings and, where one is named, the method.
+    """Return `--set key=value` items as settings and, if one is named, the method.
 
     Args:
-        items: as `key_values` reads them.
-        method: its hyper-parameters may be set; None where each folder names its method.
+        items: the items, see `key_values`.
+        method: the method whose hyper-parameters may be set; None if each folder names its method.
 
     Raises:
-        UserError: no "=", an unknown key or a value that cannot be.
+        UserError: an item has no "=", an unknown key or an invalid value.
     """
     known = [item.name for item in dataclasses.fields(InspectSettings)]
     own = [] if method is None else [f.name for f in dataclasses.fields(method_class(method))]
@@ -228,7 +230,7 @@ def parse_settings(
             hint = did_you_mean(key, [*known, *own])
             raise UserError(
                 f"Unknown option '{key}'.{hint} Known: {', '.join([*known, *own])}. "
-                "Hyper-parameters are those of training unless --method names another method."
+                "Hyper-parameters are taken from training unless --method is given."
             )
     settings = InspectSettings(**{key: value for key, value in values.items() if key in known})
     if method is None:
@@ -241,10 +243,11 @@ def parse_settings(
 def find_pairs(
     arguments: argparse.Namespace, say: Callable[[object], None]
 ) -> list[PreferencePair]:
-    """Return the pairs of `--data`, or the one that was typed.
+    """Return the pairs of `--data`, or the pair given on the command line.
 
     Raises:
-        UserError: both or neither, an incomplete or empty pair, or unusable data.
+        UserError: both or neither are given, the pair is incomplete or empty, or the data is
+            unusable.
     """
     from sparsepo.data.pairs import read_pairs
     from sparsepo.types import PreferencePair
@@ -256,7 +259,7 @@ def find_pairs(
     if arguments.data is not None:
         if given or arguments.chat:
             raise UserError(
-                f"--{(given or ['chat'])[0]} belongs to a typed pair; leave --data out."
+                f"--{(given or ['chat'])[0]} is only for a pair without --data; leave out --data."
             )
         data = read_pairs(arguments.data, arguments.split)
         say(data.report)
@@ -267,9 +270,9 @@ def find_pairs(
         raise UserError(f"Give {asked or ' and '.join(f'--{name}' for name in missing)}.")
     for name in ("chosen", "rejected"):
         if not typed[name].strip():
-            raise UserError(f"--{name} is empty; type a response.")
+            raise UserError(f"--{name} is empty; enter a response.")
     if typed["chosen"] == typed["rejected"]:
-        raise UserError("--chosen and --rejected are the same; type two different responses.")
+        raise UserError("--chosen and --rejected are the same; enter two different responses.")
     if not arguments.chat:
         return [PreferencePair(TYPED, **typed)]
     return [
@@ -282,8 +285,8 @@ def find_pairs(
     ]
 
 
-def tell_apart(maps: Sequence[ModelMaps]) -> list[ModelMaps]:
-    """Return maps whose labels differ: equal ones get their model's name added."""
+def tell_temporary(maps: Sequence[ModelMaps]) -> list[ModelMaps]:
+    """Return maps with unique labels: the model's name is appended to equal labels."""
     count = Counter(model.label for model in maps)
     return [
         model
@@ -296,9 +299,9 @@ def tell_apart(maps: Sequence[ModelMaps]) -> list[ModelMaps]:
 def check_out(out: Path) -> None:
     """Raise a UserError unless a page can be written there."""
     if out.suffix not in (".html", ".htm", ".json"):
-        raise UserError(f"--out {out} has to end in .html, for the page, or .json, for its values.")
+        raise UserError(f"--out {out} must end in .html (for the page) or .json (for its values).")
     if out.is_dir():
-        raise UserError(f"--out {out} is a folder; name a file in it.")
+        raise UserError(f"--out {out} is a folder; give a file in it.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
@@ -311,19 +314,19 @@ def check_out(out: Path) -> None:
 
 
 def write_whole(out: Path, text: str) -> None:
-    """Write a file so that an interruption leaves all of it or what was there before."""
+    """Write a file atomically: an interruption leaves either the new file or the previous one."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}-", delete=False
     ) as file:
-        apart = Path(file.name)
+        temporary = Path(file.name)
         try:
             file.write(text)
             file.close()
-            # A temporary file is its user's alone; the page is as readable as any other.
+            # Temporary files are readable only by their owner; give the page the usual permissions.
             mask = os.umask(0)
             os.umask(mask)
-            apart.chmod(0o666 & ~mask)
-            apart.replace(out)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(out)
         except BaseException:
-            apart.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
 from sparsepo.cli import inspect, train
 from sparsepo.cli.console import say, say_error
+from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
-DESCRIPTION = "Train a model of one's own on preference pairs, and look into it."
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one plain line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise a UserError instead of printing the usage."""
-        raise UserError(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
+DESCRIPTION = "Train a model on your preference pairs, and inspect it token by token."
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m sparsepo`."""
     parser = OneLineParser(prog="python -m sparsepo", description=DESCRIPTION)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
+    commands = parser.add_subparsers(dest="command", required=True)
     train.add_parser(commands)
     inspect.add_parser(commands)
     return parser
@@ -32,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
-    stopped = "Stopped; run the same command again to go on from the last checkpoint."
+    stopped = "Stopped; run the same command again to resume from the last checkpoint."
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.command == "inspect":
@@ -49,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # The disk may fill up, or a mount vanish, in the middle of a checkpoint.
         say_error(
-            f"writing or reading failed ({error}); free some space or mend the path and run "
-            "the same command again."
+            f"Writing or reading failed ({error}); free some space or fix the path and run the "
+            "same command again."
         )
         return 2
     return 0

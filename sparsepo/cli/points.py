@@ -1,4 +1,4 @@
-"""`python -m sparsepo inspect --points MODEL`: the modules that masks read, as a table."""
+"""`python -m sparsepo inspect --points MODEL`: a table of the modules that masks read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def show_points(model: str) -> None:
         model: folder, GGUF file or hub id.
 
     Raises:
-        UserError: it cannot be loaded, or its blocks cannot be found.
+        UserError: the model cannot be loaded, or its blocks cannot be found.
     """
     import transformers
 
@@ -72,7 +72,7 @@ def rows(points: Points) -> Iterator[Row]:
     if layers.final_norm is not None:
         yield Row("learned masks", "final norm", layers.final_norm, width, "")
     found = [Row(*line, _ranges(blocks)) for line, blocks in seen.items()]
-    # Stable: the roles of a family stay in their order.
+    # The sort is stable: the roles of a family stay in order.
     yield from sorted(found, key=lambda row: row.family)
     yield Row("residual", "token embedding", points.embedding, features(points.embedding), "")
     if layers.final_norm is not None:

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from sparsepo.training.config import POConfig
 
 RECIPE_FILE = "recipe.yaml"
-"""The effective configuration, saved with the trained model."""
+"""File with the effective configuration, saved with the trained model."""
 
 REQUIRED = ("model", "data", "method", "output")
 _TEXTS = (*REQUIRED, "split", "eval_split", "ref_model")
 _NOT_SETTINGS = {"output_dir": "output", "method_args": None}
-"""Fields of POConfig that are given by another name, or one by one."""
+"""Fields of POConfig that are set by another name, or one by one."""
 _NOT_WRITTEN = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "local_rank")
-"""Deprecated names, which repeat the value of another field, and what a launcher sets."""
+"""Deprecated names, which repeat the value of another field, and a field that launchers set."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a training run is asked for: recipe and command line together."""
+    """The options of a training run, from recipe and command line."""
 
     model: str
     data: str
@@ -47,7 +47,7 @@ class TrainOptions:
     output: str
     split: str = "train"
     eval_data: str | Mapping[str, str] | None = None
-    """A source of evaluation pairs, or several by name."""
+    """A source of evaluation pairs, or several sources by name."""
     eval_split: str = "test"
     eval_share: float | None = None
     ref_model: str | None = None
@@ -56,10 +56,10 @@ class TrainOptions:
     """Hyper-parameters of the method and fields of POConfig."""
 
     def __post_init__(self) -> None:
-        """Check types; a recipe may hold anything.
+        """Check types, because a recipe may contain values of any type.
 
         Raises:
-            UserError: a value of the wrong type, or two options that exclude each other.
+            UserError: a value has the wrong type, or two options exclude each other.
         """
         for name in _TEXTS:
             value = getattr(self, name)
@@ -74,11 +74,11 @@ class TrainOptions:
             isinstance(source, str) for source in sources
         ):
             raise UserError(
-                "eval_data must be a file, folder or hub id, or a mapping of names to such "
+                "eval_data must be a file, a folder, a hub id, or a mapping from names to such "
                 f"sources, not {self.eval_data!r}."
             )
         if self.eval_data is not None and self.eval_share is not None:
-            raise UserError("eval_data and eval_share exclude each other; give one of them.")
+            raise UserError("eval_data and eval_share exclude each other; give only one of them.")
 
 
 OPTIONS = tuple(item.name for item in dataclasses.fields(TrainOptions) if item.name != "settings")
@@ -87,10 +87,10 @@ OPTIONS = tuple(item.name for item in dataclasses.fields(TrainOptions) if item.n
 def collect_options(arguments: argparse.Namespace) -> TrainOptions:
     """Return the options of a recipe, overridden by those of the command line.
 
-    Plug-ins are loaded on the way, because the method and its hyper-parameters may be theirs.
+    Plug-ins are loaded too, because they may define the method and its hyper-parameters.
 
     Args:
-        arguments: as parsed; None where an option was not given.
+        arguments: the parsed arguments; None if an option was not given.
 
     Raises:
         UserError: an option is missing, unknown or of the wrong type, or a plug-in is broken.
@@ -101,7 +101,7 @@ def collect_options(arguments: argparse.Namespace) -> TrainOptions:
     given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     if "eval_data" in given:
         given["eval_data"] = named_sources(given["eval_data"])
-    # Either of these replaces the other.
+    # Each of these overrides the other.
     for name, other in (("eval_data", "eval_share"), ("eval_share", "eval_data")):
         if name in given and other not in given:
             recipe.pop(other, None)
@@ -112,8 +112,8 @@ def collect_options(arguments: argparse.Namespace) -> TrainOptions:
     missing = [name for name in REQUIRED if name not in known]
     if missing:
         raise UserError(
-            f"{' and '.join(f'--{name}' for name in missing)} must be given, here or in a recipe; "
-            "see python -m sparsepo train --help."
+            f"{' and '.join(f'--{name}' for name in missing)} must be given on the command line or "
+            "in a recipe; see python -m sparsepo train --help."
         )
     settings = {name: value for name, value in recipe.items() if name not in OPTIONS}
     options = TrainOptions(**known)
@@ -129,7 +129,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
     """Return the content of a recipe; `eval-data` is the same key as `eval_data`.
 
     Raises:
-        UserError: there is no such file, it is not YAML, has a key twice or is not a mapping.
+        UserError: the file is missing, not YAML, not a mapping, or has a duplicate key.
     """
     try:
         content = load(file.read_text(encoding="utf-8-sig"))
@@ -149,14 +149,14 @@ def read_recipe(file: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{file} must hold keys with values, such as 'method: dpo', one a line.")
+        raise UserError(f"{file} must contain a key and a value per line, such as 'method: dpo'.")
     recipe: dict[str, Any] = {}
     for key, value in content.items():
         if not isinstance(key, str):
-            raise UserError(f"{file} has the key {key!r}, which is not text; remove it.")
+            raise UserError(f"The key {key!r} in {file} is not text; remove it.")
         name = key.replace("-", "_")
         if name in recipe:
-            raise UserError(f"{file} has the key '{name}' twice; remove one.")
+            raise UserError(f"The key '{name}' occurs twice in {file}; remove one.")
         recipe[name] = value
     return recipe
 
@@ -172,7 +172,7 @@ def _place_and_reason(error: Exception) -> str:
 
 
 def named_sources(texts: Sequence[str]) -> str | dict[str, str]:
-    """Return what `--eval-data` names: one source, or several by name.
+    """Return the sources given by `--eval-data`: one source, or several by name.
 
     Args:
         texts: sources, or `NAME=SOURCE` items.
@@ -187,10 +187,12 @@ def named_sources(texts: Sequence[str]) -> str | dict[str, str]:
         name = _name_of(text)
         if not name:
             raise UserError(
-                f"Several --eval-data need names; write --eval-data NAME={text}, for example."
+                f"Several --eval-data options need names; write --eval-data NAME={text}."
             )
         if name in sources:
-            raise UserError(f"--eval-data names '{name}' twice; give each source its own name.")
+            raise UserError(
+                f"--eval-data uses the name '{name}' twice; give each source its own name."
+            )
         sources[name] = text.partition("=")[2]
     return sources
 
@@ -204,9 +206,9 @@ def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> No
     """Raise a UserError unless each setting is a hyper-parameter or a field of POConfig.
 
     Args:
-        settings: by name.
-        method: its hyper-parameters are accepted, also a plug-in's.
-        where: the recipe that they come from; empty for `--set`.
+        settings: the settings by name.
+        method: the method whose hyper-parameters are accepted; it may be a plug-in.
+        where: the recipe that contains the settings; empty for `--set`.
     """
     own = [field.name for field in dataclasses.fields(method_class(method))]
     if not settings:
@@ -230,15 +232,15 @@ def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> No
             place = f" {where}" if where else ""
             raise UserError(
                 f"Unknown option '{name}'{place}.{hint} Method '{method}' uses "
-                f"{', '.join(own) or 'none'}; every field of POConfig may be set too."
+                f"{', '.join(own) or 'none'}; any field of POConfig may be set too."
             )
 
 
 def config_arguments(options: TrainOptions) -> dict[str, Any]:
     """Return the settings as keyword arguments of POConfig.
 
-    Hyper-parameters that are not fields of POConfig are put under method_args. Text that holds a
-    number, as in `"1e-6"`, is a number where only numbers are accepted.
+    Hyper-parameters that are not fields of POConfig are passed in method_args. Text that contains a
+    number, such as `"1e-6"`, is converted for settings that accept only numbers.
     """
     from sparsepo.training.config import POConfig
 
@@ -275,12 +277,12 @@ def _as_number(value: Any) -> Any:
 def recipe_text(options: TrainOptions, config: POConfig) -> str:
     """Return the effective configuration as a recipe that repeats the run.
 
-    Every value is written, defaults included; of hyper-parameters those that the method uses.
-    Local paths are absolute. Tokens are left out.
+    All values are written, including defaults, except hyper-parameters that the method does not
+    use. Local paths are absolute. Access tokens are left out.
 
     Args:
-        options: what was asked for.
-        config: what it came to.
+        options: the options of the run.
+        config: the resulting configuration.
     """
     from sparsepo import __version__
     from sparsepo.training.config import HYPER_PARAMETERS

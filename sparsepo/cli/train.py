@@ -1,4 +1,4 @@
-"""`python -m sparsepo train`: train a model of one's own on preference pairs."""
+"""`python -m sparsepo train`: train a model on preference pairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sparsepo.training.trainer import POTrainer
 
 LAST_FILES = ("config.json", "adapter_config.json")
-"""The files by which a finished model, or finished adapters, are known."""
+"""Files whose presence marks a finished model or finished adapters."""
 
 
 def add_parser(commands: Any) -> None:
@@ -35,14 +35,14 @@ def add_parser(commands: Any) -> None:
         "train",
         help="train a policy on preference pairs",
         description="Train a policy on preference pairs and save it as a plain Hugging Face model. "
-        "Run the same command again after an interruption: it goes on from the last checkpoint.",
+        "After an interruption, run the same command again to resume from the last checkpoint.",
     )
     train.add_argument(
         "--config",
         metavar="FILE.yaml",
-        help="recipe with any of these options and settings; options given here override it",
+        help="recipe with any of these options and settings; command-line options override it",
     )
-    train.add_argument("--model", help="folder or hub id of the start model")
+    train.add_argument("--model", help="folder, GGUF file or hub id of the initial model")
     train.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
     train.add_argument("--method", help="name of a method")
     train.add_argument("--output", help="folder for the trained model")
@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
         "--eval-data",
         action="append",
         metavar="[NAME=]SOURCE",
-        help="evaluation pairs, from a source as for --data; several are given by name",
+        help="source of evaluation pairs, as for --data; several sources need names",
     )
     train.add_argument(
         "--eval-split", help="split of evaluation pairs in a folder or hub data set; default: test"
@@ -60,9 +60,11 @@ def add_parser(commands: Any) -> None:
         "--eval-share",
         type=float,
         metavar="SHARE",
-        help="instead of --eval-data: share of the pairs to hold out, e.g. 0.05",
+        help="instead of --eval-data: share of the pairs to hold out, such as 0.05",
     )
-    train.add_argument("--ref-model", help="folder or hub id of the reference; default: --model")
+    train.add_argument(
+        "--ref-model", help="folder, GGUF file or hub id of the reference; default: --model"
+    )
     train.add_argument(
         "--set",
         action="extend",
@@ -70,7 +72,7 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="hyper-parameters of the method or any fields of POConfig, e.g. beta=0.1 "
+        help="hyper-parameters of the method and fields of POConfig, such as beta=0.1 "
         "learning_rate=5e-7 save_steps=100 lora_r=16",
     )
     train.add_argument("--plugin", action="append", help="Python file with methods")
@@ -80,7 +82,7 @@ def make_config(options: TrainOptions) -> POConfig:
     """Return the POConfig of a training run.
 
     Raises:
-        UserError: a value that transformers or the method refuses.
+        UserError: transformers or the method rejects a value.
     """
     from transformers.trainer_utils import IntervalStrategy
 
@@ -92,7 +94,7 @@ def make_config(options: TrainOptions) -> POConfig:
         config = POConfig(output_dir=options.output, method=options.method, **arguments)
         config.make_method()
     except (ValueError, TypeError) as error:
-        raise UserError(f"These options do not fit: {first_line(error).rstrip('.')}.") from error
+        raise UserError(f"Invalid options: {first_line(error).rstrip('.')}.") from error
     if config.eval_strategy != "no" and options.eval_data is None and options.eval_share is None:
         strategy = IntervalStrategy(config.eval_strategy).value
         raise UserError(
@@ -104,17 +106,17 @@ def make_config(options: TrainOptions) -> POConfig:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a run trains and evaluates on."""
+    """The training and evaluation pairs of a run."""
 
     training: PairData
     evaluation: PairData | dict[str, PairData] | None
 
 
 def read_data(options: TrainOptions) -> Pairs:
-    """Read the training and evaluation pairs, and say what was read.
+    """Read the training and evaluation pairs, and report what was read.
 
     Raises:
-        UserError: unusable data, or evaluation pairs that are the training pairs.
+        UserError: the data is unusable, or all evaluation pairs are training pairs.
     """
     from sparsepo.data.pairs import read_pairs
     from sparsepo.data.split import hold_out
@@ -147,11 +149,11 @@ def _read_evaluation(source: str, options: TrainOptions, training: PairData) -> 
     shared = shared_pairs(data, training)
     if shared == len(data):
         raise UserError(
-            f"Every evaluation pair of {source} is a training pair too; give held-out pairs, or "
-            "--eval-share to hold some out."
+            f"Every evaluation pair of {source} is also a training pair; give held-out pairs, or "
+            "use --eval-share to hold some out."
         )
     if shared:
-        say(f"{shared} of {len(data)} evaluation pairs of {source} are training pairs too")
+        say(f"{shared} of {len(data)} evaluation pairs of {source} are also training pairs")
     return data
 
 
@@ -171,13 +173,13 @@ def train(arguments: argparse.Namespace) -> None:
     from sparsepo.training.loading import last_checkpoint, load_tokenizer
     from sparsepo.training.trainer import POTrainer
 
-    # One bar, the training's own; loading and saving show none.
+    # Only training shows a progress bar; loading and saving show none.
     transformers.utils.logging.disable_progress_bar()
     output = Path(options.output)
     config = make_config(options)
     if any((output / name).exists() for name in LAST_FILES):
         raise UserError(
-            f"{output} already holds a trained model; choose another --output or remove it."
+            f"{output} already contains a trained model; choose another --output or remove it."
         )
     pairs = read_data(options)
     check_writable(output)
@@ -211,18 +213,18 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def say_evaluation(trainer: POTrainer) -> None:
-    """Say the values of the trained policy on the evaluation pairs."""
+    """Print the metrics of the trained policy on the evaluation pairs."""
     from sparsepo.training.evaluation import final_evaluation
 
     step, values = final_evaluation(trainer.args, trainer.state)
     if step != trainer.state.global_step and not trainer.args.load_best_model_at_end:
-        # Nothing was left to train: an interrupted run had got to its end.
+        # Nothing was left to train, because the run was interrupted after its last step.
         values = trainer.evaluate()
     say("Evaluation: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
 
 def close_progress_bar(trainer: POTrainer) -> None:
-    """End the bar's line, so that what is said next stands on a line of its own."""
+    """Close the progress bar, because the next message must start on a new line."""
     for callback in trainer.callback_handler.callbacks:
         bar = getattr(callback, "training_bar", None)
         if bar is not None:
@@ -230,25 +232,25 @@ def close_progress_bar(trainer: POTrainer) -> None:
 
 
 def save_whole(trainer: POTrainer, output: Path, recipe: str) -> None:
-    """Save model and recipe, and leave either all of it or nothing that loads if interrupted.
+    """Save model and recipe; an interruption leaves either everything or nothing that loads.
 
-    Files are written apart and moved in place one by one; the one by which a finished model is
-    known comes last. Every process takes part, because each may hold a part of the weights.
+    Files are written to a temporary folder and moved into place one by one; the file that marks a
+    finished model comes last. Every process takes part, because each may hold part of the weights.
     """
     from safetensors import SafetensorError
 
-    apart = output / ".saving"
+    staging = output / ".saving"
     if trainer.args.should_save:
-        shutil.rmtree(apart, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     try:
-        trainer.save_model(str(apart), _internal_call=True)
+        trainer.save_model(str(staging), _internal_call=True)
     except SafetensorError as error:
-        raise OSError(f"the model is not complete: {error}") from error
+        raise OSError(f"the model is incomplete: {error}") from error
     if trainer.args.should_save:
-        (apart / RECIPE_FILE).write_text(recipe, encoding="utf-8")
-        for file in sorted(apart.iterdir(), key=lambda file: file.name in LAST_FILES):
+        (staging / RECIPE_FILE).write_text(recipe, encoding="utf-8")
+        for file in sorted(staging.iterdir(), key=lambda file: file.name in LAST_FILES):
             file.replace(output / file.name)
-        apart.rmdir()
+        staging.rmdir()
     trainer.accelerator.wait_for_everyone()
 
 

@@ -1,7 +1,7 @@
-"""YAML as people read it: the core schema of YAML 1.2, and no key twice.
+"""YAML with the core schema of YAML 1.2, in which duplicate keys are an error.
 
 PyYAML follows YAML 1.1, where `1e-6` is text, `no` is false, `1:30` is 90 and `012` is 10. In a
-recipe `learning_rate: 1e-6` has to be a number and `eval_strategy: no` has to be text.
+recipe `learning_rate: 1e-6` must be a number and `eval_strategy: no` must be text.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _RESOLVERS = (
 
 
 class _CoreResolver:
-    """The implicit types of the core schema, for reading and for deciding what needs quotes."""
+    """The implicit types of the core schema, used for reading and for adding quotes."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
 
 for _tag, _pattern, _first in _RESOLVERS:
-    # The empty text is null too.
+    # Empty text is null too.
     for _character in [*_first, *([""] if _tag.endswith("null") else [])]:
         _CoreResolver.yaml_implicit_resolvers.setdefault(_character, []).append(
             (_tag, re.compile(rf"^(?:{_pattern})$"))
@@ -67,7 +67,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_core_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what this loader, or a reader of YAML 1.1, would take for another type."""
+    """Quotes text that this loader or a YAML 1.1 loader would read as another type."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
         first: _CoreResolver.yaml_implicit_resolvers.get(first, [])
@@ -83,12 +83,12 @@ def load(text: str) -> Any:
     """Return the content of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or a mapping has a key twice.
+        yaml.YAMLError: the text is not YAML, or a mapping has a duplicate key.
     """
     return yaml.load(text, _Loader)
 
 
 def dump(values: dict[str, Any]) -> str:
-    """Return a mapping as a YAML document that `load` reads back as it was, in its order."""
+    """Return a mapping as a YAML document that `load` reads back unchanged, in the same order."""
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return text

@@ -1,4 +1,4 @@
-"""Rows of any format become preference pairs."""
+"""Reads rows of many formats as preference pairs."""
 
 from sparsepo.data.pairs import PairData, ReadReport, build_pairs, pairs_of_rows, read_pairs
 from sparsepo.data.split import hold_out

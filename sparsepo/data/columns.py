@@ -1,6 +1,6 @@
-"""Which columns of a data set hold the prompt, and what to say where chosen or rejected is missing.
+"""Finds the columns that contain the prompt, and explains missing chosen and rejected columns.
 
-TRL's `prompt`, `chosen` and `rejected` are the form that everything else is brought into.
+All formats are converted to TRL's `prompt`, `chosen` and `rejected`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ ALWAYS_READ: Final = ("chosen", "rejected", "prompt", "pair_id", "id")
 FOR_THE_TEMPLATE: Final = ("tools", "documents", "chat_template_kwargs")
 SYSTEM: Final = ("system", "system_prompt")
 MEDIA: Final = ("images", "videos", "audios")
-"""Columns of TRL and LLaMA-Factory for what is not text."""
+"""Columns of TRL and LLaMA-Factory for media other than text."""
 
 UNCLEAR: Final = ("messages", "query", "context", "problem", "inputs", "dialogue", "post")
-"""Columns that usually hold a prompt, in a form that differs from data set to data set."""
+"""Columns that usually contain a prompt, in formats that differ between data sets."""
 
 RENAMED: Final = (
     ("response_j", "response_k"),
@@ -31,7 +31,7 @@ RENAMED: Final = (
     ("better", "worse"),
     ("y_w", "y_l"),
 )
-"""Other names for a pair's responses."""
+"""Other names of the chosen and rejected response."""
 
 TWO_RESPONSES: Final = (
     ("response_0", "response_1"),
@@ -39,17 +39,17 @@ TWO_RESPONSES: Final = (
     ("response_1", "response_2"),
     ("answer_0", "answer_1"),
 )
-"""Names for two responses of which another column tells the better one."""
+"""Names of two responses, of which another column names the better one."""
 
 
 def prompt_columns(columns: Collection[str]) -> tuple[str, ...]:
-    """Return the columns of which a prompt is made, empty where the responses contain it.
+    """Return the columns that make up the prompt; empty if the responses contain it.
 
     Args:
-        columns: those of the data, which have `chosen` and `rejected`.
+        columns: the columns of the data, including `chosen` and `rejected`.
 
     Raises:
-        UserError: a column seems to hold the prompt, but nothing tells how.
+        UserError: a column seems to contain the prompt, but in an unknown form.
     """
     if "prompt" in columns:
         return ("prompt",)
@@ -65,15 +65,15 @@ def prompt_columns(columns: Collection[str]) -> tuple[str, ...]:
 
 
 def make_prompt(row: Row, names: Sequence[str], where: str) -> list[Message] | None:
-    """Return the messages of a prompt that is not under `prompt`, or None where it is missing.
+    """Return the messages of a prompt in columns other than `prompt`, or None if it is missing.
 
     Args:
         row: one row.
-        names: what `prompt_columns` found; the first is the main one.
-        where: names the row in error messages.
+        names: the columns that `prompt_columns` returned; the first is the main one.
+        where: the row, for error messages.
 
     Raises:
-        UserError: a column of them has the wrong type.
+        UserError: one of the columns has the wrong type.
     """
     main = row.get(names[0])
     if not main:
@@ -81,7 +81,7 @@ def make_prompt(row: Row, names: Sequence[str], where: str) -> list[Message] | N
     if names[0] == "conversations":
         messages = to_messages(main, f"{where}: 'conversations'")
     else:
-        # As in Alpaca's format, an instruction may have an input that belongs to it.
+        # As in Alpaca's format, an instruction may have an additional input.
         text = _text(row, names[0], where)
         if names[0] == "instruction" and (more := _text(row, "input", where)).strip():
             text = f"{text}\n{more}"
@@ -93,29 +93,29 @@ def make_prompt(row: Row, names: Sequence[str], where: str) -> list[Message] | N
 
 
 def check_unclear(columns: Collection[str], source: str) -> None:
-    """Raise a UserError where rows without a prompt column have one that may be meant as one."""
+    """Raise a UserError if rows have no prompt column, but a column that may contain the prompt."""
     for name in UNCLEAR:
         if name in columns:
             raise UserError(
-                f"{source} has no column 'prompt' but a column '{name}'; rename it to 'prompt' if "
-                "it is one, or remove it if 'chosen' and 'rejected' begin with their prompt."
+                f"{source} has no column 'prompt', but a column '{name}'; rename it to 'prompt' if "
+                "it contains the prompt, or remove it if 'chosen' and 'rejected' include theirs."
             )
 
 
 def check_media(row: Row, where: str) -> None:
-    """Raise a UserError for a row with images or other media, which would be ignored."""
+    """Raise a UserError if a row has images or other media, which would be ignored."""
     for name in MEDIA:
         if isinstance(row.get(name), list) and row[name]:
-            raise UserError(f"{where} has {name}, but only text can be trained on; remove the row.")
+            raise UserError(f"{where} has {name}, but training supports only text; remove the row.")
 
 
 def missing_column(column: str, present: Sequence[str], source: str) -> UserError:
-    """Return the error for data without `chosen` or `rejected`, with the remedy where one is known.
+    """Return the error for data without `chosen` or `rejected`, with a remedy that fits.
 
     Args:
-        column: what is missing.
-        present: the columns that the data has.
-        source: names the data.
+        column: the missing column.
+        present: the columns of the data.
+        source: the name of the data.
     """
     sentence = f"{source} has no column '{column}'; its columns are {', '.join(present)}."
     return UserError(sentence + _remedy(present))
@@ -136,15 +136,16 @@ def _remedy(present: Collection[str]) -> str:
                 "under 'rejected'."
             )
     if {"completion", "label"} <= names:
-        return " These are rated single answers (KTO); give a chosen and a rejected one per prompt."
+        return " These are rated single answers (KTO); give a chosen and a rejected answer instead."
     for name in ("completions", "responses", "output", "generations", "answers"):
         if name in names:
             return (
-                f" Write the better of its '{name}' under 'chosen', a worse one under 'rejected'."
+                f" Write the better of its '{name}' under 'chosen' and a worse one under "
+                "'rejected'."
             )
     if names & {"conversations", "messages", "completion", "text"}:
         return " These are single answers; a preference needs a chosen and a rejected one."
-    return " Preference pairs have 'chosen' and 'rejected', and usually 'prompt'."
+    return " Preference pairs need 'chosen' and 'rejected', and usually 'prompt'."
 
 
 def _text(row: Row, name: str, where: str) -> str:
@@ -152,16 +153,16 @@ def _text(row: Row, name: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{where}: '{name}' is {kind_of(value)}; it has to be text.")
+        raise UserError(f"{where}: '{name}' is {kind_of(value)}; it must be text.")
     return value
 
 
 def _history(row: Row, where: str) -> list[Message]:
-    """Earlier turns, as Alpaca's format has them: a list of [question, answer]."""
+    """Return earlier turns, which Alpaca's format has as a list of [question, answer]."""
     messages: list[Message] = []
     for turn in row.get("history") or []:
         if not isinstance(turn, list) or [type(text) for text in turn] != [str, str]:
-            raise UserError(f"{where}: 'history' has to be a list of [question, answer].")
+            raise UserError(f"{where}: 'history' must be a list of [question, answer].")
         messages.append({"role": "user", "content": turn[0]})
         messages.append({"role": "assistant", "content": turn[1]})
     return messages

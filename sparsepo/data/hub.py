@@ -1,4 +1,4 @@
-"""Loading from the hub: what its libraries say is shown only if no error says it better."""
+"""Loading from the hub: messages of its libraries are shown only if loading succeeds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from typing import Final
 
 LIBRARIES: Final = ("datasets", "fsspec", "httpx", "huggingface_hub", "transformers")
-"""Libraries whose loggers write about missing files, retries and the network."""
+"""Libraries that log missing files, retries and network problems."""
 
 
 @contextmanager
 def held_messages() -> Iterator[None]:
-    """Hold back the log records and warnings of a block until it ends.
+    """Delay the log records and warnings of a block until it ends.
 
-    They are written as usual where the block ends well. Where it raises they are dropped, because
-    the error is then reported in one sentence, which would be lost below a page of retries.
+    They are written as usual if the block succeeds. If it raises, they are dropped, because the
+    one-sentence error would be lost below a page of retries.
     """
     records: list[logging.LogRecord] = []
     loggers = [logging.getLogger(name) for name in LIBRARIES]
@@ -29,7 +29,7 @@ def held_messages() -> Iterator[None]:
             yield
     finally:
         for logger, handlers, propagate in before:
-            # A library that was first imported in the block has brought its own handlers.
+            # A library that was first imported in the block has added its own handlers.
             added = [handler for handler in logger.handlers if not isinstance(handler, _Keeping)]
             logger.handlers, logger.propagate = [*handlers, *added], propagate
     for record in records:
@@ -39,7 +39,7 @@ def held_messages() -> Iterator[None]:
 
 
 class _Keeping(logging.Handler):
-    """Keeps records in a list."""
+    """Collects records in a list."""
 
     def __init__(self, records: list[logging.LogRecord]) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Chat messages as public data sets write them, turned into the form that chat templates take.
+"""Converts chat messages in the formats of public data sets to the form that chat templates take.
 
 A message keeps every field that a template could use (`tool_calls`, `tool_call_id`, `name`,
-`reasoning_content`, `thinking` …). Fields that are null are dropped: Arrow adds them where another
-row has the field. Four notations are translated, because templates do not know them:
+`reasoning_content`, `thinking` …). Null fields are dropped, because Arrow adds them if another row
+has the field. Four formats are converted, because templates do not support them:
 
 - ShareGPT's `{"from": "human", "value": …}`;
-- content as a list of text parts, which is joined to one text;
+- content as a list of text parts, which are joined;
 - calls and their arguments as JSON text, which are decoded;
 - OpenAI's former `function_call`, which becomes one tool call.
 """
@@ -35,10 +35,10 @@ SHAREGPT_ROLES: Final = {
     "tool_response": "tool",
     "function_response": "tool",
 }
-"""ShareGPT's name under `from` → the role that chat templates know."""
+"""ShareGPT's name in `from` → the role in chat templates."""
 
 TEXT_PARTS: Final = ("text", "input_text", "output_text")
-"""Types of content parts that hold text."""
+"""Types of content parts that contain text."""
 
 OWN_ARGUMENTS: Final = (
     "conversation",
@@ -55,40 +55,39 @@ OWN_ARGUMENTS: Final = (
     "return_assistant_tokens_mask",
     "tokenizer_kwargs",
 )
-"""Arguments of `apply_chat_template` that are set here, and not by a row."""
+"""Arguments of `apply_chat_template` that rows may not set."""
 
 
 def is_message(value: Any) -> bool:
-    """Say whether a value is one message, in either notation."""
+    """Return whether a value is one message, in either format."""
     return isinstance(value, Mapping) and ("role" in value or {"from", "value"} <= value.keys())
 
 
 def to_messages(value: Any, where: str) -> list[Message]:
-    """Return messages from a list of them, or from a single one.
+    """Return the messages in a list of messages, or a single message.
 
     Raises:
-        UserError: it is neither, or one of them is malformed.
+        UserError: the value is neither, or a message is malformed.
     """
     if is_message(value):
         return [to_message(value, where)]
     if not isinstance(value, list):
-        raise UserError(f"{where} is {kind_of(value)}; it has to be text or a list of messages.")
+        raise UserError(f"{where} is {kind_of(value)}; it must be text or a list of messages.")
     return [to_message(item, f"{where}, message {index}") for index, item in enumerate(value)]
 
 
 def to_message(item: Any, where: str) -> Message:
-    """Return one message as chat templates take it.
+    """Return one message in the form that chat templates take.
 
     Args:
-        item: the message as the data has it.
-        where: names its place in error messages.
+        item: the message in the data.
+        where: its location, for error messages.
 
     Raises:
-        UserError: it has no role, or neither content nor anything in its place, or content that is
-            not text.
+        UserError: the message has no role, no content or tool call, or content that is not text.
     """
     if not isinstance(item, Mapping):
-        raise UserError(f"{where} is {kind_of(item)}; it has to have 'role' and 'content'.")
+        raise UserError(f"{where} is {kind_of(item)}; it must have 'role' and 'content'.")
     given = {key: value for key, value in item.items() if value is not None}
     if "role" not in given and {"from", "value"} <= given.keys():
         given = _from_sharegpt(given, where)
@@ -108,22 +107,22 @@ def to_message(item: Any, where: str) -> Message:
 
 
 def is_blank(messages: Sequence[Message]) -> bool:
-    """Say whether messages hold neither text nor a tool call."""
+    """Return whether messages contain neither text nor a tool call."""
     return not any(
         str(message.get("content", "")).strip() or message.get("tool_calls") for message in messages
     )
 
 
 def chat_template_kwargs(row: Row, where: str) -> dict[str, Any]:
-    """Return what a row gives the chat template besides messages.
+    """Return a row's arguments for the chat template, besides messages.
 
     Args:
-        row: may have `tools`, `documents` and, as in TRL, `chat_template_kwargs`; each of them as
-            data or as JSON text.
-        where: names the row in error messages.
+        row: may have `tools`, `documents` and, as in TRL, `chat_template_kwargs`, each as data or
+            as JSON text.
+        where: the row, for error messages.
 
     Raises:
-        UserError: one of them has the wrong type, or sets an argument that is not a row's to set.
+        UserError: one of them has the wrong type, or sets an argument that rows may not set.
     """
     found: dict[str, Any] = {}
     for name in ("tools", "documents"):
@@ -132,8 +131,8 @@ def chat_template_kwargs(row: Row, where: str) -> dict[str, Any]:
             continue
         if not isinstance(value, list | tuple) or any(isinstance(v, str) for v in value):
             raise UserError(
-                f"{where}: '{name}' is {kind_of(value)}; it has to be a list of objects, or one as "
-                "JSON text."
+                f"{where}: '{name}' is {kind_of(value)}; it must be a list of objects, or JSON "
+                "text of such a list."
             )
         found[name] = list(value)
     extra = _decoded(row.get("chat_template_kwargs"))
@@ -141,7 +140,7 @@ def chat_template_kwargs(row: Row, where: str) -> dict[str, Any]:
         return found
     if not isinstance(extra, Mapping):
         raise UserError(
-            f"{where}: 'chat_template_kwargs' is {kind_of(extra)}; it has to be an object."
+            f"{where}: 'chat_template_kwargs' is {kind_of(extra)}; it must be an object."
         )
     for name in OWN_ARGUMENTS:
         if name in extra:
@@ -150,10 +149,10 @@ def chat_template_kwargs(row: Row, where: str) -> dict[str, Any]:
 
 
 def without_nulls(value: Any) -> Any:
-    """Return data without the null fields of its objects, at any depth.
+    """Return data without null fields of nested objects, at any depth.
 
-    Arrow gives every object of a column the fields of all of them, null where they were absent: a
-    tool's parameters would be those of all tools. A row's own columns keep their nulls.
+    Arrow gives every object in a column the fields of all objects, with null for absent ones: each
+    tool would have the parameters of all tools. Null columns of the row itself are kept.
     """
     if isinstance(value, Mapping):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
@@ -168,7 +167,7 @@ def _from_sharegpt(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     role = SHAREGPT_ROLES.get(str(name).lower())
     if role is None:
         raise UserError(
-            f"{where} is from '{name}'; ShareGPT's names are {', '.join(SHAREGPT_ROLES)}."
+            f"{where} is from '{name}'; use one of ShareGPT's names: {', '.join(SHAREGPT_ROLES)}."
         )
     if name != "function_call":
         return {"role": role, "content": value, **rest}
@@ -176,7 +175,7 @@ def _from_sharegpt(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     if isinstance(calls, Mapping):
         calls = [calls]
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise UserError(f"{where} is from 'function_call'; its value has to be a call as JSON.")
+        raise UserError(f"{where} is from 'function_call'; its value must be a call as JSON.")
     functions = [{"type": "function", "function": dict(call)} for call in calls]
     return {"role": role, "tool_calls": functions, **rest}
 
@@ -184,7 +183,7 @@ def _from_sharegpt(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _content(value: Any, role: str, item: Mapping[str, Any], where: str) -> Any:
     if isinstance(value, str):
         return value
-    # A tool may answer with data; templates that know tools write it as JSON.
+    # A tool may return data; templates that support tools write it as JSON.
     if role == "tool" and isinstance(value, Mapping):
         return dict(value)
     if not isinstance(value, list):
@@ -196,14 +195,14 @@ def _text_of_part(part: Any, where: str) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, Mapping):
-        raise UserError(f"{where} has {kind_of(part)} among its parts; a part has to be text.")
+        raise UserError(f"{where} has {kind_of(part)} among its parts; a part must be text.")
     kind = part.get("type") or "text"
     if kind in TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind in TEXT_PARTS:
-        raise UserError(f"{where} has a part of type '{kind}' without text.")
+        raise UserError(f"{where} has a part of type '{kind}' without text; remove the row.")
     raise UserError(
-        f"{where} has a part of type '{kind}'; only text parts can be trained on, so remove such "
+        f"{where} has a part of type '{kind}'; training supports only text parts, so remove such "
         "rows."
     )
 
@@ -211,12 +210,12 @@ def _text_of_part(part: Any, where: str) -> str:
 def _tool_calls(value: Any, where: str) -> list[dict[str, Any]]:
     calls = _decoded(value)
     if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise UserError(f"{where} is {kind_of(calls)}; it has to be a list of calls.")
+        raise UserError(f"{where} is {kind_of(calls)}; it must be a list of calls.")
     return [_with_decoded_arguments(call) for call in calls]
 
 
 def _with_decoded_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Decode arguments that are JSON text, because templates encode what they are given."""
+    """Decode arguments that are JSON text, because templates encode them."""
     call = {key: value for key, value in call.items() if value is not None}
     if isinstance(call.get("function"), Mapping):
         call["function"] = _with_decoded_arguments(call["function"])
@@ -227,7 +226,7 @@ def _with_decoded_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decoded(value: Any) -> Any:
-    """Return the data that JSON text holds; anything else, and other text, as it is."""
+    """Return the data in JSON text; any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -238,5 +237,5 @@ def _decoded(value: Any) -> Any:
 
 def _no_text(key: str, item: Mapping[str, Any], where: str) -> UserError:
     return UserError(
-        f"{where} has no text under '{key}' (its fields: {', '.join(map(str, item))})."
+        f"{where} has no text under '{key}' (its fields: {', '.join(map(str, item))}); add it."
     )

@@ -24,15 +24,16 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
     """Read the rows of a file, a folder or a hub data set as plain dictionaries.
 
     Args:
-        source: a .jsonl, .json or .parquet file (gzip or not), a folder (the hub's layout or
-            `Dataset.save_to_disk`), or a data set's id on the hub.
+        source: a .jsonl, .json or .parquet file (JSON may be gzipped), a folder (the hub's layout
+            or `Dataset.save_to_disk`), or a data set's id on the hub.
         split: the split of a folder or hub data set; ignored for a single file.
 
     Yields:
         One dictionary per row, in order.
 
     Raises:
-        UserError: the source is missing, unreadable, truncated or not in the format of its name.
+        UserError: the source is missing, unreadable, truncated or not in the format that its name
+            says.
     """
     path = Path(source)
     if path.is_dir():
@@ -42,7 +43,7 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
             yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise UserError(f"{path} cannot be read: {reason}.") from error
+            raise UserError(f"{path} cannot be read ({reason}); check the file.") from error
     elif (
         isinstance(source, str)
         and _HUB_ID.fullmatch(source)
@@ -54,29 +55,29 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
 
 
 def is_arrow(source: str | Path) -> bool:
-    """Say whether `read_rows` takes the rows of a source from Arrow: all but JSON files."""
+    """Return whether `read_rows` reads a source with Arrow, which is true of all but JSON files."""
     path = Path(source)
     return path.suffix == ".parquet" or not path.is_file()
 
 
 def kind_of(value: Any) -> str:
-    """Return what a value is, in words for an error message: "a number", "null" …."""
+    """Return the kind of a value for an error message, such as "a number" or "null"."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text"}
     names |= {list: "a list", dict: "an object", type(None): "null"}
     return names.get(type(value), f"of type {type(value).__name__}")
 
 
 def read_values(path: Path) -> Iterator[Any]:
-    """Read the JSON values of a file, of whatever type: its lines, or the items of its array.
+    """Read the JSON values of a file, of any type: its lines, or the items of its array.
 
     Args:
-        path: JSON Lines or a JSON array, gzip or not; or Parquet.
+        path: JSON Lines or a JSON array, which may be gzipped; or Parquet.
 
     Yields:
         The values, in order.
 
     Raises:
-        UserError: as `read_rows` does, except for values that are no objects.
+        UserError: as `read_rows`, except that values need not be objects.
     """
     if path.suffix == ".parquet":
         yield from read_rows(path)
@@ -89,12 +90,12 @@ def _json_rows(path: Path) -> Iterator[Row]:
     for where, value in _json_values(path):
         if not isinstance(value, dict):
             rule = "each line" if where.startswith("line") else "it"
-            raise UserError(f"{path}, {where} is {kind_of(value)}; {rule} has to be a JSON object.")
+            raise UserError(f"{path}, {where} is {kind_of(value)}; {rule} must be a JSON object.")
         yield value
 
 
 def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each value with its place."""
+    """Yield each value with its location."""
     with path.open("rb") as raw:
         magic = raw.read(2)
     gzipped = magic == b"\x1f\x8b"
@@ -111,8 +112,8 @@ def _json_values(path: Path) -> Iterator[tuple[str, Any]]:
                     yield f"line {number}", _json_line(path, number, text)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(
-                f"{path} is a damaged or truncated gzip file: it breaks off after line {number}; "
-                "fetch it again."
+                f"{path} is a damaged or truncated gzip file: it ends after line {number}; "
+                "download it again."
             ) from error
 
 
@@ -190,10 +191,10 @@ def _decoded(loaded: Iterable[Row], name: str) -> Iterator[Row]:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn what `datasets` raises into a UserError, with none of its messages before it.
+    """Turn errors of `datasets` into a UserError, and drop its log messages.
 
-    It raises a dozen unrelated types for missing, gated, empty and broken data, and for an absent
-    network; all of them are the user's to fix.
+    It raises a dozen unrelated types for missing, gated, empty and broken data, and for a missing
+    network; the user can fix all of them.
     """
     import datasets
 
@@ -213,11 +214,13 @@ def _unreadable(name: str, error: Exception) -> UserError:
     import datasets
 
     if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
-        error = Exception(error.__cause__)  # it says no more than that there was an error
+        error = Exception(error.__cause__)  # the outer error has no information
     detail = first_line(error).rstrip(".")
     if Path(name).is_dir():
-        return UserError(f"The folder {name} cannot be read as a data set: {detail}.")
+        return UserError(
+            f"The folder {name} cannot be read as a data set: {detail}; check its files."
+        )
     return UserError(
-        f"'{name}' is neither a file or folder here nor a data set that the hub gives ({detail}); "
-        "check the name, or give a local file."
+        f"'{name}' is neither a local file or folder nor an accessible data set on the hub "
+        f"({detail}); check the name, or give a local file."
     )

@@ -1,4 +1,4 @@
-"""Evaluation pairs: a share held out of the training pairs, and the overlap of two sets."""
+"""Evaluation pairs: hold out a share of the training pairs, and find the overlap of two sets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from sparsepo.types import PreferencePair
 def hold_out(
     pairs: Sequence[PreferencePair], share: float
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Split pairs into training and evaluation pairs, never one prompt on both sides.
+    """Split pairs into training and evaluation pairs without sharing a prompt between them.
 
     Prompts are ordered by the hash of their pairs' ids and held out in that order until the share
-    is reached, so the split depends on ids and prompts alone, not on the order of the rows or on a
-    seed. A prompt whose pairs would exceed the share is passed over.
+    is reached. The split depends only on ids and prompts, not on the order of the rows or on a
+    seed. A prompt whose pairs would exceed the share is skipped.
 
     Args:
         pairs: the pairs.
-        share: of the pairs, above 0 and below 1; rounded to whole pairs, at least one.
+        share: share of the pairs to hold out, between 0 and 1 exclusive; rounded to a whole number
+            of pairs, at least one.
 
     Returns:
-        The training pairs and the evaluation pairs, each in the order given.
+        The training pairs and the evaluation pairs, each in the original order.
 
     Raises:
         UserError: the share is out of range, or no prompt can be held out within it.
@@ -48,14 +49,14 @@ def hold_out(
     if not held:
         raise UserError(
             f"eval_share={share:g} of {len(pairs)} pairs cannot be held out without splitting the "
-            "pairs of one prompt; raise it, or give evaluation pairs of their own."
+            "pairs of one prompt; increase it, or give separate evaluation pairs."
         )
     training = [pair for place, pair in enumerate(pairs) if place not in held]
     return training, [pairs[place] for place in sorted(held)]
 
 
 def shared_pairs(first: Iterable[PreferencePair], second: Iterable[PreferencePair]) -> int:
-    """Return how many pairs of the first set are in the second too, whatever their ids."""
+    """Return how many pairs of the first set are also in the second, regardless of their ids."""
     known = {_content(pair) for pair in second}
     return sum(_content(pair) in known for pair in first)
 
@@ -69,5 +70,5 @@ def _text(content: object) -> str:
 
 
 def _encoded(text: str) -> bytes:
-    # An id may hold half of a surrogate pair, as a broken row does.
+    # An id from a broken row may contain a lone surrogate.
     return text.encode(errors="surrogatepass")

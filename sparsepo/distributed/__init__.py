@@ -1,1 +1,1 @@
-"""Several processes: what they agree on, and weights that are sharded over them."""
+"""Distributed training: communication between processes, and sharded weights."""

@@ -1,4 +1,4 @@
-"""Several processes, one run: what every process has to know of the others."""
+"""Communication between the processes of one run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Result = TypeVar("Result")
 def maximum(accelerator: Accelerator, values: Tensor) -> float:
     """Return the largest of some numbers over all processes, the same on each.
 
-    An error that one process alone raised would leave the others waiting for it for ever; what
-    decides about an error is therefore asked of all of them.
+    If only one process raised an error, the others would wait for it forever. Values that decide
+    whether an error is raised are therefore gathered from all of them.
 
     Args:
         accelerator: connects the processes.
@@ -31,7 +31,7 @@ def maximum(accelerator: Accelerator, values: Tensor) -> float:
 
 
 def collected(accelerator: Accelerator, items: Sequence[Item]) -> list[Item]:
-    """Return every process's items, the main process's first, the same on each."""
+    """Return the items of all processes in order of rank, the same list on each."""
     if accelerator.num_processes == 1:
         return list(items)
     found: list[Item] = gather_object(list(items))
@@ -41,15 +41,15 @@ def collected(accelerator: Accelerator, items: Sequence[Item]) -> list[Item]:
 def spread(
     accelerator: Accelerator, items: Sequence[Item], work: Callable[[int, Item], Result]
 ) -> list[Result]:
-    """Return `work` of every item in order; the processes share the items out among them.
+    """Return `work` of every item, in order, with the items divided among the processes.
 
-    Each process calls `work` equally often, because a sharded model is gathered by all of them at
-    each call: one that has nothing left repeats an item and drops the result.
+    Each process calls `work` equally often, because all of them gather a sharded model at each
+    call: a process that has no items left repeats one and drops the result.
 
     Args:
         accelerator: connects the processes.
         items: the same on every process.
-        work: is given an item's number and the item; its result must be picklable.
+        work: called with an item's index and the item; its result must be picklable.
     """
     size, rank = accelerator.num_processes, accelerator.process_index
     own: list[tuple[int, Result]] = []
@@ -63,6 +63,6 @@ def spread(
 
 
 def seed_apart(accelerator: Accelerator, seed: int) -> None:
-    """Give each process its own random numbers for dropout and random masks; one keeps its own."""
+    """Seed each process differently for dropout and random masks, if there are several."""
     if accelerator.num_processes > 1:
         torch.manual_seed(seed + accelerator.process_index)

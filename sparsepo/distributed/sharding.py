@@ -1,8 +1,8 @@
-"""FSDP and DeepSpeed: what a model that is split over processes asks of the training.
+"""FSDP and DeepSpeed: requirements of training with weights sharded over processes.
 
 FSDP2 gathers a block's weights when the block runs. Embeddings, final norm and output projection
-stand outside the blocks; they belong to the root unit, which stays gathered from the policy's
-forward to its backward pass, so that the fused operation can read the projection as a whole.
+are outside the blocks. They belong to the root unit, which stays gathered from the policy's forward
+to its backward pass; this lets the fused operation read the whole projection.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from sparsepo.errors import UserError
 
 
 def uses_fsdp(args: TrainingArguments) -> bool:
-    """Return whether weights are going to be split over processes by FSDP."""
+    """Return whether FSDP will shard the weights over processes."""
     launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower()
     return bool(args.fsdp) or launched in ("1", "true", "yes")
 
 
 def check_sharding(accelerator: Accelerator, quantized: bool) -> None:
-    """Refuse what cannot work.
+    """Reject sharding configurations that cannot work.
 
     Args:
-        accelerator: knows the launcher's configuration.
+        accelerator: holds the launcher's configuration.
         quantized: whether the policy's weights are in 4 or 8 bits.
 
     Raises:
-        UserError: a configuration in which the run would fail or save nothing.
+        UserError: the run would fail, or save no usable model.
     """
     plugin: Any = getattr(accelerator.state, "fsdp_plugin", None)
     deepspeed: Any = getattr(accelerator.state, "deepspeed_plugin", None)
     if quantized and (plugin is not None or deepspeed is not None):
         raise UserError(
-            "4-bit and 8-bit weights are not split over processes; start the run with "
+            "4-bit and 8-bit weights cannot be sharded over processes; launch the run with "
             "configs/accelerate/ddp.yaml."
         )
     if deepspeed is not None and deepspeed.zero_stage == 3:
         raise UserError(
-            "ZeRO-3 splits the output projection, which the loss reads as a whole; set zero_stage "
-            "to 2, or use configs/accelerate/fsdp.yaml."
+            "ZeRO-3 shards the output projection, but the loss needs the whole projection; set "
+            "zero_stage to 2, or use configs/accelerate/fsdp.yaml."
         )
     if plugin is None:
         return
@@ -54,21 +54,21 @@ def check_sharding(accelerator: Accelerator, quantized: bool) -> None:
         raise UserError("FSDP version 1 is not supported; set fsdp_version to 2.")
     if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
         raise UserError(
-            "With sharded state dicts no model would be saved that from_pretrained reads; set "
+            "A model saved as a sharded state dict cannot be read by from_pretrained; set "
             "fsdp_state_dict_type to FULL_STATE_DICT."
         )
     if plugin.cpu_ram_efficient_loading:
         raise UserError(
-            "With fsdp_cpu_ram_efficient_loading only the first process would have a reference and "
-            "masks; set it to false."
+            "With fsdp_cpu_ram_efficient_loading only the first process would have the reference "
+            "and the masks; set it to false."
         )
 
 
 def keep_precision(accelerator: Accelerator) -> None:
-    """Have FSDP cast weights alone for mixed precision, not what goes in and out of the model.
+    """Have FSDP cast only weights for mixed precision, not the model's inputs and outputs.
 
-    In goes what the reference said, out come log-probabilities that are summed over a response;
-    gradients are summed over processes. All of that stays float32.
+    The inputs include the reference's statistics, the outputs are log-probabilities that are summed
+    over a response, and gradients are summed over processes. All of these stay in float32.
     """
     plugin: Any = getattr(accelerator.state, "fsdp_plugin", None)
     policy = None if plugin is None else plugin.mixed_precision_policy
@@ -79,7 +79,7 @@ def keep_precision(accelerator: Accelerator) -> None:
 
 
 def shard_masks(masks: nn.ModuleDict) -> None:
-    """Make each mask a unit of FSDP of its own, in float32 whatever the policy computes in."""
+    """Make each mask a separate FSDP unit, in float32 regardless of the policy's dtype."""
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     for mask in masks.values():
@@ -88,9 +88,9 @@ def shard_masks(masks: nn.ModuleDict) -> None:
 
 
 def forward_dtype(accelerator: Accelerator) -> torch.dtype | None:
-    """Return the dtype that the policy's weights have while it runs, if it is not their own.
+    """Return the dtype that the policy's weights are cast to while it runs; None without a cast.
 
-    FSDP and DeepSpeed cast the weights themselves for mixed precision; autocast leaves them.
+    FSDP and DeepSpeed cast the weights themselves for mixed precision; autocast does not.
     """
     if accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         return None

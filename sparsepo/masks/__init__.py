@@ -1,4 +1,4 @@
-"""Token masks: functions of the frozen reference model's states, used in training only."""
+"""Token masks: functions of the frozen reference model's states, used only in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The activation mask (MaPO): how strongly the reference model reacts at each token."""
+"""The activation mask (MaPO): how strongly the reference model is activated at each token."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 CONSTANT_TOLERANCE = 16
-"""A spread below this many rounding errors of the features is taken for no spread [ours]."""
+"""A spread below this many rounding errors of the features is treated as none [ours]."""
 
 
 class FeatureMean(NamedTuple):
-    """A captured tensor, reduced over its features."""
+    """A captured tensor averaged over its features."""
 
     mean: Float[Tensor, "*tokens"]
     magnitude: Float[Tensor, "*tokens"]
-    """Mean absolute value: the scale on which rounding errors of the mean are measured. A layer
-    norm with equal scales, say, has means of nothing but rounding. Larger by as much as half
-    precision rounds more."""
+    """Mean absolute value: the scale for rounding errors of the mean. The output of a layer norm
+    with equal scales, for example, has means that are nothing but rounding error. In half precision
+    the scale is increased to match the coarser rounding."""
 
 
 def feature_mean(
     activation: Float[Tensor, "..."], features: int | tuple[int, ...] = -1
 ) -> FeatureMean:
-    """Reduce an activation over its feature dimensions, in float32 at least."""
+    """Average an activation over its feature dimensions, in float32 or wider."""
     values = activation.to(torch.promote_types(activation.dtype, torch.float32))
     mean, magnitude = values.mean(features), values.abs().mean(features)
     if values.dtype != activation.dtype:
-        # The features themselves are rounded; such errors are independent, and their mean shrinks
-        # with the root of their number.
+        # The features themselves are rounded. These errors are independent, and their mean shrinks
+        # with the square root of their number.
         errors = torch.finfo(activation.dtype).eps / torch.finfo(values.dtype).eps
         count = values.numel() / max(mean.numel(), 1)
         magnitude = magnitude * (1 + errors / CONSTANT_TOLERANCE / count**0.5)
@@ -42,7 +42,7 @@ def activation_to_mask(
     activation: Float[Tensor, "B T ..."] | FeatureMean,
     response_mask: Bool[Tensor, "B T"] | Float[Tensor, "B T"],
 ) -> Float[Tensor, "B T"]:
-    """Return one activation's share of a mask: standardised, then rescaled to [0, 1].
+    """Return one activation's contribution to a mask: standardised, then rescaled to [0, 1].
 
     a_t = mean over features;  z_t = (a_t − mean a)/std a;  m_t = (z_t − min z)/(max z − min z),
     all over the response's tokens, with the unbiased standard deviation.
@@ -53,7 +53,7 @@ def activation_to_mask(
 
     Returns:
         (B, T) in [0, 1], 0 outside the response. A response whose values are all equal up to
-        rounding (one token, say) gets 1 everywhere [ours].
+        rounding (such as a single token) gets 1 everywhere [ours].
 
     Source: arXiv 2410.05102.
     """
@@ -85,13 +85,13 @@ def combine_activations(
     Args:
         captures: family → feature means of each captured tensor, (B, T) each.
         response_mask: (B, T), true on response tokens.
-        mapping: applied to the result: nothing, a sigmoid, or min-max rescaling per response.
+        mapping: applied to the result: none, a sigmoid, or min-max rescaling per response.
 
     Returns:
         (B, T), 0 outside the response.
 
     Raises:
-        ValueError: there is no capture.
+        ValueError: no activation was captured.
 
     Source: arXiv 2410.05102.
     """
@@ -101,7 +101,7 @@ def combine_activations(
         if shares:
             families.append(torch.stack(shares).mean(0))
     if not families:
-        raise ValueError("an activation mask needs at least one captured activation")
+        raise ValueError("An activation mask needs at least one captured activation; pass one.")
     mask = torch.stack(families).mean(0)
     if mapping == "sigmoid":
         mask = torch.where(response_mask.bool(), mask.sigmoid(), 0.0)

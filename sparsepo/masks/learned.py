@@ -17,7 +17,7 @@ FEED_FORWARD_DROPOUT = 0.1
 
 
 class _SignStraightThrough(torch.autograd.Function):
-    """sign(x) forward, identity backward: the binary mask has no useful gradient of its own."""
+    """sign(x) forward, identity backward, because the gradient of a binary mask is 0."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:
@@ -54,18 +54,18 @@ class _Score(nn.Module):
 class LearnedMask(_Score):
     """m = dropout(ReLU(Σ_l o_l m_l)), m_l = dropout(ReLU(w_l·LN(h_l) + b_l)).
 
-    With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and merger. With
-    binary=True the sign of the final ReLU is returned; its gradient passes straight through [ours].
-    Parameters are initialised as PyTorch does [code].
+    With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and mixing of layers. With
+    binary=True the sign of the final ReLU is returned, with a straight-through gradient [ours].
+    Parameters use PyTorch's default initialisation [code].
 
     Args:
-        num_layers: how many hidden states there are, one per block.
+        num_layers: number of hidden states, one per block.
         hidden_size: their width d.
-        layers: "all" merges every layer, "last" reads the last one alone.
+        layers: "all" combines all layers, "last" reads only the last one.
         feed_forward: linear layers per mask, 1 or 2.
         binary: whether the mask is 0 or 1.
-        eps: epsilon of the layer norm; the model's own is meant to be given.
-        dropout: dropout on each mask, in training only.
+        eps: epsilon of the layer norm; pass the epsilon of the model's norms.
+        dropout: dropout on each mask, only in training.
 
     Raises:
         ValueError: an argument is out of range.
@@ -85,9 +85,9 @@ class LearnedMask(_Score):
     ) -> None:
         if layers not in ("all", "last") or feed_forward not in (1, 2):
             raise ValueError(
-                f"layers must be all or last and feed_forward 1 or 2, not {layers}, {feed_forward}"
+                f"layers must be all or last and feed_forward 1 or 2, not {layers}, {feed_forward}."
             )
-        # A mask that reads the last layer alone is itself one score: its parameters have no prefix.
+        # A mask of only the last layer is itself a single score, so its parameters have no prefix.
         if layers == "last":
             super().__init__(hidden_size, feed_forward)
         else:
@@ -106,7 +106,7 @@ class LearnedMask(_Score):
         """Return the mask, one value ≥ 0 per token.
 
         Args:
-            hidden_states: one tensor per block, (B, T, d) or (N, d), the last after the final norm.
+            hidden_states: one tensor per block, (B, T, d) or (N, d); the last after the final norm.
 
         Returns:
             (B, T) or (N,).
@@ -115,7 +115,10 @@ class LearnedMask(_Score):
             ValueError: the number of hidden states is not num_layers.
         """
         if len(hidden_states) != self.num_layers:
-            raise ValueError(f"{len(hidden_states)} hidden states for {self.num_layers} layers")
+            raise ValueError(
+                f"There are {len(hidden_states)} hidden states for {self.num_layers} layers; pass "
+                "one for each."
+            )
         if self.layers == "last":
             mask = self._rectify(self.score(hidden_states[-1]))
         else:

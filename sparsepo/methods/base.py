@@ -1,4 +1,4 @@
-"""What every method is: a frozen dataclass of hyper-parameters, callable on token statistics."""
+"""The interface of a method: a frozen dataclass of hyper-parameters, called on token statistics."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MaskKind = Literal["none", "activation", "learned-common", "learned-independent"
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method reads from TokenStats; the trainer computes that and no more."""
+    """The statistics that a method reads; the trainer computes only these."""
 
     ref_logps: bool = True
-    """The reference's log-probabilities (no reference model is loaded where nothing needs it)."""
+    """The reference's log-probabilities (no reference model is loaded if nothing needs one)."""
     kl: bool = False
     """The token KL over the whole vocabulary."""
     rejected: bool = True
     """The rejected responses."""
     mask: MaskKind = "none"
-    """Which masks fill reward_mask and kl_mask."""
+    """The kind of mask for reward_mask and kl_mask."""
 
     @property
     def reference(self) -> bool:
@@ -38,15 +38,15 @@ class Needs:
 
     @property
     def online_reference(self) -> bool:
-        """Whether the reference model has to run at every step: its whole distribution or states.
+        """Whether the reference model must run at every step, for its distribution or states.
 
-        What else a method reads of it is the same at every step, and can be kept.
+        The other values that a method reads from it are constant and can be cached.
         """
         return self.kl or self.mask in ("learned-common", "learned-independent")
 
     @property
     def cacheable(self) -> bool:
-        """Whether a cache of the reference's log-probabilities and activation masks saves work."""
+        """Whether caching the reference's log-probabilities and activation masks saves work."""
         return self.mask == "activation" or (self.ref_logps and not self.online_reference)
 
 
@@ -60,7 +60,7 @@ class Method(abc.ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    """How tables and figures call it."""
+    """Display name in tables and figures."""
     source: ClassVar[str]
     """Paper and equation."""
     needs: ClassVar[Needs]
@@ -81,12 +81,12 @@ class Method(abc.ABC):
 def response_sum(
     values: Float[Tensor, "B T"], stats: TokenStats, mask: Float[Tensor, "B T"] | None = None
 ) -> Float[Tensor, " B"]:
-    """Return Σ_t m_t v_t over response tokens; what stands on padding never counts.
+    """Return Σ_t m_t v_t over response tokens; values on padding are ignored.
 
     Args:
         values: one value per token, (B, T).
-        stats: the statistics whose `response_mask` tells the response tokens.
-        mask: m_t, (B, T); 1 everywhere when None.
+        stats: the statistics whose `response_mask` marks the response tokens.
+        mask: m_t, (B, T); None means 1 everywhere.
 
     Returns:
         One sum per response, (B,).
@@ -103,14 +103,14 @@ def response_mean(values: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tens
 def log_ratios(stats: TokenStats) -> Float[Tensor, "B T"]:
     """Return r_t = log π(y_t) − log π_ref(y_t), (B, T), in nats."""
     if stats.ref_logps is None:
-        raise ValueError("this method needs ref_logps, and the statistics hold none")
+        raise ValueError("This method needs ref_logps; pass statistics that contain them.")
     return stats.policy_logps - stats.ref_logps
 
 
 def token_kl(stats: TokenStats) -> Float[Tensor, "B T"]:
     """Return k_t = KL(π_ref ‖ π) per token, (B, T), in nats."""
     if stats.kl is None:
-        raise ValueError("this method needs the token KL, and the statistics hold none")
+        raise ValueError("This method needs the token KL; pass statistics that contain it.")
     return stats.kl
 
 
@@ -126,7 +126,7 @@ def logistic_output(
     Args:
         logits: the argument of the sigmoid, (B,).
         chosen_rewards: implicit rewards of the chosen responses, (B,).
-        rejected_rewards: the same of the rejected ones, (B,).
+        rejected_rewards: implicit rewards of the rejected responses, (B,).
         penalty: added to each pair's loss, (B,).
         metrics: per-pair values to log.
     """
@@ -153,7 +153,7 @@ def require_range(
 
 
 def _in_range(value: object, low: float, high: float, inclusive: bool) -> bool:
-    # Hyper-parameters come from users: the annotation is a wish, not a fact.
+    # Hyper-parameters come from users, who may pass values of any type.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and value <= high and (value >= low if inclusive else value > low)

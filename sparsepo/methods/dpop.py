@@ -18,7 +18,7 @@ from sparsepo.methods.base import (
 from sparsepo.types import LossOutput, TokenStats
 
 TIE_TOLERANCE = 16
-"""A sum of log-ratios below this many rounding errors of its terms is taken for 0 [ours]."""
+"""A sum of log-ratios below this many rounding errors of its terms is treated as 0 [ours]."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class DPOP(Method):
         """Return the loss; policy_logps and ref_logps are read."""
         chosen_sum = response_sum(log_ratios(chosen), chosen)
         rejected_sum = response_sum(log_ratios(rejected), rejected)
-        # torch.maximum shares the gradient between equals, as max(0, ·) of the authors' code does
-        # at step 0, where every log-ratio is 0: up to rounding, if the reference's values come from
-        # another batch than the policy's (a cache). Without this the sign of an error of 1e-7
-        # would decide about a gradient of λ.
+        # At step 0 every log-ratio is 0, and torch.maximum splits the gradient between equal
+        # arguments, as max(0, ·) in the authors' code does. If the reference's values come from a
+        # different batch (a cache), the log-ratios are 0 only up to rounding, and without this the
+        # sign of an error of 1e-7 would decide whether there is a gradient of size λ.
         size = response_sum(chosen.policy_logps.detach().abs(), chosen)
         tie = chosen_sum.abs() <= TIE_TOLERANCE * torch.finfo(chosen_sum.dtype).eps * size
         fallen = torch.where(tie, chosen_sum.detach() - chosen_sum, -chosen_sum)

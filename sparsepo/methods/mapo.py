@@ -1,4 +1,4 @@
-"""MaPO: TDPO v1 under one mask made from the reference model's activations."""
+"""MaPO: TDPO v1 with one mask computed from the reference model's activations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class MaPO(MaskedMethod):
     """The masked loss with an activation mask m on both terms.
 
     L = −log σ(β[(Σ m r_w − Σ m r_l) − (Σ m k_l − Σ m k_w)]). Source: arXiv 2410.05102.
-    `mask_families` names the families averaged into m, joined by "+"; `mask_mapping` is what is
-    applied to m afterwards.
+    `mask_families` names the families averaged into m, joined by "+"; `mask_mapping` is applied to
+    m afterwards.
     """
 
     name: ClassVar[str] = "mapo"
@@ -45,10 +45,10 @@ class MaPO(MaskedMethod):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families whose captures make the mask."""
+        """The families whose activations make up the mask."""
         return tuple(self.mask_families.split("+"))
 
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """Return the one mask, reward_mask, for both terms."""
+        """Return reward_mask for both terms."""
         mask = required_mask(stats.reward_mask, "reward_mask")
         return mask, mask

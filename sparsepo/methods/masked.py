@@ -1,4 +1,4 @@
-"""The loss that MaPO and SparsePO share: TDPO v1 with a mask on each of its two terms."""
+"""The loss shared by MaPO and SparsePO: TDPO v1 with a mask on each of its two terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sparsepo.types import LossOutput, TokenStats
 def required_mask(mask: Float[Tensor, "B T"] | None, name: str) -> Float[Tensor, "B T"]:
     """Return the mask, or raise a ValueError that names it."""
     if mask is None:
-        raise ValueError(f"this method needs {name}, and the statistics hold none")
+        raise ValueError(f"This method needs {name}; pass statistics that contain it.")
     return mask
 
 
@@ -38,7 +38,7 @@ def sparsity(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B
 
 @dataclass(frozen=True)
 class MaskedMethod(Method):
-    """Abstract: the masked loss; subclasses say which masks they read and what they add."""
+    """Abstract: the masked loss; subclasses define the masks and an optional penalty."""
 
     beta: float = 0.1
 
@@ -51,7 +51,7 @@ class MaskedMethod(Method):
         """Return (m_u, m_d), the masks on the log-ratios and on the token KL."""
 
     def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
-        """Return what a response adds to its pair's loss, or None."""
+        """Return the penalty that a response adds to its pair's loss, or None."""
         return None
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
@@ -62,7 +62,7 @@ class MaskedMethod(Method):
         Args:
             chosen: statistics of the chosen responses; policy_logps, ref_logps, kl and the masks
                 are read.
-            rejected: the same of the rejected responses.
+            rejected: statistics of the rejected responses; the same fields are read.
         """
         ratio: list[Tensor] = []
         kl: list[Tensor] = []

@@ -22,11 +22,11 @@ class SFT(Method):
     needs: ClassVar[Needs] = Needs(ref_logps=False, rejected=False)
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats | None = None) -> LossOutput:
-        """Return the loss; the implicit reward is mean_t log π(y), what the loss raises.
+        """Return the loss; the implicit reward is mean_t log π(y), which training increases.
 
         Args:
-            chosen: statistics of the chosen responses; policy_logps alone is read.
-            rejected: read for its reward only, when it is there.
+            chosen: statistics of the chosen responses; only policy_logps is read.
+            rejected: if given, read only to report its reward.
         """
         mean_logps = response_mean(chosen.policy_logps, chosen)
         rejected_rewards = (

@@ -31,7 +31,7 @@ class SimPO(Method):
         require_range("gamma", self.gamma)
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
-        """Return the loss; policy_logps alone is read."""
+        """Return the loss; only policy_logps is read."""
         chosen_rewards = self.beta * response_mean(chosen.policy_logps, chosen)
         rejected_rewards = self.beta * response_mean(rejected.policy_logps, rejected)
         logits = chosen_rewards - rejected_rewards - self.gamma

@@ -16,14 +16,14 @@ from sparsepo.types import TokenStats
 
 @dataclass(frozen=True)
 class LearnedMaskMethod(MaskedMethod):
-    """Abstract: the masked loss under learned masks, with their L1 weights and architecture.
+    """Abstract: the masked loss with learned masks, their L1 weights and their architecture.
 
-    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` (None for
-    the policy's own [ours]) belong to the masks' optimizer group; `mask_dropout`, `mask_layers`,
-    `mask_feed_forward` and `mask_kind` describe the networks. `mask_initial_sparsity` is the
-    largest sparsity, in percent, that a fresh mask may have: two rectifiers in a row often start
-    with every value 0, and such a mask passes no gradient, so that nothing ever trains; it is drawn
-    anew [ours]. 100 takes the first draw whatever it is.
+    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` (None uses
+    the policy's [ours]) apply to the masks' optimizer group; `mask_dropout`, `mask_layers`,
+    `mask_feed_forward` and `mask_kind` describe the networks. A mask whose initial sparsity, in
+    percent, exceeds `mask_initial_sparsity` is re-initialised [ours]: two consecutive ReLUs often
+    start with every value 0, and such a dead mask passes no gradient and never trains. 100 keeps
+    the first initialisation.
     """
 
     l1_reward: float = 0.0
@@ -69,7 +69,7 @@ class SparsePOCommon(LearnedMaskMethod):
     needs: ClassVar[Needs] = Needs(kl=True, mask="learned-common")
 
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-        """Return the one mask, reward_mask, for both terms."""
+        """Return reward_mask for both terms."""
         mask = required_mask(stats.reward_mask, "reward_mask")
         return mask, mask
 

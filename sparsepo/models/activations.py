@@ -1,4 +1,4 @@
-"""Activation functions as one operation where transformers spells them out in eight."""
+"""Fused activation functions for those that transformers computes in eight operations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _SPELLED_OUT = (NewGELUActivation, FastGELUActivation)
 
 
 def fuse_activations(model: nn.Module) -> int:
-    """Replace the tanh form of GELU, written as Python arithmetic, by PyTorch's own operation.
+    """Replace the tanh form of GELU, written as Python arithmetic, with PyTorch's operation.
 
-    0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))): the same function up to rounding, which GPT-2 and
-    GPT-J compute in eight passes over memory, keeping five of them for the backward pass. Weights,
-    configuration and saved files stay as they are.
+    0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))): the same function up to rounding. GPT-2 and GPT-J
+    compute it in eight passes over memory and keep five tensors for the backward pass. Weights,
+    configuration and saved files do not change.
 
     Args:
         model: changed in place.
 
     Returns:
-        How many were replaced.
+        The number of modules replaced.
     """
     replaced = 0
     for module in list(model.modules()):

@@ -114,10 +114,10 @@ def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
     _refuse_adapters(model)
     if is_quantized(model):
         model = prepare_quantized(model)
-    folder = Path(str(model.config.name_or_path))
-    if folder.is_dir():
+    source = Path(str(model.config.name_or_path))
+    if source.exists():
         # The saved adapters name their base model; that has to hold from wherever they are loaded.
-        model.__dict__["name_or_path"] = str(folder.resolve())
+        model.__dict__["name_or_path"] = str(source.resolve())
     try:
         adapted: Any = get_peft_model(model, config)
     except ValueError as error:

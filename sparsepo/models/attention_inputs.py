@@ -1,8 +1,8 @@
-"""Seeing queries, keys and values as an attention kernel receives them, rotary embedding included.
+"""Observe queries, keys and values as an attention kernel receives them, after rotary embedding.
 
-Rotary embedding happens inside an attention's forward, where no module hook reaches. Most of
-transformers' models call their kernel through its attention interface; the others multiply the
-matrices themselves, and there the two products are watched.
+Rotary embedding happens inside an attention module's forward, where no module hook can observe it.
+Most transformers models call their kernel through the attention interface. Others multiply the
+matrices themselves; their two matrix products are observed instead.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import AttentionInterface
 
 AttentionSink = Callable[[nn.Module, Tensor, Tensor, Tensor], None]
-"""Receives an attention module with its queries, keys and values, (rows, heads, length, features);
-keys and values may have fewer heads."""
+"""Called with an attention module and its queries, keys and values, (rows, heads, length,
+features); keys and values may have fewer heads."""
 
 ProductSink = Callable[[Tensor, Tensor, Tensor | None], None]
-"""Receives both factors of a matrix product, or queries, keys and values of a fused attention."""
+"""Called with both factors of a matrix product, or queries, keys and values of fused attention."""
 
 
 def first_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -36,7 +36,7 @@ def first_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None
 
 @contextlib.contextmanager
 def interface_calls(sink: AttentionSink) -> Iterator[None]:
-    """Show each call of a kernel through transformers' attention interface to `sink`."""
+    """Pass the inputs of each kernel called through transformers' attention interface to `sink`."""
     find = AttentionInterface.get_interface
 
     def get_interface(interface: AttentionInterface, name: str, default: Any) -> Any:
@@ -50,7 +50,7 @@ def interface_calls(sink: AttentionSink) -> Iterator[None]:
 
         return show_and_attend
 
-    # A kernel registered under a name of its own would get no causal mask from transformers.
+    # Patched, because transformers builds no causal mask for a kernel registered under a new name.
     AttentionInterface.get_interface = get_interface  # type: ignore[method-assign, assignment]
     try:
         yield
@@ -79,7 +79,7 @@ _PRODUCTS: dict[Any, Callable[..., tuple[Any, ...]]] = {
 
 
 class MatrixProducts(TorchFunctionMode):
-    """While active, shows the factors of each batched matrix product to a function."""
+    """While active, passes the factors of each batched matrix product to a function."""
 
     def __init__(self, sink: ProductSink) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class MatrixProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call the function, its factors shown before if it is a product."""
+        """Call the function; if it is a matrix product, pass its factors on first."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             self._sink(*(*args, kwargs.get("query"), kwargs.get("key"), kwargs.get("value"))[:3])
@@ -105,24 +105,27 @@ Product = tuple[Tensor, Tensor, Tensor | None]
 
 
 def of_products(products: list[Product], rows: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return queries, keys and values, (rows, heads, length, features), of an attention's products.
+    """Return queries, keys and values, (rows, heads, length, features), given matrix products.
 
     Args:
-        products: what one call of an attention multiplied: queries by transposed keys, then weights
-            by values; or a fused attention.
-        rows: of the batch; heads may have been folded into them.
+        products: the products of one attention call: queries by transposed keys, then weights by
+            values; or a single fused attention.
+        rows: rows of the batch; heads may have been folded into them.
 
     Returns:
-        None where the products are others than these.
+        None if the products do not have this form.
     """
     if len(products) == 1 and products[0][2] is not None:
         query, key, value = products[0]
     elif len(products) == 2 and products[0][2] is None is products[1][2]:
-        (query, turned, _), (weights, value, _) = products
+        (query, transposed, _), (weights, value, _) = products
         length = query.shape[-2]
-        if min(turned.ndim, value.ndim) < 3 or weights.shape[-2:] != (length, turned.shape[-1]):
+        if min(transposed.ndim, value.ndim) < 3 or weights.shape[-2:] != (
+            length,
+            transposed.shape[-1],
+        ):
             return None
-        key = turned.transpose(-1, -2)
+        key = transposed.transpose(-1, -2)
     else:
         return None
     assert value is not None
@@ -137,10 +140,10 @@ def of_products(products: list[Product], rows: int) -> tuple[Tensor, Tensor, Ten
 
 @contextlib.contextmanager
 def product_calls(modules: list[nn.Module], sink: AttentionSink) -> Iterator[None]:
-    """Show what attentions that multiply for themselves take as queries, keys and values.
+    """Pass queries, keys and values of attentions that multiply matrices themselves to `sink`.
 
     Args:
-        modules: the attentions; each multiplies as `of_products` expects.
+        modules: the attention modules; each multiplies as `of_products` expects.
         sink: as for `interface_calls`.
     """
     current: tuple[nn.Module, int, list[Product]] | None = None

@@ -1,6 +1,6 @@
-"""Reading a model from outside while it runs: hooks that keep only what masks need.
+"""Hooks that read a model's states while it runs and keep only what masks need.
 
-Shapes: rows × length of the packed batch, N response tokens. Everything is reduced inside the hook:
+Shapes: rows × length of the packed batch, N response tokens. Values are reduced inside the hook:
 hidden states to the N predicting positions, activations to one number per position.
 """
 
@@ -62,22 +62,22 @@ def capture_layers(
 ) -> Iterator[list[Float[Tensor, "N d"]]]:
     """Collect each block's output at the predicting positions while the model runs inside.
 
-    The last one is taken after the final norm, as transformers' `output_hidden_states` has it.
+    The last one is taken after the final norm, as in transformers' `output_hidden_states`.
 
     Args:
         model: the model that will run.
         batch: the batch that it will run on.
-        last_only: collect the last one alone, for masks that read no other.
+        last_only: collect only the last one, for masks that read no other.
 
     Yields:
-        A list that the run fills, one (N, d) tensor per layer.
+        A list that the run fills with one (N, d) tensor per layer.
     """
     layers: list[Tensor] = []
     found = layers_of(model)
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if not is_probing():
-            layers.append(_first(output).flatten(0, 1)[batch.sources])
+            layers.append(_first(output).flatten(0, 1)[batch.predictor_index])
 
     with _hooks() as handles:
         for name in () if last_only else found.blocks[:-1]:
@@ -87,7 +87,7 @@ def capture_layers(
 
 
 def _after_blocks(model: PreTrainedModel, layers: Layers, hook: Hook, handles: list[Any]) -> None:
-    """Hook the last state: of a norm that is used elsewhere too, the call after the last block."""
+    """Hook the last state: of a norm that is used repeatedly, the call after the last block."""
     done = False
 
     def after_last_block(_module: nn.Module, _inputs: Any, _output: Any) -> None:
@@ -111,17 +111,16 @@ def capture_activations(
     """Collect the activations of a MaPO mask while the model (without its head) runs inside.
 
     The points of docs/methods.md: MLP activation; queries, keys, values, rotary-embedded queries
-    and keys, attention output before its projection; both ends of the attention norm, attention
-    delta, post-attention sum, output of the MLP norm, MLP delta, post-MLP sum, token embedding,
-    final norm. Where attention and MLP run in parallel the post-attention sum does not occur in the
-    model and is made from its two terms, and where both share one norm the MLP norm's output is not
-    counted a second time [ours]. The logits' mean over the vocabulary needs no logits; see
-    `mean_logits`.
+    and keys, attention output before its projection; input and output of the attention norm,
+    attention delta, post-attention sum, output of the MLP norm, MLP delta, post-MLP sum, token
+    embedding, final norm. If attention and MLP run in parallel, the post-attention sum does not
+    occur in the model and is computed from its two terms; if they share one norm, its output is
+    counted once [ours]. The logits' mean over the vocabulary needs no logits; see `mean_logits`.
 
     Args:
         model: the model that will run.
         batch: the batch that it will run on.
-        families: any of mlp, attention, residual; logits is not captured here.
+        families: any of mlp, attention, residual; logits are not captured here.
 
     Yields:
         family → feature means at the predicting positions, (N,) each, filled by the run.
@@ -130,7 +129,8 @@ def capture_activations(
     found: dict[str, list[FeatureMean]] = {family: [] for family in families}
 
     def reduce(values: Tensor, features: tuple[int, ...] = (-1,), scale: float = 1) -> FeatureMean:
-        means = FeatureMean(*(v.flatten()[batch.sources] for v in feature_mean(values, features)))
+        reduced = feature_mean(values, features)
+        means = FeatureMean(*(v.flatten()[batch.predictor_index] for v in reduced))
         if scale == 1:
             return means
         return FeatureMean(scale * means.mean, abs(scale) * means.magnitude)
@@ -161,7 +161,7 @@ def capture_activations(
     def sum_of_streams(points: BlockPoints) -> None:
         """Hook the block's input, the attention's delta and their sum, and the MLP's delta.
 
-        A mean is linear, so the terms' means add up to that of the sum.
+        A mean is linear, so the means of the terms add up to the mean of the sum.
         """
         attention, mlp = points.attention_delta, points.mlp_delta
         assert attention is not None and mlp is not None
@@ -186,10 +186,10 @@ def capture_activations(
         handles.append(model.get_submodule(mlp.module).register_forward_hook(after_mlp))
 
     def by_expert(activation: str, experts: str) -> None:
-        """Hook the activations of routed experts: each token's mean over those it is routed to.
+        """Hook the activations of routed experts and average them over each token's experts.
 
-        The experts run in the order of their numbers, each on the tokens that name it first,
-        second … among their experts.
+        The experts run in order of index, each first on the tokens that rank it first, then on
+        those that rank it second, and so on.
         """
         tokens: list[Tensor] = []
         totals: list[FeatureMean] = []
@@ -208,7 +208,7 @@ def capture_activations(
                 total.index_add_(0, own, values.to(total.dtype) / held["experts"])
 
         def after(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            found["mlp"].append(FeatureMean(*(v[batch.sources] for v in totals.pop())))
+            found["mlp"].append(FeatureMean(*(v[batch.predictor_index] for v in totals.pop())))
 
         held: dict[str, int] = {}
         module = model.get_submodule(experts)
@@ -258,14 +258,14 @@ def mean_logits(
     """Return the mean over the vocabulary of each token's logits, (N,), without the logits.
 
     mean_v (W_v·h + b_v) = (mean_v W_v)·h + mean_v b_v. The magnitude is that of the sum's terms.
-    Under a soft cap nothing is linear, and the logits are made for a few tokens at a time.
+    A soft cap is not linear, so logits are then computed for a few tokens at a time.
     """
     if transform.cap is not None:
         return _mean_of_capped(hidden, head, bias, transform)
     weight = head.float().mean(0)
     offset = 0.0 if bias is None else bias.float().mean()
     states = hidden.float()
-    # The terms nearly cancel: in autocast's half precision nothing but rounding would be left.
+    # The terms nearly cancel, so autocast's half precision would leave only rounding error.
     with torch.autocast(hidden.device.type, enabled=False):
         mean = (states @ weight + offset) * transform.scale
         return FeatureMean(mean, states.abs() @ weight.abs() * transform.scale)
@@ -289,7 +289,7 @@ def _mean_of_capped(
 def _attention_inputs(
     model: PreTrainedModel, points: Points, sink: AttentionSink
 ) -> Iterator[None]:
-    """Show every attention's queries, keys and values to `sink` while the model runs inside."""
+    """Pass queries, keys and values of every attention to `sink` while the model runs inside."""
     own = [
         model.get_submodule(block.attention)
         for block in points.blocks
@@ -310,11 +310,11 @@ def run_body(
         use_cache=False,
     )
     hidden: Tensor = output.last_hidden_state
-    return hidden.flatten(0, 1)[batch.sources]
+    return hidden.flatten(0, 1)[batch.predictor_index]
 
 
 def output_head(model: PreTrainedModel) -> tuple[Float[Tensor, "V d"], Float[Tensor, " V"] | None]:
-    """Return the output projection's weight and bias (None where it has none)."""
+    """Return the output projection's weight and bias (None if it has none)."""
     head = model.get_output_embeddings()
     weight: torch.Tensor = head.weight
     return weight, getattr(head, "bias", None)

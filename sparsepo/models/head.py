@@ -1,11 +1,11 @@
-"""From a model's final hidden states to its logits: found out by running the model's own forward.
+"""How a model turns its final hidden states into logits, found by running its own forward pass.
 
 Many models do more than project: Gemma 2 soft-caps its logits, Cohere multiplies them, Granite
-divides them, MiniCPM 3 divides the hidden states, ModernBERT passes them through one more dense
-layer, others cut off the vocabulary's padding. Each has its own option for it. What a model does is
-therefore read from its own forward pass: for one call, known numbers replace the results of body
-and projection, and what the model returns shows what it does to them. The weights take no part in
-this, which costs next to nothing and works on any device.
+divides them, MiniCPM 3 divides the hidden states, ModernBERT adds another dense layer, and others
+cut off the vocabulary's padding. Each has its own option for this. The transform is therefore read
+from the model's own forward pass: for one call, known numbers replace the outputs of body and
+projection, and the model's output shows how they were transformed. The weights are not involved:
+this costs next to nothing and works on any device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sparsepo.models.capture import output_head, run_body
 from sparsepo.types import PackedBatch
 
 _SPREADS = (1e-2, 1.0, 30.0, 1e8)
-"""Standard deviations of the numbers that replace logits: from where a soft cap is linear to where
-only the cap is left."""
+"""Standard deviations of the numbers that replace logits: from the linear range of a soft cap to
+full saturation."""
 
 _EXACT = {torch.float64: 1e-9, torch.float32: 1e-5}
-"""Relative difference up to which a transform is the model's, by the dtype that comes back."""
+"""Relative difference up to which a transform matches the model's, by dtype of the output."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class OutputHead:
 
     transform: LogitTransform = IDENTITY
     words: int | None = None
-    """Rows of the projection that are words; None for all. The others are padding."""
+    """Rows of the projection that are in the vocabulary; None for all. The rest is padding."""
     before: str | None = None
-    """The module that final states pass before the projection, by name."""
+    """Name of the module that final states pass through before the projection."""
     unknown: bool = False
-    """The model does something else to its logits, which only its own forward pass can do."""
+    """Whether the model transforms its logits in a way that only its own forward pass computes."""
 
     def weights(
         self, model: PreTrainedModel
     ) -> tuple[Float[Tensor, "V d"], Float[Tensor, " V"] | None]:
-        """Return the projection's weight and bias (None where it has none), padding left out."""
+        """Return the projection's weight and bias (None if it has none), without padding."""
         weight, bias = output_head(model)
         if self.words is None:
             return weight, bias
@@ -65,23 +65,23 @@ class OutputHead:
 
 
 def find_head(model: PreTrainedModel) -> OutputHead:
-    """Return what a model does between its body's final states and its logits.
+    """Return how a model turns its body's final states into logits.
 
     Args:
         model: a transformers model, without adapters around it. Its own forward pass runs, with
             known numbers in place of hidden states and logits.
 
     Returns:
-        The bare projection where the forward pass cannot be followed in this way; the check at the
-        start of training compares it with the model.
+        The bare projection if the forward pass cannot be analysed in this way; the start check
+        compares it with the model.
     """
     found = OutputHead()
-    # Numbers in float32 say more; a module between body and projection takes its own dtype alone.
+    # float32 is more precise, but a module between body and projection accepts only its own dtype.
     for dtype in dict.fromkeys((torch.float32, model.dtype)):
         try:
             seen = _follow(model, dtype)
         except Exception:
-            # A forward pass that fails on these numbers says nothing about its head.
+            # A forward pass that fails on these numbers reveals nothing about the head.
             continue
         if seen is not None:
             found = _identify(model, seen)
@@ -92,23 +92,23 @@ def find_head(model: PreTrainedModel) -> OutputHead:
 
 @dataclass
 class _Seen:
-    """What a forward pass did with the numbers that it was given."""
+    """The record of a forward pass with known numbers."""
 
     hidden: Tensor
-    """What replaced the body's result, if `replaced`."""
+    """Replacement for the body's output, if `replaced`."""
     replaced: bool = False
     projected: Tensor | None = None
-    """What the projection was given."""
+    """Input of the projection."""
     raw: Tensor | None = None
-    """What replaced the projection's result."""
+    """Replacement for the projection's output."""
     logits: Tensor | None = None
-    """What the model returned."""
+    """Output of the model."""
     passed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Modules outside the body → what they were given and what they returned."""
+    """Name of a module outside the body → its input and its output."""
 
 
 class _BodyOutput:
-    """A body's result that holds final states and nothing else, whatever it is asked for."""
+    """A body's output that contains only final states; every other attribute is None."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.last_hidden_state = hidden
@@ -173,7 +173,7 @@ def _follow(model: PreTrainedModel, dtype: torch.dtype) -> _Seen | None:
     ]
     try:
         model.eval()
-        # Gradients show whether trained weights have a part in the transform.
+        # Gradients show whether trained weights are involved in the transform.
         with (
             torch.random.fork_rng(devices=[]),
             torch.enable_grad(),
@@ -201,7 +201,7 @@ def _identify(model: PreTrainedModel, seen: _Seen) -> OutputHead:
     if transform is None:
         return unknown
     before = None
-    # A model that runs only a part of its body projects real states, which say nothing.
+    # A model that runs only a part of its body projects real states, which reveal nothing.
     if seen.replaced and not _same(projected, seen.hidden):
         factor = _ratio(seen.hidden, projected) if projected.dtype in _EXACT else None
         if factor is not None and output_head(model)[1] is None:
@@ -214,7 +214,7 @@ def _identify(model: PreTrainedModel, seen: _Seen) -> OutputHead:
 
 
 def _fit(raw: Float[Tensor, "n V"], logits: Float[Tensor, "n V"]) -> LogitTransform | None:
-    """Return the transform that makes one of the other; None where there is none."""
+    """Return the transform from raw values to logits; None if there is none."""
     exact = _EXACT.get(logits.dtype)
     if exact is None:
         return None
@@ -226,19 +226,19 @@ def _fit(raw: Float[Tensor, "n V"], logits: Float[Tensor, "n V"]) -> LogitTransf
         cap = float(wanted[-1].abs().max())
         if not 0 < cap < float("inf"):
             return None
-        # The scale is known best where the slope is neither 1 nor 0.
+        # The scale is most accurate where the slope is neither 1 nor 0.
         shares = (wanted / cap).flatten()
         place = int((shares.abs() - 0.5).abs().argmin())
         scale = float(cap * shares[place].atanh() / raw.flatten()[place])
         found = LogitTransform(1.0 if abs(scale - 1) < exact else scale, cap)
     ours = found.apply_(raw.clone())
-    # A float32 tanh is exact to a rounding error of the cap, not of its own size.
+    # A float32 tanh is accurate relative to the cap, not relative to its own size.
     atol = exact * (found.cap or 0.0)
     return found if torch.allclose(ours, wanted, rtol=exact, atol=atol) else None
 
 
 def _ratio(before: Tensor, after: Tensor, exact: float = 1e-5) -> float | None:
-    """Return the constant c in after = c·before; None where there is none."""
+    """Return the constant c in after = c·before; None if there is none."""
     if before.shape != after.shape:
         return None
     before, after = before.detach().double(), after.detach().double()
@@ -253,7 +253,7 @@ def _same(left: Tensor, right: Tensor) -> bool:
 
 
 def _module_between(seen: _Seen) -> str | None:
-    """Return the module that turns the body's states into what is projected."""
+    """Return the name of the module between the body's states and the projection."""
     assert seen.projected is not None
     for name, (given, returned) in seen.passed.items():
         if _same(given, seen.hidden) and _same(returned, seen.projected):

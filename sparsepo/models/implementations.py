@@ -1,4 +1,4 @@
-"""Other implementations of attention or experts, for as long as a model is watched."""
+"""Switch a model's implementation of attention or experts temporarily."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 def use_implementation(
     model: PreTrainedModel, kind: str, choose: Callable[[str | None], str | None]
 ) -> Iterator[None]:
-    """Let every part of a model use another implementation while it runs inside.
+    """Use another implementation in every part of a model inside the context.
 
     Args:
-        model: a transformers model; its parts have configurations of their own.
+        model: a transformers model, whose parts may have separate configurations.
         kind: "attn" or "experts".
-        choose: the implementation by name → the one to use.
+        choose: maps the name of the current implementation to the one to use.
     """
-    # The attribute behind transformers' property, whose setter would change every part at once.
+    # The attribute behind transformers' property, whose setter would change all parts at once.
     attribute = f"_{kind}_implementation_internal"
     configs: dict[int, Any] = {
         id(module.config): module.config

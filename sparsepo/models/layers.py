@@ -1,4 +1,4 @@
-"""A model's blocks and its final norm, found by how they are called; learned masks read these."""
+"""Find a model's blocks and final norm, which learned masks read, by the order of their calls."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EPSILONS = ("eps", "variance_epsilon", "epsilon", "norm_eps")
 
 @dataclass(frozen=True)
 class Layers:
-    """Where a model's layers end, by module name."""
+    """The modules whose outputs are a model's hidden states, by name."""
 
     blocks: tuple[str, ...]
     final_norm: str | None
-    """The norm after the last block; None where the last block's output is the last state."""
+    """The norm after the last block; None if the last block's output is the last state."""
     hidden_size: int
 
     @property
@@ -35,28 +35,28 @@ _FOUND: WeakKeyDictionary[PreTrainedModel, Layers] = WeakKeyDictionary()
 
 
 def layers_of(model: PreTrainedModel) -> Layers:
-    """Return where a model's layers are; found once per model by running it on a few tokens.
+    """Return a model's layers; found once per model by running it on a few tokens.
 
     Args:
-        model: a transformers model, without a PEFT model around it; it may contain adapters.
+        model: a transformers model, without a PEFT wrapper; it may contain adapters.
 
     Raises:
-        UserError: they cannot be found.
+        UserError: the layers cannot be found.
     """
     found = _FOUND.get(model)
     return find_layers(model, probe(model)) if found is None else found
 
 
 def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
-    """Return where a model's layers are, from a record of its run.
+    """Return a model's layers, given the record of a run.
 
-    The blocks are a list of modules called one after the other, once each, whose outputs are hidden
-    states; the last of these is the model's last state, at most a norm between. Among such lists
-    one as long as the configuration's number of layers comes first.
+    The blocks are a list of modules that are called in sequence, once each, and return hidden
+    states; the last one returns the model's last state, possibly before a norm. A list whose length
+    is the configuration's number of layers is preferred.
 
     Args:
         model: the model.
-        seen: the record.
+        seen: the record of a run.
 
     Raises:
         UserError: there is no such list, or its blocks have different widths.
@@ -64,7 +64,7 @@ def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
     config: Any = model.config.get_text_config()
     count = getattr(config, "num_hidden_layers", None)
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    # Sorting keeps the order of equal ones, outer lists before those inside them.
+    # The sort is stable: outer lists stay before the lists inside them.
     for modules in sorted(lists, key=lambda modules: len(modules) != count):
         calls = _in_a_row(seen, modules)
         if not calls:
@@ -76,7 +76,7 @@ def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
         if len(widths) > 1:
             raise UserError(
                 f"The blocks of this {model.config.model_type} model have different widths, which "
-                "learned masks cannot read; use a method without them, such as dpo or tdpo1."
+                "learned masks do not support; use a method without them, such as dpo or tdpo1."
             )
         names = tuple(call.name for call in calls)
         found = Layers(names, None if norm is None else norm.name, widths.pop())
@@ -84,13 +84,12 @@ def find_layers(model: PreTrainedModel, seen: Probe) -> Layers:
         return found
     raise UserError(
         f"The blocks of this {model.config.model_type} model cannot be found: no list of modules "
-        "turns hidden states into the model's last state; use a method without masks, such as dpo "
-        "or tdpo1."
+        "produces the model's last hidden state; use a method without masks, such as dpo or tdpo1."
     )
 
 
 def _in_a_row(seen: Probe, modules: nn.ModuleList) -> list[Call]:
-    """Return the calls of a list's modules if they run one after the other as blocks do."""
+    """Return the calls of a list's modules if they run in sequence, as blocks do."""
     calls: list[Call] = []
     for module in modules:
         own = seen.of(module)
@@ -121,9 +120,9 @@ def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def norm_epsilon(model: PreTrainedModel) -> float:
-    """Return the epsilon of the model's own norms, which learned masks share (arXiv 2410.05102).
+    """Return the epsilon of the model's norms, which learned masks use too (arXiv 2410.05102).
 
-    The final norm's; where there is none, the last block's first.
+    It is that of the final norm or, if there is none, of the first norm in the last block.
     """
     last = model.get_submodule(layers_of(model).last)
     for module in last.modules():

@@ -1,9 +1,9 @@
-"""The plain form of the computation: a model's own forward pass, which the packed form must equal.
+"""The reference implementation: a model's own forward pass, which the packed form must equal.
 
-One row for every response, its prompt in front each time; the model with its own head on every
-token; whole log-probabilities in float32 at least, differentiated by autograd. It is how the
-methods' own implementations compute, at their cost in time and memory: the yardstick in tests,
-benchmarks and at the start of training, and the way to train a model that cannot run packed rows.
+Each response has its own row and its own copy of the prompt, the model applies its own head to
+every token, and full log-probabilities in float32 or wider are differentiated by autograd. The
+methods' original implementations work this way, with the same cost in time and memory. It is the
+baseline in tests, benchmarks and the start check, and it trains models that cannot run packed rows.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from sparsepo.types import PackedBatch
 
 Computation = Literal["packed", "plain", "alone"]
 """How a batch is computed: packed; plain, with one padded row per response; or alone, with a
-forward pass per response, without padding or mask."""
+separate forward pass per response, without padding or mask."""
 
 
 def run_whole(model: PreTrainedModel, batch: PackedBatch, computation: Computation) -> Any:
-    """Run a model with its head on one row per response; return what it returns.
+    """Run a model with its head on one row per response; return its output.
 
     Args:
-        model: the model, with adapters around it or without.
-        batch: as pack_pairs(share_prompt=False) makes it.
-        computation: "plain", or "alone" to run each row by itself, without padding or mask.
+        model: the model, with or without adapters around it.
+        batch: as returned by pack_pairs(share_prompt=False).
+        computation: "plain", or "alone" to run each row separately, without padding or mask.
 
     Raises:
         ValueError: the batch's prompts are shared.
     """
     if len(batch.input_ids) != batch.response_mask.shape[0] * len(batch.pair_ids):
-        raise ValueError("the plain form takes one row per response")
+        raise ValueError(
+            "The reference implementation needs one row per response; pack with share_prompt=False."
+        )
     inside = batch.pair_index != PADDING
     if computation != "alone":
         mask = inside.long()
@@ -49,7 +51,7 @@ def run_whole(model: PreTrainedModel, batch: PackedBatch, computation: Computati
 
 
 class _Joined:
-    """What a model returned for rows by themselves, padded with zeros and joined."""
+    """A model's outputs for separate rows, padded with zeros and joined."""
 
     def __init__(self, outputs: list[Any], width: int) -> None:
         self.logits = _join([output.logits for output in outputs], width)
@@ -60,7 +62,7 @@ def _join(rows: Sequence[Tensor], width: int) -> Tensor:
 
 
 def log_probs_of(output: Any) -> Float[Tensor, "rows length V"]:
-    """Return log π(·) of a causal model's output, in float32 at least."""
+    """Return log π(·) of a causal model's output, in float32 or wider."""
     logits: Tensor = output.logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
@@ -69,10 +71,10 @@ def of_next_token(
     log_probs: Float[Tensor, "rows length V"], batch: PackedBatch
 ) -> Float[Tensor, " N"]:
     """Return log π(y_t) of a batch's response tokens."""
-    labels = batch.input_ids.roll(-1, 1)  # the last one wraps around, and no response reads it
+    labels = batch.input_ids.roll(-1, 1)  # the last one wraps around, but no response uses it
     return at_sources(log_probs.gather(-1, labels[..., None])[..., 0], batch)
 
 
 def at_sources(values: Float[Tensor, "rows length"], batch: PackedBatch) -> Float[Tensor, " N"]:
     """Return values at the positions that predict a batch's response tokens."""
-    return values.flatten()[batch.sources]
+    return values.flatten()[batch.predictor_index]

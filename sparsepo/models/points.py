@@ -1,8 +1,8 @@
-"""The points of a model that activation masks (MaPO) read, found by what flows between modules.
+"""Find the points of a model that activation masks (MaPO) read, from the data between modules.
 
-The roles are those of docs/methods.md. What is found satisfies its defining equation on the probe:
-the sum after the attention is the block's input and the attention's delta, the block's output is
-that sum and the MLP's delta, the projection's output is the attention's.
+The roles are those of docs/methods.md. The points found satisfy their defining equations on the
+probe: the post-attention sum is the block's input plus the attention's delta, the block's output is
+that sum plus the MLP's delta, and the output projection's output is the attention's.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from sparsepo.models.probe import (
 )
 
 _ROUNDINGS = 8
-"""Rounding errors of its terms by which a sum may differ from what it should be."""
+"""Tolerance of a sum, in rounding errors of its terms."""
 
 _SMALLEST_SCALE = 1e-3
-"""With a factor near 0 any module could be a term."""
+"""Smallest factor of a term; with a factor near 0 any module could be one."""
 
 
 @dataclass(frozen=True)
 class Projected:
-    """Where a projection's output holds the queries, keys or values: the same part of each group.
+    """The part of a projection's output with the queries, keys or values, the same in each group.
 
-    One group where they are contiguous; fused projections may interleave them by head.
+    There is one group if they are contiguous; fused projections may interleave them by head.
     """
 
     module: str
     groups: int
     start: int
-    """First feature of a group that belongs to them."""
+    """First feature of the part within a group."""
     stop: int
     shared: bool
-    """Whether the output holds something else too."""
+    """Whether the output has other parts too."""
 
     def part(self, output: Float[Tensor, "... features"]) -> Float[Tensor, "... groups part"]:
         """Return that part of a projection's output."""
@@ -64,7 +64,7 @@ class Delta:
 
     module: str
     scale: float
-    """What it is multiplied by first; 1 in most architectures."""
+    """Factor applied before the addition; 1 in most architectures."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Activation:
 
     module: str
     experts: str | None = None
-    """The module that calls it for one expert after the other, with the tokens routed there."""
+    """The module that calls it for each expert in turn, with the tokens routed to that expert."""
 
 
 @dataclass(frozen=True)
 class BlockPoints:
-    """Module names by role in one block; None where a role was not found."""
+    """Module names by role in one block; None if a role was not found."""
 
     block: str
     attention: str | None = None
@@ -88,20 +88,20 @@ class BlockPoints:
     key: Projected | None = None
     value: Projected | None = None
     query_key_change: bool = False
-    """Whether rotary embedding, or a norm of the heads, follows the projections."""
+    """Whether rotary embedding or a norm of the heads follows the projections."""
     projection: str | None = None
     attention_norm: str | None = None
     attention_delta: Delta | None = None
     mlp_norm: str | None = None
     activations: tuple[Activation, ...] = ()
-    """The MLP's; of a mixture of experts the routed ones', and the shared expert's if there is
-    one."""
+    """The MLP's activation functions; in a mixture of experts those of the routed experts and of
+    the shared expert, if there is one."""
     mlp_delta: Delta | None = None
 
     def projections_before_rotation(self) -> list[list[Projected]]:
-        """Return where queries and keys are before rotary embedding, by projection.
+        """Return the positions of queries and keys before rotary embedding, by projection.
 
-        Empty where nothing changes them, so that the attention's kernel receives them as they are.
+        Empty if the attention kernel receives the projections unchanged.
         """
         if not self.query_key_change:
             return []
@@ -113,7 +113,7 @@ class BlockPoints:
 
 @dataclass(frozen=True)
 class Points:
-    """Every block's points, and the modules of which a model has one."""
+    """The points of all blocks, and the modules that occur once in a model."""
 
     layers: Layers
     embedding: str
@@ -131,14 +131,14 @@ _ROLES: dict[str, dict[str, str]] = {
         "projection": "the attention's output projection",
     },
     "residual": {
-        "attention_delta": "what the attention adds to the residual stream",
-        "mlp_delta": "what the MLP adds to the residual stream",
+        "attention_delta": "the attention's contribution to the residual stream",
+        "mlp_delta": "the MLP's contribution to the residual stream",
     },
 }
-"""Family → the roles without which it cannot be read, and what they are called."""
+"""Family → the roles that it requires, with their descriptions."""
 
 FAMILIES = tuple(_ROLES)
-"""MaPO's families whose points are modules; the logits need none."""
+"""MaPO's families whose points are modules; the family logits needs none."""
 
 _FOUND: WeakKeyDictionary[PreTrainedModel, Points] = WeakKeyDictionary()
 
@@ -147,9 +147,9 @@ def points_of(model: PreTrainedModel, families: Sequence[str] = ()) -> Points:
     """Return the points of a model; found once per model by running it on a few tokens.
 
     Args:
-        model: a transformers model, without a PEFT model around it; it may contain adapters.
-        families: those whose points must all be there: any of mlp, attention, residual; others
-            need none.
+        model: a transformers model, without a PEFT wrapper; it may contain adapters.
+        families: families whose points are required: any of mlp, attention, residual; other
+            families require none.
 
     Raises:
         UserError: a block lacks a point of these families; the message names it.
@@ -174,13 +174,13 @@ def points_of(model: PreTrainedModel, families: Sequence[str] = ()) -> Points:
 
 
 def query_value_projections(model: PreTrainedModel) -> list[str]:
-    """Return the last names of the projections that make queries and values, e.g. q_proj, v_proj.
+    """Return the last names of the projections of queries and values, e.g. q_proj, v_proj.
 
     Args:
         model: a transformers model.
 
     Returns:
-        In alphabetical order; empty where they are not found in every block with an attention.
+        In alphabetical order; empty if they are not found in every block with attention.
     """
     try:
         blocks = points_of(model).blocks
@@ -196,7 +196,7 @@ def query_value_projections(model: PreTrainedModel) -> list[str]:
 
 
 def missing(points: Points, family: str) -> str | None:
-    """Return what a family lacks, with its place ("… of model.layers.0 was"), or None."""
+    """Return the missing point of a family and its block ("… of model.layers.0 was"), or None."""
     for block in points.blocks:
         for role, what in _ROLES.get(family, {}).items():
             if role in ("query", "key") and not block.query_key_change:
@@ -224,7 +224,7 @@ def _points_of_block(seen: Probe, block: Call) -> BlockPoints:
         return found
     (kernel,) = kernels
     attention = kernel.module
-    # A module that is called more than once would be captured as often.
+    # A module that is called more than once would be captured more than once.
     inside = [call for call in inside if len(seen.of(call.module)) == 1]
     within = [call for call in inside if attention.contains(call)]
     outside = [call for call in inside if call is not attention and not attention.contains(call)]
@@ -281,12 +281,12 @@ def _near(left: Tensor | None, right: Tensor | None) -> bool:
 def _deltas(
     block: Call, made: list[Call], outside: list[Call]
 ) -> tuple[Delta, Delta, Float[Tensor, "rows length d"]] | None:
-    """Return what attention and MLP add to the block's input, and the sum in between.
+    """Return the deltas that attention and MLP add to the block's input, and the sum in between.
 
     Args:
         block: the block.
-        made: the attention, and its output projection.
-        outside: what is called in the block, but not within the attention.
+        made: the attention and its output projection.
+        outside: the calls in the block that are not within the attention.
     """
     start, end = block.given, hidden_states(block)
     if start is None or end is None or start.shape != end.shape:
@@ -294,7 +294,7 @@ def _deltas(
     fits = [(call, call.output) for call in outside if _has_shape(call.output, start)]
     first = [(call, call.output) for call in made if _has_shape(call.output, start)]
     first += _after_attention(made[0], fits)
-    # The outermost module of a role comes first: an MLP before the projection in it.
+    # The outermost module of a role comes first: an MLP before the projection inside it.
     second = sorted(fits, key=lambda pair: pair[0].depth)
     for scaled in (False, True):
         for (attention, added), (mlp, added_after) in product(first, second):
@@ -315,7 +315,7 @@ def _has_shape(output: Tensor | None, wanted: Tensor) -> TypeGuard[Tensor]:
 def _after_attention(
     attention: Call, fits: list[tuple[Call, Tensor]]
 ) -> Iterator[tuple[Call, Tensor]]:
-    """Yield the modules that the attention's output goes through before it is added."""
+    """Yield the modules that the attention's output passes through before it is added."""
     made = attention.output
     for call, output in fits:
         if call.start > attention.end and _near(call.given, made):
@@ -324,7 +324,7 @@ def _after_attention(
 
 
 def _scales(start: Tensor, end: Tensor, first: Tensor, second: Tensor) -> tuple[float, float]:
-    """Return by which factors the two terms come nearest to what was added."""
+    """Return the factors of the two terms that best explain the difference of end and start."""
     terms = torch.stack([first.double().flatten(), second.double().flatten()], -1).cpu()
     wanted = (end.double() - start.double()).flatten()[:, None].cpu()
     one, other = torch.linalg.lstsq(terms, wanted).solution.flatten().tolist()
@@ -344,15 +344,15 @@ def _adds_up(end: Tensor, terms: tuple[Tensor, ...]) -> bool:
 def _projected(
     tensor: Float[Tensor, "rows heads length features"], kernel: AttentionCall, within: list[Call]
 ) -> Projected | None:
-    """Return the part of a projection's output that queries, keys or values were made from.
+    """Return the part of a projection's output that queries, keys or values were computed from.
 
-    It is what their gradient reaches: a rotation mixes features of its own head alone.
+    Their gradient reaches exactly this part, because a rotation mixes features only within a head.
     """
     before = [call for call in within if call.made is not None and call.end < kernel.time]
     if not before or tensor.grad_fn is None:
         return None
     leaves = [call.made for call in before if call.made is not None]
-    # Any weights would do whose sums do not cancel.
+    # Any weights whose sums do not cancel would do.
     weights = torch.linspace(1, 2, tensor.numel(), dtype=tensor.dtype, device=tensor.device)
     gradients = torch.autograd.grad(
         (tensor * weights.view(tensor.shape)).sum(), leaves, allow_unused=True, retain_graph=True
@@ -371,7 +371,7 @@ def _projected(
 
 
 def _pattern(name: str, features: Bool[Tensor, " features"]) -> Projected | None:
-    """Return a set of features as the same part of each of some equal groups."""
+    """Return a set of features as one part that repeats in groups of equal size."""
     edges = torch.diff(features.int(), prepend=torch.zeros(1, device=features.device).int())
     starts = (edges == 1).nonzero().flatten().tolist()
     groups, size = len(starts), len(features)
@@ -389,7 +389,7 @@ def _changed(
     tensor: Float[Tensor, "rows heads length features"],
     within: list[Call],
 ) -> bool:
-    """Return whether more than a factor lies between a projection and what the kernel receives."""
+    """Return whether a projection and the kernel's input differ by more than a factor."""
     if projected is None:
         return True
     call = next(call for call in within if call.name == projected.module and call.made is not None)
@@ -402,9 +402,9 @@ def _changed(
 
 
 def _output_projection(block: Call, attention: Call, within: list[Call]) -> Call | None:
-    """Return the last projection in an attention if its output is what the attention makes.
+    """Return the last projection in an attention if its output is the attention's result.
 
-    That is the attention's output, or what the attention added to the block's input itself.
+    The result is the attention's output, or its delta if it adds the block's input itself.
     """
     projections = [call for call in within if is_projection(call.module)]
     if not projections or attention.output is None:
@@ -423,7 +423,7 @@ def _output_projection(block: Call, attention: Call, within: list[Call]) -> Call
 
 
 def _activations(seen: Probe, outside: list[Call]) -> tuple[Activation, ...]:
-    """Return a block's activation functions; empty where not all of them are found."""
+    """Return a block's activation functions; empty if not all of them are found."""
     experts = [
         call
         for call in outside
@@ -439,7 +439,7 @@ def _activations(seen: Probe, outside: list[Call]) -> tuple[Activation, ...]:
         routed.append(Activation(own[0].name, call.name))
     rest = [call for call in outside if not any(outer.contains(call) for outer in experts)]
     if any("experts" in type(call.module).__name__.lower() for call in rest if call not in experts):
-        return ()  # sorted by expert, in whatever order
+        return ()  # the tokens were sorted by expert, in an unknown order
     dense = [call for call in rest if _is_activation(call)]
     if len(dense) > 1 or any(hidden_states(call) is None for call in dense):
         return ()
@@ -458,8 +458,8 @@ def _is_activation(call: Call) -> bool:
         return False
     if any(call.module.children()) or is_norm(call.module) or is_projection(call.module):
         return False
-    if torch.equal(given, output):  # dropout that is off
+    if torch.equal(given, output):  # inactive dropout
         return False
     with torch.no_grad():
-        turned = call.module(given.flip(-1))
-    return isinstance(turned, Tensor) and _near(turned.flip(-1), output)
+        flipped = call.module(given.flip(-1))
+    return isinstance(flipped, Tensor) and _near(flipped.flip(-1), output)

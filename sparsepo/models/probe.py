@@ -1,7 +1,7 @@
-"""One small forward pass that shows which modules a model calls, and with what.
+"""One small forward pass that records the modules that a model calls, with inputs and outputs.
 
-Discovery reads module roles off this record: what is equal is the same stream, and what a gradient
-reaches was made from it. Names decide next to nothing.
+Module roles are inferred from this record: equal tensors are the same stream, and a tensor whose
+gradient reaches a module was computed from its output. Module names play almost no part.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sparsepo.models.attention_inputs import (
 from sparsepo.models.implementations import use_implementation
 
 ROWS, LENGTH = 2, 7
-"""Shape of the token ids; the length differs from any size that a model has."""
+"""Shape of the token ids; the length differs from every dimension of a model."""
 
 
 _probing = ContextVar("probing", default=False)
 
 
 def is_probing() -> bool:
-    """Return whether a model runs only to be looked at, which hooks that collect pass over."""
+    """Return whether a model runs only to be analysed; capturing hooks ignore such a run."""
     return _probing.get()
 
 
@@ -45,22 +45,23 @@ class Call:
     """One call of a module."""
 
     name: str
-    """Dotted, relative to the model."""
+    """Dotted name, relative to the model."""
     module: nn.Module
     start: int
-    """When it was entered, in a count over all calls."""
+    """When the call started, on a clock shared by all calls."""
     end: int = -1
-    """When it was left."""
+    """When the call ended."""
     arguments: int = 0
     routing: Tensor | None = None
-    """The first two-dimensional tensor of whole numbers among them: the experts of each token,
-    where it is experts that were called."""
+    """The first two-dimensional tensor of integers among the arguments: each token's experts, if
+    the module holds routed experts."""
     given: Tensor | None = None
-    """The first floating-point tensor among its arguments, a copy."""
+    """A copy of the first floating-point tensor among the arguments."""
     output: Tensor | None = None
-    """Its output, the first of a tuple, a copy; None where that is no floating-point tensor."""
+    """A copy of the output (of a tuple, the first item); None if it is not a floating-point
+    tensor."""
     made: Tensor | None = None
-    """The output of a projection, as the leaf that gradients are asked for."""
+    """The output of a projection, as the leaf for which gradients are computed."""
     products: list[Product] = field(default_factory=list)
 
     def contains(self, other: Call) -> bool:
@@ -69,7 +70,7 @@ class Call:
 
     @property
     def depth(self) -> int:
-        """How deep in the model the module is."""
+        """The module's depth in the model."""
         return self.name.count(".")
 
 
@@ -89,15 +90,15 @@ class AttentionCall:
 
 @dataclass
 class Probe:
-    """What one run of a model without its head showed."""
+    """The record of one run of a model without its head."""
 
     calls: list[Call]
-    """In the order in which the modules were entered."""
+    """In order of their start."""
     attentions: list[AttentionCall]
     last_hidden: Float[Tensor, "rows length d"]
 
     def within(self, outer: Call) -> list[Call]:
-        """Return the calls within one."""
+        """Return the calls that happened within another one."""
         return [call for call in self.calls if outer.contains(call)]
 
     def of(self, module: nn.Module) -> list[Call]:
@@ -111,7 +112,7 @@ def is_projection(module: nn.Module) -> bool:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Return whether a module is a norm, LayerNorm or RMSNorm by whatever class."""
+    """Return whether a module is a norm: any class of LayerNorm or RMSNorm."""
     return "norm" in type(module).__name__.lower() and not any(module.children())
 
 
@@ -124,15 +125,15 @@ def hidden_states(call: Call) -> Float[Tensor, "rows length d"] | None:
 
 
 def probe(model: PreTrainedModel) -> Probe:
-    """Run a model, without its head, on a few tokens and record what happens inside.
+    """Run a model without its head on a few tokens and record the calls of its modules.
 
-    Weights, random state and the modules' modes are as before afterwards.
+    Weights, random state and training modes are left unchanged.
 
     Args:
-        model: a transformers model, without a PEFT model around it; it may contain adapters.
+        model: a transformers model, without a PEFT wrapper; it may contain adapters.
 
     Raises:
-        UserError: the model does not run on token ids alone.
+        UserError: the model needs more inputs than token ids.
     """
     names = {module: name for name, module in model.named_modules()}
     calls: list[Call] = []
@@ -162,7 +163,7 @@ def probe(model: PreTrainedModel) -> Probe:
         if found is not None and found[0].shape[2] == LENGTH:
             attentions.append(AttentionCall(call, call.end, *found, through_interface=False))
         if isinstance(output, Tensor) and is_projection(module):
-            # Cut here, gradients of queries and keys reach the nearest projections and no further.
+            # Detached here, so gradients of queries and keys stop at the nearest projections.
             call.made = first.detach().requires_grad_()
             return call.made.clone()
         return None
@@ -213,7 +214,7 @@ def probe(model: PreTrainedModel) -> Probe:
 
 
 def routing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return which experts each token goes to, (tokens, experts), if that is among arguments."""
+    """Return the experts of each token, (tokens, experts), if they are among the arguments."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.dtype == torch.long and value.ndim == 2:
             return value
@@ -221,14 +222,14 @@ def routing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
 
 
 def _by_token(values: Tensor) -> Tensor:
-    """Return a copy, its rows and positions two dimensions again where a model made one of them."""
+    """Return a copy, with rows and positions as two dimensions if a model had merged them."""
     copy = values.detach().clone()
     return copy.unflatten(0, (ROWS, LENGTH)) if copy.shape[:1] == (ROWS * LENGTH,) else copy
 
 
 @contextlib.contextmanager
 def _as_for_reading(model: PreTrainedModel) -> Iterator[None]:
-    """Put a model in evaluation mode, with kernels that run anywhere and experts one by one."""
+    """Put a model into evaluation mode, with kernels that run anywhere and experts one by one."""
     modules = list(model.modules())
     modes = [module.training for module in modules]
     try:

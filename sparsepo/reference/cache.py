@@ -1,13 +1,13 @@
-"""The reference's log-probabilities on disk: computed once, read by every run that asks for them.
+"""The reference's log-probabilities on disk: computed once, then read by every run that needs them.
 
-    <directory>/<fingerprint>/fingerprint.json   what the fingerprint was made of, in clear
+    <directory>/<fingerprint>/fingerprint.json   the fingerprint's data in plain text
     <directory>/<fingerprint>/part-<name>/       some pairs: index.json and values.safetensors
-    <directory>/complete                         nothing is added any more, see `seal`
+    <directory>/complete                         nothing may be added, see `seal`
 
-A part is written apart, synchronised and then renamed, and never changed afterwards: it is there
-whole or not at all, whoever is killed and however many processes compute the same. Its name is a
-hash of the pairs and values that it holds, so that of two equal parts one is kept. A cache grows by
-further parts. The format is documented in docs/reference_cache.md.
+A part is written to a temporary folder, synchronised, renamed, and never changed afterwards. It is
+either complete or absent, even if processes are killed or several of them compute the same pairs.
+Its name is a hash of its pairs and value names, so duplicate parts are stored once. A cache grows
+by adding parts. The format is documented in docs/reference_cache.md.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from sparsepo.reference.online import mask_settings
 from sparsepo.types import PackedBatch, TokenizedPair
 
 FORMAT = 1
-"""Version of the files; a change of it begins every cache anew."""
+"""Version of the format; changing it invalidates every cache."""
 
 PART_PAIRS = 1024
-"""Pairs of a part: what an interruption loses at most."""
+"""Pairs per part, the most that an interruption can lose."""
 
 LOGPS = "logps"
-"""The name of log π_ref(y_t); a mask's is `mask_name`."""
+"""The name of log π_ref(y_t); for the name of a mask see `mask_name`."""
 
 _FINGERPRINT, _INDEX, _VALUES, _COMPLETE = (
     "fingerprint.json",
@@ -63,12 +63,12 @@ SideValues = tuple[Tensor, Tensor]
 
 
 def key_of(pair: TokenizedPair) -> Key:
-    """Return by what a pair is known: its id, and its tokens, so that an edited row is noticed."""
+    """Return a pair's key: its id and the hash of its tokens, which detects an edited row."""
     return pair.pair_id, pair_hash(pair)
 
 
 def mask_name(method: Method) -> str:
-    """Return the name under which the activation mask of a method is kept."""
+    """Return the name under which a method's activation mask is stored."""
     families, mapping = mask_settings(method)
     return f"mask:{'+'.join(sorted(set(families)))}:{mapping}"
 
@@ -96,7 +96,7 @@ class _Part:
             keys = list(zip(index["pair_ids"], index["tokens"], strict=True))
             lengths = tuple(tuple(map(int, index["lengths"][side])) for side in _SIDES)
             if not all(len(keys) == len(side) for side in lengths):
-                raise ValueError("its columns differ in length")
+                raise ValueError("its columns have different lengths")
             rows = {(str(one), str(two)): row for row, (one, two) in enumerate(keys)}
             return cls(folder, tuple(index["values"]), rows, lengths, str(index["sha256"]))  # type: ignore[arg-type]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -104,21 +104,21 @@ class _Part:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The part's values, `<name>/<side>` → flat over its pairs, `offsets/<side>` → bounds.
+        """The part's values: `<name>/<side>` → flat over its pairs, `offsets/<side>` → bounds.
 
         Raises:
-            UserError: the file is not the one that was written.
+            UserError: the file differs from what was written.
         """
         try:
             data = (self.folder / _VALUES).read_bytes()
             if hashlib.sha256(data).hexdigest() != self.sha256:
-                raise ValueError("it does not have its recorded hash")
+                raise ValueError("its hash differs from the recorded one")
             tensors: dict[str, Tensor] = load(data)
             for side, lengths in zip(_SIDES, self.lengths, strict=True):
                 total = sum(lengths)
                 shapes = {name: tuple(tensors[f"{name}/{side}"].shape) for name in self.names}
                 if any(shape != (total,) for shape in shapes.values()):
-                    raise ValueError("its lengths are not those of its index")
+                    raise ValueError("its lengths differ from those in its index")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise _damaged(self.folder, _VALUES, first_line(error)) from error
         return tensors
@@ -132,12 +132,12 @@ class _Part:
 def _damaged(folder: Path, name: str, why: str) -> UserError:
     return UserError(
         f"The reference cache's file {folder / name} is damaged ({why}); delete the folder "
-        f"{folder} and run the same command again, which computes it anew."
+        f"{folder} and run the same command again to recompute it."
     )
 
 
 class CachedValues:
-    """What a cache holds of a set of pairs, found by pair id alone."""
+    """A cache's values of a set of pairs, looked up by pair id."""
 
     def __init__(self, places: Mapping[str, Mapping[str, tuple[_Part, int]]]) -> None:
         """Take value name → pair id → (part, row)."""
@@ -145,7 +145,7 @@ class CachedValues:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values that are there for every pair."""
+        """The names of the values available for every pair."""
         return tuple(self._places)
 
     def read(self, name: str, batch: PackedBatch) -> Float[Tensor, "responses pairs tokens"]:
@@ -153,7 +153,7 @@ class CachedValues:
 
         Args:
             name: one of `names`.
-            batch: made of pairs that were selected.
+            batch: a batch of pairs that were selected.
         """
         parts = [self._places[name][pair_id] for pair_id in batch.pair_ids]
         sides, pairs, tokens = batch.response_mask.shape
@@ -167,7 +167,7 @@ class CachedValues:
 
 
 class ReferenceCache:
-    """The parts of one fingerprint in a folder that several runs and processes may share."""
+    """The parts of one fingerprint, in a folder that several runs and processes may share."""
 
     def __init__(self, directory: str | Path, fingerprint: Mapping[str, Any]) -> None:
         """Open a cache; nothing is written yet.
@@ -186,7 +186,7 @@ class ReferenceCache:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look for parts that were added since, by whatever process."""
+        """Read parts that any process has added since the last call."""
         found = self.folder.glob("part-*") if self.folder.is_dir() else ()
         for folder in sorted(found):
             if folder.name not in self._parts:
@@ -195,7 +195,7 @@ class ReferenceCache:
     def missing(
         self, pairs: Sequence[TokenizedPair], names: Collection[str]
     ) -> list[TokenizedPair]:
-        """Return the pairs of which not all of the named values are there, each once, in order."""
+        """Return the pairs that lack any of the named values, each once, in order."""
         have = {
             name: {key for part in self._parts.values() if name in part.names for key in part.rows}
             for name in names
@@ -213,97 +213,99 @@ class ReferenceCache:
         """Return the named values of these pairs, to be read batch by batch.
 
         Args:
-            pairs: whose values.
-            names: which values.
-            remedy: what to do where some are not there, as the end of a sentence.
+            pairs: the pairs.
+            names: the names of the values.
+            remedy: what to do if some are missing, as part of a sentence.
 
         Raises:
-            UserError: some are not there (the first few are named), two pairs share an id, or a
-                file is damaged.
+            UserError: some are missing (the first few are named), two pairs share an id, or a file
+                is damaged.
         """
         lacking = self.missing(pairs, names)
         if lacking:
             raise UserError(
-                f"{self._what_lacks(lacking, len(pairs))}; {remedy}, or leave reference_cache out."
+                f"{self._describe_missing(lacking, len(pairs))}; {remedy}, or leave out "
+                "reference_cache."
             )
         keys: dict[str, Key] = {}
         for pair in pairs:
             key = key_of(pair)
             if keys.setdefault(pair.pair_id, key) != key:
                 raise UserError(
-                    f"Two pairs have the id {pair.pair_id}, by which the reference cache knows "
-                    "them; give each an id of its own."
+                    f"Two pairs have the id {pair.pair_id}, but the reference cache identifies "
+                    "pairs by id; give each pair a unique id."
                 )
         places: dict[str, dict[str, tuple[_Part, int]]] = {name: {} for name in names}
         for _, part in sorted(self._parts.items(), reverse=True):
             for name in set(names) & set(part.names):
                 found = {one: part.rows[key] for one, key in keys.items() if key in part.rows}
                 if found:
-                    part.tensors  # noqa: B018  # a damaged file is told of before training
+                    part.tensors  # noqa: B018  # report a damaged file before training
                     places[name].update({one: (part, row) for one, row in found.items()})
         return CachedValues(places)
 
-    def _what_lacks(self, lacking: Sequence[TokenizedPair], total: int) -> str:
+    def _describe_missing(self, lacking: Sequence[TokenizedPair], total: int) -> str:
         named = ", ".join(pair.pair_id for pair in lacking[:_NAMED_IDS])
         more = f" and {len(lacking) - _NAMED_IDS} more" if len(lacking) > _NAMED_IDS else ""
         text = (
             f"The reference cache {self.directory} lacks {len(lacking)} of {total} pairs "
             f"({named}{more})"
         )
-        others = self._what_differs() if not self._parts else None
-        return text if others is None else f"{text}: what is there was made with {others}"
+        others = self._closest_difference() if not self._parts else None
+        return text if others is None else f"{text}: its values were computed with {others}"
 
-    def _what_differs(self) -> str | None:
-        """In what the closest other fingerprint of the folder differs, or None without one."""
+    def _closest_difference(self) -> str | None:
+        """Return the difference from the closest other fingerprint in the folder, if any."""
         found = []
         for file in self.directory.glob(f"*/{_FINGERPRINT}"):
             with contextlib.suppress(OSError, ValueError):
                 other = json.loads(file.read_text(encoding="utf-8"))
                 keys = sorted(self.fingerprint.keys() | other.keys())
                 found.append([k for k in keys if self.fingerprint.get(k) != other.get(k)])
-        return min((f"other {', '.join(keys)}" for keys in found if keys), key=len, default=None)
+        different = (f"different {', '.join(keys)}" for keys in found if keys)
+        return min(different, key=len, default=None)
 
     def begin(self, lacking: Sequence[TokenizedPair], total: int) -> None:
-        """Make ready for writing, before anything is computed.
+        """Prepare the folder for writing, before anything is computed.
 
         Args:
-            lacking: the pairs that are to be added, to name them where that is impossible.
-            total: of how many.
+            lacking: the pairs to be added, to name them in an error.
+            total: the number of pairs of the run.
 
         Raises:
             UserError: the cache is sealed or cannot be written to.
         """
         if (self.directory / _COMPLETE).exists():
             raise UserError(
-                f"{self._what_lacks(lacking, total)}, and it is marked as complete; take another "
-                "folder as reference_cache."
+                f"{self._describe_missing(lacking, total)}, and it is marked as complete; set "
+                "reference_cache to another folder."
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
             text = json.dumps(self.fingerprint, indent=1, sort_keys=True) + "\n"
-            apart = self._apart()
-            _write_synced(apart / _FINGERPRINT, text.encode())
-            (apart / _FINGERPRINT).replace(self.folder / _FINGERPRINT)
-            shutil.rmtree(apart)
+            staging = self._staging_folder()
+            _write_synced(staging / _FINGERPRINT, text.encode())
+            (staging / _FINGERPRINT).replace(self.folder / _FINGERPRINT)
+            shutil.rmtree(staging)
         except OSError as error:
-            raise self._unwritable(error, self._what_lacks(lacking, total)) from error
+            raise self._unwritable(error, self._describe_missing(lacking, total)) from error
 
     def holds(self, pairs: Sequence[TokenizedPair], names: Collection[str]) -> bool:
-        """Tell whether the part that `write` would make of these pairs is there."""
+        """Return whether the part that `write` would create for these pairs exists."""
         return (self.folder / _part_name(pairs, names)).is_dir()
 
     def write(
         self, pairs: Sequence[TokenizedPair], values: Mapping[str, Sequence[SideValues]]
     ) -> None:
-        """Add a part, whole or not at all.
+        """Add a part atomically.
 
         Args:
-            pairs: of the part.
+            pairs: the pairs of the part.
             values: name → for each pair one value per token of its two responses.
 
         Raises:
-            UserError: the disk is full or refuses.
+            UserError: the disk is full or cannot be written to.
         """
         tensors: dict[str, Tensor] = {}
         lengths: dict[str, list[int]] = {}
@@ -322,35 +324,35 @@ class ReferenceCache:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         target = self.folder / _part_name(pairs, values)
-        apart: Path | None = None
+        staging: Path | None = None
         try:
-            apart = self._apart()
-            _write_synced(apart / _VALUES, data)
-            _write_synced(apart / _INDEX, (json.dumps(index) + "\n").encode())
-            _synchronise(apart)
+            staging = self._staging_folder()
+            _write_synced(staging / _VALUES, data)
+            _write_synced(staging / _INDEX, (json.dumps(index) + "\n").encode())
+            _synchronise(staging)
             try:
-                apart.rename(target)
+                staging.rename(target)
             except OSError:
-                # Another process was faster: its part holds the same.
+                # Another process was faster; its part has the same content.
                 if not target.is_dir():
                     raise
             _synchronise(self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
-            if apart is not None:
-                shutil.rmtree(apart, ignore_errors=True)
+            if staging is not None:
+                shutil.rmtree(staging, ignore_errors=True)
         self.refresh()
 
-    def _apart(self) -> Path:
-        """Make this process's folder for what is not whole yet."""
-        apart = self.folder / f".writing-{socket.gethostname()}-{os.getpid()}"
-        shutil.rmtree(apart, ignore_errors=True)
-        apart.mkdir()
-        return apart
+    def _staging_folder(self) -> Path:
+        """Create this process's temporary folder for incomplete parts."""
+        staging = self.folder / f".writing-{socket.gethostname()}-{os.getpid()}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        return staging
 
     def _remove_leftovers(self) -> None:
-        """Remove what processes of this machine left that were killed while they wrote."""
+        """Remove temporary folders of processes on this machine that were killed while writing."""
         for folder in self.folder.glob(".writing-*"):
             named = _WRITING.fullmatch(folder.name)
             if named and named["host"] == socket.gethostname() and not _runs(int(named["process"])):
@@ -365,7 +367,7 @@ class ReferenceCache:
 
 
 def seal(directory: Path) -> None:
-    """Mark a cache as complete: what it lacks is an error from now on, and nothing is added."""
+    """Mark a cache as complete: from now on missing values are an error and none are added."""
     (directory / _COMPLETE).touch()
 
 
@@ -381,7 +383,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _synchronise(folder: Path) -> None:
-    """Make a rename outlast a power failure."""
+    """Synchronise a folder, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

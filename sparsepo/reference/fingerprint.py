@@ -1,8 +1,8 @@
-"""What a reference's numbers depend on, as JSON data, and the hash of it.
+"""The fingerprint of a reference: everything that its statistics depend on, as JSON data.
 
-Whatever may move a log-probability is part of the fingerprint, so that numbers of one reference are
-never taken for those of another. Tensors and the tokenizer's vocabulary enter as hashes, everything
-else in clear.
+Everything that can change a log-probability is part of the fingerprint, so values of one reference
+are never mistaken for those of another. Tensors and the tokenizer's vocabulary are hashed;
+everything else is stored in plain text.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from sparsepo.types import TokenizedPair
 
 _CHUNK_BYTES = 16 * 2**20
 _WRAPPED = ("base_layer", "original_module")
-"""Under these names PEFT keeps the module that an adapter or a trained copy stands for."""
+"""Names under which PEFT keeps the module that an adapter or a trained copy replaces."""
 
 _NOT_NUMBERS = ("_name_or_path", "architectures", "transformers_version", "use_cache", "dtype")
-"""What a configuration says that moves no number (versions and dtype are parts of their own)."""
+"""Configuration keys that affect no value (versions and dtype have their own entries)."""
 
 
 def digest(value: Any) -> str:
@@ -42,16 +42,16 @@ def reference_fingerprint(
     *,
     without_adapters: bool = False,
 ) -> dict[str, Any]:
-    """Return what the log-probabilities of a reference depend on, apart from the pairs' tokens.
+    """Return everything that a reference's log-probabilities depend on, except the pairs' tokens.
 
     Args:
         model: the reference without a PEFT wrapper.
-        tokenizer: it made the pairs' tokens.
-        settings: further JSON data: limits of length, mixed precision, device.
-        without_adapters: PEFT adapters inside the model are switched off and do not count.
+        tokenizer: the tokenizer of the pairs.
+        settings: further JSON data: length limits, mixed precision, device.
+        without_adapters: ignore PEFT adapters inside the model, because they are disabled.
 
     Raises:
-        UserError: the weights are not all here (DeepSpeed ZeRO-3, meta device).
+        UserError: the weights are not complete in this process (DeepSpeed ZeRO-3, meta device).
     """
     config = json.loads(model.config.to_json_string(use_diff=False))
     return {
@@ -74,20 +74,20 @@ def weights_hash(model: nn.Module, *, without_adapters: bool = False) -> str:
 
     Args:
         model: on any device.
-        without_adapters: leave the tensors of PEFT adapters out and call what they wrap by its own
-            name: a model under adapters then has the hash of the model alone.
+        without_adapters: leave out the tensors of PEFT adapters and use the original names of the
+            modules that they wrap. The hash is then that of the model without adapters.
 
     Raises:
         UserError: a tensor's values are not in this process.
     """
     whole = hashlib.sha256()
-    # Tied weights have two names and one content.
+    # Tied weights have two names but the same content.
     known: dict[tuple[int, int, torch.dtype], str] = {}
     for name, tensor in sorted(_tensors(model, without_adapters)):
         if tensor.is_meta or hasattr(tensor, "ds_id"):
             raise UserError(
-                f"The reference's weights are spread over processes ({name} is not whole in this "
-                "one), so that no cache can know them; leave reference_cache out."
+                f"The reference's weights are sharded (this process holds only a part of {name}), "
+                "so they cannot be fingerprinted; leave reference_cache out."
             )
         key = (tensor.data_ptr(), tensor.numel(), tensor.dtype)
         if key not in known:
@@ -103,11 +103,11 @@ def _tensors(model: nn.Module, without_adapters: bool) -> Iterator[tuple[str, Te
         for inner in _WRAPPED
         if without_adapters and inner in module._modules
     ]
-    # ZeRO-3 marks parameters, and a state dict holds only their data.
+    # ZeRO-3 marks parameters, but a state dict contains only their data.
     tensors: dict[str, Tensor] = {**model.state_dict(), **dict(model.named_parameters())}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            continue  # quantised layers keep descriptions beside their tensors
+            continue  # quantized layers store descriptions next to their tensors
         if any(name.startswith(outer) and not name.startswith(base) for outer, base in wrappers):
             continue
         for inner in _WRAPPED if without_adapters else ():
@@ -124,12 +124,12 @@ def _tensor_hash(tensor: Tensor) -> str:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of a tokenizer in its serialised form, chat template apart."""
+    """Return the SHA-256 of a tokenizer in its serialised form, without the chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         form: Any = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
     else:
-        # The last call's truncation and padding stay in it; tokenize.py sets its own.
+        # It includes truncation and padding of the last call; tokenize.py sets its own.
         form = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return digest({"form": form, "special": special})

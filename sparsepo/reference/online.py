@@ -1,4 +1,4 @@
-"""The frozen reference: what it gives the loss and the masks, response positions only."""
+"""The frozen reference: its states and statistics at response positions, for loss and masks."""
 
 from __future__ import annotations
 
@@ -34,26 +34,27 @@ from sparsepo.types import PackedBatch
 
 @dataclass(frozen=True)
 class ReferenceStates:
-    """What the reference says of a batch of N response tokens; None where nobody asked."""
+    """The reference's output for a batch of N response tokens; None if not requested."""
 
     hidden: Float[Tensor, "N d"] | None = None
     """Final states at the predicting positions; the output projection turns them into logits. None
-    where a cache says what is needed, so that the model did not run."""
+    if all values came from a cache and the model did not run."""
     head: Float[Tensor, "V d"] | None = None
     bias: Float[Tensor, " V"] | None = None
     transform: LogitTransform = IDENTITY
-    """What becomes of the projection's output."""
+    """The transform of the projection's output."""
     layers: list[Float[Tensor, "N d"]] | None = None
-    """Every layer's states there, the last after the final norm: the learned masks' input."""
+    """The states of all layers at the same positions, the last after the final norm: the input of
+    learned masks."""
     activation_mask: Float[Tensor, "responses pairs tokens"] | None = None
     logps: Float[Tensor, "responses pairs tokens"] | None = None
-    """log π_ref(y_t) from a cache, in nats; made from hidden and head where None."""
+    """log π_ref(y_t) from a cache, in nats; if None, computed from hidden and head."""
     log_probs: Float[Tensor, "rows length V"] | None = None
-    """The plain form's whole distributions, which take the place of hidden and head there."""
+    """Full distributions, which replace hidden and head in the reference implementation."""
 
 
 def unwrap_peft(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the transformers model inside a PEFT model; any other model as it is."""
+    """Return the transformers model inside a PEFT model; any other model unchanged."""
     outer: Any = model
     inner: PreTrainedModel = outer.get_base_model() if has_adapters(model) else model
     return inner
@@ -66,7 +67,7 @@ def mask_settings(method: Method) -> tuple[tuple[str, ...], str]:
 
 
 class Reference:
-    """The frozen reference model: a copy of the policy's start, or the policy at its start."""
+    """The frozen reference model: a copy of the initial policy, or the policy without adapters."""
 
     def __init__(
         self,
@@ -79,10 +80,10 @@ class Reference:
 
         Args:
             model: the reference; for a PEFT policy the policy itself.
-            shared_with_policy: the reference is the policy itself: with its adapters switched off
-                or, where they were trained before, with a frozen copy of them in their place;
-                without adapters only as long as nothing was trained.
-            computation: how it reads a batch, which is laid out for it accordingly.
+            shared_with_policy: the reference is the policy itself, with its adapters disabled or,
+                if they had been trained before, replaced by a frozen copy. Without adapters this
+                is valid only until the first training step.
+            computation: how batches, which must be packed accordingly, are computed.
         """
         self._outer: Any = model
         self._shared = shared_with_policy
@@ -99,12 +100,12 @@ class Reference:
     ) -> Reference:
         """Return the reference that a policy starts from.
 
-        With PEFT the base model is shared, so that no second copy of it is held.
+        With PEFT the base model is shared, which avoids a second copy.
 
         Args:
             policy: the policy before training.
-            share: False makes a copy even so; FSDP gathers a policy's weights for its own forward.
-            computation: how it reads a batch.
+            share: False copies it anyway; FSDP gathers weights only for the policy's own forward.
+            computation: how batches are computed.
         """
         if share and has_adapters(policy):
             return cls(policy, shared_with_policy=True, computation=computation)
@@ -112,23 +113,23 @@ class Reference:
 
     @property
     def without_adapters(self) -> bool:
-        """Whether adapters inside the model are switched off while it runs."""
+        """Whether adapters inside the model are disabled while it runs."""
         return self.within_policy and self._start is None
 
     @property
     def within_policy(self) -> bool:
-        """Whether it is the policy under other adapters or none, so that it takes no memory."""
+        """Whether it is the policy with other adapters or none, which takes no extra memory."""
         return self._shared and has_adapters(self._outer)
 
     @property
     def adapter_settings(self) -> dict[str, Any] | None:
-        """The configuration of the adapters that have a part in it, as JSON data; None without."""
+        """The configuration of the reference's adapters as JSON data; None if it has none."""
         if self.without_adapters or not has_adapters(self._outer):
             return None
         named = {name: config.to_dict() for name, config in self._outer.peft_config.items()}
         text = json.dumps(named, default=lambda v: sorted(v) if isinstance(v, set) else str(v))
         data: dict[str, dict[str, Any]] = json.loads(text)
-        # Where the base model lies, and whether adapters may be trained, moves no number.
+        # The path of the base model and whether adapters are trainable affect no value.
         unread = ("base_model_name_or_path", "inference_mode")
         return {
             name: {key: value for key, value in config.items() if key not in unread}
@@ -142,19 +143,19 @@ class Reference:
         return self
 
     def compute_in(self, dtype: torch.dtype) -> None:
-        """Cast the weights (not rotary tables and their like), as FSDP casts a policy's."""
+        """Cast the weights (but not buffers such as rotary tables), as FSDP does for a policy."""
         if not self._shared:
             for weight in self.model.parameters():
                 weight.data = weight.data.to(dtype)
 
     @torch.no_grad()
     def read(self, batch: PackedBatch, method: Method, needs: Needs) -> ReferenceStates:
-        """Run the reference on a batch and keep what the method's needs name.
+        """Run the reference on a batch and return the states that are needed.
 
         Args:
             batch: on the reference's device.
-            method: its hyper-parameters describe an activation mask.
-            needs: what to read; the method's own, or more.
+            method: the method, whose hyper-parameters describe an activation mask.
+            needs: what to return: the method's needs, or more.
         """
         was_training = self.model.training
         evaluate_as(self.model, was_training)
@@ -236,7 +237,7 @@ class Reference:
 def mask_of_captures(
     found: dict[str, list[FeatureMean]], batch: PackedBatch, mapping: str
 ) -> Float[Tensor, "responses pairs tokens"]:
-    """Return the MaPO mask of what a batch's activations were reduced to.
+    """Return the MaPO mask of a batch, given the feature means of its activations.
 
     Args:
         found: family → feature means at the predicting positions, (N,) each.

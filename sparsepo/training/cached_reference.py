@@ -1,8 +1,8 @@
-"""A reference that a training run reads from a cache: filled before training, the model let go.
+"""A reference that training reads from a cache, which is filled before the model is released.
 
-What a method reads of the reference besides its distribution and its states is the same at every
-step: log-probabilities, activation masks. They are computed once, before anything is trained, when
-the policy itself still is the reference that it starts from; no second copy of it is ever made.
+Apart from its distribution and states, everything that a method reads from the reference is the
+same at every step: log-probabilities and activation masks. These are computed once before training,
+when the policy is still identical to its reference; no second copy of the model is needed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from sparsepo.types import PackedBatch, TokenizedPair
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
-"""Told (pairs done, pairs to do)."""
+"""Called with (pairs done, pairs to do)."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,15 +61,15 @@ def names_for(method: Method, needs: Needs) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def told_progress(callbacks: Iterable[object], show: bool) -> Iterator[Progress]:
-    """Yield what to call with (pairs done, pairs to do); nothing is shown where nothing is done.
+    """Yield a progress function that notifies callbacks; it shows nothing until it is called.
 
     Args:
-        callbacks: those with a method `on_reference_cache(done, total)` are told.
-        show: draw a bar with an estimate of the time that is left.
+        callbacks: those that have a method `on_reference_cache(done, total)` are called.
+        show: whether to draw a progress bar.
     """
     bars: list[Any] = []
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         for callback in callbacks:
             if hasattr(callback, "on_reference_cache"):
                 callback.on_reference_cache(done, total)
@@ -79,7 +79,7 @@ def told_progress(callbacks: Iterable[object], show: bool) -> Iterator[Progress]
             bar.update(done - bar.n)
 
     try:
-        yield tell
+        yield report
     finally:
         for bar in bars:
             bar.close()
@@ -88,12 +88,12 @@ def told_progress(callbacks: Iterable[object], show: bool) -> Iterator[Progress]
 def states_from(
     values: CachedValues, batch: PackedBatch, online: ReferenceStates | None = None
 ) -> ReferenceStates:
-    """Return what a cache says of a batch, added to what a run of the model said.
+    """Return a batch's cached values, added to the states of a run of the model.
 
     Args:
-        values: of pairs that include the batch's.
+        values: the cached values, which include the batch's pairs.
         batch: on any device.
-        online: of the model's own run, for what no cache holds.
+        online: the states of a run of the model, for values that are not cached.
     """
     states = online if online is not None else ReferenceStates()
     cached = {name: values.read(name, batch) for name in values.names}
@@ -117,38 +117,38 @@ def fill(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Progress | None = None,
 ) -> None:
-    """Compute the reference's values of pairs and add them; log-probabilities always come along.
+    """Compute the reference's values of pairs and cache them, always including log-probabilities.
 
-    log π_ref(y_t | x, y_<t) of both responses by `token_stats`, the reference in the policy's
-    place, in float32 at least.
+    log π_ref(y_t | x, y_<t) of both responses is computed by `token_stats`, with the reference as
+    the policy, in float32 or wider.
 
     Args:
-        cache: made ready by its `begin`.
-        reference: the model; batches go to its device.
-        method: its hyper-parameters describe an activation mask, where `names` has one.
-        lacking: what `cache.missing` returned.
-        names: the values that it was asked for.
+        cache: the cache, prepared by its `begin`.
+        reference: the model; batches are moved to its device.
+        method: the method, whose hyper-parameters describe the activation mask, if `names` has one.
+        lacking: the pairs that `cache.missing` returned.
+        names: the names of the values.
         batch_size: pairs per forward pass.
-        tokens_per_row: how long a packed row may grow.
-        chunk_size: tokens per block of the fused operation; None leaves it to the device.
-        share: (i, n): compute the i-th of n shares only, as one of n processes that do the same.
-        autocast: makes the context in which the model runs in training.
-        progress: told how far this share is.
+        tokens_per_row: maximum length of a packed row.
+        chunk_size: tokens per block of the fused operation; None uses the device's default.
+        share: (i, n) computes only the i-th of n shares, for one of n processes.
+        autocast: returns the context in which the model runs in training.
+        progress: called with the progress of this share.
 
     Raises:
-        UserError: the disk refuses, or a value is not finite.
+        UserError: the disk cannot be written to, or a value is not finite.
     """
     computed = sorted({LOGPS, *names})
     size = max(1, min(PART_PAIRS, -(-len(lacking) // share[1])))
     chunks = [lacking[start : start + size] for start in range(0, len(lacking), size)]
     own = chunks[share[0] :: share[1]]
     total, done = sum(map(len, own)), 0
-    tell = progress if progress is not None else lambda _done, _total: None
+    report = progress if progress is not None else lambda _done, _total: None
     for chunk in own:
-        # Another run that does the same at this moment may have been faster.
+        # Another run that is filling the same cache may have been faster.
         if cache.holds(chunk, computed):
             done += len(chunk)
-            tell(done, total)
+            report(done, total)
             continue
         values: dict[str, dict[int, SideValues]] = {name: {} for name in computed}
         for part in batches_by_length([packed_length(pair) for pair in chunk], batch_size):
@@ -162,7 +162,7 @@ def fill(
             for name, table in found.items():
                 values[name].update((i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part))
             done += len(part)
-            tell(done, total)
+            report(done, total)
         numbers = range(len(chunk))
         cache.write(chunk, {n: [rows[i] for i in numbers] for n, rows in values.items()})
 
@@ -185,8 +185,8 @@ def _compute(
     if not bool(finite.all()):
         ids = [one for one, ok in zip(batch.pair_ids, finite.tolist(), strict=True) if not ok]
         raise UserError(
-            f"The reference gives values that are not finite for {', '.join(ids[:5])}; look at "
-            "these rows, or at the model's weights."
+            f"The reference gives values that are not finite for {', '.join(ids[:5])}; check these "
+            "rows and the model's weights."
         )
     return {name: values.cpu() for name, values in found.items()}
 
@@ -197,7 +197,7 @@ def _logps(
     if states.log_probs is not None:
         return of_next_token(states.log_probs, batch)
     assert states.hidden is not None and states.head is not None
-    # As the policy's own values are computed in a step.
+    # The policy's values are computed in the same way in a training step.
     with without_autocast(batch.input_ids.device.type) as cast:
         return token_stats(
             cast(states.hidden),
@@ -218,7 +218,7 @@ def _sides(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> Si
 
 
 class CachedReference:
-    """The cache of one run, and the way back to the model that it was made from."""
+    """The cache of one run; it can reload the model that the cache was computed from."""
 
     def __init__(
         self,
@@ -234,13 +234,13 @@ class CachedReference:
         Args:
             config: the run's arguments.
             accelerator: connects the run's processes.
-            reference: whole, as it stands before training.
-            tokenizer: it made the pairs' tokens.
-            max_length: the limit that they were cut to.
-            source: folder or hub id of the reference; None where it has none.
+            reference: the complete reference, before training.
+            tokenizer: the tokenizer of the pairs.
+            max_length: the length that the pairs were truncated to.
+            source: folder or hub id of the reference; None if it has none.
 
         Raises:
-            UserError: the weights are not all here, or the cache is damaged.
+            UserError: the weights are incomplete in this process, or the cache is damaged.
         """
         assert config.reference_cache is not None
         self._config, self._accelerator, self._source = config, accelerator, source
@@ -255,7 +255,7 @@ class CachedReference:
             "adapters": reference.adapter_settings,
         }
         self._computation = reference.computation
-        # Named only where they are not the usual ones, so that caches keep their names.
+        # Included only if they are not the defaults, to keep existing caches valid.
         if reference.computation != "packed":
             settings["computation"] = reference.computation
         if reference.output_head != OutputHead():
@@ -263,13 +263,13 @@ class CachedReference:
         own = reference_fingerprint(
             model, tokenizer, settings, without_adapters=reference.without_adapters
         )
-        # The main process's weights count. Another one that did not read its own (FSDP's
-        # cpu_ram_efficient_loading) leaves the work to those that did.
-        fingerprint = self._as_main_has_it(own)
+        # The main process's weights are decisive. Processes that did not load theirs (FSDP's
+        # cpu_ram_efficient_loading) leave the work to those that did.
+        fingerprint = self._from_main_process(own)
         self._able = collected(accelerator, [own == fingerprint])
         self.cache = ReferenceCache(config.reference_cache, fingerprint)
 
-    def _as_main_has_it(self, value: Item) -> Item:
+    def _from_main_process(self, value: Item) -> Item:
         if self._accelerator.num_processes == 1:
             return value
         (common,) = broadcast_object_list([value])
@@ -282,20 +282,20 @@ class CachedReference:
         pairs: Sequence[TokenizedPair],
         progress: Progress | None = None,
     ) -> None:
-        """Make the cache hold what a method reads of these pairs; each process does its share.
+        """Cache the values that a method reads for these pairs; each process does its share.
 
         Args:
             reference: the model.
             method: the method.
-            pairs: all of them, in every process.
-            progress: told how far this process is.
+            pairs: all pairs, the same in every process.
+            progress: called with the progress of this process.
 
         Raises:
             UserError: the cache cannot be written to, or a value is not finite.
         """
         names = names_for(method, method.needs)
-        # All processes divide up the same list, whatever another run adds meanwhile.
-        lacking = self._as_main_has_it(self.cache.missing(pairs, names))
+        # All processes divide up the same list, even if another run adds parts in the meantime.
+        lacking = self._from_main_process(self.cache.missing(pairs, names))
         config, rank = self._config, self._accelerator.process_index
         model, home = reference.model, reference.model.device
         problem = None
@@ -321,29 +321,29 @@ class CachedReference:
             problem = str(error)
         finally:
             nn.Module.to(model, home)
-        # One process's error is everyone's: nobody may wait for it for ever.
+        # An error in one process is raised in all of them, because the others would wait forever.
         problems = [text for text in collected(self._accelerator, [problem]) if text is not None]
         if problems:
             raise UserError(problems[0])
         self.cache.refresh()
 
     def select(self, pairs: Sequence[TokenizedPair], method: Method) -> CachedValues:
-        """Return what a method reads of these pairs.
+        """Return the values that a method reads for these pairs.
 
         Raises:
-            UserError: something is missing, or a file is damaged.
+            UserError: a value is missing, or a file is damaged.
         """
         remedy = (
-            "let every process see this folder"
+            "make this folder accessible to every process"
             if self._accelerator.num_processes > 1
-            else "take a model that can be loaded again from its folder or hub id"
+            else "use a model that can be loaded again from its folder or hub id"
         )
         return self.cache.select(pairs, names_for(method, method.needs), remedy)
 
     def reload(self) -> Reference | None:
-        """Load the reference once more, for what no cache holds; None where that is impossible.
+        """Load the reference again, for values that are not cached; None if that is impossible.
 
-        Weights that are not those that the cache was made from are as good as none.
+        Weights that differ from those that the cache was computed from are not used.
         """
         if self._source is None:
             return None
@@ -357,7 +357,11 @@ class CachedReference:
         if not is_quantized(model):
             nn.Module.to(model, self._dtype)
         if weights_hash(model) != self.cache.fingerprint["weights"]:
-            _log.warning("Evaluation reports no KL: %s holds other weights by now.", self._source)
+            _log.warning(
+                "Evaluation reports no KL: the weights in %s have changed; pass ref_model with the "
+                "original ones.",
+                self._source,
+            )
             return None
         if model.config._attn_implementation != self._attention:
             model.set_attn_implementation(self._attention)

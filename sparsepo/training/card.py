@@ -1,4 +1,4 @@
-"""The model card: a README.md with what a trained model is, from the trainer that made it."""
+"""The model card: a README.md that describes a trained model, written by its trainer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NEVER_SHOWN = re.compile(
     r"|save_.*|eval_.*|do_.*|disable_tqdm|reference_cache|deepspeed|fsdp_config|resume_from_checkpoint"
     r"|dataloader_.*|use_cpu|local_rank|gradient_checkpointing.*|per_device_.*|.*_token|ddp_.*"
 )
-"""Where a run wrote and reported to; paths of its machine; what the batch size already says."""
+"""Output and reporting options, local paths, and values that the batch size already implies."""
 
 
 def model_card(
@@ -56,23 +56,23 @@ def model_card(
     license: str | None = None,
     finetuned_from: str | None = None,
 ) -> ModelCard:
-    """Return the card of a trainer's model as it is now.
+    """Return the card of a trainer's current model.
 
     Args:
-        trainer: after training, or at a checkpoint.
-        model_name: its title; default: the id on the hub, or the output folder's name.
-        dataset_name: hub ids of the data; default: what was read from the hub.
-        tags: added to the card's own.
-        language: codes for the metadata.
-        license: identifier for the metadata.
-        finetuned_from: hub id of the base model; default: what the policy was loaded from.
+        trainer: the trainer, after training or at a checkpoint.
+        model_name: the title; default: the id on the hub, or the output folder's name.
+        dataset_name: hub ids of the data; default: the data sets that were read from the hub.
+        tags: added to the card's default tags.
+        language: language codes for the metadata.
+        license: license identifier for the metadata.
+        finetuned_from: hub id of the base model; default: where the policy was loaded from.
     """
     from sparsepo import __version__
 
     method, config = trainer.method, trainer.args
     base = finetuned_from or str(trainer.policy.config.name_or_path or "")
     base_id = base if is_hub_id(base) else None
-    # The folder's name alone: a card that is shared should not tell where it was on a disk.
+    # Only the folder's name: a published card should not reveal a local path.
     base_title = f"[{base_id}](https://huggingface.co/{base_id})" if base_id else ""
     if not base_id:
         base_title = f"`{Path(base).name}`" if base else "A model made in memory"
@@ -100,7 +100,7 @@ def model_card(
         ),
     )
     doc = inspect.cleandoc(type(method).__doc__ or "")
-    # A dataclass without a docstring is given its signature as one.
+    # A dataclass without a docstring gets its signature as docstring.
     summary = "" if doc.startswith(f"{type(method).__name__}(") else doc.split("\n\n")[0]
     card: ModelCard = ModelCard.from_template(
         metadata,
@@ -128,7 +128,7 @@ def model_card(
 
 
 def formula(method: type[Method]) -> str | None:
-    """Return a method's loss as its docstring states it, "L = …", or None without one."""
+    """Return the formula "L = …" in a method's docstring, or None if it has none."""
     found = re.search(
         r"^L = .*?(?=\.(?:\s|$))", inspect.cleandoc(method.__doc__ or ""), re.M | re.S
     )
@@ -136,7 +136,7 @@ def formula(method: type[Method]) -> str | None:
 
 
 def notation(needs: Needs) -> str:
-    """Return a sentence that explains the symbols of a formula, those that the method uses."""
+    """Return a sentence that explains the symbols of a method's formula."""
     parts = ["y_w and y_l are the chosen and the rejected response to a prompt x"]
     if needs.ref_logps:
         parts.append(
@@ -151,7 +151,7 @@ def notation(needs: Needs) -> str:
 
 
 def is_hub_id(source: str) -> bool:
-    """Return whether a source names a repository on the hub and nothing on this disk."""
+    """Return whether a source is a repository id on the hub and not a local path."""
     if not source or Path(source).exists() or Path(source).is_absolute():
         return False
     try:
@@ -162,14 +162,14 @@ def is_hub_id(source: str) -> bool:
 
 
 def reports_of(train_dataset: object, eval_dataset: object) -> dict[str, ReadReport]:
-    """Return what reading came to, for training data and evaluation sets that sparsepo read.
+    """Return the reports on reading, for training data and evaluation sets that sparsepo read.
 
     Args:
-        train_dataset: as a trainer is given it.
-        eval_dataset: the same, or several by name.
+        train_dataset: the trainer's argument.
+        eval_dataset: the trainer's argument, which may be several sets by name.
 
     Returns:
-        Report by title, such as "Training" and "Evaluation (near)".
+        Reports by title, such as "Training" and "Evaluation (near)".
     """
     named = {"Training": train_dataset}
     if isinstance(eval_dataset, Mapping):
@@ -196,7 +196,7 @@ def _data_lines(trainer: SharingTrainer) -> list[str]:
     for name, part in sets.items():
         if part is not None and hasattr(part, "__len__"):
             lines.append(f"Evaluated on {len(part)} pairs" + (f" ({name})" if name else ""))
-    return lines or ["Unknown: the trainer was given no data"]
+    return lines or ["Unknown: no data was passed to the trainer"]
 
 
 def _hyper_parameters(trainer: SharingTrainer) -> dict[str, Any]:
@@ -227,15 +227,15 @@ def _progress(trainer: SharingTrainer, evaluated: int | None) -> str:
     if losses:
         text += f"; mean training loss {losses[-1]:.4g}"
     if evaluated is not None:
-        text += f". The evaluation below is of step {evaluated}"
+        text += f". The evaluation below was made at step {evaluated}"
     return text + "."
 
 
 def _by_set(values: Mapping[str, float], sets: Any) -> dict[str, dict[str, str]]:
-    """Return metrics by evaluation set, as text; one set without a name is "evaluation"."""
+    """Return metrics by evaluation set, as text; a single unnamed set is "evaluation"."""
     names = list(sets) if isinstance(sets, Mapping) else []
     results: dict[str, dict[str, str]] = {}
-    # The longest name that fits: a set may be called as another one with something after it.
+    # The longest name that matches, because one set's name may be a prefix of another's.
     for key, value in values.items():
         metric = key.removeprefix("eval_")
         fitting = [name for name in names if metric.startswith(f"{name}_")]

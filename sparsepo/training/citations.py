@@ -1,4 +1,4 @@
-"""BibTeX entries of the papers that the built-in methods come from, by arXiv number."""
+"""BibTeX entries of the built-in methods' papers, by arXiv number."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def arxiv_number(source: str) -> str | None:
 
 
 def bibtex(source: str) -> list[str]:
-    """Return the entries to cite for a method: its own paper's, if known, then SparsePO's.
+    """Return the BibTeX entries of a method: its own paper, if known, and SparsePO's.
 
     Args:
         source: the method's `source`, which names an arXiv number.

@@ -1,4 +1,4 @@
-"""Why a model computes something else over packed rows: one experiment after the other."""
+"""Experiments that find out why a model's results differ in packed rows."""
 
 from __future__ import annotations
 
@@ -17,27 +17,21 @@ from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.fused import token_stats
 from sparsepo.models.head import OutputHead
 from sparsepo.models.plain import log_probs_of, of_next_token, run_whole
-from sparsepo.training.probe_pairs import turned
+from sparsepo.training.probe_pairs import swap_responses
 from sparsepo.types import PackedBatch, TokenizedPair
 
 
 class Cause(enum.Enum):
-    """What differs, as the end of a sentence that begins with the model."""
+    """The difference, as the end of a sentence that begins with the model."""
 
-    HEAD = (
-        "does something to its logits that the packed form does not know and its own forward pass "
-        "does"
-    )
+    HEAD = "transforms its logits in a way that the packed form cannot repeat"
     ATTENTION = (
-        "attends otherwise in packed rows than in its own forward pass, whose window, local layer "
-        "or running state the block mask does not reach"
+        "attends differently in packed rows than in its own forward pass, because a window, a "
+        "local layer or a running state ignores the block mask"
     )
-    POSITIONS = (
-        "counts positions or distances along a packed row instead of taking them from the position "
-        "ids"
-    )
+    POSITIONS = "counts positions or distances along a packed row instead of using the position ids"
     REFUSED = "cannot run packed rows"
-    PACKED = "gives packed rows other log-probabilities than its own forward pass"
+    PACKED = "computes different log-probabilities in packed rows than in its own forward pass"
 
 
 def find_cause(
@@ -47,14 +41,14 @@ def find_cause(
 
     Args:
         model: without adapters around it, in evaluation mode.
-        head: how the packed form makes its logits.
-        pairs: some that show the difference.
-        tolerance: nats up to which two log-probabilities are the same.
+        head: how the packed form computes logits.
+        pairs: pairs that show the difference.
+        tolerance: difference in nats up to which two log-probabilities count as equal.
     """
     try:
         return _cause(model, head, pairs, _Differ(tolerance))
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        # The experiments call parts of the model by themselves, which not every model allows.
+        # The experiments call parts of the model separately, which not every model allows.
         return Cause.PACKED
 
 
@@ -62,20 +56,20 @@ def _cause(
     model: PreTrainedModel, head: OutputHead, pairs: Sequence[TokenizedPair], differ: _Differ
 ) -> Cause:
     own_mask: Any = None
-    for pair in (*pairs, *map(turned, pairs)):
+    for pair in (*pairs, *map(swap_responses, pairs)):
         single = pack_pairs([pair], rejected=False).to(model.device)
         own = _alone(model, single)
         if differ(own, _by_head(model, head, single)):
             return Cause.HEAD
         if differ(own, _packed(model, head, single)):
-            # One sequence in its row: if it still differs under the model's own mask, the
-            # position ids are to blame.
+            # There is one sequence in the row: if it still differs with the model's own mask, the
+            # position ids are the cause.
             try:
                 unmasked = _packed(model, head, single, own_mask)
             except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
                 return Cause.POSITIONS
             return Cause.POSITIONS if differ(own, unmasked) else Cause.ATTENTION
-    # Whether a sequence sees another one of its row, in spite of the mask.
+    # Check whether a sequence attends to another one in its row in spite of the mask.
     changed = [replace(pairs[0], chosen_ids=_others(pairs[0].chosen_ids)), *pairs[1:]]
     together = sum(map(packed_length, pairs))
     batches = [
@@ -103,7 +97,7 @@ class _Differ:
 
 
 def _others(ids: Sequence[int]) -> list[int]:
-    """Return other tokens of the same number."""
+    """Return as many tokens, all different."""
     return [(token + 1) if token == 0 else token - 1 for token in ids]
 
 
@@ -121,7 +115,7 @@ def _packed(
 
 
 def _by_head(model: PreTrainedModel, head: OutputHead, batch: PackedBatch) -> Float[Tensor, " N"]:
-    """Return what our head makes of the states that the model's own forward pass projects."""
+    """Return log-probabilities by `head` for the states that the model's forward pass projects."""
     kept: list[Tensor] = []
     projection: Any = model.get_output_embeddings()
 
@@ -134,7 +128,7 @@ def _by_head(model: PreTrainedModel, head: OutputHead, batch: PackedBatch) -> Fl
     finally:
         handle.remove()
     weight, bias = head.weights(model)
-    hidden = kept[-1].flatten(0, 1)[batch.sources]
+    hidden = kept[-1].flatten(0, 1)[batch.predictor_index]
     return _logps(hidden, weight, bias, head, batch)
 
 

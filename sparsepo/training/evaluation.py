@@ -1,4 +1,4 @@
-"""The evaluation that a trained model is described by."""
+"""The final evaluation of a run, which the model card reports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class EvaluateLast(TrainerCallback):
-    """Asks for an evaluation after the last step, whatever `eval_strategy` says.
+    """Requests an evaluation after the last step, whatever `eval_strategy` is.
 
-    It is part of training, because trackers close their run when training ends.
+    The evaluation is part of training, because trackers close their run when training ends.
     """
 
     def on_step_end(
@@ -21,7 +21,7 @@ class EvaluateLast(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Ask for it."""
+        """Request an evaluation after the last step."""
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
 
@@ -29,15 +29,15 @@ class EvaluateLast(TrainerCallback):
 def final_evaluation(
     args: TrainingArguments, state: TrainerState
 ) -> tuple[int | None, dict[str, float]]:
-    """Return the step of the evaluation that a run ended with, and its values by logged name.
+    """Return the step of a run's final evaluation and its values by logged name.
 
     Args:
-        args: of the run.
-        state: as it is after training.
+        args: the run's arguments.
+        state: the trainer's state after training.
 
     Returns:
-        The values of all evaluation sets at the step of the best checkpoint, where that was loaded
-        at the end, otherwise at the last step that was evaluated; (None, {}) where none was.
+        The values of all evaluation sets at the step of the best checkpoint, if it was loaded at
+        the end, otherwise at the last evaluated step; (None, {}) if there was no evaluation.
     """
     entries = [
         entry for entry in state.log_history if any(name.startswith("eval_") for name in entry)

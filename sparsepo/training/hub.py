@@ -1,4 +1,4 @@
-"""What a trainer uploads to the Hugging Face hub, and one sentence where it cannot."""
+"""Uploads to the Hugging Face hub, with errors of one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparsepo.training.sharing import SharingTrainer
 
 STAGE = ".pushing"
-"""Folder in the output folder with the files of a checkpoint that is being uploaded."""
+"""Subfolder of the output folder with the files of the checkpoint that is being uploaded."""
 
 _NOT_UPLOADED = ["_*", f"{PREFIX_CHECKPOINT_DIR}-*", ".*"]
 _NOT_THE_MODEL = (
@@ -34,16 +34,16 @@ _NOT_THE_MODEL = (
     "latest",
     "zero_to_fp32.py",
 )
-"""Files of a checkpoint that only resuming needs."""
+"""Files of a checkpoint that are only needed for resuming."""
 
 Result = TypeVar("Result")
 
 
 def create_repository(trainer: SharingTrainer, token: str | None, private: bool | None) -> str:
-    """Create the repository of `hub_model_id`, or of the output folder's name; return its id.
+    """Create the repository `hub_model_id`, or one named after the output folder; return its id.
 
     Raises:
-        UserError: the hub cannot be reached or refuses; nothing has been trained yet.
+        UserError: the hub cannot be reached or rejects the request; nothing was trained yet.
     """
     args = trainer.args
     name = args.hub_model_id or Path(str(args.output_dir)).absolute().name
@@ -57,7 +57,7 @@ def create_repository(trainer: SharingTrainer, token: str | None, private: bool 
         )
         return str(url.repo_id)
 
-    return _told(create, f"The repository '{name}' cannot be created on the hub")
+    return _call_hub(create, f"The repository '{name}' cannot be created on the hub")
 
 
 def push_folder(
@@ -69,15 +69,15 @@ def push_folder(
     token: str | None = None,
     revision: str | None = None,
 ) -> CommitInfo | Any:
-    """Upload a saved model, without checkpoints and hidden files, once earlier uploads are done.
+    """Upload a saved model, without checkpoints and hidden files, after earlier uploads finish.
 
     Args:
-        trainer: whose repository it goes to; only its first process uploads.
+        trainer: the trainer that owns the repository; only its first process uploads.
         folder: where the model was saved.
-        message: of the commit.
+        message: the message of the commit.
         blocking: wait for the upload.
-        token: instead of `hub_token`.
-        revision: instead of `hub_revision`.
+        token: overrides `hub_token`.
+        revision: overrides `hub_revision`.
 
     Returns:
         The commit, or a future of it if not blocking; None in the other processes.
@@ -104,7 +104,7 @@ def push_folder(
             revision=revision if revision is not None else trainer.args.hub_revision,
         )
 
-    return _told(
+    return _call_hub(
         upload,
         f"The model is saved in {folder}, but it cannot be pushed to the hub",
         f"hf upload {trainer.hub_model_id} {folder}",
@@ -112,11 +112,11 @@ def push_folder(
 
 
 def push_checkpoint(trainer: SharingTrainer, checkpoint: Path) -> None:
-    """Begin to upload a checkpoint's model, and all of the checkpoint if `hub_strategy` says so.
+    """Start uploading a checkpoint's model, or the whole checkpoint if `hub_strategy` says so.
 
-    transformers would copy the model's files to the output folder, masks and description not among
-    them, and an interrupted run would look like a finished one. They are linked apart instead: the
-    checkpoint itself may be removed before it is uploaded.
+    transformers would copy the model's files, without masks and description, to the output folder,
+    where an interrupted run would look like a finished one. The files are hard-linked to a separate
+    folder instead, because the checkpoint may be removed before the upload finishes.
     """
     args = trainer.args
     busy = trainer.push_in_progress is not None and not trainer.push_in_progress.is_done()
@@ -156,12 +156,12 @@ def _api() -> HfApi:
     return HfApi(library_name="sparsepo", library_version=__version__)
 
 
-def _told(call: Callable[[], Result], failure: str, command: str | None = None) -> Result:
-    # The client raises its own errors, those of its HTTP library, and OSError and ValueError.
+def _call_hub(call: Callable[[], Result], failure: str, command: str | None = None) -> Result:
+    # The client raises its own errors, errors of its HTTP library, OSError and ValueError.
     try:
         return call()
     except Exception as error:
-        then = f"then run `{command}`" if command else "or leave push_to_hub out"
+        then = f"then run `{command}`" if command else "or leave out push_to_hub"
         raise UserError(
             f"{failure} ({first_line(error).rstrip('.:')}); check the network and log in with "
             f"`hf auth login`, {then}."

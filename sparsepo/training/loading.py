@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
-from safetensors import SafetensorError
+from peft import PeftConfig
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -30,11 +28,11 @@ from sparsepo.models.adapters import (
     check_merging,
     has_adapters,
     is_quantized,
-    prepare_quantized,
     quantization,
     wrap,
 )
 from sparsepo.training.config import POConfig
+from sparsepo.training.sources import from_source, gguf_options, is_gguf
 
 _RANDOM = re.compile(
     "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
@@ -50,12 +48,12 @@ def load_policy(
     device: torch.device | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Return a causal language model from a folder or hub id; a model is returned as it is.
+    """Return a causal language model from where it is saved; a model is returned as it is.
 
     A folder of adapters gives a PEFT model on the base model that it names, its adapters trainable.
 
     Args:
-        model: folder, hub id or model.
+        model: folder, GGUF file, hub id or model.
         dtype: of the weights, "auto" for the checkpoint's own.
         bits: 4 or 8 to quantize the weights by bitsandbytes.
         device: where quantized weights go; others stay on the CPU.
@@ -75,25 +73,17 @@ def load_policy(
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
         with held_messages():
-            loaded = _from_pretrained(model, options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            loaded = from_source(model, options)
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
             f"No causal language model can be loaded from '{model}'; give a folder with its "
-            f"config.json and weights, or a hub id ({first_line(error)})."
+            f"config.json and weights, a GGUF file, or a hub id ({first_line(error)})."
         ) from error
     check_adapters(loaded)
     result: PreTrainedModel = loaded
     return result
-
-
-def _from_pretrained(model: str | Path, options: dict[str, Any]) -> Any:
-    if not (Path(model) / "adapter_config.json").is_file():
-        return AutoModelForCausalLM.from_pretrained(model, **options)
-    base = PeftConfig.from_pretrained(str(model)).base_model_name_or_path
-    whole: Any = AutoModelForCausalLM.from_pretrained(base, **options)
-    if is_quantized(whole):
-        whole = prepare_quantized(whole)
-    return PeftModel.from_pretrained(whole, model, is_trainable=True)
 
 
 def load_as_configured(
@@ -269,24 +259,27 @@ def check_loading(
 
 
 def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a folder or hub id.
+    """Return the tokenizer of a folder, GGUF file or hub id.
 
     Args:
-        model: the folder or id.
+        model: the folder, file or id.
         options: arguments of the model's from_pretrained, of which a tokenizer takes some.
 
     Raises:
         UserError: there is none.
     """
+    folder, gguf = gguf_options(model)
     shared = ("revision", "trust_remote_code", "token", "cache_dir", "subfolder", "force_download")
     taken = {name: value for name, value in (options or {}).items() if name in shared}
     try:
         with held_messages():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model, **taken)
-    except (OSError, ValueError, KeyError) as error:
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, **gguf, **taken
+            )
+    except Exception as error:
+        remedy = "choose another file" if gguf else "save one beside the model"
         raise UserError(
-            f"No tokenizer can be loaded from '{model}'; save one beside the model "
-            f"({first_line(error)})."
+            f"No tokenizer can be loaded from '{model}'; {remedy} ({first_line(error)})."
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # From the model's configuration alone transformers makes a tokenizer without words.
@@ -295,10 +288,10 @@ def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreT
 
 
 def origin_of(model: str | PreTrainedModel) -> str | None:
-    """Return where a model can be loaded from again: an absolute folder or a hub id.
+    """Return where a model can be loaded from again: an absolute path or a hub id.
 
     Args:
-        model: folder, hub id, or a model as it was loaded.
+        model: folder, GGUF file, hub id, or a model as it was loaded.
 
     Returns:
         None for a model that was made in memory, and for one with adapters, which names only the
@@ -308,7 +301,7 @@ def origin_of(model: str | PreTrainedModel) -> str | None:
         name = str(model)
     else:
         name = "" if has_adapters(model) else str(model.config.name_or_path)
-    if Path(name).is_dir() and name:
+    if name and (Path(name).is_dir() or is_gguf(name)):
         return str(Path(name).resolve())
     return name or None
 

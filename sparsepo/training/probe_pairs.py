@@ -1,4 +1,4 @@
-"""Which pairs the check at the start looks at: short ones of different lengths, and a long one."""
+"""Selects the pairs for the start check: short ones of different lengths, and a long one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sparsepo.batches.pack import packed_length
 from sparsepo.types import TokenizedPair
 
 PROBE_PAIRS = 16
-"""Pairs at the beginning of the training set that the short ones are chosen from."""
+"""Pairs at the beginning of the training set among which the short ones are chosen."""
 
 LIMITS = ((10, 8), (5, 4))
-"""Tokens of prompt and response that are kept of each short pair; both pairs share one row."""
+"""Tokens of prompt and response kept of each short pair; both pairs share one row."""
 
 RUN_SHARE = 0.01
-"""Largest share of a run's work that the longest pair may cost if it exceeds FREE_OPERATIONS."""
+"""Maximum cost of the longest pair, as a share of the run's work, beyond FREE_OPERATIONS."""
 
 FREE_OPERATIONS = {"cpu": 2e10, "cuda": 1e13}
-"""Multiplications and additions that take less than a second, by device type."""
+"""Number of multiplications and additions that take less than a second, by device type."""
 
 
 def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
@@ -32,34 +32,35 @@ def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
             f"{pair.pair_id}-{number}",
             pair.prompt_ids[-prompt:],
             pair.chosen_ids[:response],
-            # Both responses rarely are equally long.
+            # The two responses rarely have the same length.
             pair.rejected_ids[: response + 2],
         )
         for number, (pair, (prompt, response)) in enumerate(zip(chosen, LIMITS, strict=True))
     ]
 
 
-def turned(pair: TokenizedPair) -> TokenizedPair:
-    """Return a pair with its responses exchanged."""
+def swap_responses(pair: TokenizedPair) -> TokenizedPair:
+    """Return a pair with chosen and rejected response swapped."""
     return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
 
 
 def longest_pair(
     pairs: Sequence[TokenizedPair], model: PreTrainedModel, epochs: float
 ) -> TokenizedPair | None:
-    """Return the longest pair, cut to what is affordable; None if the short ones show as much.
+    """Return the longest pair, truncated to an affordable length; None if it is short.
 
-    A window, or positions beyond those that a model was trained on, show in long sequences alone.
+    The effects of a window, or of positions beyond those that a model was trained on, appear only
+    in long sequences.
 
     Args:
-        pairs: those that are trained on.
-        model: it has to be run on the pair.
-        epochs: how often the pairs are trained on.
+        pairs: the training pairs.
+        model: the model that will run on the pair.
+        epochs: number of training epochs.
     """
     lengths = [packed_length(pair) for pair in pairs]
     longest = max(range(len(pairs)), key=lengths.__getitem__)
-    # A multiplication and an addition per weight and token, by itself and packed; a trained pair
-    # takes twice as much.
+    # One multiplication and one addition per weight and token, once alone and once packed; training
+    # on a pair takes twice as much.
     free = FREE_OPERATIONS.get(model.device.type, FREE_OPERATIONS["cuda"])
     in_any_run = free / (4 * max(1, model.num_parameters()))
     room = int(max(in_any_run, RUN_SHARE * epochs * sum(lengths)))

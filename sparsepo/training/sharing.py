@@ -1,19 +1,21 @@
-"""Saved models that explain themselves, and their way to the Hugging Face hub."""
+"""Saves a model card with each model, and pushes both to the Hugging Face hub."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers.utils.hub import PushInProgress
 
 from sparsepo.batches.tokenize import TokenizeReport
-from sparsepo.data.pairs import ReadReport
 from sparsepo.training.card import CARD_FILE, model_card
 from sparsepo.training.checkpoints import CheckpointedTrainer
 from sparsepo.training.hub import create_repository, push_checkpoint, push_folder
+
+if TYPE_CHECKING:
+    from sparsepo.data.pairs import ReadReport
 
 
 class SharingTrainer(CheckpointedTrainer):
@@ -22,9 +24,9 @@ class SharingTrainer(CheckpointedTrainer):
     hub_model_id: str | None  # type: ignore[assignment]
     push_in_progress: PushInProgress | None  # type: ignore[assignment]
     read_reports: Mapping[str, ReadReport] = {}
-    """What reading the data came to, where sparsepo read it, by a title such as "Training"."""
+    """Reports on reading the data, if sparsepo read it, by a title such as "Training"."""
     tokenizer_report: TokenizeReport | None = None
-    """What tokenizing the training pairs came to."""
+    """The report on tokenizing the training pairs."""
 
     def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
         """Write the trained model and, last because PEFT writes a card of its own, its card."""
@@ -35,17 +37,17 @@ class SharingTrainer(CheckpointedTrainer):
         """Write the model card to the output folder; saving the model writes it too.
 
         Args:
-            facts: what `sparsepo.training.card.model_card` takes, in place of what the trainer
-                knows: model_name, dataset_name, tags, language, license, finetuned_from.
+            facts: arguments of `sparsepo.training.card.model_card` that override the trainer's own
+                values: model_name, dataset_name, tags, language, license, finetuned_from.
         """
         if self.is_world_process_zero():
             model_card(self, **facts).save(Path(str(self.args.output_dir)) / CARD_FILE)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Create the repository that is pushed to.
+        """Create the repository to push to.
 
         Raises:
-            UserError: the hub cannot be reached, or refuses.
+            UserError: the hub cannot be reached, or rejects the request.
         """
         if self.is_world_process_zero():
             self.hub_model_id = create_repository(self, token, private)
@@ -63,24 +65,24 @@ class SharingTrainer(CheckpointedTrainer):
         """Save the model to the output folder and upload it with its masks and its card.
 
         Args:
-            commit_message: of the commit.
+            commit_message: the message of the commit.
             blocking: wait for the upload.
-            token: instead of `hub_token`.
-            revision: instead of `hub_revision`.
-            private: instead of `hub_private_repo`, where the repository does not exist yet.
-            facts: for the model card, as `create_model_card` takes them.
+            token: overrides `hub_token`.
+            revision: overrides `hub_revision`.
+            private: overrides `hub_private_repo`, if the repository does not exist yet.
+            facts: arguments for the model card, see `create_model_card`.
 
         Returns:
             The commit, or a future of it if not blocking.
 
         Raises:
-            UserError: the hub cannot be reached, or refuses; the saved model is kept.
+            UserError: the hub cannot be reached, or rejects the request; the saved model is kept.
         """
         self.save_model(_internal_call=True)
         folder = Path(str(self.args.output_dir))
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
-        # Trackers give the model tags that lead to their pages.
+        # Trackers add tags to the model that link to their pages.
         tags = facts.pop("tags", None) or []
         tags = [tags] if isinstance(tags, str) else list(tags)
         self.create_model_card(

@@ -1,8 +1,9 @@
-"""Before the first step: does a model compute over packed rows what it computes by itself?
+"""The start check: do packed rows give the same results as the model's own forward pass?
 
-A few pairs go through the model's own forward pass, each response in a call of its own without
-padding or mask, and through the packed, fused form that training uses. What differs between them is
-looked for: the head, the attention or the positions of packed rows, the policy or the reference.
+Before the first step, a few pairs go through the model's own forward pass, with a separate call for
+each response and without padding or mask, and through the packed, fused form that training uses.
+The cause of a difference is then diagnosed: the head, the attention or the positions of packed
+rows, in the policy or in the reference.
 """
 
 from __future__ import annotations
@@ -23,37 +24,27 @@ from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.distributed.processes import collected, maximum
 from sparsepo.errors import UserError, first_line
 from sparsepo.methods.base import Method, Needs
-from sparsepo.models.adapters import evaluate_as, is_quantized
+from sparsepo.models.adapters import evaluate_as
 from sparsepo.models.plain import Computation
+from sparsepo.models.tolerance import tolerance_of
 from sparsepo.reference.online import Reference, unwrap_peft
 from sparsepo.training.diagnosis import Cause, find_cause
 from sparsepo.training.policy import PolicyWithMasks
-from sparsepo.training.probe_pairs import longest_pair, short_pairs, turned
+from sparsepo.training.probe_pairs import longest_pair, short_pairs, swap_responses
 from sparsepo.types import TokenizedPair
-
-TOLERANCE = {"float32": 1e-3, "tf32": 0.05, "half": 0.5, "8-bit": 1.0}
-"""Largest difference of a token's log-probability, in nats, by the precision of the products.
-
-float32 (and float64, because some models compute a norm or an attention in float32 anyway): other
-shapes mean other orders of summation, which move log-probabilities of size 10 by 1e-5 to 1e-4. TF32
-keeps 10 bits of each factor, bfloat16 8 and float16 11: a bfloat16 logit of 20 is rounded to the
-nearest sixteenth. 4-bit weights are expanded to the dtype that they are multiplied in; an 8-bit
-product rounds its activations too, in units that depend on what else is in the batch. If padding
-shows that this model rounds less than that on these tokens, less is tolerated.
-"""
 
 ROUNDING_MULTIPLE = 20
 """The tolerance is at most this many times the largest difference that padding alone makes."""
 
 LEAST_SHARE = 0.1
-"""But it is at least this share of the stated one."""
+"""The tolerance is at least this share of the value in TOLERANCE."""
 
 LEAK_SHARE = 0.01
-"""Share of the tolerance by which other tokens in a row may move a log-probability. The sums behind
-it have the same terms in the same order, and come out the same to the last bit on most devices."""
+"""Share of the tolerance by which other tokens in a row may change a log-probability. Its sums have
+the same terms in the same order, and are equal to the last bit on most devices."""
 
 MEAN_SHARE = 0.2
-"""Share of the tolerance that the mean over tokens may reach: rounding affects single tokens, a
+"""Share of the tolerance that the mean over tokens may reach: rounding affects single tokens, but a
 wrong computation affects many."""
 
 START_CHECK = "start_check_max_difference"
@@ -64,10 +55,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StartCheck:
-    """What came of the check."""
+    """The result of the start check."""
 
     computation: Computation
-    """The form in which training goes on."""
+    """The form that training uses."""
     difference: float
     """Largest difference between a token's log-probability in that form and in the model's own
     forward pass, in nats, of policy and reference."""
@@ -76,18 +67,18 @@ class StartCheck:
 
 @dataclass
 class Subject:
-    """What is checked, and the ways in which it is run."""
+    """The policy and reference that are checked, and how they are run."""
 
     module: PolicyWithMasks
     reference: Reference | None
     method: Method
     call: Callable[..., Any] | None = None
-    """The module as it is wrapped for several processes; None for the module itself."""
+    """The module as wrapped for several processes; None for the module itself."""
     accelerator: Accelerator | None = None
-    """Connects the run's processes; None where there is one."""
+    """Connects the run's processes; None if there is only one."""
     chunk_size: int | None = None
     sharded: bool = False
-    """No process holds all weights, and they come together in `call` alone."""
+    """Whether no process holds all weights, which are gathered only in `call`."""
     tolerance: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,7 +97,7 @@ class Subject:
         return maximum(self.accelerator, values)
 
     def problems(self, problem: str | None) -> list[str]:
-        """Return what went wrong in any process."""
+        """Return the problems of all processes."""
         everyone = [problem]
         if self.accelerator is not None:
             everyone = collected(self.accelerator, everyone)
@@ -124,9 +115,9 @@ class Subject:
         """Return log-probabilities (and KL) of all response tokens, (N,) each.
 
         Args:
-            pairs: what is computed.
-            needs: of the statistics.
-            computation: the form; in the packed one all pairs share a row.
+            pairs: the pairs.
+            needs: the statistics to compute.
+            computation: the form; in the packed form all pairs share a row.
         """
         before = self.module.computation
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -165,16 +156,17 @@ def check_start_of(
 ) -> StartCheck:
     """Compare the form that training uses with the model's own forward pass, and choose the form.
 
-    Policy and reference are left in the form that is to be used.
+    Policy and reference are set to the chosen form.
 
     Args:
-        subject: what is checked, on its device.
+        subject: policy and reference, on their device.
         pairs: the training pairs, at least one; the same in every process.
-        computation: "packed" stops where that form is wrong, "auto" goes on in the plain one.
-        epochs: how often the pairs are trained on, for what the check may cost.
+        computation: if packed rows are wrong, "packed" raises an error and "auto" continues with
+            the reference implementation.
+        epochs: number of training epochs, which bounds the cost of the check.
 
     Raises:
-        UserError: the wanted form computes something else than the model itself.
+        UserError: the requested form gives results that differ from the model's.
     """
     has_reference = subject.reference is not None
     kl = has_reference and subject.method.needs.kl
@@ -192,23 +184,23 @@ def check_start_of(
             long = None if problem else longest_pair(pairs, subject.policy, epochs)
             if long is not None:
                 needs = padded_needs
-                # The rejected response is the one whose neighbours in its row are not its own.
+                # Checks the rejected response, which has another response before it in its row.
                 alone = replace(needs, rejected=False)
-                own_long = _own(subject, [turned(long)], alone)
+                own_long = _own(subject, [swap_responses(long)], alone)
                 problem, further = _packed_problem(subject, [long], needs, own_long)
                 difference = max(difference, further)
             if problem is None:
                 subject.compute_as("packed")
-                return _told(StartCheck("packed", difference, subject.tolerance), subject)
+                return _logged(StartCheck("packed", difference, subject.tolerance), subject)
             if computation == "packed":
                 raise UserError(f"{problem}; set computation=plain, or auto.")
             if _is_main(subject):
                 _log.warning(
-                    "%s; it is computed in the plain form instead (computation=plain), which costs "
-                    "more time and memory.",
+                    "%s; the reference implementation is used instead (computation=plain), which "
+                    "takes more time and memory.",
                     problem,
                 )
-        return _told(_choose_plain(subject, padded), subject)
+        return _logged(_choose_plain(subject, padded), subject)
 
 
 def _policy_only(needs: Needs) -> Needs:
@@ -221,8 +213,8 @@ def _own(subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs) -> dict
     if problems:
         name = type(subject.policy).__name__
         raise UserError(
-            f"The model's own forward pass ({name}) fails on the data ({problems[0]}); look at "
-            "the model and its tokenizer."
+            f"The model's own forward pass ({name}) fails on the data ({problems[0]}); check the "
+            "model and its tokenizer."
         )
     assert found is not None
     return found
@@ -236,14 +228,14 @@ def _attempt(run: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor] | 
     except UserError as error:
         return None, str(error).rstrip(".")
     except Exception as error:
-        # What a model cannot run ends in any of a dozen exceptions.
+        # A model that cannot run these rows may raise any of a dozen exceptions.
         return None, f"{type(error).__name__}: {first_line(error)}"
 
 
 def _packed_problem(
     subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs, own: dict[str, Tensor]
 ) -> tuple[str | None, float]:
-    """Return what is wrong with the packed form, None if nothing is, and the largest difference."""
+    """Return the problem of the packed form, or None, and the largest difference."""
     models = [("policy", subject.policy, subject.module.output_head)]
     if subject.reference is not None:
         models.append(("reference", subject.reference.model, subject.reference.output_head))
@@ -280,7 +272,7 @@ def _sentence(which: str, model: PreTrainedModel, cause: Cause, detail: str | No
 
 
 def _leak(subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs) -> str | None:
-    """Return what is wrong where a sequence sees another one of its row; None where none does."""
+    """Return the problem if a sequence attends to another one in its row; otherwise None."""
     needs = _policy_only(needs)
     first = pairs[0]
     changed = replace(first, chosen_ids=[max(1, token - 1) for token in first.chosen_ids])
@@ -295,22 +287,22 @@ def _leak(subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs) -> str
 
 
 class Difference(NamedTuple):
-    """Between the log-probabilities of the same tokens, in nats."""
+    """The difference between log-probabilities of the same tokens, in nats."""
 
     largest: float
     mean: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether that is no more than rounding."""
+        """Return whether the difference can be explained by rounding."""
         return self.largest <= tolerance and self.mean <= MEAN_SHARE * tolerance
 
 
 def _difference(subject: Subject, own: Tensor, found: Tensor) -> Difference:
-    """Return the difference of two forms, the same in all processes."""
+    """Return the difference between two forms, the same in all processes."""
     difference = torch.where(own == found, 0.0, (own - found).abs())
     if not bool(own.isfinite().all()):
-        # A model that is broken on these tokens ends its run elsewhere, for what it is; in a packed
-        # row its values reach the sequences beside them.
+        # Another check reports a model that is broken on these tokens. In a packed row its values
+        # also reach neighbouring sequences.
         difference = torch.where(own.isfinite() & found.isfinite(), difference, 0.0)
     difference = difference.nan_to_num(nan=torch.inf)
     return Difference(subject.largest(difference), subject.largest(difference.mean()))
@@ -319,7 +311,7 @@ def _difference(subject: Subject, own: Tensor, found: Tensor) -> Difference:
 def _padded_difference(
     subject: Subject, pairs: Sequence[TokenizedPair], needs: Needs, own: dict[str, Tensor]
 ) -> Difference:
-    """Return by how much padded rows differ from rows by themselves."""
+    """Return the difference between padded rows and separate rows."""
     found, problem = _attempt(lambda: subject.values(pairs, needs, "plain"))
     if subject.problems(problem) or found is None:
         return Difference(torch.inf, torch.inf)
@@ -328,21 +320,21 @@ def _padded_difference(
 
 
 def _choose_plain(subject: Subject, padded: Difference) -> StartCheck:
-    """Compute rows padded, or by themselves where a model takes padding for something else."""
+    """Choose padded rows, or separate forward passes if padding changes a model's results."""
     if padded.within(subject.tolerance):
         subject.compute_as("plain")
         return StartCheck("plain", padded.largest, subject.tolerance)
     name = type(subject.policy).__name__
     if subject.method.needs.mask != "none":
         raise UserError(
-            f"The policy ({name}) gives a sequence other log-probabilities in padded rows than by "
-            f"itself, and {subject.method.title} reads its masks from padded rows; use a method "
-            "without masks, such as dpo or tdpo1."
+            f"The policy ({name}) computes different log-probabilities for a sequence in padded "
+            f"rows than alone, and {subject.method.title} reads its masks from padded rows; use a "
+            "method without masks, such as dpo or tdpo1."
         )
     if _is_main(subject):
         _log.warning(
-            "The policy (%s) gives a sequence other log-probabilities in padded rows (%.2g nats on "
-            "a token) than by itself; every response is computed in a forward pass of its own.",
+            "The policy (%s) computes different log-probabilities for a sequence in padded rows "
+            "(%.2g nats on a token) than alone; every response gets a separate forward pass.",
             name,
             padded.largest,
         )
@@ -350,7 +342,7 @@ def _choose_plain(subject: Subject, padded: Difference) -> StartCheck:
     return StartCheck("alone", 0.0, subject.tolerance)
 
 
-def _told(result: StartCheck, subject: Subject) -> StartCheck:
+def _logged(result: StartCheck, subject: Subject) -> StartCheck:
     if _is_main(subject):
         _log.info(
             "Start check: the %s form differs from the model's own forward pass by at most %.2g "
@@ -367,7 +359,7 @@ def _is_main(subject: Subject) -> bool:
 
 
 def _same_architecture(subject: Subject) -> bool:
-    """Whether what is true of the policy's attention is true of the reference's."""
+    """Return whether policy and reference have the same architecture and configuration."""
     reference = subject.reference
     if reference is None:
         return True
@@ -377,21 +369,9 @@ def _same_architecture(subject: Subject) -> bool:
     return type(subject.policy) is type(reference.model) and configs[0] == configs[1]
 
 
-def tolerance_of(model: PreTrainedModel, accelerator: Accelerator | None = None) -> float:
-    """Return the tolerance of a model's dtype, or of the mixed precision that it runs in."""
-    if is_quantized(model) and getattr(model, "is_loaded_in_8bit", False):
-        return TOLERANCE["8-bit"]
-    half = accelerator is not None and accelerator.mixed_precision in ("fp16", "bf16")
-    if half or model.dtype not in (torch.float32, torch.float64):
-        return TOLERANCE["half"]
-    if model.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest":
-        return TOLERANCE["tf32"]
-    return TOLERANCE["float32"]
-
-
 @contextlib.contextmanager
 def _evaluated(module: PolicyWithMasks) -> Iterator[None]:
-    """Switch dropout off inside, and leave random numbers and modes as they are."""
+    """Disable dropout inside; random state and training modes are restored afterwards."""
     modes = {part: part.training for part in module.modules()}
     device = next(module.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

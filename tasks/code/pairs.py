@@ -7,20 +7,22 @@ in order, they need no state of their own, so that a run can be resumed and cach
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from sparsepo.data.jsonl import write_jsonl
 from sparsepo.data.rows import kind_of
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
 from tasks.code.conventions import Convention
-from tasks.code.judging import Result
 from tasks.code.problems import column, read_text, rows_of_file, task_key
 from tasks.code.samples import Sample
+
+if TYPE_CHECKING:
+    from tasks.code.judging import Result
 
 LEAST_PASSING: Final = 2
 """[paper] Passing samples that a prompt needs."""
@@ -106,7 +108,7 @@ def select(answers: Iterable[Answers], what: str) -> tuple[list[Answers], Select
     kept = [one for one in given if one.usable]
     if not kept:
         raise UserError(
-            f"none of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
+            f"None of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
             f"{LEAST_FAILING} failing one, so that there is no preference pair: sample more of "
             "each, use easier or harder problems, or another model."
         )
@@ -185,12 +187,13 @@ def read_answers(path: str | Path) -> list[Answers]:
 
 def write_answers(answers: Iterable[Answers], path: Path) -> None:
     """Write answers in the authors' schema, which `read_answers` reads; JSON Lines."""
-    with path.open("w", encoding="utf-8") as stream:
-        for one in answers:
-            listed = [{"text": text, "votes": 1} for text in one.passing]
-            listed += [{"text": text, "votes": None} for text in one.failing]
-            row = {"question": one.prompt, "answers": listed}
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_jsonl(map(_as_row, answers), path)
+
+
+def _as_row(one: Answers) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = [{"text": text, "votes": 1} for text in one.passing]
+    listed += [{"text": text, "votes": None} for text in one.failing]
+    return {"question": one.prompt, "answers": listed}
 
 
 def _draw(answers: Answers, rng: Random, pair_id: str) -> PreferencePair:

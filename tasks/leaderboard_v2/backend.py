@@ -24,7 +24,7 @@ from lm_eval.models.huggingface import HFLM
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sparsepo.training.start_check import tolerance_of
+from sparsepo.models.tolerance import tolerance_of
 
 EncodedRequest = tuple[tuple[str, str], list[int], list[int]]  # (texts, context ids, answer ids)
 Progress = Callable[[int, int, str], None]  # (done, total, what)

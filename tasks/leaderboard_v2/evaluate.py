@@ -14,7 +14,7 @@ from typing import Any
 
 from lm_eval.models.utils import resolve_max_length
 
-from sparsepo.errors import UserError
+from sparsepo.errors import UserError, first_line
 from tasks.leaderboard_v2.backend import LeaderboardLM, Progress
 from tasks.leaderboard_v2.rows import (
     BenchmarkRows,
@@ -349,9 +349,9 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
             name, dtype=settings.dtype, trust_remote_code=remote
         )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error).rstrip(".")
         raise UserError(
-            f"'{name}' is not a readable causal model with tokenizer: {reason}"
+            f"'{name}' is not a readable causal model with tokenizer: {reason}."
         ) from error
     if tokenizer.chat_template is None:
         from sparsepo.batches.chat import CHAT_TEMPLATE

@@ -220,7 +220,9 @@ def read_folder(benchmark: Benchmark, path: Path) -> GroupedRows:
                 )
             except datasets.exceptions.DatasetGenerationError as error:
                 cause = str(error.__cause__ or error).splitlines()[0]
-                raise UserError(f"A file of folder '{path}' cannot be read: {cause}") from error
+                raise UserError(
+                    f"A file of folder '{path}' cannot be read: {cause.rstrip('.')}."
+                ) from error
             except (ValueError, FileNotFoundError) as error:
                 failures.append(str(error).splitlines()[0])
                 continue
@@ -232,7 +234,7 @@ def read_folder(benchmark: Benchmark, path: Path) -> GroupedRows:
     if not grouped:
         raise UserError(
             f"Folder '{path}' is not laid out as the hub's repository for {benchmark}: "
-            f"{failures[0] if failures else 'it holds no data files'}"
+            f"{failures[0].rstrip('.') if failures else 'it holds no data files'}."
         )
     return grouped
 

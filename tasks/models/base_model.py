@@ -65,7 +65,7 @@ def train_tokenizer(
     """
     if vocabulary_size < 257:
         raise UserError(
-            f"a byte-level vocabulary needs at least 257 tokens; raise {vocabulary_size}"
+            f"A byte-level vocabulary needs at least 257 tokens; raise {vocabulary_size}."
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -97,7 +97,7 @@ def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
         UserError: if the file is missing, or a line is no JSON object with `text`.
     """
     if not path.is_file():
-        raise UserError(f"no corpus at {path}; write the world first")
+        raise UserError(f"There is no corpus at {path}; write the world first.")
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -105,7 +105,7 @@ def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
             except json.JSONDecodeError:
                 row = None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-                raise UserError(f"line {number} of {path} is no JSON object with a text")
+                raise UserError(f"Line {number} of {path} is not a JSON object with a text.")
             yield row
 
 
@@ -162,7 +162,7 @@ def pack_windows(
             all_weights.append(weights[:length])
             ids, weights = list(first), [0.0] * len(first)
     if not all_ids:
-        raise UserError("the corpus does not fill one training window; write a larger world")
+        raise UserError("The corpus does not fill one training window; write a larger world.")
     return Windows(torch.tensor(all_ids), torch.tensor(all_weights))
 
 

@@ -33,7 +33,9 @@ def choose_tier(name: str | None = None) -> str:
         return name
     if name is not None and name not in TIERS:
         known = (*TIERS, UNPROTECTED)
-        raise UserError(f"There is no isolation {name!r}.{did_you_mean(name, known)}")
+        raise UserError(
+            f"There is no isolation {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
     troubles = {}
     for tier in TIERS if name is None else (name,):
         troubles[tier] = _trouble(tier)
@@ -41,7 +43,7 @@ def choose_tier(name: str | None = None) -> str:
             return tier
     reasons = "; ".join(f"{tier}: {why}" for tier, why in troubles.items())
     raise UserError(
-        f"No isolation for model-written programs works here ({reasons}): install bubblewrap "
+        f"No isolation for model-generated programs works here ({reasons}); install bubblewrap "
         "(apt install bubblewrap) or use a kernel with user namespaces or Landlock, or ask by "
         f"name for {UNPROTECTED!r}, which guards against nothing."
     )

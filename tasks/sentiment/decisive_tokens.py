@@ -33,7 +33,7 @@ def word_effects(
         For each text (start, end, effect) of its deciding words, by character, in order.
     """
     if threshold <= 0:
-        raise UserError(f"the threshold of a deciding word's effect must be above 0: {threshold}")
+        raise UserError(f"The threshold of a word's effect must be above 0, not {threshold}.")
     spans = [[match.span() for match in _WORD.finditer(text)] for text in texts]
     variants = [
         text[:start] + PLACEHOLDER + text[end:]

@@ -68,7 +68,7 @@ def review_prefixes(
     """
     low, high = tokens
     if not 0 < low <= high:
-        raise UserError(f"a prompt cannot have {low} to {high} tokens.")
+        raise UserError(f"A prompt cannot have {low} to {high} tokens.")
     rng = Random(f"{seed}/prefixes")
     order = list(range(len(texts)))
     rng.shuffle(order)

@@ -243,4 +243,4 @@ def _is_test(text: str, share: float = TEST_SHARE) -> bool:
 
 def _require_split(split: str) -> None:
     if split not in SPLITS:
-        raise UserError(f"there is no split {split!r}; there are {' and '.join(SPLITS)}.")
+        raise UserError(f"There is no split {split!r}; there are {' and '.join(SPLITS)}.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sparsepo.errors import UserError
+from sparsepo.errors import UserError, first_line
 
 VADER = "vader"
 DEFAULT_CLASSIFIER = "siebert/sentiment-roberta-large-english"
@@ -128,9 +128,9 @@ class ClassifierReward:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(model)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error).rstrip(".")
             raise UserError(
-                f"No sequence classifier can be loaded from {model}: {reason}"
+                f"No sequence classifier can be loaded from {model}: {reason}."
             ) from None
         names = {int(index): str(name) for index, name in loaded.config.id2label.items()}
         self._positive = class_index(names, positive, _POSITIVE_NAMES, "positive", model)

@@ -7,19 +7,70 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from tests.small_models import CONTEXT, VOCABULARY
+
 _HEADS, _WIDTH, _INNER, _EXPERT = 4, 32, 48, 24
 _SIZES: dict[str, Any] = {
-    **{
-        name: {"pad_token_id": 1}
-        for name in (
-            "camembert",
-            "data2vec-text",
-            "roberta",
-            "roberta-prelayernorm",
-            "xlm-roberta",
-            "xlm-roberta-xl",
-        )
-    },
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), VOCABULARY),
+    **dict.fromkeys(("max_position_embeddings",), CONTEXT),
+    **dict.fromkeys(
+        ("hidden_size", "d_model", "word_embed_proj_dim", "embedding_size", "lru_width"), _WIDTH
+    ),
+    **dict.fromkeys(("attention_hidden_size", "mamba_d_ssm"), _WIDTH),
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "decoder_layers", "encoder_layers"), 2),
+    **dict.fromkeys(
+        ("num_attention_heads", "n_heads", "decoder_attention_heads", "encoder_attention_heads"),
+        _HEADS,
+    ),
+    "num_heads": _HEADS,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+    **dict.fromkeys(
+        ("intermediate_size", "ffn_hidden_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim"),
+        _INNER,
+    ),
+    # Mixtures of experts.
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk"), 2),
+    **dict.fromkeys(
+        (
+            "moe_intermediate_size",
+            "shared_expert_intermediate_size",
+            "moe_shared_expert_intermediate_size",
+            "shared_intermediate_size",
+            "expert_ffn_size",
+            "expert_intermediate_size",
+        ),
+        _EXPERT,
+    ),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "num_shared_experts"), 1),
+    "first_k_dense_replace": 1,
+    # Latent attention.
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    # State spaces and linear attention.
+    **dict.fromkeys(("state_size", "mamba_d_state", "ssm_state_size"), 8),
+    **dict.fromkeys(("n_groups", "mamba_n_groups"), 1),
+    **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), _HEADS),
+    **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 16),
+    "mamba_expand": 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": _HEADS,
+    **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
+    # Shorter than the longest pair, so that a window that is lost shows.
+    "sliding_window": 8,
+    "pad_token_id": None,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+"""Options that configurations use for sizes; each is set where a configuration has it."""
+
+_MEANT: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
     "emu3": {"pad_token_id": 0},
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma2": {"query_pre_attn_scalar": 8, "final_logit_softcapping": 5.0},
@@ -44,6 +95,17 @@ _SIZES: dict[str, Any] = {
     "recurrent_gemma": {"num_hidden_layers": 3},
     "stablelm": {"use_parallel_residual": True},
     "zaya": {"num_experts_per_tok": 1},
+    **{
+        name: {"pad_token_id": 1}
+        for name in (
+            "camembert",
+            "data2vec-text",
+            "roberta",
+            "roberta-prelayernorm",
+            "xlm-roberta",
+            "xlm-roberta-xl",
+        )
+    },
 }
 """What shrinking alone does not do: sizes under names of their own, and what an architecture is
 known for but its defaults leave out."""

@@ -1,5 +1,4 @@
 """docs/architectures.md, written from the recorded outcomes."""
-# ruff: noqa: E501 - lines of the page are as long as those of the other pages
 
 from __future__ import annotations
 
@@ -12,27 +11,30 @@ PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 INTRODUCTION = """\
 # Architectures
 
-Any causal language model in transformers can be trained. Before the first step, a few pairs go through the model's own
-forward pass, and training must compute the same values; see [training](train.md). Nothing depends on an
-architecture's name: heads, blocks, norms and activation points are found by running the model on a few tokens, and
+Any causal language model in transformers can be trained. Before the first step, a few pairs go
+through the model's own forward pass, and training must compute the same values; see
+[training](train.md). Nothing depends on an architecture's name: heads, blocks, norms and activation
+points are found by running the model on a few tokens, and
 `python -m sparsepo inspect --points MODEL` prints them.
 
-This table was recorded with transformers {version} on models of two layers and width 32 with enlarged random weights. Each
-was trained for one step, with summed log-probabilities equal to the model's own forward pass within a relative error of
-1e-5.
+This table was recorded with transformers {version} on models of two layers and width 32 with
+enlarged random weights. Each was trained for one step, with summed log-probabilities equal to the
+model's own forward pass within a relative error of 1e-5.
 
 - **packed**: prompts are computed once and several pairs share a row.
-- **plain**: the model cannot run packed rows, so each response gets a separate row. The numbers are the same, but time
-  and memory are not.
-- `mask_families=…`: mapo cannot read every family of activations in this architecture and reports this; it trains with
-  the families listed.
+- **plain**: the model cannot run packed rows, so each response gets a separate row. The numbers are
+  the same, but time and memory are not.
+- **alone**: as plain, and each response in its own forward pass, because padding changes what the
+  model computes.
+- `mask_families=…`: mapo cannot read every family of activations in this architecture and reports
+  this; it trains with the families listed.
 - no: refused, with the sentence listed below the table.
 
 """
 
 ENDING = """
-Every run of the test suite repeats this for the architectures in bold. `python -m tests.architectures.record` repeats it
-for all of them and writes this page.
+Every run of the test suite repeats this for the architectures in bold.
+`python -m tests.architectures.record` repeats it for all of them and writes this page.
 """
 
 HEADER = "| architecture | dpo, tdpo1 | sparsepo-common, -independent | mapo |\n|---|---|---|---|\n"

@@ -26,31 +26,31 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rum --table 1", "unknown command 'rum'. Did you mean 'run'?"),
-        ("run", "say what to run"),
-        ("run --table 1 --all", "say what to run"),
-        ("run --table 9", "unknown table 9."),
+        ("rum --table 1", "Unknown command 'rum'. Did you mean 'run'?"),
+        ("run", "Say what to run"),
+        ("run --table 1 --all", "Say what to run"),
+        ("run --table 9", "Unknown table 9."),
         ("run --table 9", "python -m harness list"),
-        ("run --figure 99", "unknown figure 99."),
-        ("run --table 1 --profile tinny", "unknown profile 'tinny'. Did you mean 'tiny'?"),
-        ("run --table 1 --profil tiny", "unknown option --profil. Did you mean '--profile'?"),
+        ("run --figure 99", "Unknown figure 99."),
+        ("run --table 1 --profile tinny", "Unknown profile 'tinny'. Did you mean 'tiny'?"),
+        ("run --table 1 --profil tiny", "Unknown option --profil. Did you mean '--profile'?"),
         ("run --table 1 --methods dpoo", "Unknown row or method 'dpoo'. Did you mean 'dpo"),
         ("run --table 1 --methods ,", "--methods is empty"),
-        ("run --table 1 --seeds two", "argument --seeds: invalid int value: 'two'"),
-        ("run --table 1 --seeds 0", "at least one seed"),
+        ("run --table 1 --seeds two", "Argument --seeds: invalid int value: 'two'"),
+        ("run --table 1 --seeds 0", "--seeds must be at least 1, not 0."),
         ("run --table 1 --set po.epoch=1", "Did you mean 'epochs'?"),
         ("run --table 1 --set methods.dpo.gamma=1", "does not use the hyper-parameter 'gamma'"),
         ("run --table 1 --set data.hh_rlhf=nope.jsonl", "nope.jsonl does not exist"),
         ("run --table 1 --set data.bbh=nope.jsonl", "nope.jsonl does not exist"),
         ("run --table 1 --plugin nope.py", "nope.py does not exist"),
-        ("run --table 1 --engine slurm", "unknown engine 'slurm'"),
-        ("run --table 1 --workers 0", "at least one"),
+        ("run --table 1 --engine slurm", "Unknown engine 'slurm'"),
+        ("run --table 1 --workers 0", "--workers must be at least 1, not 0."),
         ("run --table", "expected one argument"),
         # Found in a later experiment, before the first one is begun.
-        ("run --all --methods sft", "method 'sft' reads no reference"),
-        ("run --table 1 --allow-code-execution", "table1 runs no program that a model wrote"),
+        ("run --all --methods sft", "Method 'sft' reads no reference"),
+        ("run --table 1 --allow-code-execution", "table1 runs no model-generated programs"),
         ("draw nope.json", "nope.json cannot be read: No such file or directory"),
-        ("draw", "the following arguments are required: FILE.json"),
+        ("draw", "The following arguments are required: FILE.json"),
     ],
 )
 def test_mistakes(
@@ -60,7 +60,7 @@ def test_mistakes(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message in shown.err
-    assert shown.err.startswith("error: ")
+    assert shown.err.startswith("Error: ")
     assert shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -127,7 +127,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", "--store", "blocked"]) == 2
     shown = capsys.readouterr()
     assert "FAIL store" in shown.out
-    assert "not ready: " in shown.err
+    assert "Not ready: " in shown.err
     assert "store" in shown.err
     main(["doctor"])
     text = capsys.readouterr().out
@@ -177,8 +177,8 @@ def test_store_from_the_environment(
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (StageError("stage x failed"), 1, "error: stage x failed\n"),
-        (KeyboardInterrupt(), 130, "interrupted: run the same command again"),
+        (StageError("Stage x failed."), 1, "Error: Stage x failed.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted; run the same command again"),
     ],
 )
 def test_other_endings(
@@ -205,7 +205,7 @@ def heed_interrupts() -> None:
 
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
 )
 def test_a_signal_in_the_middle(
     number: signal.Signals, code: int, word: str, tmp_path: Path

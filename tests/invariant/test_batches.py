@@ -172,7 +172,7 @@ def test_the_attention_is_the_one_that_was_chosen(tmp_path: Path) -> None:
         ({"tokens_per_row": 0}, "tokens_per_row must be at least 1"),
         ({"tokens_per_row": 100, "computation": "plain"}, "plain uses no tokens_per_row"),
         ({"train_sampling_strategy": "batch_rebalance"}, "use group_by_length"),
-        ({"attention": "flex_attention"}, "no gradients on a CPU; take auto"),
+        ({"attention": "flex_attention"}, "no gradients on a CPU; set attention=auto"),
         ({"attention": "flash"}, "Choose one of: auto, eager, sdpa, flex_attention"),
         ({"attention": "sdpa", "model": small_model("gptj")}, "gptj has no sdpa"),
     ],

@@ -159,7 +159,7 @@ def test_an_entry_point_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
         (SyntaxError("bad"), "cannot be loaded"),
         (dict, "not a subclass of sparsepo.Method"),
         (type("Nameless", (sparsepo.Method,), {}), "not a subclass of sparsepo.Method with a name"),
-        (subclass("dpo"), "takes the built-in name 'dpo'"),
+        (subclass("dpo"), "uses the name 'dpo' of a built-in method"),
     ],
 )
 def test_a_broken_entry_point_is_a_users_error(
@@ -199,7 +199,7 @@ def test_a_file_may_be_loaded_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import nowhere_to_be_found", r"cannot be loaded \(ModuleNotFoundError: .*repair it"),
+        ("import nowhere_to_be_found", r"cannot be loaded \(ModuleNotFoundError: .*fix the file"),
         ("def broken(:", "cannot be loaded .SyntaxError"),
         ("raise ValueError('at import')", "cannot be loaded .ValueError: at import"),
         ("x = 1", "defines no subclass of sparsepo.Method"),

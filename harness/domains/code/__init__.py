@@ -18,8 +18,8 @@ from harness.domains.common.spec import Experiment, FigureSpec, RowSpec
 from sparsepo.errors import UserError
 
 PERMISSION = (
-    "this runs programs that a model wrote, isolated from your files and network: add "
-    "--allow-code-execution if you agree"
+    "This runs model-generated programs, sandboxed away from your files and network; allow it "
+    "with --allow-code-execution."
 )
 
 
@@ -56,10 +56,10 @@ class Code(Domain[CodeProfile, Graph]):
         if isinstance(experiment, FigureSpec):
             (row,) = experiment.rows
             if list(rows) != [row] and request.methods is not None:
-                raise UserError(f"{experiment.id} shows {row.method} alone: leave --methods out")
+                raise UserError(f"{experiment.id} shows {row.method} alone; leave --methods out.")
             if profile.seeds != self.get_profile(profile.name).seeds:
                 raise UserError(
-                    f"{experiment.id} shows the runs that choose β, of one seed: leave --seeds out"
+                    f"{experiment.id} shows the runs that choose β, of one seed; leave --seeds out."
                 )
             return build_figure(profile, row)
         return build_table(profile, rows, plugins)

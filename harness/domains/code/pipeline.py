@@ -32,16 +32,6 @@ BASE = "base"
 BENCHMARKS = ("humaneval", "mbpp_test")
 _TRAINING_SETS = ("mbpp_train", "mbpp_validation")
 _TUNING_BENCHMARK = "humaneval"
-_PROBLEM_CODE = ("tasks.code.problems", "sparsepo.data.rows", "harness.domains.common.work.files")
-_JUDGE_CODE = (
-    "tasks.code.conventions",
-    "tasks.code.judging",
-    "tasks.code.problems",
-    "tasks.code.samples",
-    "tasks.sandbox",
-    "harness.domains.code.work.common",
-    "harness.domains.common.work.files",
-)
 
 
 @dataclass(frozen=True)
@@ -140,7 +130,6 @@ class _Parts:
             "world",
             "harness.domains.code.work.world:make_world",
             asdict(profile.world) | {"mistake_shares": list(profile.world.mistake_shares)},
-            code=("tasks.code.world",),
             seconds_hint=5,
         )
         self.start = self._start()
@@ -173,7 +162,7 @@ class _Parts:
         # Runs are called by six digits of their β.
         names = {f"{beta:g}" for beta in chosen}
         if len(names) != len(chosen) or not all(beta > 0 for beta in chosen):
-            raise UserError(f"the values of β to be tried must be above 0 and differ: {chosen}")
+            raise UserError(f"The values of β must be above 0 and differ, not {chosen}.")
         return chosen
 
     def tuning_runs(self, row: RowSpec, betas: Sequence[float]) -> dict[float, Stage]:
@@ -212,7 +201,6 @@ class _Parts:
                 "default": self.profile.methods.get(row.method, {}).get("beta"),
             },
             verdicts,
-            code=("tasks.metrics.pass_at_k", "harness.domains.common.work.files"),
             seconds_hint=1,
         )
 
@@ -249,7 +237,6 @@ class _Parts:
                 },
                 self._samples,
                 self._answers,
-                code=("tasks.code.pairs", *_JUDGE_CODE),
                 seconds_hint=2,
             )
         return self.made_pairs[seed]
@@ -312,10 +299,6 @@ class _Parts:
             },
             {"problems": self.problems, **start.inputs},
             start.files,
-            code=(
-                "tasks.models.generation", "tasks.code.conventions", *_PROBLEM_CODE,
-                "harness.domains.code.work.common", "sparsepo.batches.tokenize",
-            ),
             libraries=GENERATION,
             seconds_hint=20 if cap is None else 1,
         )  # fmt: skip
@@ -330,7 +313,6 @@ class _Parts:
                 "programs_at_once": self.profile.sampling.programs_at_once,
             },
             {"problems": self.problems, "samples": samples},
-            code=_JUDGE_CODE,
             seconds_hint=1 if name.startswith("tuning") else 5,
         )
 
@@ -351,7 +333,6 @@ class _Parts:
             {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},
             files,
-            code=_PROBLEM_CODE,
             libraries=("datasets",) if HUB in sources.values() else (),
             seconds_hint=2,
         )

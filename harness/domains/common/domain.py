@@ -54,10 +54,10 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         )
         if request.seeds is not None:
             if request.seeds < 1:
-                raise UserError(f"--seeds {request.seeds}: at least one seed is needed")
+                raise UserError(f"--seeds must be at least 1, not {request.seeds}.")
             profile = replace(profile, seeds=request.seeds)
         if request.workers is not None and request.workers < 1:
-            raise UserError(f"--workers {request.workers}: at least one is needed")
+            raise UserError(f"--workers must be at least 1, not {request.workers}.")
         if profile.name == "tiny":
             own = self.tiny_values_for_real_data(profile, request)
             profile = set_unless_assigned(profile, own, request.assignments)
@@ -85,8 +85,8 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         """
         if name not in self.profiles:
             raise UserError(
-                f"unknown profile '{name}'.{did_you_mean(name, self.profiles)} "
-                f"Profiles: {', '.join(self.profiles)}"
+                f"Unknown profile '{name}'.{did_you_mean(name, self.profiles)} "
+                f"Profiles: {', '.join(self.profiles)}."
             )
         profile: ProfileT = self.profiles[name]()
         return profile

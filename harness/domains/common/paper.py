@@ -21,6 +21,6 @@ def paper_numbers(table: str) -> dict[str, dict[str, float]]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"the paper's numbers {path} are missing: run from a clone of the repository"
+            f"The paper's numbers {path} are missing; run from a clone of the repository."
         ) from None
     return {row["method"]: row["values"] for row in data["rows"]}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config.methods import method_settings, training_code
+from harness.config.methods import METHOD_TABLE, method_code, method_settings
 from harness.config.profiles import Profile
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
@@ -41,7 +41,7 @@ def outside_path(key: str, value: str) -> Path | None:
         return path.resolve()
     if _HUB_ID.fullmatch(value) and not _DATA_SUFFIX.search(value) and not value.startswith("."):
         return None
-    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id")
+    raise UserError(f"{key}: {value} does not exist; give a file, a folder or a hub id.")
 
 
 def existing_path(key: str, value: str) -> Path:
@@ -52,7 +52,7 @@ def existing_path(key: str, value: str) -> Path:
     """
     path = Path(value).expanduser()
     if not path.exists():
-        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none")
+        raise UserError(f"{key}: {value} does not exist; give a file, a folder, hub or none.")
     return path.resolve()
 
 
@@ -64,7 +64,7 @@ def model_folder(key: str, value: str) -> Path | None:
     """
     place = outside_path(key, value)
     if place is not None and not (place / "config.json").is_file():
-        raise UserError(f"{key}: {value} is no model folder, it has no config.json")
+        raise UserError(f"{key}: {value} is not a model folder, because it has no config.json.")
     return place
 
 
@@ -94,12 +94,6 @@ def base_stage(profile: Profile, corpus: Stage) -> Stage:
         "harness.domains.common.work.base:train_base",
         asdict(profile.base),
         {"corpus": corpus},
-        code=(
-            "tasks.models.base_model",
-            "sparsepo.batches.tokenize",
-            "tasks.models.special_tokens",
-            "harness.domains.common.work.files",
-        ),
         libraries=("torch", "transformers", "tokenizers"),
         threads=profile.base_threads,
         seconds_hint=180,
@@ -136,8 +130,8 @@ def train_stage(
     get_method(method, **hyper_parameters)
     if training.batch_size % training.device_batch_size:
         raise UserError(
-            f"batch_size {training.batch_size} of {method} is no multiple of its "
-            f"device_batch_size {training.device_batch_size}: change one of them"
+            f"batch_size {training.batch_size} of {method} is not a multiple of its "
+            f"device_batch_size {training.device_batch_size}; change one of them."
         )
     return Stage(
         name or f"{method} seed {seed}",
@@ -152,7 +146,8 @@ def train_stage(
         },
         inputs,
         files or {},
-        code=training_code(method),
+        code=method_code(method),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         resumable=training.save_steps is not None,
         seconds_hint=15,
@@ -206,7 +201,8 @@ def reference_inputs(
         },
         inputs,
         files or {},
-        code=(*training_code("mapo"), "harness.domains.common.work.train"),
+        code=method_code("mapo"),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         resumable=True,
         seconds_hint=8,

@@ -92,11 +92,10 @@ def build_graph(
     needs_world = WORLD in sources.values()
     check = Stage(
         "check of the benchmark files",
-        "harness.domains.dialogue.work.data:check_benchmarks",
+        "harness.domains.dialogue.work.check:check_benchmarks",
         {"sources": sources},
         {"world": world} if needs_world else {},
         files,
-        code=("tasks.leaderboard_v2", "harness.domains.common.work.files"),
         libraries=("datasets",),
         seconds_hint=5,
     )
@@ -163,9 +162,8 @@ def _preference_optimization(
 def _world(profile: DialogueProfile) -> Stage:
     return Stage(
         "world",
-        "harness.domains.dialogue.work.data:make_world",
+        "harness.domains.dialogue.work.world:make_world",
         asdict(profile.world),
-        code=("tasks.dialogue.world",),
         seconds_hint=5,
     )
 
@@ -177,7 +175,7 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
     place = outside_path("data.hh_rlhf", source) if real else None
     return Stage(
         "preference pairs",
-        "harness.domains.dialogue.work.data:make_pairs",
+        "harness.domains.dialogue.work.pairs:make_pairs",
         {
             "source": source if real and place is None else None,
             "train_pairs": profile.data.train_pairs,
@@ -185,7 +183,6 @@ def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
         },
         {} if real else {"world": world},
         {"hh": place} if place is not None else {},
-        code=("tasks.dialogue.hh", "sparsepo.data.pairs", "harness.domains.common.work.files"),
         libraries=("datasets", "pyarrow"),
         seconds_hint=3,
     ), real
@@ -211,7 +208,7 @@ def _sources(
             source = "file"
         sources[name] = source
     if not any(sources.values()):
-        raise UserError("no benchmark has rows: set at least one, such as data.bbh=FILE")
+        raise UserError("No benchmark has rows; set at least one, such as data.bbh=FILE.")
     return sources, files, notes
 
 
@@ -224,10 +221,9 @@ def _start(profile: DialogueProfile, world: Stage, pairs: Stage, real: bool) -> 
     if real:
         corpus = Stage(
             "corpus with real dialogues",
-            "harness.domains.dialogue.work.data:make_corpus",
+            "harness.domains.dialogue.work.corpus:make_corpus",
             {},
             {"world": world, "pairs": pairs},
-            code=("tasks.dialogue.world.chat", "harness.domains.common.work.files"),
             seconds_hint=3,
         )
     return Start({"model": base_stage(profile, corpus)})
@@ -263,11 +259,6 @@ def _leaderboard(
         },
         inputs,
         files,
-        code=(
-            "tasks.leaderboard_v2",
-            "sparsepo.batches.tokenize",
-            "harness.domains.common.work.files",
-        ),
         libraries=(*_EVALUATION, *_SCORERS),
         seconds_hint=12,
     )
@@ -288,11 +279,6 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
             "device": profile.device,
         },
         {"model": model, "pairs": pairs},
-        code=(
-            "tasks.models.generation",
-            "sparsepo.batches.tokenize",
-            "harness.domains.common.work.files",
-        ),
         libraries=GENERATION,
         seconds_hint=4,
     )
@@ -301,6 +287,5 @@ def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
         "harness.domains.dialogue.work.judge:judge",
         {},
         {"responses": responses, "pairs": pairs},
-        code=("tasks.dialogue.judge", "tasks.dialogue.world", "harness.domains.common.work.files"),
         seconds_hint=1,
     )

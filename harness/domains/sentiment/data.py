@@ -19,13 +19,7 @@ from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfi
 from harness.graph.stages import Stage
 from tasks.sentiment.rewards import VADER
 
-WORK = "harness.domains.sentiment.work.data"
-DATA_CODE = (
-    "tasks.sentiment",
-    "sparsepo.data.pairs",
-    "sparsepo.data.rows",
-    "harness.domains.common.work.files",
-)
+WORK = "harness.domains.sentiment.work"
 
 
 def reviews_stage(profile: SentimentProfile) -> Stage | None:
@@ -37,18 +31,16 @@ def reviews_stage(profile: SentimentProfile) -> Stage | None:
             return None
         return Stage(
             "reviews",
-            f"{WORK}:make_world",
+            f"{WORK}.world:make_world",
             asdict(profile.world),
-            code=("tasks.sentiment.world", "harness.domains.common.work.files"),
             seconds_hint=4,
         )
     place = outside_path("data.reviews", source)
     return Stage(
         "reviews",
-        f"{WORK}:make_reviews",
+        f"{WORK}.reviews:make_reviews",
         {"source": source if place is None else None},
         files={} if place is None else {"reviews": place},
-        code=DATA_CODE,
         libraries=("datasets", "pyarrow"),
         seconds_hint=4,
     )
@@ -63,7 +55,7 @@ def ready_pairs_stage(profile: SentimentProfile) -> Stage | None:
     data = profile.data
     return Stage(
         "preference pairs",
-        f"{WORK}:read_pairs",
+        f"{WORK}.ready_pairs:read_pairs",
         {
             "source": source if place is None else None,
             "train_prompts": data.train_prompts,
@@ -71,7 +63,6 @@ def ready_pairs_stage(profile: SentimentProfile) -> Stage | None:
             "test_pairs": data.test_pairs,
         },
         files={} if place is None else {"pairs": place},
-        code=DATA_CODE,
         libraries=("datasets", "pyarrow"),
         seconds_hint=4,
     )
@@ -86,10 +77,9 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
     if ready is not None:
         corpus = Stage(
             "corpus",
-            f"{WORK}:make_corpus",
+            f"{WORK}.corpus:make_corpus",
             {},
             {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
-            code=("tasks.sentiment.reviews", "harness.domains.common.work.files"),
             seconds_hint=3,
         )
     assert corpus is not None
@@ -102,7 +92,7 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
     data, sampling = profile.data, profile.sampling
     samples = Stage(
         "samples",
-        f"{WORK}:sample_completions",
+        f"{WORK}.samples:sample_completions",
         {
             "train_prompts": data.train_prompts,
             "test_prompts": max(data.test_prompts, data.test_pairs),
@@ -112,23 +102,16 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
         },
         {"reviews": reviews, **start.inputs},
         start.files,
-        code=(
-            *DATA_CODE,
-            "tasks.models.generation",
-            "sparsepo.batches.tokenize",
-            "harness.domains.common.work.train",
-        ),
         libraries=GENERATION,
         seconds_hint=12,
     )
     config, files = reward_config(profile)
     return Stage(
         "preference pairs",
-        f"{WORK}:rank_completions",
+        f"{WORK}.preferences:rank_completions",
         {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
         {"samples": samples},
         files,
-        code=DATA_CODE,
         libraries=reward_libraries(profile),
         seconds_hint=4,
     )
@@ -155,7 +138,7 @@ def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage
     """Which tokens of the held-out pairs decide the preference."""
     return Stage(
         "tokens that decide",
-        f"{WORK}:label_pairs",
+        f"{WORK}.labels:label_pairs",
         {
             "max_length": profile.po.max_length,
             "max_prompt_length": profile.po.max_prompt_length,
@@ -165,12 +148,6 @@ def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage
         },
         {"pairs": pairs, **start.inputs},
         start.files,
-        code=(
-            *DATA_CODE,
-            "sparsepo.batches.tokenize",
-            "sparsepo.analysis.token_texts",
-            "harness.domains.common.work.train",
-        ),
         libraries=(*GENERATION, "vaderSentiment"),
         seconds_hint=8,
     )

@@ -112,8 +112,8 @@ def _scored_prompts(runs: Sequence[Mapping[str, Any]]) -> tuple[list[int], int]:
     ]
     if not kept:
         raise UserError(
-            "the reward model gives every prompt some response without a finite reward; use "
-            "another one (model.reward)"
+            "The reward model gives every prompt some response without a finite reward; use "
+            "another one (model.reward)."
         )
     return kept, missing
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.config.methods import check_methods
+from harness.config.methods import METHOD_TABLE, check_methods, method_code
 from harness.config.profiles import FIRST_SEED
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, reference_inputs, train_stage
 from harness.domains.sentiment.data import (
-    DATA_CODE,
     labels_stage,
     ready_pairs_stage,
     reviews_stage,
@@ -32,14 +31,6 @@ from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfi
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import method_class
-
-_SEQUENCES = ("tasks.models.generation", "tasks.metrics.response_kl", "sparsepo.batches.tokenize")
-_MAPS = (
-    "sparsepo.analysis.maps",
-    "sparsepo.analysis.contributions",
-    "sparsepo.analysis.token_texts",
-    "sparsepo.analysis.trained",
-)
 
 
 @dataclass(frozen=True)
@@ -138,34 +129,34 @@ def _check(experiment: Experiment, profile: SentimentProfile) -> None:
     for name in ("beta", "simpo_beta", "simpo_gamma"):
         values = getattr(sweep, name)
         if not values or len(set(values)) < len(values):
-            raise UserError(f"sweep.{name}: give one or more different values")
+            raise UserError(f"sweep.{name}: give one or more different values.")
     if isinstance(experiment, TokenMapFigure) and sweep.map_beta not in sweep.beta:
         listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
-        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is none of sweep.beta ({listed})")
+        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is not among sweep.beta ({listed}).")
     if profile.evaluation.steps < 1:
-        raise UserError("evaluation.steps must be at least 1")
+        raise UserError("evaluation.steps must be at least 1.")
     if profile.model.sentiment == TRAIN_FROM_SCRATCH:
         room = profile.base.context - profile.sampling.new_tokens
         if room < profile.sampling.prefix_tokens[1] + 1:
             raise UserError(
                 f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
-                f"a context of {profile.base.context} tokens (base.context); lower it"
+                f"a context of {profile.base.context} tokens (base.context); lower it."
             )
     for name in ("train_prompts", "test_prompts", "test_pairs"):
         if getattr(profile.data, name) < 2:
-            raise UserError(f"data.{name} must be at least 2")
+            raise UserError(f"data.{name} must be at least 2.")
     for method in profile.methods:
         if set(profile.methods[method]) & {"beta", "gamma"}:
             raise UserError(
                 f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
-                "sweep.simpo_beta or sweep.simpo_gamma"
+                "sweep.simpo_beta or sweep.simpo_gamma."
             )
 
 
 def _check_masked(method: str) -> None:
     if method_class(method).needs.mask == "none":
         raise UserError(
-            f"method '{method}' has no masks to show; name a masked one first with --methods"
+            f"Method '{method}' has no masks to show; name a masked one first with --methods."
         )
 
 
@@ -210,7 +201,7 @@ def _trained(
     if method == "sft":
         return Stage(
             f"{row.label} model, seed {seed}",
-            "harness.domains.sentiment.work.train:evaluate_start",
+            "harness.domains.sentiment.work.start:evaluate_start",
             {
                 "evaluations": evaluations,
                 "seed": seed,
@@ -219,12 +210,6 @@ def _trained(
             },
             inputs,
             start.files,
-            code=(
-                *_SEQUENCES,
-                *_MAPS,
-                "harness.domains.common.work.train",
-                "harness.domains.common.work.files",
-            ),
             libraries=TRAINING,
             seconds_hint=6,
         )
@@ -235,7 +220,7 @@ def _trained(
     }
     if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
         raise UserError(
-            f"method '{method}' has no β, which these figures vary; leave it out with --methods"
+            f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
     cache = reference_inputs(
         profile,
@@ -262,7 +247,6 @@ def _trained(
         stage,
         function="harness.domains.sentiment.work.train:train_and_evaluate",
         config={**stage.config, "evaluations": evaluations},
-        code=(*stage.code, *_SEQUENCES, *_MAPS, "harness.domains.common.work.train"),
         seconds_hint=8,
     )
 
@@ -280,7 +264,6 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
         },
         {"run": trained, "pairs": pairs, **start.inputs},
         {**start.files, **files},
-        code=(*DATA_CODE, "tasks.metrics.response_kl", "harness.domains.common.work.train"),
         libraries=(*TRAINING, *reward_libraries(profile)),
         seconds_hint=2,
     )
@@ -304,14 +287,9 @@ def _ranking(
 ) -> Stage:
     return Stage(
         f"ranking of tokens by {name}",
-        f"harness.domains.sentiment.work.score:{function}",
+        f"harness.domains.sentiment.work.rankings:{function}",
         {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
         inputs,
-        code=(
-            "tasks.metrics.ranking",
-            "tasks.metrics.significance",
-            "harness.domains.common.work.files",
-        ),
         libraries=("numpy", "scikit-learn"),
         seconds_hint=2,
     )
@@ -328,8 +306,8 @@ def _maps(
     without = [method for method in methods if not method_class(method).needs.reference]
     if without:
         raise UserError(
-            f"method '{without[0]}' reads no reference and so has no token rewards to show; "
-            "leave it out with --methods"
+            f"Method '{without[0]}' reads no reference and so has no token rewards to show; "
+            "leave it out with --methods."
         )
     return Stage(
         "token maps",
@@ -348,7 +326,8 @@ def _maps(
             **start.inputs,
         },
         start.files,
-        code=("sparsepo", "harness.domains.common.work.train", "harness.domains.common.work.files"),
+        code=tuple(sorted({name for run in runs for name in method_code(run.row.method)})),
+        without=METHOD_TABLE,
         libraries=TRAINING,
         seconds_hint=4,
     )

@@ -54,7 +54,7 @@ def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
     """
     if name not in ENGINES:
         raise UserError(
-            f"unknown engine '{name}'.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}"
+            f"Unknown engine '{name}'.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}."
         )
     return ENGINES[name](workers, gpus)
 
@@ -88,7 +88,7 @@ def make_all(
 
         def report(problem: str, stage: Stage = stage) -> None:
             needed.add(stage.address)
-            display.note(f"corrupted artefact of stage {stage.name} ({problem}): making it again")
+            display.note(f"Corrupted artefact of stage {stage.name} ({problem}); making it again.")
 
         if store.find(stage.address, report) is not None:
             finished.add(stage.address)

@@ -129,7 +129,7 @@ class LocalEngine:
         if kind == "progress":
             display.progress(job.address, *content)
         elif kind == "waiting":
-            display.note(f"{job.name}: another run is making this, waiting for it")
+            display.note(f"Waiting for another run, which is making {job.name}.")
         elif kind == "done":
             made, seconds = content
             done.add(job.address)
@@ -158,8 +158,8 @@ def _death(worker: _Worker, store: Store) -> StageError:
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     log = store.log(worker.job.name, worker.job.address)
     return StageError(
-        f"stage {worker.job.name}: its process {how}{hint}; run the same command again to go on "
-        f"from there (details in {log})"
+        f"The process of stage {worker.job.name} {how}{hint}; run the same command again to "
+        f"continue from there (details in {log})."
     )
 
 
@@ -224,7 +224,10 @@ def _serve(connection: Connection, root: str, parent: int) -> None:
             if (disk := explain_disk_error(error, store.root)) is not None:
                 send("user-error", str(disk))
                 continue
-            send("error", f"stage {job.name} failed, {type(error).__name__}: {error}")
+            send(
+                "error",
+                f"Stage {job.name} failed with {type(error).__name__}: {str(error).rstrip('.')}.",
+            )
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -67,8 +67,8 @@ class RayEngine:
                         kind, text, seconds = ray.get(task)
                     except ray.exceptions.RayError as error:
                         raise StageError(
-                            f"stage {stage.name}: its ray task died ({type(error).__name__}); "
-                            "run the same command again to go on from there"
+                            f"The ray task of stage {stage.name} died ({type(error).__name__}); "
+                            "run the same command again to continue from there."
                         ) from None
                     if kind == "user-error":
                         raise UserError(text)

@@ -109,7 +109,7 @@ def make(
                 traceback.print_exc(file=stream)
             text = " ".join(str(error).split())[:300]
             raise StageError(
-                f"stage {job.name} failed, {type(error).__name__}: {text} (details in {log})"
+                f"Stage {job.name} failed with {type(error).__name__}: {text} (details in {log})."
             ) from error
     return True
 

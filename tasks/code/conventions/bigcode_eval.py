@@ -41,7 +41,7 @@ class BigCodeEval(Convention):
         kinds = {problem.kind for problem in problems}
         if len(kinds) != 1 or not kinds <= set(_TASKS):
             raise UserError(
-                "the convention 'bigcode_eval' needs problems that are all HumanEval's or all "
+                "The convention 'bigcode_eval' needs problems that are all HumanEval's or all "
                 "MBPP's; use 'as-given' for others."
             )
         self._index = {task_key(problem.task_id): i for i, problem in enumerate(problems)}
@@ -98,7 +98,7 @@ def _load_task(name: str, rows: list[dict[str, Any]]) -> Any:
     except Exception as error:
         # Whatever another release of the package does differently, the remedy is the same.
         raise UserError(
-            f"this version of bigcode_eval cannot be used ({first_line(error)}): use the "
+            f"This version of bigcode_eval cannot be used ({first_line(error)}); use the "
             "convention 'bigcode', which does the same."
         ) from error
     return task

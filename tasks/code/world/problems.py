@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sparsepo.data.rows import Row
 from tasks.code.world.compose import Composition, Side, sample_side
+
+if TYPE_CHECKING:
+    from sparsepo.data.rows import Row
 
 _ATTEMPTS = 40
 """Inputs that are tried before a composition is given up as untestable."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sparsepo.data.rows import Row
+from sparsepo.data.jsonl import write_jsonl
 from sparsepo.errors import UserError
 from tasks.code.world.compose import Side, sample_side
 from tasks.code.world.config import CodeWorldConfig
@@ -24,6 +23,9 @@ from tasks.code.world.problems import (
     sample_problems,
     shown_case,
 )
+
+if TYPE_CHECKING:
+    from sparsepo.data.rows import Row
 
 MBPP_IDS: Final[dict[str, Sequence[int]]] = {
     "mbpp_test": range(11, 511),
@@ -52,11 +54,11 @@ def write_world(config: CodeWorldConfig, directory: Path) -> None:
         raise UserError("mistake_shares needs at least one share, each from 0 to below 1.")
     directory.mkdir(parents=True, exist_ok=True)
     # One generator per file, so that another size of one file leaves the others as they were.
-    _write(directory / "corpus.jsonl", corpus(config, _rng(config, "corpus")))
+    write_jsonl(corpus(config, _rng(config, "corpus")), directory / "corpus.jsonl")
     problems = problem_sets(config)
     rows = [humaneval_row(i, *problem) for i, problem in enumerate(problems["humaneval"])]
-    _write(directory / "humaneval.jsonl", rows)
-    _write(directory / "mbpp.jsonl", mbpp_rows(problems))
+    write_jsonl(rows, directory / "humaneval.jsonl")
+    write_jsonl(mbpp_rows(problems), directory / "mbpp.jsonl")
 
 
 def mistake_shares(config: CodeWorldConfig) -> dict[tuple[str, str, str], float]:
@@ -129,9 +131,3 @@ def _name(operation: Operation) -> tuple[str, str, str]:
 
 def _rng(config: CodeWorldConfig, name: str) -> Random:
     return Random(f"{config.seed}/{name}")
-
-
-def _write(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
+from sparsepo.data.jsonl import write_jsonl
 from sparsepo.errors import UserError
 from tasks.dialogue.world import bbh, facts, ifeval, math_hard, musr
 from tasks.dialogue.world.chat import render_chat, render_hh
@@ -41,17 +41,17 @@ def write_world(config: WorldConfig, directory: Path) -> None:
     unknown = sorted(set(config.rows) - set(BENCHMARKS))
     if unknown:
         raise UserError(
-            f"the world has no benchmark {unknown[0]!r}; it has {', '.join(BENCHMARKS)}"
+            f"The world has no benchmark {unknown[0]!r}; it has {', '.join(BENCHMARKS)}."
         )
     (directory / "leaderboard").mkdir(parents=True, exist_ok=True)
     # One generator per file, so that another size of one file leaves the others as they were.
-    _write(directory / "corpus.jsonl", corpus(config, _rng(config, "corpus")))
+    write_jsonl(corpus(config, _rng(config, "corpus")), directory / "corpus.jsonl")
     for split, count in (("train", config.train_pairs), ("test", config.test_pairs)):
         rows = pair_rows(config, _rng(config, split), count, held_out=split == "test")
-        _write(directory / f"pairs_{split}.jsonl", rows)
+        write_jsonl(rows, directory / f"pairs_{split}.jsonl")
     for benchmark in BENCHMARKS:
         held_out = leaderboard_rows(config, _rng(config, benchmark), benchmark)
-        _write(directory / "leaderboard" / f"{benchmark}.jsonl", held_out)
+        write_jsonl(held_out, directory / "leaderboard" / f"{benchmark}.jsonl")
 
 
 def corpus(config: WorldConfig, rng: Random) -> Iterator[Row]:
@@ -160,9 +160,3 @@ def _distinct(skill: Skill, rng: Random, count: int, held_out: bool) -> list[Row
 
 def _rng(config: WorldConfig, name: str) -> Random:
     return Random(f"{config.seed}/{name}")
-
-
-def _write(path: Path, rows: Iterable[Row] | Sequence[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")

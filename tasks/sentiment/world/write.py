@@ -6,13 +6,13 @@ words, a "not" or "very" before one. All others carry nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from sparsepo.data.jsonl import write_jsonl
 from tasks.sentiment.world import words
 from tasks.sentiment.world.config import ReviewWorldConfig
 
@@ -97,9 +97,7 @@ def write_reviews(config: ReviewWorldConfig, directory: Path) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
-        with (directory / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-            for row in review_rows(config, split):
-                file.write(json.dumps(row) + "\n")
+        write_jsonl(review_rows(config, split), directory / f"{split}.jsonl")
 
 
 # --- openings: five to eight tokens of one make a prompt ---------------------------------------

@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 
-from harness.commands import counting
-from harness.commands.counting import Count, PlainCount, RichCount, make_count
+from harness.commands.counting import Count, make_count
+from harness.graph.screen import Bars, Lines
 
 
 def test_pace_and_estimate_are_those_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(counting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     count = Count(40, Counter(passed=10))
     assert (count.done, count.left()) == (10, "")
     now[0] += 5.0
@@ -29,15 +29,15 @@ def test_pace_and_estimate_are_those_of_this_run(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pipe_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(counting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     stream = io.StringIO()
-    count = PlainCount(100, Counter(), stream)
+    count = Count(100, Counter(), Lines(stream))
     for _ in range(50):
         now[0] += 1.0
         count.add("passed")
     assert stream.getvalue() == (
-        "20/100 passed 20, 1/s, about 1 min 20 s left\n"
-        "40/100 passed 40, 1/s, about 1 min 0 s left\n"
+        "programs: 20/100 passed 20, 1/s, about 1 min 20 s left\n"
+        "programs: 40/100 passed 40, 1/s, about 1 min 0 s left\n"
     )
 
 
@@ -51,10 +51,10 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     count = make_count(3, Counter(passed=1))
-    assert isinstance(count, RichCount)
+    assert isinstance(count._screen, Bars)
     count.note("a [note]")
     count.add("failed")
-    count._bar.refresh()
+    count._screen._bars.refresh()
     count.close()
     assert "a [note]" in stream.getvalue()
     assert "2/3 passed 1 failed 1" in stream.getvalue()

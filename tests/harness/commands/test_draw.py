@@ -27,9 +27,9 @@ def test_a_result_is_drawn_again_from_its_json_alone(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": "table1", "rows"', "not all of it"),
-        ('{"id": "table77"}', "no result of an experiment"),
-        ("[1]", "no result of an experiment"),
+        ('{"id": "table1", "rows"', "not valid JSON"),
+        ('{"id": "table77"}', "not the result of an experiment"),
+        ("[1]", "not the result of an experiment"),
         ('{"id": "table1"}', "another version"),
     ],
 )

@@ -60,7 +60,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     with Journal(out, {}) as journal:
         journal.append({"x": 1})
-        with pytest.raises(UserError, match=r"another run is making .*out\.json"):
+        with pytest.raises(UserError, match=r"Another run is making .*out\.json"):
             Journal(out, {})
     with Journal(out, {}) as journal:
         assert journal.records == [{"x": 1}]
@@ -79,5 +79,5 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with Journal(tmp_path / "out.json", {}) as journal:
         journal._stream.close()
         journal._stream = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
-        with pytest.raises(UserError, match="no space left on the disk"):
+        with pytest.raises(UserError, match="No space left on the disk"):
             journal.append({})

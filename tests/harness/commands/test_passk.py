@@ -267,7 +267,7 @@ def test_a_signal_without_out_says_that_nothing_was_kept(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert out == ""
-    assert err == "stopped: without --out nothing was kept\n"
+    assert err == "Stopped; without --out nothing was kept.\n"
 
 
 GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
@@ -288,16 +288,16 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD, f"{ALLOWED} --seconds 0", "--seconds must be between 0.1 and 3600, not 0."),
         (GOOD, f"{ALLOWED} --seconds 1e9", "--seconds must be between 0.1 and 3600, not 1e+09."),
         (GOOD, f"{ALLOWED} --seconds nan", "--seconds must be between 0.1 and 3600, not nan."),
-        (GOOD, f"{ALLOWED} --seconds soon", "argument --seconds: invalid float value: 'soon'"),
+        (GOOD, f"{ALLOWED} --seconds soon", "Argument --seconds: invalid float value: 'soon'"),
         (GOOD, f"{ALLOWED} --samples mixed.json", "item 1 is a list; samples are objects"),
         (GOOD, f"{ALLOWED} --tier namespace", "Did you mean 'namespaces'?"),
         (GOOD, f"{ALLOWED} --convention bigcodes", "Did you mean 'bigcode'?"),
         (GOOD, f"{ALLOWED} --convention bigcode_eval", "all HumanEval's or all MBPP's"),
-        (GOOD, f"{ALLOWED} --out samples.jsonl", "--out is the file of --samples"),
+        (GOOD, f"{ALLOWED} --out samples.jsonl", "--out would replace the file of --samples"),
         (GOOD, f"{ALLOWED} --out samples.jsonl/out.json", "the file "),
         (GOOD, f"{ALLOWED} --out .", "is a folder"),
-        (GOOD, f"{ALLOWED} --out /dev/null", "is no regular file"),
-        (GOOD, f"{ALLOWED} --output x", "unknown option --output. Did you mean '--out'?"),
+        (GOOD, f"{ALLOWED} --out /dev/null", "is not a regular file"),
+        (GOOD, f"{ALLOWED} --output x", "Unknown option --output. Did you mean '--out'?"),
         (GOOD, f"{ALLOWED} --problems nothing.jsonl", "nothing.jsonl does not exist"),
         (GOOD, f"{ALLOWED} --samples cut.jsonl.gz", "truncated gzip"),
         (GOOD, f"{ALLOWED} --problems empty.jsonl", "holds no problems"),
@@ -322,7 +322,7 @@ def test_mistakes(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message in shown.err
-    assert shown.err.startswith("error: ")
+    assert shown.err.startswith("Error: ")
     assert shown.err.count("\n") == 1
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
@@ -338,7 +338,7 @@ def test_permission_is_asked_before_anything_is_read(capsys: pytest.CaptureFixtu
 def test_a_folder_that_may_not_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     with read_only(Path("closed")):
         assert main(["passk", *files(PLAIN, GOOD), ALLOWED, "--out", "closed/out.json"]) == 2
-    assert "may not write" in capsys.readouterr().err
+    assert "No permission to write" in capsys.readouterr().err
 
 
 def test_no_isolation_means_nothing_is_run_or_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,12 +354,12 @@ def test_no_isolation_means_nothing_is_run_or_written(monkeypatch: pytest.Monkey
 
 def test_a_results_disk_that_is_full_keeps_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path, files: dict[str, str]) -> None:
-        raise UserError("no space left")
+        raise UserError("No space left.")
 
     files(PLAINEST, WORDS)
     with monkeypatch.context() as patch:
         patch.setattr("harness.commands.passk.write_files", full)
-        with pytest.raises(UserError, match="no space"):
+        with pytest.raises(UserError, match="No space"):
             run_passk(request(), judged_by_word)
     report = run_passk(request(), judged_by_word)
     assert report.programs == 0

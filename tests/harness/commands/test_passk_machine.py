@@ -109,8 +109,8 @@ def test_a_full_disk_loses_no_verdict(place: Path, capsys: pytest.CaptureFixture
         (disk / "rest").write_bytes(b"x" * (60 << 10))  # 4 KiB are left
         assert main([*given, "--workers", "1"]) == 2
         shown = capsys.readouterr().err
-        assert "no space left" in shown
-        assert shown.splitlines()[-1].startswith("error: ")
+        assert "No space left" in shown
+        assert shown.splitlines()[-1].startswith("Error: ")
         assert not out.exists()
         (journal,) = disk.glob("*.partial")
         kept = journal.read_bytes().count(b"\n") - 1

@@ -39,7 +39,7 @@ def test_permission_reaches_only_what_runs_programs() -> None:
     allowed = {e.id for e, own in split_request(ALL, request) if own.allow_code_execution}
     assert allowed == {"table2", "figure6", "figure8"}
     others = [experiment for experiment in ALL if experiment.id not in allowed]
-    with pytest.raises(UserError, match="no experiment runs model-written programs"):
+    with pytest.raises(UserError, match="No experiment runs model-generated programs"):
         split_request(others, request)
 
 

@@ -56,7 +56,7 @@ def test_methods_take_new_keys() -> None:
     ("assignment", "message"),
     [
         ("po.learning_rat=1", r"Did you mean 'learning_rate'\?"),
-        ("pro.epochs=1", r"unknown key pro\.epochs\. Did you mean 'po'\?"),
+        ("pro.epochs=1", r"Unknown key pro\.epochs\. Did you mean 'po'\?"),
         ("world.rows.bbj=1", r"Did you mean 'bbh'\?"),
         ("po.epochs=many", r"--set po\.epochs=many: this must be a finite number"),
         ("po.epochs=nan", "a finite number"),
@@ -66,8 +66,8 @@ def test_methods_take_new_keys() -> None:
         ("po=1", "group of settings"),
         ("world.rows=1", "group of settings"),
         ("po.epochs.x=1", "has no parts"),
-        ("po.epochs", "write key=value"),
-        ("=1", "write key=value"),
+        ("po.epochs", "--set takes key=value"),
+        ("=1", "--set takes key=value"),
     ],
 )
 def test_mistakes_are_one_plain_line(assignment: str, message: str) -> None:
@@ -168,5 +168,5 @@ def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:
 
 @pytest.mark.parametrize("request_", [RunRequest(seeds=0), RunRequest(workers=0)])
 def test_counts_must_be_positive(request_: RunRequest) -> None:
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match="at least 1"):
         DOMAIN.resolve_profile(request_)

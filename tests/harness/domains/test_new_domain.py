@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import textwrap
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 import harness.domains
 from harness.cli import main
-from harness.domains import catalogue
+from harness.domains.catalogue import EXPERIMENTS, load_experiments
 
 FILES = {
     "experiments.py": """
@@ -126,23 +125,20 @@ def test_a_folder_and_a_row_are_a_domain(
     monkeypatch.setattr(harness.domains, "DOMAINS", (*harness.domains.DOMAINS, "toy"))
     out = tmp_path / "out"
     out.mkdir()
-    try:
-        importlib.reload(catalogue)
-        assert main(["list"]) == 0
-        listed = capsys.readouterr().out
-        assert "table99" in listed and "tiny, toy" in listed
-        assert main(["run", "--table", "99", "--out", str(out), "--workers", "1"]) == 0
-        shown = capsys.readouterr().out
-        assert "DPO, cheap" in shown and "Cost ↓" in shown
-        written = out / "tiny" / "table99" / "table99.json"
-        rows = json.loads(written.read_text())["rows"]
-        means = {row["id"]: row["values"]["cost"]["mean"] for row in rows}
-        assert means == {"dpo": 10.0, "cheap": 5.0}
-        page = written.with_suffix(".md")
-        assert "| DPO, cheap | **5.00** " in page.read_text()
-        page.unlink()
-        assert main(["draw", str(written)]) == 0
-        assert page.is_file()
-    finally:
-        monkeypatch.undo()
-        importlib.reload(catalogue)
+    for id, experiment in load_experiments(["toy"]).items():
+        monkeypatch.setitem(EXPERIMENTS, id, experiment)
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out
+    assert "table99" in listed and "tiny, toy" in listed
+    assert main(["run", "--table", "99", "--out", str(out), "--workers", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "DPO, cheap" in shown and "Cost ↓" in shown
+    written = out / "tiny" / "table99" / "table99.json"
+    rows = json.loads(written.read_text())["rows"]
+    means = {row["id"]: row["values"]["cost"]["mean"] for row in rows}
+    assert means == {"dpo": 10.0, "cheap": 5.0}
+    page = written.with_suffix(".md")
+    assert "| DPO, cheap | **5.00** " in page.read_text()
+    page.unlink()
+    assert main(["draw", str(written)]) == 0
+    assert page.is_file()

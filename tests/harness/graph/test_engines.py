@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from harness.graph.engines import make_all
 from harness.graph.engines.local import LocalEngine
-from harness.graph.progress import PlainDisplay
+from harness.graph.progress import make_display
 from harness.graph.stages import Stage
 from harness.graph.store import Store
 
@@ -39,7 +39,7 @@ if __name__ == "__main__":
              for i in range(2)}
     first = Stage("first", "toy_stages:number", {"value": 1, "trace": trace})
     total = Stage("total", "toy_stages:add", {"trace": trace}, {**parts, "first": first})
-    made = make_all([total], Store(Path(root)), LocalEngine(2), PlainDisplay())
+    made = make_all([total], Store(Path(root)), LocalEngine(2), make_display())
     print((made[total.address] / "number.txt").read_text())
 """
 
@@ -182,7 +182,7 @@ def test_corrupted_artefact_is_reported_and_made_again(
     recorder.made_stages.clear()
     made = make_all([top], store, LocalEngine(1), recorder)
     assert recorder.made_stages == ["n7"]
-    notes = [note for note in recorder.notes if "corrupted artefact of stage n7" in note]
+    notes = [note for note in recorder.notes if "Corrupted artefact of stage n7" in note]
     assert len(notes) == 1
     assert read(folder) == "7"
     assert read(made[top.address]) == "7"
@@ -212,7 +212,7 @@ def test_other_errors_are_one_line_and_leave_a_log(store: Store, recorder: Any) 
         make_all([stage], store, LocalEngine(1), recorder)
     text = str(caught.value)
     assert "\n" not in text
-    assert "stage bad stage failed, ValueError: something odd" in text
+    assert "Stage bad stage failed with ValueError: something odd" in text
     log = store.log("bad stage", stage.address)
     assert str(log) in text
     assert "a line of output" in log.read_text()
@@ -220,7 +220,7 @@ def test_other_errors_are_one_line_and_leave_a_log(store: Store, recorder: Any) 
 
 
 def test_a_killed_worker_is_reported(store: Store, recorder: Any) -> None:
-    with pytest.raises(StageError, match=r"stage d: its process was killed by signal 9"):
+    with pytest.raises(StageError, match=r"The process of stage d was killed by signal 9"):
         make_all([Stage("d", "toy_stages:die")], store, LocalEngine(1), recorder)
 
 
@@ -237,7 +237,7 @@ def test_a_finished_stage_survives_the_failure_of_another(
 
 def test_wrapped_full_disk_is_a_user_error_and_leaves_nothing(store: Store, recorder: Any) -> None:
     stage = Stage("full", "toy_stages:wrapped_full", resumable=True)
-    with pytest.raises(UserError, match="no space left on the disk"):
+    with pytest.raises(UserError, match="No space left on the disk"):
         make_all([stage], store, LocalEngine(1), recorder)
     assert store.addresses() == []
     assert not store.partial(stage.address).exists()
@@ -248,13 +248,13 @@ def test_really_full_disk(tmp_path: Path, recorder: Any) -> None:
         store = Store(disk / "store")
         small = Stage("small", "toy_stages:fill", {"bytes": 10})
         big = Stage("big", "toy_stages:fill", {"bytes": 1_000_000}, {"small": small})
-        with pytest.raises(UserError, match="no space left on the disk"):
+        with pytest.raises(UserError, match="No space left on the disk"):
             make_all([big], store, LocalEngine(1), recorder)
         assert store.addresses() == [small.address]
         assert store.find(small.address) is not None
         with contextlib.suppress(OSError):
             (disk / "rest").write_bytes(b"x" * 1_000_000)
-        with pytest.raises(UserError, match="no space left on the disk"):
+        with pytest.raises(UserError, match="No space left on the disk"):
             Store(disk / "store")
 
 
@@ -263,7 +263,7 @@ def test_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(UserError, match="may not write or read"):
+    with pytest.raises(UserError, match="No permission to write or read"):
         Store(tmp_path / "store")
 
 

@@ -29,7 +29,7 @@ def test_a_full_disk_leaves_the_older_files(
         return real(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", fail_on_the_second)
-    with pytest.raises(UserError, match="no space left on the disk of"):
+    with pytest.raises(UserError, match="No space left on the disk of"):
         write_files(tmp_path, {"x.txt": "new", "y.txt": "new"})
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x.txt": "old", "y.txt": "old"}
 
@@ -37,11 +37,14 @@ def test_a_full_disk_leaves_the_older_files(
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError(errno.ENOSPC, "full"), "no space left"),
-        (OSError(errno.EDQUOT, "quota"), "no space left"),
-        (PermissionError(errno.EACCES, "no", "/some/file"), "may not write or read /some/file"),
-        (OSError(errno.EROFS, "read-only"), "may not write or read"),
-        (RuntimeError("Error: No space left on device (os error 28)"), "no space left"),
+        (OSError(errno.ENOSPC, "full"), "No space left"),
+        (OSError(errno.EDQUOT, "quota"), "No space left"),
+        (
+            PermissionError(errno.EACCES, "no", "/some/file"),
+            "No permission to write or read /some/file",
+        ),
+        (OSError(errno.EROFS, "read-only"), "No permission to write or read"),
+        (RuntimeError("Error: No space left on device (os error 28)"), "No space left"),
         (OSError(errno.ENOENT, "missing"), None),
         (ValueError("x"), None),
     ],
@@ -64,5 +67,5 @@ def test_require_writable_makes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="is in its way"):
         require_writable(tmp_path / "file" / "b")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match="may not write"):
+    with pytest.raises(UserError, match="No permission to write"):
         require_writable(tmp_path / "a")

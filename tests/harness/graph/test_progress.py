@@ -4,8 +4,9 @@ import io
 
 import pytest
 
-from harness.graph import progress
-from harness.graph.progress import Display, PlainDisplay, RichDisplay, duration
+from harness.graph import progress, screen
+from harness.graph.progress import Display
+from harness.graph.screen import Bars, Lines, duration
 from harness.graph.stages import Stage
 
 
@@ -21,7 +22,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(progress, "time", made)
+    for module in (progress, screen):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -54,7 +56,7 @@ def test_pace_is_measured_from_the_first_report(clock: Clock) -> None:
 
 def test_plain_lines(clock: Clock) -> None:
     stream = io.StringIO()
-    display = PlainDisplay(stream)
+    display = Display(Lines(stream))
     made = stages(2)
     display.plan([*made, Stage("old", "harness.graph.files:content_hash")], made, workers=1)
     display.started(made[0])
@@ -73,7 +75,7 @@ def test_plain_lines(clock: Clock) -> None:
 
 
 def test_bars_take_the_same_events() -> None:
-    display = RichDisplay()
+    display = Display(Bars())
     made = stages(2)
     display.plan(made, made, workers=2)
     for stage in made:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.graph.files import canonical_json, content_hash
-from harness.graph.stages import Stage, code_version, topological
-from sparsepo.errors import UserError
+from harness.graph.stages import Stage, topological
 
 
 def stage(**changes: object) -> Stage:
@@ -26,11 +25,13 @@ def test_address_depends_on_what_changes_a_result(tmp_path: Path) -> None:
         stage(inputs={"base": stage()}).address,
         stage(inputs={"base": stage(config={"lr": 1})}).address,
         stage(files={"rows": file}).address,
-        stage(code=("harness.graph.stages",)).address,
+        stage(code=("sparsepo.data.rows",)).address,
+        stage(code=("sparsepo.registry",)).address,
+        stage(code=("sparsepo.registry",), without=("sparsepo.methods",)).address,
         stage(libraries=("numpy",)).address,
         stage(threads=2).address,
     }
-    assert len(addresses) == 9
+    assert len(addresses) == 11
 
 
 def test_address_ignores_names_places_and_hints(tmp_path: Path) -> None:
@@ -61,32 +62,6 @@ def test_folder_hash_sees_names_and_contents(tmp_path: Path) -> None:
     assert make("a", {"x/1": "t", "2": "u"}) == make("b", {"x/1": "t", "2": "u"})
     assert make("c", {"x/1": "t", "2": "v"}) != make("a", {})
     assert make("d", {"y/1": "t", "2": "u"}) != make("a", {})
-
-
-def test_code_version_ignores_comments_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    package = tmp_path / "toy_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    module = package / "part.py"
-
-    def version(text: str) -> str:
-        module.write_text(text)
-        code_version.cache_clear()
-        return code_version(("toy_package",))
-
-    base = version("def f(x):\n    return x + 1\n")
-    assert version('"""Doc."""\ndef f(x):\n    """More."""\n    # why\n    return x+1\n') == base
-    assert version("def f(x):\n    return x + 2\n") != base
-    (package / "template.jinja").write_text("a")
-    assert version("def f(x):\n    return x + 1\n") != base
-
-
-def test_code_version_of_a_missing_module() -> None:
-    with pytest.raises(UserError, match="no_such_module is not installed"):
-        code_version(("no_such_module",))
 
 
 def test_topological_puts_inputs_first_and_shares_equal_stages() -> None:

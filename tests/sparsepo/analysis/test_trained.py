@@ -122,7 +122,7 @@ def test_a_reference_that_is_gone(start: Path, tmp_path: Path) -> None:
     for method in ("dpo", "simpo"):
         train(str(base), tmp_path / method, method)
     shutil.rmtree(base)
-    with pytest.raises(UserError, match=r"that .*method.json names .* --reference"):
+    with pytest.raises(UserError, match=r"recorded in .*method.json .* --reference"):
         load_trained(tmp_path / "dpo")
     assert load_trained(tmp_path / "dpo", reference=start).reference is not None
     # A method without a reference is looked at without one.
@@ -133,7 +133,7 @@ def test_a_reference_that_is_gone(start: Path, tmp_path: Path) -> None:
 def test_a_model_made_in_memory_names_no_reference(start: Path, tmp_path: Path) -> None:
     train(small_model("gpt_neox"), tmp_path, "dpo")
     assert json.loads((tmp_path / "method.json").read_text())["reference"] is None
-    with pytest.raises(UserError, match="does not name the reference that DPO needs"):
+    with pytest.raises(UserError, match="does not record the reference that DPO needs"):
         load_trained(tmp_path)
     maps = token_maps(load_trained(tmp_path, reference=start), text_pairs(2)).maps
     assert maps.reference == str(start)
@@ -142,11 +142,11 @@ def test_a_model_made_in_memory_names_no_reference(start: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("{", "holds no method.json"),
-        ('{"method": "dpo"}', "names no method with its hyper_parameters"),
+        ("{", "contains no method.json"),
+        ('{"method": "dpo"}', "records no method with hyper_parameters"),
         ('{"method": "gone", "hyper_parameters": {}}', "Unknown method 'gone'"),
         ('{"method": "dpo", "hyper_parameters": {"gamma": 1}}', "does not use"),
-        ("[]", "names no method"),
+        ("[]", "records no method"),
     ],
 )
 def test_descriptions_that_say_nothing(start: Path, tmp_path: Path, text: str, part: str) -> None:

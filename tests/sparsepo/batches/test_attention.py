@@ -203,7 +203,7 @@ def test_flex_attention_needs_triton_and_no_dropout(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="needs Triton"):
         use_attention(model, "flex_attention", CUDA)
     monkeypatch.setattr("sparsepo.batches.attention.has_triton", lambda: True)
-    with pytest.raises(UserError, match="no attention dropout"):
+    with pytest.raises(UserError, match="does not support attention dropout"):
         use_attention(model, "flex_attention", CUDA)
     use_attention(model, "auto", CUDA)
     assert model.config._attn_implementation == "sdpa"

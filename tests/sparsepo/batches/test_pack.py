@@ -138,7 +138,7 @@ def test_a_prompt_of_one_token_predicts_both_first_tokens() -> None:
     batch = pack_pairs([TokenizedPair("a", [5], [6, 0], [7, 8, 0])])
     assert batch.input_ids.tolist() == [[5, 6, 0, 7, 8, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 1, 2, 3]]
-    assert batch.sources.tolist() == [0, 1, 0, 3, 4]
+    assert batch.predictor_index.tolist() == [0, 1, 0, 3, 4]
     assert batch.targets.tolist() == [6, 0, 7, 8, 0]
     assert batch.response_mask.tolist() == [[[True, True, False]], [[True, True, True]]]
     blocked = torch.finfo(torch.float32).min
@@ -178,7 +178,8 @@ def test_every_token_has_its_place(
     rejected: bool,
     tokens_per_row: int | None,
 ) -> None:
-    """The layout by its definition: sources point at the token before, slots at the response."""
+    """The layout by its definition: predictor_index points at the token before, stat_index at the
+    response."""
     pairs = [TokenizedPair(f"p{i}", *sequence) for i, sequence in enumerate(sequences)]
     batch = pack_pairs(pairs, share_prompt=share, rejected=rejected, tokens_per_row=tokens_per_row)
     responses = [[p.chosen_ids for p in pairs], [p.rejected_ids for p in pairs]][: 1 + rejected]
@@ -196,8 +197,8 @@ def test_every_token_has_its_place(
         for pair, response in zip(pairs, side, strict=True)
         for t in range(len(response))
     ]
-    assert len(expected) == len(batch.sources)
-    for source, context in zip(batch.sources.tolist(), expected, strict=True):
+    assert len(expected) == len(batch.predictor_index)
+    for source, context in zip(batch.predictor_index.tolist(), expected, strict=True):
         # What a predicting position may look at is exactly x, y_<t, in order of position.
         seen = (
             allowed[source // length, source % length].nonzero()[:, 0] + source // length * length
@@ -232,7 +233,9 @@ def test_every_pair_stands_once_in_a_row(
     assert int((batch.pair_index >= 0).sum()) == sum(lengths)
     assert length <= max([*lengths, tokens_per_row or 1])
     assert rows * length <= len(pairs) * max(lengths)
-    assert torch.equal(batch.slots.sort().values, batch.response_mask.flatten().nonzero()[:, 0])
+    assert torch.equal(
+        batch.stat_index.sort().values, batch.response_mask.flatten().nonzero()[:, 0]
+    )
     again = pack_pairs(pairs, rejected=rejected, tokens_per_row=tokens_per_row)
     assert all(torch.equal(a, b) for a, b in zip(tensors(batch), tensors(again), strict=True))
 
@@ -291,13 +294,13 @@ def test_fully_masked_rows_stay_finite(dtype: torch.dtype) -> None:
     "pair", [TokenizedPair("odd", [], [1], [1]), TokenizedPair("odd", [1], [], [1])]
 )
 def test_empty_sequences_are_refused_by_name(pair: TokenizedPair) -> None:
-    with pytest.raises(ValueError, match="pair odd"):
+    with pytest.raises(ValueError, match="Pair odd"):
         pack_pairs([pair])
 
 
 def test_an_empty_rejected_response_is_refused_only_where_it_is_used() -> None:
     pair = TokenizedPair("odd", [1], [1], [])
-    with pytest.raises(ValueError, match="pair odd"):
+    with pytest.raises(ValueError, match="Pair odd"):
         pack_pairs([pair])
     assert pack_pairs([pair], rejected=False).targets.tolist() == [1]
 

@@ -278,7 +278,7 @@ def test_a_template_that_refuses_a_dialogue() -> None:
     tokenizer.chat_template = (
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     )
-    with pytest.raises(UserError, match=r"refuses a dialogue of system, user.*: no system role"):
+    with pytest.raises(UserError, match=r"rejects a dialogue of system, user.*\(no system role"):
         encode_prompts([[SYSTEM, USER]], tokenizer)
 
 

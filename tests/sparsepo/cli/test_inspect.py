@@ -167,7 +167,7 @@ def test_ctrl_c_says_that_nothing_was_written(
     assert "nothing was written" in capsys.readouterr().err
 
 
-# What a user can mend
+# What a user can fix
 
 TYPED = ["--prompt", "the", "--chosen", " cat", "--rejected", " dog"]
 
@@ -177,8 +177,8 @@ TYPED = ["--prompt", "the", "--chosen", " cat", "--rejected", " dog"]
     [
         ([], ["--data", "--prompt, --chosen and --rejected"]),
         (TYPED[:4], ["Give --rejected"]),
-        ([*TYPED, "--data", "x.jsonl"], ["--prompt belongs to a typed pair"]),
-        (["--data", "x.jsonl", "--chat"], ["--chat belongs to a typed pair"]),
+        ([*TYPED, "--data", "x.jsonl"], ["--prompt is only for a pair without --data"]),
+        (["--data", "x.jsonl", "--chat"], ["--chat is only for a pair without --data"]),
         ([*TYPED[:2], "--chosen", " \n", *TYPED[4:]], ["--chosen is empty"]),
         ([*TYPED[:4], "--rejected", " cat"], ["are the same"]),
         ([*TYPED, "--pairs", "0"], ["--pairs must be at least 1"]),
@@ -186,12 +186,12 @@ TYPED = ["--prompt", "the", "--chosen", " cat", "--rejected", " dog"]
         (["--data", "missing.jsonl"], ["missing.jsonl"]),
         ([*TYPED, "--set", "max_length"], ["--set takes key=value"]),
         ([*TYPED, "--set", "max_lenght=5"], ["Did you mean 'max_length'?"]),
-        ([*TYPED, "--set", "beta=0.5"], ["Unknown option 'beta'", "those of training"]),
+        ([*TYPED, "--set", "beta=0.5"], ["Unknown option 'beta'", "taken from training"]),
         ([*TYPED, "--set", "max_length=0"], ["max_length must be a whole number of at least 1"]),
         ([*TYPED, "--set", "max_prompt_length=null", "--set", "use_cpu=2"], ["true or false"]),
         ([*TYPED, "--set", "attention=fast"], ["attention must be one of auto, eager"]),
         ([*TYPED, "--set", "load_in_4bit=true", "--set", "load_in_8bit=true"], ["exclude"]),
-        ([*TYPED, "--method", "dpo"], ["names the method already", "leave --method out"]),
+        ([*TYPED, "--method", "dpo"], ["already records the method", "leave out --method"]),
         ([*TYPED, "--method", "dop"], ["Unknown method 'dop'"]),
         ([*TYPED, "--reference", "nowhere/at-all"], ["'nowhere/at-all'"]),
         (
@@ -220,7 +220,7 @@ def test_where_nothing_can_be_written(
 ) -> None:
     words = ("--model", models["dpo"], *TYPED, "--out")
     assert run(*words, tmp_path / "page.pdf") == 2
-    assert "has to end in .html" in error_of(capsys)
+    assert "must end in .html" in error_of(capsys)
     (tmp_path / "folder.html").mkdir()
     assert run(*words, tmp_path / "folder.html") == 2
     assert "is a folder" in error_of(capsys)
@@ -234,7 +234,7 @@ def test_folders_that_training_did_not_write(
 ) -> None:
     out = tmp_path / "page.html"
     assert run("--model", start, *TYPED, "--out", out) == 2
-    assert "holds no method.json" in error_of(capsys)
+    assert "contains no method.json" in error_of(capsys)
     assert run("--model", start, "--method", "dpo", *TYPED, "--out", out) == 2
     assert "--reference" in error_of(capsys)
     broken = shutil.copytree(models["sparsepo-common"], tmp_path / "broken")

@@ -283,12 +283,12 @@ def test_a_recipe_with_a_mistake_is_refused(
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"- a\n- b\n", "must hold keys with values"),
-        (b"just words\n", "must hold keys with values"),
+        (b"- a\n- b\n", "must contain a key and a value per line"),
+        (b"just words\n", "must contain a key and a value per line"),
         (b"a: \xff\xfe\n", "not UTF-8"),
         (b"a: \x00\n", "not valid YAML"),
         (b"[" * 3000, "not valid YAML"),
-        (b"", "must be given, here or in a recipe"),
+        (b"", "must be given on the command line or"),
     ],
     ids=["list", "text", "bytes", "control", "deep", "empty"],
 )

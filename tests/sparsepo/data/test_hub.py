@@ -88,6 +88,6 @@ def test_names_that_do_not_exist_are_one_sentence_each(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     data, _, model = done.stderr.splitlines()
-    assert data.startswith("Error: 'my/pairs' is neither a file or folder here nor a data set")
+    assert data.startswith("Error: 'my/pairs' is neither a local file or folder nor an accessible")
     assert model.startswith("Error: No tokenizer can be loaded from 'my/model'")
     assert done.stdout == ""

@@ -195,11 +195,14 @@ def test_text_parts_are_text(content: list[Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        ({"type": "image", "image": "a.png"}, "a part of type 'image'; only text parts can"),
-        ({"type": "image_url", "image_url": {"url": "x"}}, "a part of type 'image_url'; only"),
-        ({"type": "input_audio", "data": "x"}, "a part of type 'input_audio'; only"),
-        ({"type": "text", "text": None}, "a part of type 'text' without text."),
-        (5, "has a number among its parts; a part has to be text."),
+        (
+            {"type": "image", "image": "a.png"},
+            "a part of type 'image'; training supports only text parts",
+        ),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "a part of type 'image_url'; training"),
+        ({"type": "input_audio", "data": "x"}, "a part of type 'input_audio'; training"),
+        ({"type": "text", "text": None}, "a part of type 'text' without text; remove"),
+        (5, "has a number among its parts; a part must be text."),
     ],
 )
 def test_other_parts_are_refused_by_their_type(part: Any, expected: str) -> None:
@@ -237,7 +240,7 @@ def test_sharegpts_function_calls_are_calls() -> None:
         "role": "assistant",
         "tool_calls": [{"type": "function", "function": WEATHER}],
     }
-    assert "has to be a call as JSON" in message_of([{"from": "function_call", "value": "f(1)"}])
+    assert "must be a call as JSON" in message_of([{"from": "function_call", "value": "f(1)"}])
 
 
 # --- what else the template gets ----------------------------------------------------------------
@@ -266,9 +269,9 @@ def test_no_tools_are_none(nothing: Any) -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"tools": "weather"}, "row 0: 'tools' is text; it has to be a list of objects"),
-        ({"tools": ["weather"]}, "row 0: 'tools' is a list; it has to be a list of objects"),
-        ({"chat_template_kwargs": [1]}, "'chat_template_kwargs' is a list; it has to be an object"),
+        ({"tools": "weather"}, "row 0: 'tools' is text; it must be a list of objects"),
+        ({"tools": ["weather"]}, "row 0: 'tools' is a list; it must be a list of objects"),
+        ({"chat_template_kwargs": [1]}, "'chat_template_kwargs' is a list; it must be an object"),
         ({"chat_template_kwargs": {"tokenize": True}}, "cannot set 'tokenize'; remove it."),
     ],
 )

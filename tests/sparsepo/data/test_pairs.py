@@ -262,7 +262,9 @@ def test_a_path_object_is_never_taken_for_a_hub_id() -> None:
 
 def test_a_name_that_is_neither_here_nor_on_the_hub() -> None:
     message = message_of("nobody/no-such-set")
-    assert message.startswith("'nobody/no-such-set' is neither a file or folder here nor a data")
+    assert message.startswith(
+        "'nobody/no-such-set' is neither a local file or folder nor an accessible"
+    )
     assert message.endswith("check the name, or give a local file.")
 
 
@@ -272,7 +274,7 @@ def test_a_missing_column_is_named_with_the_columns_there_are(jsonl: Writer, col
     message = message_of(jsonl([row, {**row, "score": 1}]))
     assert f"has no column '{column}'; its columns are " in message
     assert message.endswith(
-        ", score. Preference pairs have 'chosen' and 'rejected', and usually 'prompt'."
+        ", score. Preference pairs need 'chosen' and 'rejected', and usually 'prompt'."
     )
 
 
@@ -283,7 +285,7 @@ def test_an_empty_file(jsonl: Writer) -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"prompt": "p", "chosen": 5, "rejected": "r"}, "row 0: 'chosen' is a number; it has to"),
+        ({"prompt": "p", "chosen": 5, "rejected": "r"}, "row 0: 'chosen' is a number; it must"),
         ({"prompt": True, "chosen": "c", "rejected": "r"}, "'prompt' is true or false;"),
         ({"prompt": "p", "chosen": {"score": 1}, "rejected": "r"}, "'chosen' is an object;"),
         ({"prompt": "p", "chosen": "c", "rejected": [BAD]}, "both text or both lists"),
@@ -294,7 +296,7 @@ def test_an_empty_file(jsonl: Writer) -> None:
         ),
         (
             {"prompt": "p", "chosen": [{"from": "narrator", "value": "c"}], "rejected": [BAD]},
-            "message 0 is from 'narrator'; ShareGPT's names are system, human, user, gpt,",
+            "message 0 is from 'narrator'; use one of ShareGPT's names: system, human, user, gpt,",
         ),
         (
             {"prompt": "p", "chosen": [{"role": "assistant", "content": 1}], "rejected": [BAD]},
@@ -314,7 +316,7 @@ def test_a_truncated_gzip_file_names_the_last_whole_line(tmp_path: Path) -> None
     whole = gzip.compress("\n".join(lines).encode())
     path.write_bytes(whole[: len(whole) // 2])
     message = message_of(path)
-    assert "damaged or truncated gzip file: it breaks off after line " in message
+    assert "damaged or truncated gzip file: it ends after line " in message
     assert 0 <= int(message.split("after line ")[1].split(";")[0]) < 2000
 
 
@@ -335,7 +337,7 @@ def test_a_file_named_gz_that_is_not(jsonl: Writer, tmp_path: Path) -> None:
     ("line", "expected"),
     [
         (b'{"chosen": ', "line 3 is not valid JSON"),
-        (b"[1, 2]", "line 3 is a list; each line has to be a JSON object"),
+        (b"[1, 2]", "line 3 is a list; each line must be a JSON object"),
         (b'"text"', "line 3 is text;"),
         (b'{"chosen": "caf\xe9", "rejected": "b"}', "line 3 is not UTF-8"),
     ],
@@ -474,10 +476,10 @@ def test_a_missing_question_is_skipped_and_counted(jsonl: Writer) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"question": 5}, "row 0: 'question' is a number; it has to be text."),
-        ({"system": ["x"]}, "row 0: 'system' is a list; it has to be text."),
-        ({"history": ["x"]}, "row 0: 'history' has to be a list of [question, answer]."),
-        ({"images": ["a.png"]}, "row 0 has images, but only text can be trained on"),
+        ({"question": 5}, "row 0: 'question' is a number; it must be text."),
+        ({"system": ["x"]}, "row 0: 'system' is a list; it must be text."),
+        ({"history": ["x"]}, "row 0: 'history' must be a list of [question, answer]."),
+        ({"images": ["a.png"]}, "row 0 has images, but training supports only text"),
     ],
 )
 def test_wrong_types_in_other_columns(jsonl: Writer, change: dict[str, Any], expected: str) -> None:
@@ -496,7 +498,7 @@ def test_wrong_types_in_other_columns(jsonl: Writer, change: dict[str, Any], exp
         ("instruction input output", "Write the better of its 'output' under 'chosen'"),
         ("conversations", "These are single answers; a preference needs"),
         ("messages", "These are single answers; a preference needs"),
-        ("prompt", "Preference pairs have 'chosen' and 'rejected', and usually 'prompt'."),
+        ("prompt", "Preference pairs need 'chosen' and 'rejected', and usually 'prompt'."),
     ],
 )
 def test_other_shapes_are_refused_with_the_remedy(
@@ -509,7 +511,7 @@ def test_other_shapes_are_refused_with_the_remedy(
 
 def test_a_column_that_may_be_the_prompt_is_not_passed_over(jsonl: Writer) -> None:
     row = {"query": "Say hi.", "chosen": "Hi!", "rejected": "No."}
-    assert "no column 'prompt' but a column 'query'; rename it" in message_of(jsonl([row]))
+    assert "no column 'prompt', but a column 'query'; rename it" in message_of(jsonl([row]))
     whole = {"messages": CHAT, "chosen": [*CHAT, GOOD], "rejected": [*CHAT, BAD]}
     assert only(jsonl([whole])) == (CHAT, [GOOD], [BAD])
 

@@ -267,7 +267,7 @@ def test_the_activation_of_routed_experts_is_the_mean_over_a_tokens_experts() ->
         for state, experts in zip(states, chosen, strict=True):
             gates = [(weights[expert] @ state).chunk(2)[0] for expert in experts]
             expected.append(torch.stack([nn.functional.silu(gate) for gate in gates]).mean())
-        wanted = torch.stack(expected)[batch.sources]
+        wanted = torch.stack(expected)[batch.predictor_index]
         torch.testing.assert_close(found["mlp"][layer].mean, wanted, rtol=1e-4, atol=1e-5)
     assert len(found["mlp"]) == len(given) == 2
 

@@ -223,7 +223,9 @@ def test_another_fingerprint_is_another_cache_and_says_in_what(folder: Path) -> 
     fill_cache(open_cache(folder, max_length=64, device="cpu"), pairs)
     other = open_cache(folder, max_length=32, device="cpu")
     assert other.missing(pairs, [LOGPS]) == pairs
-    with pytest.raises(UserError, match=r"what is there was made with other max_length; mend it"):
+    with pytest.raises(
+        UserError, match=r"its values were computed with different max_length; fix it"
+    ):
         other.select(pairs, [LOGPS], REMEDY)
 
 
@@ -235,7 +237,7 @@ def test_a_sealed_cache_is_read_and_not_extended(folder: Path) -> None:
     assert read(open_cache(folder), pairs[:2]).shape[1] == 2
     with pytest.raises(UserError, match=r"lacks 1 of 3 pairs \(pair-2\), and it is marked as comp"):
         fill_cache(open_cache(folder), pairs)
-    with pytest.raises(UserError, match="made with other max_length"):
+    with pytest.raises(UserError, match="computed with different max_length"):
         fill_cache(open_cache(folder, max_length=7), pairs[:1])
     assert files(folder) == before
 
@@ -247,7 +249,7 @@ def test_a_reference_that_is_not_finite_is_not_kept(folder: Path) -> None:
         broken.get_input_embeddings().weight[7] = torch.nan
     pairs = [TokenizedPair(f"p{i}", [1, 2], [i, 0], [3, 0]) for i in (5, 6, 7)]
     cache.begin(pairs, 3)
-    with pytest.raises(UserError, match="not finite for p7; look at these rows"):
+    with pytest.raises(UserError, match="not finite for p7; check these rows"):
         fill(cache, Reference(broken), DPO(), pairs, [LOGPS], batch_size=2)
     assert [file.name for file in files(folder)] == ["fingerprint.json"]
 

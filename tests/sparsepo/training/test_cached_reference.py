@@ -404,9 +404,7 @@ def test_without_a_reference_evaluation_reads_the_cache(
     if how != "no folder":
         assert "Evaluation reports no KL" in caplog.text
         assert str(saved) in caplog.text
-    with pytest.raises(
-        UserError, match=r"lacks 2 of 2 pairs \(pair-0, pair-1\); take a model that"
-    ):
+    with pytest.raises(UserError, match=r"lacks 2 of 2 pairs \(pair-0, pair-1\); use a model that"):
         cached.score_pairs(text_pairs(2, seed=8))
 
 
@@ -440,7 +438,7 @@ def test_a_sealed_cache_names_what_it_lacks(tmp_path: Path, cache: str) -> None:
     before = parts(cache)
     with pytest.raises(UserError, match=r"lacks 1 of 13 pairs \(pair-12\), and it is marked"):
         make_trainer(tmp_path, "dpo", reference_cache=cache, pairs=text_pairs(13))
-    with pytest.raises(UserError, match="made with other max_length"):
+    with pytest.raises(UserError, match="computed with different max_length"):
         make_trainer(tmp_path, "dpo", reference_cache=cache, max_length=60)
     assert parts(cache) == before
 

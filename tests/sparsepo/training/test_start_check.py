@@ -121,12 +121,12 @@ def running_state() -> PreTrainedModel:
 
 
 WRONG = {
-    "lying head": (lying_head, r"LlamaForCausalLM\) does something to its logits"),
-    "unknown head": (unknown_head, r"LlamaForCausalLM\) does something to its logits"),
-    "window": (own_window, "attends otherwise in packed rows"),
+    "lying head": (lying_head, r"LlamaForCausalLM\) transforms its logits"),
+    "unknown head": (unknown_head, r"LlamaForCausalLM\) transforms its logits"),
+    "window": (own_window, "attends differently in packed rows"),
     "positions": (own_positions, "counts positions or distances along a packed row"),
     "mask": (refuses_masks, r"cannot run packed rows \(ValueError: attention_mask should be"),
-    "state": (running_state, "attends otherwise in packed rows"),
+    "state": (running_state, "attends differently in packed rows"),
 }
 
 
@@ -193,7 +193,7 @@ def test_a_padding_that_moves_values_is_done_without(
     trainer = make_trainer(tmp_path, "tdpo1", model=with_body(by_length))
     trainer.train()
     assert_the_trainer_says_what_the_model_says(trainer)
-    assert "every response is computed in a forward pass of its own" in caplog.text
+    assert "every response gets a separate forward pass" in caplog.text
     for method in ("mapo", "sparsepo-common"):
         with pytest.raises(UserError, match="reads its masks from padded rows; use a method"):
             make_trainer(tmp_path, method, model=with_body(by_length))

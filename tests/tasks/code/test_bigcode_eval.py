@@ -125,7 +125,7 @@ def test_another_release_that_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site" / "bigcode_eval" / "base.py").write_text("class Task:\n    pass\n")
-    with pytest.raises(UserError, match=r"this version of bigcode_eval .* convention 'bigcode'"):
+    with pytest.raises(UserError, match=r"This version of bigcode_eval .* convention 'bigcode'"):
         get_convention("bigcode_eval", problems(tmp_path, MBPP))
 
 

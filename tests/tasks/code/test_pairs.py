@@ -49,7 +49,7 @@ def usable(answers: list[Answers]) -> list[Answers]:
 def test_prompts_with_two_passing_and_one_failing_sample_are_kept(answers: list[Answers]) -> None:
     expected = usable(answers)
     if not expected:
-        with pytest.raises(UserError, match=r"none of the \d+ training problems"):
+        with pytest.raises(UserError, match=r"None of the \d+ training problems"):
             select(answers, "training problems")
         return
     kept, selection = select(answers, "training problems")

@@ -122,7 +122,7 @@ def test_damaged_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no corpus"):
         list(read_corpus(tmp_path / "none.jsonl"))
     (tmp_path / "c.jsonl").write_text('{"text": "a"}\n{"text": \n')
-    with pytest.raises(UserError, match="line 2"):
+    with pytest.raises(UserError, match="Line 2"):
         list(read_corpus(tmp_path / "c.jsonl"))
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from harness.domains.code.work.common import problems_of, samples_of, write_verdicts
+from harness.domains.code.work.common import problems_of, samples_of
+from harness.domains.code.work.verdicts import write_verdicts
 from harness.domains.common.work.files import write_json
 from harness.graph.stages import StageContext
 from tasks.code.conventions import get_convention

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.domains.code.work.common import problems_of, read_verdicts, samples_of
+from harness.domains.code.work.common import problems_of, samples_of
+from harness.domains.code.work.verdicts import read_verdicts
 from harness.domains.common.work.files import write_json, write_pairs
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError
@@ -71,4 +72,4 @@ def answers_file(folder: Path, split: str) -> Path:
     for name in names:
         if (folder / name / "merged.json").is_file():
             return folder / name / "merged.json"
-    raise UserError(f"data.answers: {folder} has no {names[0]}/merged.json")
+    raise UserError(f"data.answers: {folder} has no {names[0]}/merged.json.")

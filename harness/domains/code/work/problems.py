@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
-
 from harness.domains.common.work.files import evenly_spaced, write_json
 from harness.graph.stages import StageContext
-from sparsepo.data.rows import Row, read_rows
+from sparsepo.data.jsonl import write_jsonl
+from sparsepo.data.rows import read_rows
 from sparsepo.errors import UserError
 from tasks.code.problems import Problem, in_mbpp_test_split, read_problems
 
@@ -36,7 +33,7 @@ def make_problems(context: StageContext) -> None:
     for benchmark, source in context.config["sources"].items():
         problems, name = _problems(context, benchmark, source)
         if any(problem.kind != benchmark for problem in problems):
-            raise UserError(f"{name} is not in {benchmark}'s schema: see docs/code.md")
+            raise UserError(f"{name} is not in {benchmark}'s schema; see docs/code.md.")
         for problem in problems:
             split = "humaneval" if benchmark == "humaneval" else _mbpp_split(problem)
             if split in sets:
@@ -44,11 +41,11 @@ def make_problems(context: StageContext) -> None:
     for set_name, found in sets.items():
         if not found:
             raise UserError(
-                f"there are no problems for {set_name}: MBPP's splits are its ids, 11 to 510 for "
-                "testing, 511 to 600 for validation, the others for training; give the whole set"
+                f"There are no problems for {set_name}: MBPP's splits are its ids, 11 to 510 for "
+                "testing, 511 to 600 for validation, the others for training; give the whole set."
             )
         kept = evenly_spaced(found, context.config["limit"])
-        _write_rows((problem.row for problem in kept), context.work / f"{set_name}.jsonl")
+        write_jsonl((problem.row for problem in kept), context.work / f"{set_name}.jsonl")
         sets[set_name] = kept
     write_json({name: len(found) for name, found in sets.items()}, context.work / "report.json")
 
@@ -57,7 +54,7 @@ def _problems(context: StageContext, benchmark: str, source: str) -> tuple[list[
     if source == "hub":
         name, splits = HUB_SPLITS[benchmark]
         file = context.work / f"{benchmark}.hub.jsonl"
-        _write_rows((row for split in splits for row in read_rows(name, split)), file)
+        write_jsonl((row for split in splits for row in read_rows(name, split)), file)
         problems = read_problems(file)
         file.unlink()
         return problems, name
@@ -74,9 +71,3 @@ def _mbpp_split(problem: Problem) -> str:
     return (
         "mbpp_validation" if number.isdecimal() and int(number) in VALIDATION_IDS else "mbpp_train"
     )
-
-
-def _write_rows(rows: Iterable[Row], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from harness.domains.code.work.common import problems_of
-from harness.domains.common.work.files import evenly_spaced
-from harness.domains.common.work.train import starting_model
+from harness.domains.common.work.files import evenly_spaced, starting_model
 from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import write_jsonl
 from tasks.code.conventions import get_convention
 from tasks.models.generation import generate_responses
 
@@ -41,8 +39,9 @@ def sample(context: StageContext) -> None:
             ),
             **config,
         )
-        with (context.work / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
-            for index, completion in enumerate(completions):
-                task_id = problems[index // counts[name]].task_id
-                stream.write(json.dumps({"task_id": task_id, "completion": completion}) + "\n")
+        rows = (
+            {"task_id": problems[index // counts[name]].task_id, "completion": completion}
+            for index, completion in enumerate(completions)
+        )
+        write_jsonl(rows, context.work / f"{name}.jsonl")
         before += len(completions)

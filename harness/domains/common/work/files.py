@@ -1,4 +1,4 @@
-"""What several stage functions share: pairs as files, rows of benchmarks, row caps."""
+"""What several stage functions share: where inputs are, pairs as files, row caps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import read_jsonl, write_jsonl
 from sparsepo.types import PreferencePair
 
 Item = TypeVar("Item")
@@ -17,23 +18,13 @@ MODEL = "model"
 """The folder of a model in a stage's artefact."""
 
 
-def write_pairs(pairs: Iterable[PreferencePair], path: Path) -> None:
-    """Write pairs, one JSON object a line."""
-    with path.open("w", encoding="utf-8") as stream:
-        for pair in pairs:
-            stream.write(json.dumps(asdict(pair), ensure_ascii=False) + "\n")
-
-
-def read_pairs_file(path: Path) -> list[PreferencePair]:
-    """Read what `write_pairs` wrote."""
-    with path.open(encoding="utf-8") as stream:
-        return [PreferencePair(**json.loads(line)) for line in stream]
-
-
-def write_json(value: object, path: Path) -> None:
-    """Write an artefact's JSON; NaN is refused, because it has no JSON form."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+def starting_model(context: StageContext) -> Path | str:
+    """Return where a stage's model comes from: an input stage, a folder of the user's, a hub id."""
+    if "model" in context.inputs:
+        return context.inputs["model"] / MODEL
+    if "model" in context.files:
+        return context.files["model"]
+    return str(context.config["model"])
 
 
 def sources(context: StageContext) -> dict[str, Path | str | None]:
@@ -48,6 +39,22 @@ def sources(context: StageContext) -> dict[str, Path | str | None]:
         else:
             places[name] = source
     return places
+
+
+def write_pairs(pairs: Iterable[PreferencePair], path: Path) -> None:
+    """Write pairs, one JSON object a line."""
+    write_jsonl(map(asdict, pairs), path)
+
+
+def read_pairs_file(path: Path) -> list[PreferencePair]:
+    """Read what `write_pairs` wrote."""
+    return [PreferencePair(**row) for row in read_jsonl(path)]
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write an artefact's JSON; NaN is refused, because it has no JSON form."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:

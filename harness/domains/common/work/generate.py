@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from harness.domains.common.work.files import evenly_spaced, read_pairs_file
+from harness.domains.common.work.files import MODEL, evenly_spaced, read_pairs_file
 from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import write_jsonl
 from tasks.models.generation import generate_responses
 
 
@@ -20,13 +19,14 @@ def generate(context: StageContext) -> None:
     pairs = evenly_spaced(pairs, config.pop("prompts"))
     device = config.pop("device")
     responses = generate_responses(
-        context.inputs["model"] / "model",
+        context.inputs["model"] / MODEL,
         [list(pair.prompt) for pair in pairs],  # type: ignore[arg-type]  # chat form by read_hh
         **config,
         device=device,
         progress=lambda done, total: context.progress(done, total, "responses"),
     )
-    with (context.work / "responses.jsonl").open("w", encoding="utf-8") as stream:
-        for pair, response in zip(pairs, responses, strict=True):
-            row = {"pair_id": pair.pair_id, "response": response}
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    rows = (
+        {"pair_id": pair.pair_id, "response": response}
+        for pair, response in zip(pairs, responses, strict=True)
+    )
+    write_jsonl(rows, context.work / "responses.jsonl")

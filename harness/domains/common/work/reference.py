@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-from harness.domains.common.work.files import read_pairs_file
-from harness.domains.common.work.report import Report
-from harness.domains.common.work.train import REFERENCE_CACHE, data_arguments, starting_model
+from harness.domains.common.work.files import read_pairs_file, starting_model
+from harness.domains.common.work.train import REFERENCE_CACHE, data_arguments
+from harness.graph.report import Report
 from harness.graph.stages import StageContext
-from sparsepo import POConfig, POTrainer
 from sparsepo.reference.cache import seal
+from sparsepo.training.config import POConfig
+from sparsepo.training.trainer import POTrainer
 
 
 def build_reference_cache(context: StageContext) -> None:

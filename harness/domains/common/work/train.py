@@ -11,11 +11,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, write_json
-from harness.domains.common.work.report import Report
+from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.graph.report import Report
 from harness.graph.stages import StageContext
-from sparsepo import POConfig, POTrainer, load_plugin
+from sparsepo.registry import load_plugin
+from sparsepo.training.config import POConfig
 from sparsepo.training.loading import last_checkpoint
+from sparsepo.training.trainer import POTrainer
 
 CHECKPOINTS = "checkpoints"
 REFERENCE_CACHE = "reference"
@@ -183,12 +185,3 @@ def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 def _reference_cache(context: StageContext) -> str | None:
     built = context.inputs.get("reference")
     return None if built is None else str(built / REFERENCE_CACHE)
-
-
-def starting_model(context: StageContext) -> Path | str:
-    """Return where training starts: an input stage's model, a folder of the user's, a hub id."""
-    if "model" in context.inputs:
-        return context.inputs["model"] / MODEL
-    if "model" in context.files:
-        return context.files["model"]
-    return str(context.config["model"])

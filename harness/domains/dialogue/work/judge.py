@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 from harness.domains.common.work.files import read_pairs_file, write_json
 from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import read_jsonl
 from tasks.dialogue.judge import compare
 
 
 def judge(context: StageContext) -> None:
     """Write judged.json: per prompt 1 for a win over the chosen response, ½ for a tie, 0."""
     pairs = {p.pair_id: p for p in read_pairs_file(context.inputs["pairs"] / "test.jsonl")}
-    text = (context.inputs["responses"] / "responses.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = list(read_jsonl(context.inputs["responses"] / "responses.jsonl"))
     scores = []
     for row in rows:
         pair = pairs[row["pair_id"]]

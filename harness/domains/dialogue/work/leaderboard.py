@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.domains.common.work.files import sources
+from harness.domains.common.work.files import MODEL, sources
 from harness.graph.stages import StageContext
 from tasks.leaderboard_v2.evaluate import LeaderboardSettings, evaluate_leaderboard
 
@@ -14,7 +14,7 @@ def evaluate(context: StageContext) -> None:
     (LeaderboardSettings' fields).
     """
     evaluate_leaderboard(
-        context.inputs["model"] / "model",
+        context.inputs["model"] / MODEL,
         sources(context),
         LeaderboardSettings(**context.config["settings"]),
         context.work,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, write_json
-from harness.domains.common.work.train import starting_model
+from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
 from harness.graph.stages import StageContext
 from sparsepo.analysis.maps import document, token_maps
 from sparsepo.analysis.trained import load_trained

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 
-from harness.domains.common.work.files import read_pairs_file
-from harness.domains.common.work.train import run_training, starting_model
-from harness.domains.sentiment.work.data import PROMPTS
+from harness.domains.common.work.files import read_pairs_file, starting_model
+from harness.domains.common.work.train import run_training
+from harness.domains.sentiment.work.common import LENGTHS, RESPONSES, TOKENS
+from harness.domains.sentiment.work.evaluation import encoded_prompts, write_responses
 from harness.graph.stages import StageContext
-from sparsepo import POTrainer
 from sparsepo.analysis.maps import token_maps
 from sparsepo.analysis.trained import TrainedModel
-from sparsepo.batches.tokenize import encode_prompts
-from sparsepo.errors import UserError
 from sparsepo.reference.online import Reference
-from tasks.metrics.response_kl import sequence_logps
-from tasks.models.generation import sample_ids
+from sparsepo.training.trainer import POTrainer
 
-RESPONSES = "responses.jsonl"
-TOKENS = "tokens.npz"
-LENGTHS = "lengths"
 QUANTITIES = ("log_ratios", "reward_mask", "kl_mask")
 """What tokens.npz holds of each response token, where the method has it."""
 
@@ -47,17 +40,6 @@ def train_and_evaluate(context: StageContext) -> None:
     run_training(context, lambda trainer: Evaluations(context, trainer))
 
 
-def evaluate_start(context: StageContext) -> None:
-    """Write responses.jsonl with the evaluation at step 0, with which every run begins.
-
-    Configuration: `evaluations`, `seed`, `device`, `model`. A model's KL to itself is 0.
-    """
-    prompts, tokenizer = _encoded_prompts(context)
-    model: Any = AutoModelForCausalLM.from_pretrained(starting_model(context))
-    model.to(context.config["device"]).eval()
-    _write_responses(context, model, tokenizer, prompts, 0)
-
-
 @dataclass
 class Evaluations(TrainerCallback):
     """Evaluates the policy at the start, every so many steps, and at the end."""
@@ -69,7 +51,7 @@ class Evaluations(TrainerCallback):
         """Read the prompts, and the reference where the method has one."""
         pairs = self.context.inputs["pairs"]
         self._values = self.context.config["evaluations"]
-        self._prompts, self._tokenizer = _encoded_prompts(self.context)
+        self._prompts, self._tokenizer = encoded_prompts(self.context)
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
         if self._pairs:
@@ -103,7 +85,7 @@ class Evaluations(TrainerCallback):
         module.eval()
         try:
             with torch.random.fork_rng():
-                _write_responses(self.context, trainer.policy, self._tokenizer, self._prompts, step)
+                write_responses(self.context, trainer.policy, self._tokenizer, self._prompts, step)
                 if self._reference is not None:
                     self._read_tokens(step, module)
         finally:
@@ -127,55 +109,3 @@ class Evaluations(TrainerCallback):
                 values = np.concatenate([np.asarray(c, dtype=np.float32) for c in columns])
                 self._tokens[f"{step}/{name}"] = values
         np.savez_compressed(self.context.work / TOKENS, **self._tokens)
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    ids: list[list[int]]
-    truncated: int
-    """How many lost their beginning, since the context has no room for them."""
-
-
-def _encoded_prompts(context: StageContext) -> tuple[_Prompts, Any]:
-    """The prompts that are answered at each evaluation, and the tokenizer."""
-    place = starting_model(context)
-    tokenizer: Any = AutoTokenizer.from_pretrained(place)
-    positions = getattr(AutoConfig.from_pretrained(place), "max_position_embeddings", None)
-    new_tokens = context.config["evaluations"]["new_tokens"]
-    room = None if positions is None else positions - new_tokens
-    if room is not None and room < 1:
-        raise UserError(
-            f"sampling.new_tokens={new_tokens} leaves no room for a prompt in a context of "
-            f"{positions} tokens; lower it."
-        )
-    prompts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
-    whole = encode_prompts(prompts, tokenizer)
-    return _Prompts(
-        encode_prompts(prompts, tokenizer, max_prompt_length=room),
-        sum(room is not None and len(ids) > room for ids in whole),
-    ), tokenizer
-
-
-def _write_responses(
-    context: StageContext, model: Any, tokenizer: Any, prompts: _Prompts, step: int
-) -> None:
-    """Append one response per prompt, sampled at temperature 1, with its log-probability."""
-    values = context.config["evaluations"]
-    ids = sample_ids(
-        model,
-        prompts.ids,
-        tokenizer,
-        max_new_tokens=values["new_tokens"],
-        batch_size=values["batch_size"],
-        seed=values["seed"] + context.config["seed"],
-    )
-    logps = sequence_logps(model, prompts.ids, ids, values["batch_size"])
-    with (context.work / RESPONSES).open("a", encoding="utf-8") as stream:
-        row = {
-            "step": step,
-            "prompts": prompts.ids,
-            "truncated_prompts": prompts.truncated,
-            "ids": ids,
-            "logps": logps,
-        }
-        stream.write(json.dumps(row) + "\n")

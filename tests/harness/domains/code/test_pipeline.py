@@ -142,7 +142,7 @@ def test_a_users_model_starts_every_run(tmp_path: Path) -> None:
         ("tuning.betas=0.1,0", "above 0 and differ"),
         ("tuning.betas=0.1,0.10000001", "above 0 and differ"),
         ("methods.dpo.gamma=1", "gamma"),
-        ("po.device_batch_size=3", "no multiple"),
+        ("po.device_batch_size=3", "not a multiple"),
     ],
 )
 def test_mistakes_are_found_before_any_work(assignment: str, message: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.domains.code.work.common import read_verdicts, write_verdicts
 from harness.domains.code.work.judge import judge_samples
 from harness.domains.code.work.pairs import answers_file, make_pairs
 from harness.domains.code.work.problems import make_problems
 from harness.domains.code.work.tuning import choose_beta
+from harness.domains.code.work.verdicts import read_verdicts, write_verdicts
 from harness.domains.common.work.files import read_pairs_file
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError

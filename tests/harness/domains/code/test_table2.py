@@ -124,7 +124,7 @@ def test_a_model_that_solves_nothing_leaves_no_pair_and_says_so(
         out=tmp_path / "out",
         store=tmp_path / "store",
     )
-    with pytest.raises(UserError, match="none of the 6 train problems has both 2 passing"):
+    with pytest.raises(UserError, match="None of the 6 train problems has both 2 passing"):
         run_experiment(TABLE2, request, recorder)
     assert "verdicts on the training problems" in recorder.made_stages
     assert not (tmp_path / "out" / "tiny").exists()

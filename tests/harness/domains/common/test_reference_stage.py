@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from harness.config.assign import apply_assignments
+from harness.domains.common.rows import method_rows
 from harness.domains.common.work.reference import build_reference_cache
 from harness.domains.dialogue import DOMAIN
 from harness.domains.dialogue.pipeline import build_graph
@@ -28,7 +29,7 @@ def stages() -> dict[str, Stage]:
     profile = apply_assignments(
         DOMAIN.get_profile("tiny"), (*SMALL, "seeds=1", "po.device_batch_size=8")
     )
-    graph = build_graph(profile, METHODS)
+    graph = build_graph(profile, method_rows(*METHODS))
     return {stage.name: stage for stage in topological(graph.targets)}
 
 
@@ -117,7 +118,7 @@ def test_a_run_whose_reference_is_another_fails(
     stage = stages["dpo seed 42"]
     training = {**stage.config["training"], "max_length": 100}
     other = replace(stage, config={**stage.config, "training": training})
-    with pytest.raises(UserError, match="what is there was made with other max_length"):
+    with pytest.raises(UserError, match="its values were computed with different max_length"):
         run(other, tmp_path / "other", made | {"reference": cache})
 
 

@@ -99,7 +99,7 @@ def test_a_hub_model_needs_neither_base_model_nor_world() -> None:
     trained = built.of("dpo")[0].trained
     assert trained.config["model"] == "some/gpt2"
     assert trained.inputs["reference"].config["model"] == "some/gpt2"
-    with pytest.raises(UserError, match="no model folder"):
+    with pytest.raises(UserError, match="not a model folder"):
         graph("model.sentiment=tests")
 
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from harness.domains.common.work.files import write_pairs
 from harness.domains.sentiment.render.ranking import _draw, ranking_files
-from harness.domains.sentiment.work.data import label_pairs, make_corpus, read_pairs
-from harness.domains.sentiment.work.score import rank_baselines, rank_tokens
+from harness.domains.sentiment.work.corpus import make_corpus
+from harness.domains.sentiment.work.labels import label_pairs
+from harness.domains.sentiment.work.rankings import rank_baselines, rank_tokens
+from harness.domains.sentiment.work.ready_pairs import read_pairs
 from harness.graph.stages import StageContext
 from sparsepo.types import PreferencePair
 from tasks.models.base_config import BaseModelConfig

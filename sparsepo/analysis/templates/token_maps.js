@@ -1,6 +1,6 @@
 "use strict";
-// Draws the token maps that stand in the element "maps". Text reaches the page through textContent
-// alone, so that whatever a response holds stays text.
+// Draws the token maps in the element "maps". Text is only set through textContent, which keeps
+// markup in a response from being interpreted.
 
 const { document: maps, quantities, colours } = JSON.parse(document.getElementById("maps").textContent);
 const SIDES = ["chosen", "rejected"];
@@ -36,7 +36,7 @@ function number(value) {
   return text.replaceAll("-", "−");
 }
 
-// What is seen of a token: a line break, and a token without text of its own, get a sign.
+// The visible form of a token: line breaks and tokens without text are shown as symbols.
 function visible(text) {
   return text === "" ? "▯" : text.replace(/\r?\n/g, "⏎\n");
 }
@@ -103,7 +103,7 @@ function hideTooltip() {
   for (const other of document.querySelectorAll(".token.same")) other.classList.remove("same");
 }
 
-// One stop of the Tab key per response; the arrow keys go on from there.
+// Tab stops once per response; the arrow keys move between its tokens.
 function moveFocus(event) {
   const tokens = [...event.currentTarget.children];
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

@@ -1,0 +1,48 @@
+"""The stage that makes preference pairs of samples, ranked by the reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.domains.common.work.files import evenly_spaced, write_json, write_pairs
+from harness.domains.sentiment.work.common import PROMPTS, SAMPLES, SPLITS
+from harness.domains.sentiment.work.reward import reward_of
+from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import read_jsonl
+from tasks.sentiment.pairs import rank_samples
+from tasks.sentiment.rewards import score_texts
+
+
+def rank_completions(context: StageContext) -> None:
+    """Rank samples by the reward: train.jsonl, test.jsonl, prompts.json and report.json.
+
+    Configuration: `reward` (make_reward's arguments), `test_pairs` and `test_prompts` (caps).
+    Prompts and completions are scored as one text.
+    """
+    reward = reward_of(context)
+    rows = list(read_jsonl(context.inputs["samples"] / SAMPLES))
+    report: dict[str, Any] = {"reward": reward.name}
+    for split in SPLITS:
+        own = [row for row in rows if row["split"] == split]
+        texts = [row["prompt"] + text for row in own for text in row["completions"]]
+        scored = score_texts(reward, texts).scores
+        found = rank_samples(
+            [row["prompt"] for row in own],
+            [row["completions"] for row in own],
+            list(zip(scored[::2], scored[1::2], strict=True)),
+            split,
+        )
+        cap = context.config["test_pairs"] if split == "test" else None
+        kept = evenly_spaced(found.pairs, cap)
+        write_pairs(kept, context.work / f"{split}.jsonl")
+        known = [score for score in scored if score is not None]
+        report[split] = {
+            "rows": found.prompts,
+            "kept": len(found.pairs),
+            "used": len(kept),
+            "skipped": dict(found.skipped),
+            "mean_reward": sum(known) / len(known),
+        }
+        prompts = [row["prompt"] for row in own]
+    write_json(evenly_spaced(prompts, context.config["test_prompts"]), context.work / PROMPTS)
+    write_json(report, context.work / "report.json")

@@ -1,0 +1,14 @@
+"""The reward model of a stage."""
+
+from __future__ import annotations
+
+from harness.graph.stages import StageContext
+from tasks.sentiment.rewards import RewardModel, make_reward
+
+
+def reward_of(context: StageContext) -> RewardModel:
+    """Return the reward model of a stage; a folder is its file "reward"."""
+    values = dict(context.config["reward"])
+    if "reward" in context.files:
+        values["model"] = str(context.files["reward"])
+    return make_reward(**values)

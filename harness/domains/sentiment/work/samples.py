@@ -1,0 +1,51 @@
+"""The stage that samples completions of review prefixes; ranking them is another one."""
+
+from __future__ import annotations
+
+from transformers import AutoTokenizer
+
+from harness.domains.common.work.files import starting_model
+from harness.domains.sentiment.work.common import SAMPLES, SPLITS, read_texts
+from harness.graph.stages import StageContext
+from sparsepo.data.jsonl import write_jsonl
+from tasks.models.generation import generate_responses
+from tasks.sentiment.pairs import review_prefixes
+
+
+def sample_completions(context: StageContext) -> None:
+    """Write samples.jsonl: `split`, `prompt` and two `completions` of each prompt.
+
+    Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `batch_size`,
+    `seed`, `device`, `dtype`, `model` (a hub id or None). The test prompts come of the test reviews
+    and are none of the training prompts.
+    """
+    config = context.config
+    model = starting_model(context)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    chosen: dict[str, list[str]] = {}
+    for split in reversed(SPLITS):
+        chosen[split] = review_prefixes(
+            read_texts(context.inputs["reviews"] / f"{split}.jsonl"),
+            tokenizer,
+            config[f"{split}_prompts"],
+            config["seed"],
+            tuple(config["prefix_tokens"]),
+            exclude=chosen.get("test", ()),
+        )
+    rows = [(split, prompt) for split in SPLITS for prompt in chosen[split]]
+    completions = generate_responses(
+        model,
+        [prompt for _, prompt in rows],
+        samples=2,
+        max_new_tokens=config["new_tokens"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        device=config["device"],
+        dtype=config["dtype"],
+        progress=lambda done, total: context.progress(done, total, "completions"),
+    )
+    sampled = (
+        {"split": split, "prompt": prompt, "completions": completions[2 * index : 2 * index + 2]}
+        for index, (split, prompt) in enumerate(rows)
+    )
+    write_jsonl(sampled, context.work / SAMPLES)

@@ -1,0 +1,149 @@
+"""What a model is loaded from: safetensors in a folder or hub repository, a GGUF file, adapters."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import transformers
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from sparsepo.errors import UserError, first_line
+from sparsepo.models.adapters import is_quantized, prepare_quantized
+
+GGUF = "python -m pip install 'gguf>=0.17,<0.20'"
+"""As the extra `gguf` of pyproject.toml has it."""
+
+
+def is_gguf(source: str | Path) -> bool:
+    """Return whether a model's source is a GGUF file."""
+    return str(source).endswith(".gguf")
+
+
+def gguf_options(source: str | Path) -> tuple[str, dict[str, str]]:
+    """Return folder and options by which transformers reads a source, GGUF file or other.
+
+    Args:
+        source: folder, hub id or GGUF file.
+
+    Raises:
+        UserError: it is a GGUF file that is not there, or the package that reads it is not.
+    """
+    if not is_gguf(source):
+        return str(source), {}
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"There is no file '{source}'; give a GGUF file that exists.")
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"Reading '{source}' needs gguf: run `{GGUF}`.")
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def from_source(source: str | Path, options: dict[str, Any]) -> Any:
+    """Return the causal language model, with trainable adapters around it, that a source holds.
+
+    Args:
+        source: folder, hub id or GGUF file; a folder of adapters gives a PEFT model on the base
+            model that it names.
+        options: of transformers' from_pretrained.
+
+    Raises:
+        UserError: adapters whose base model is missing or another one, weights that are missing.
+        Exception: whatever transformers raises of files that it cannot read.
+    """
+    if not (Path(source) / "adapter_config.json").is_file():
+        return _whole(source, options)
+    base = PeftConfig.from_pretrained(str(source)).base_model_name_or_path
+    if not base:
+        raise UserError(
+            f"The adapters in '{source}' do not name their base model; write its folder or hub id "
+            "to base_model_name_or_path in adapter_config.json."
+        )
+    try:
+        whole = _whole(base, options)
+    except OSError as error:
+        raise UserError(
+            f"The adapters in '{source}' were trained on '{base}', which cannot be loaded; correct "
+            f"base_model_name_or_path in adapter_config.json ({first_line(error)})."
+        ) from error
+    if is_quantized(whole):
+        whole = prepare_quantized(whole)
+    return _with_adapters(whole, source, str(base))
+
+
+def _whole(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
+    if is_gguf(source):
+        return _from_gguf(source, options)
+    return _complete(source, str(source), options)
+
+
+def _complete(source: str | Path, folder: str, options: dict[str, Any]) -> PreTrainedModel:
+    """Return the model that transformers reads from a folder or hub id.
+
+    Raises:
+        UserError: weights are missing, which transformers would draw at random.
+    """
+    read: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    model: PreTrainedModel = read[0]
+    missing = sorted(read[1]["missing_keys"])
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"The weights in '{source}' are incomplete: {missing[0]}{others} missing; download or "
+            "save the model again."
+        )
+    return model
+
+
+def _from_gguf(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
+    """Return the model of a GGUF file as one that transformers saves and trains like any other.
+
+    The quantized weights are expanded. transformers keeps what it needs to write the file's own
+    layout and refuses to save such a model, so the weights move to a fresh one.
+    """
+    if "quantization_config" in options:
+        raise UserError(
+            f"'{source}' cannot be quantized again; leave load_in_4bit and load_in_8bit out."
+        )
+    folder, gguf = gguf_options(source)
+    # Where transformers could keep the weights in their blocks, it is told to expand them.
+    expand = getattr(transformers, "GgufConfig", None)
+    if expand is not None:
+        options = {**options, "quantization_config": expand(dequantize=True)}
+    read = _complete(source, folder, {**gguf, **options})
+    config = copy.deepcopy(read.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=read.dtype, attn_implementation=read.config._attn_implementation
+    )
+    fresh.load_state_dict(read.state_dict())
+    fresh.generation_config = read.generation_config
+    fresh.config.name_or_path = str(Path(source).resolve())
+    return fresh
+
+
+def _with_adapters(model: PreTrainedModel, source: str | Path, base: str) -> PeftModel:
+    """Return a model with the adapters of a folder, trainable.
+
+    Raises:
+        UserError: they belong to another model. PEFT only warns where some are missing, and trains
+            those as if they were new.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            adapted = PeftModel.from_pretrained(model, str(source), is_trainable=True)
+            fits = not any("missing adapter keys" in str(w.message) for w in said)
+        except (RuntimeError, ValueError, KeyError):
+            fits = False
+    if not fits:
+        raise UserError(
+            f"The adapters in '{source}' do not fit '{base}', the base model that they name; "
+            "correct base_model_name_or_path in adapter_config.json."
+        )
+    return adapted
