@@ -261,9 +261,7 @@ class POConfig(TRLNames, TrainingArguments):
                 self.model_init_kwargs = json.loads(self.model_init_kwargs)
             super().__post_init__()
         except (ValueError, ImportError, NotImplementedError) as error:
-            raise UserError(
-                f"These options do not fit: {first_line(error).rstrip('.')}."
-            ) from error
+            raise UserError(f"Invalid options: {first_line(error).rstrip('.')}.") from error
         check_resolved(self)
 
     def _check_computation(self) -> None:

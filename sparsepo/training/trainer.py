@@ -446,8 +446,11 @@ class POTrainer(ScoringTrainer):
             self.reference.compute_in(dtype)
         self._losses = []
         self._watch = watch_for(self.method, tuple(self._module.masks))
-        self._check_start(self._known_pairs)
         super().begin()
+        # After the optimizer's groups are restored, because a forward pass replaces sharded weights
+        # by whole ones; it must not change what training draws.
+        with torch.random.fork_rng():
+            self._check_start(self._known_pairs)
 
     # Metrics
 

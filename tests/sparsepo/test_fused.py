@@ -244,7 +244,9 @@ def test_gradcheck_of_transformed_logits(transform: LogitTransform, keep_bytes: 
         assert out.kl is not None
         return out.policy_logps, out.kl
 
-    assert torch.autograd.gradcheck(function, [x[name].requires_grad_() for name in names])
+    leaves = [x[name].requires_grad_() for name in names]
+    # A second backward pass recomputes the blocks that the first one found kept.
+    assert torch.autograd.gradcheck(function, leaves, nondet_tol=1e-12)
 
 
 def test_a_cap_that_saturates_passes_no_gradient() -> None:

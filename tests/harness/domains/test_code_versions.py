@@ -185,7 +185,7 @@ def moved(
         }),
         # What shows, words or runs, computes nothing.
         ("sparsepo/analysis/page.py", set()),
-        ("sparsepo/analysis/templates/heatmap.js", set()),
+        ("sparsepo/analysis/templates/token_maps.js", set()),
         ("sparsepo/cli/train.py", set()),
         ("sparsepo/errors.py", set()),
         ("sparsepo/__init__.py", set()),

@@ -147,7 +147,8 @@ def test_the_saved_recipe_has_every_value_that_was_used(recipe: Recipe, output: 
     assert found["learning_rate"] == 1e-6
     assert set(OPTIONS) <= set(found)
     # Each field of POConfig is there unless it belongs to another method or repeats another one.
-    elsewhere = {"output_dir", "method_args", "local_rank", "hub_token"}
+    # pad_token is TRL's and has no effect.
+    elsewhere = {"output_dir", "method_args", "local_rank", "hub_token", "pad_token"}
     others = {name for name in HYPER_PARAMETERS if name not in ("beta", "alpha")}
     missing = set(POConfig.field_types()) - set(found) - elsewhere - others
     assert not {name for name in missing if not name.startswith("gradient_checkpointing")}
@@ -248,26 +249,26 @@ def test_a_plugin_of_the_recipe_brings_its_method(
         ("set: {beta: 1}", ["'set'", "a key of its own", "beta: 0.1"]),
         ("beta: much", ["beta must be", "'much'"]),
         ("learning_rate: fast", ["learning_rate must be a number, not 'fast'"]),
-        ("max_length: 12.5", ["max_length must be a whole number, not 12.5"]),
+        ("max_length: 12.5", ["max_length must be a whole number"]),
         ("lora_r: [1]", ["lora_r must be"]),
         ("disable_dropout: no", ["disable_dropout must be true or false, not 'no'"]),
         ("split: 3", ["split must be text, not 3"]),
         ("ref_model: [a]", ["ref_model must be text"]),
         ("plugin: 3", ["plugin must be the path of a Python file, not 3"]),
         ("plugin: [3]", ["plugin must be the path of a Python file"]),
-        ("eval_data: [a, b]", ["eval_data must be a file, folder or hub id"]),
-        ("eval_data: {a: 1}", ["eval_data must be a file, folder or hub id"]),
+        ("eval_data: [a, b]", ["eval_data must be a file, a folder, a hub id"]),
+        ("eval_data: {a: 1}", ["eval_data must be a file, a folder, a hub id"]),
         ("eval_share: much", ["eval_share must be above 0 and below 1, not 'much'"]),
         ("eval_share: 1", ["eval_share must be above 0 and below 1, not 1"]),
         ("eval_share: 0.1\neval_data: x", ["exclude each other"]),
         ("seed: 1\nseed: 2", ["line", "the key 'seed' is given twice"]),
-        ("eval-split: a\neval_split: b", ["the key 'eval_split' twice"]),
+        ("eval-split: a\neval_split: b", ["The key 'eval_split' occurs twice"]),
         ("beta: [", ["is not valid YAML", "line"]),
         ("\tbeta: 1", ["is not valid YAML", "line"]),
-        ("1: x", ["the key 1, which is not text"]),
+        ("1: x", ["The key 1 in"]),
         ("? [1]\n: x", ["not valid YAML"]),
         ("eval_strategy: steps", ["eval_strategy=steps needs evaluation pairs", "--eval-share"]),
-        ("hub_strategy: sometimes", ["do not fit", "sometimes"]),
+        ("hub_strategy: sometimes", ["Invalid options", "sometimes"]),
     ],
     ids=str,
 )  # fmt: skip
@@ -393,11 +394,11 @@ def test_training_pairs_are_no_evaluation_pairs(
     for source in (data, copied):
         refused(
             ["--config", str(recipe()), "--eval-data", str(source)], capsys, output,
-            f"Every evaluation pair of {source} is a training pair too", "--eval-share",
+            f"Every evaluation pair of {source} is also a training pair", "--eval-share",
         )  # fmt: skip
     copied.write_text(copied.read_text() + held_out.read_text())
     assert main(["train", "--config", str(recipe()), "--eval-data", str(copied)]) == 0
-    assert f"4 of 8 evaluation pairs of {copied} are training pairs" in capsys.readouterr().err
+    assert f"4 of 8 evaluation pairs of {copied} are also training pairs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -410,7 +411,7 @@ def test_training_pairs_are_no_evaluation_pairs(
         (["--eval-share", "0.1", "--eval-data", "x.jsonl"], ["exclude each other"]),
         (["--eval-data", "nothing.jsonl"], ["nothing.jsonl"]),
         (["--eval-data", "a.jsonl", "--eval-data", "b.jsonl"], ["NAME=a.jsonl"]),
-        (["--eval-data", "a=x", "--eval-data", "a=y"], ["names 'a' twice"]),
+        (["--eval-data", "a=x", "--eval-data", "a=y"], ["uses the name 'a' twice"]),
         (["--set", "eval_data=x"], ["--set cannot set 'eval_data'; use --eval-data"]),
         (["--set", "eval_strategy=epoch"], ["eval_strategy=epoch needs evaluation pairs"]),
     ],

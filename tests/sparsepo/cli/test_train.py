@@ -218,7 +218,7 @@ def test_wrong_names_and_values(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["trian"], ["train"], ["train", "--model", "x"], ["train", "--beta", "0.1"]],
+    [[], ["train"], ["train", "--model", "x"], ["train", "--beta", "0.1"]],
     ids=str,
 )
 def test_the_usage_is_not_printed_for_wrong_arguments(
@@ -226,6 +226,11 @@ def test_the_usage_is_not_printed_for_wrong_arguments(
 ) -> None:
     assert main(arguments) == 2
     assert_one_line(capsys, "--help")
+
+
+def test_an_unknown_command_has_the_closest_known_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert_one_line(capsys, "Did you mean 'train'?")
 
 
 def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,7 +402,7 @@ def test_an_output_that_holds_a_model_is_left_alone(
     shutil.copytree(model, output)
     before = {name: (output / name).read_bytes() for name in written(output)}
     assert main(words(model, data, output)) == 2
-    assert_one_line(capsys, "already holds a trained model")
+    assert_one_line(capsys, "already contains a trained model")
     assert {name: (output / name).read_bytes() for name in written(output)} == before
 
 
@@ -548,7 +553,7 @@ def test_ctrl_c_stops_with_one_line(model: Path, data: Path, tmp_path: Path, out
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.rstrip().endswith(
-        "Stopped; run the same command again to go on from the last checkpoint."
+        "Stopped; run the same command again to resume from the last checkpoint."
     )
     assert "checkpoint-2/trainer_state.json" in written(output)
     assert not (output / "config.json").exists()

@@ -151,7 +151,7 @@ def test_adapters_are_a_start(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "already has adapters" in capsys.readouterr().err
     # A finished folder of adapters is not overwritten.
     assert main(command(folder, "first", "lora_r=4")) == 2
-    assert "already holds a trained model" in capsys.readouterr().err
+    assert "already contains a trained model" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,8 +213,8 @@ def test_a_residual_stream_that_does_not_add_up_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         make_masks(method, model)
     assert str(refused.value) == (
-        "MaPO's mask family 'residual' cannot be read in this llama model: what the attention adds "
-        "to the residual stream of model.layers.1 was not found; set "
+        "MaPO's mask family 'residual' cannot be read in this llama model: the attention's "
+        "contribution to the residual stream of model.layers.1 was not found; set "
         "mask_families=mlp+attention+logits, or use dpo, tdpo1 or SparsePO, which do not read "
         "activations."
     )
@@ -310,8 +310,11 @@ def test_the_command_names_what_is_missing(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--points", "m", "--out", "page.html"], "Error: --points takes a model and nothing else"),
-        (["--points", "m", "--set", "max_length=3"], "leave --set out."),
+        (
+            ["--points", "m", "--out", "page.html"],
+            "Error: --points cannot be combined with other options; leave out --out.",
+        ),
+        (["--points", "m", "--set", "max_length=3"], "leave out --set."),
         (["--out", "page.html"], "are required: --model; see"),
         (["--points", "no-such-folder"], "No causal language model can be loaded"),
     ],

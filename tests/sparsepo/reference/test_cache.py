@@ -31,7 +31,7 @@ from tests.small_models import small_model, small_tokenizer, token_pairs
 from tests.tiny_disk import tiny_disk
 
 REPOSITORY = Path(__file__).parents[3]
-REMEDY = "mend it"
+REMEDY = "fix it"
 
 
 def open_cache(folder: Path, **settings: Any) -> ReferenceCache:
@@ -212,7 +212,7 @@ def test_missing_pairs_are_named(folder: Path) -> None:
         cache.select(pairs, [LOGPS], REMEDY)
     assert str(error.value) == (
         f"The reference cache {folder} lacks 8 of 9 pairs (pair-1, pair-2, pair-3, pair-4, pair-5 "
-        "and 3 more); mend it, or leave reference_cache out."
+        "and 3 more); fix it, or leave out reference_cache."
     )
     with pytest.raises(UserError, match=r"lacks 1 of 2 pairs \(pair-1\);"):
         cache.select(pairs[:2], [LOGPS], REMEDY)
@@ -326,7 +326,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import sparsepo.training.cached_reference, sparsepo.reference.cache as files
-from tests.sparsepo.test_reference_cache import fill_cache, open_cache
+from tests.sparsepo.reference.test_cache import fill_cache, open_cache
 from tests.small_models import token_pairs
 
 sparsepo.training.cached_reference.PART_PAIRS = 3
@@ -393,7 +393,7 @@ def test_a_living_builders_folder_is_left_alone(folder: Path) -> None:
     cache.begin(token_pairs(1), 1)
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        mine = cache._apart()
+        mine = cache._staging_folder()
         theirs = mine.with_name(mine.name.replace(str(os.getpid()), str(other.pid)))
         elsewhere = mine.with_name(f".writing-other-host-{os.getpid()}")
         theirs.mkdir()
@@ -411,7 +411,7 @@ def test_processes_that_build_the_same_at_once(folder: Path) -> None:
 import sys
 from pathlib import Path
 import sparsepo.training.cached_reference
-from tests.sparsepo.test_reference_cache import fill_cache, open_cache
+from tests.sparsepo.reference.test_cache import fill_cache, open_cache
 from tests.small_models import token_pairs
 sparsepo.training.cached_reference.PART_PAIRS = 3
 cache = open_cache(Path(sys.argv[1]))

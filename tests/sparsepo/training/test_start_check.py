@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from sparsepo import POTrainer, UserError
+from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.analysis.maps import token_maps
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.tokenize import tokenize_pairs
@@ -304,9 +304,14 @@ def test_token_maps_are_computed_in_the_form_that_is_right() -> None:
 
 
 def test_scoring_alone_is_checked_too(tmp_path: Path) -> None:
-    tokenizer = small_tokenizer()
-    trainer = make_trainer(tmp_path, "simpo", model=own_positions(), computation="packed", pairs=[])
-    assert trainer.processing_class is not tokenizer
+    trainer = POTrainer(
+        own_positions(),
+        args=POConfig(
+            output_dir=str(tmp_path), method="simpo", computation="packed", use_cpu=True,
+            max_length=64, report_to="none",
+        ),
+        processing_class=small_tokenizer(),
+    )  # fmt: skip
     with pytest.raises(UserError, match="counts positions or distances"):
         trainer.score_pairs(text_pairs(2))
 

@@ -241,7 +241,7 @@ def test_a_cut_file_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_bytes(
         gzip.compress(b'{"subset": "navigate", "input": "a", "target": "Yes"}\n' * 9000)[:-20]
     )
-    with pytest.raises(UserError, match="truncated gzip file: it breaks off after line"):
+    with pytest.raises(UserError, match="truncated gzip file: it ends after line"):
         read_benchmark("bbh", path)
 
 

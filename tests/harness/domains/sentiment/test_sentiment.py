@@ -154,7 +154,7 @@ def test_real_rows_in_place_of_the_worlds(run: Any, recorder: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("figure", "methods", "change", "message"),
     [
-        ("figure4", "dpo", "sweep.map_beta=3", "none of sweep.beta"),
+        ("figure4", "dpo", "sweep.map_beta=3", "not among sweep.beta"),
         ("figure2", "dpo", "methods.dpo.beta=3", "set sweep.beta"),
         ("figure2", "dpo", "sweep.beta=1,1", "different values"),
         ("figure2", "dpo", "evaluation.steps=0", "at least 1"),
