@@ -75,10 +75,10 @@ def test_every_override_is_named() -> None:
 
 def test_an_override_accepts_what_transformers_passes() -> None:
     for name in OVERRIDDEN:
-        theirs = inspect.signature(getattr(Trainer, name)).parameters
+        theirs = parameters(getattr(Trainer, name))
         ours = inspect.signature(getattr(POTrainer, name)).parameters
         keywords = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in ours.values())
-        assert keywords or list(ours) == list(theirs), name
+        assert keywords or list(ours)[: len(theirs)] == theirs, name
 
 
 def test_private_names_are_touched_in_one_file_alone() -> None:
