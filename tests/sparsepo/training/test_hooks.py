@@ -23,9 +23,9 @@ SUBCLASSES = {
 }  # fmt: skip
 
 
-def parameters(function: object) -> str:
-    """Return the names of a function's parameters, as OVERRIDDEN writes them."""
-    return f"({', '.join(inspect.signature(function).parameters)})"  # type: ignore[arg-type]
+def parameters(function: object) -> list[str]:
+    """Return the names of a function's parameters."""
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
 
 
 def attributes_of_trainer() -> set[str]:
@@ -55,7 +55,10 @@ def classes() -> dict[str, ast.ClassDef]:
 
 @pytest.mark.parametrize("name", sorted(OVERRIDDEN))
 def test_an_overridden_method_has_the_parameters_that_it_had(name: str) -> None:
-    assert parameters(getattr(Trainer, name)) == OVERRIDDEN[name]
+    """In order, and none more; the oldest supported release may lack one of the newest."""
+    known = OVERRIDDEN[name].strip("()").split(", ")
+    theirs = parameters(getattr(Trainer, name))
+    assert theirs == [parameter for parameter in known if parameter in theirs]
 
 
 @pytest.mark.parametrize("name", sorted(READ))
@@ -72,10 +75,10 @@ def test_every_override_is_named() -> None:
 
 def test_an_override_accepts_what_transformers_passes() -> None:
     for name in OVERRIDDEN:
-        theirs = inspect.signature(getattr(Trainer, name)).parameters
+        theirs = parameters(getattr(Trainer, name))
         ours = inspect.signature(getattr(POTrainer, name)).parameters
         keywords = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in ours.values())
-        assert keywords or list(ours) == list(theirs), name
+        assert keywords or list(ours)[: len(theirs)] == theirs, name
 
 
 def test_private_names_are_touched_in_one_file_alone() -> None:
