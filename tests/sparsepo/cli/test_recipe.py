@@ -267,7 +267,7 @@ def test_a_plugin_of_the_recipe_brings_its_method(
         ("1: x", ["the key 1, which is not text"]),
         ("? [1]\n: x", ["not valid YAML"]),
         ("eval_strategy: steps", ["eval_strategy=steps needs evaluation pairs", "--eval-share"]),
-        ("hub_strategy: sometimes", ["do not fit", "sometimes"]),
+        ("hub_strategy: sometimes", ["Invalid options", "sometimes"]),
     ],
     ids=str,
 )  # fmt: skip

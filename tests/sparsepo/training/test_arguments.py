@@ -133,9 +133,9 @@ def test_a_value_without_effect_is_refused_in_one_sentence(name: str) -> None:
         ({"accelerator_config": {"even_batches": False}}, "even_batches=False is not supported"),
         ({"accelerator_config": {"dispatch_batches": True}}, "dispatch_batches=True"),
         ({"fp16": True}, "fp16=true needs a GPU"),
-        ({"save_strategy": "sometimes"}, "These options do not fit: sometimes is not a valid"),
-        ({"optim": "adam"}, "These options do not fit: adam is not a valid OptimizerNames"),
-        ({"torch_empty_cache_steps": 0}, "These options do not fit"),
+        ({"save_strategy": "sometimes"}, "Invalid options: sometimes is not a valid"),
+        ({"optim": "adam"}, "Invalid options: adam is not a valid OptimizerNames"),
+        ({"torch_empty_cache_steps": 0}, "Invalid options"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(settings: dict[str, Any], message: str) -> None:
