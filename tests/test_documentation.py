@@ -146,6 +146,8 @@ def test_the_docs_environment_has_the_packages_of_the_extra() -> None:
     section = (REPOSITORY / "tox.ini").read_text().split("[testenv:docs]")[1].split("[testenv")[0]
     extras = project()["optional-dependencies"]
     assert isinstance(extras, dict)
+    # With --quiet, a strict build counts no warning.
+    assert "commands = properdocs build --strict {posargs}\n" in section
     assert re.findall(r"^    (properdocs\S+)$", section, flags=re.MULTILINE) == extras["docs"]
 
 

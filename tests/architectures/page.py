@@ -24,6 +24,8 @@ model's own forward pass within a relative error of 1e-5.
 - **packed**: prompts are computed once and several pairs share a row.
 - **plain**: the model cannot run packed rows, so each response gets a separate row. The numbers are
   the same, but time and memory are not.
+- **alone**: as plain, and each response in its own forward pass, because padding changes what the
+  model computes.
 - `mask_families=…`: mapo cannot read every family of activations in this architecture and reports
   this; it trains with the families listed.
 - no: refused, with the sentence listed below the table.
