@@ -1,7 +1,7 @@
 """sparsepo: preference optimization of language models with learned sparse token masks.
 
-A name is imported when it is first used: reading a file does not wait for torch, nor a loss for
-transformers.
+Names are imported when they are first used: reading a file does not import torch, and a loss does
+not import transformers.
 """
 
 from __future__ import annotations

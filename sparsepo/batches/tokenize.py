@@ -1,15 +1,15 @@
 """The one place for chat template, BOS and EOS, truncation, and the prompt/response boundary.
 
-The rule for the boundary: a prompt is tokenized by itself, so that training sees the very ids that
-generation starts from. Prompt and response are then tokenized once more as one text; the response
-is what follows the prompt's ids there. Where a token would straddle the boundary, so that the
-prompt's ids are not the beginning of the whole, the response is tokenized apart instead, and the
-pair counted.
+The boundary: a prompt is tokenized separately, because training must see the same ids that
+generation starts from. Prompt and response are then tokenized together as one text, and the
+response consists of the ids after the prompt's. If a token would straddle the boundary, the text
+does not begin with the prompt's ids; the response is then tokenized separately, and the pair is
+counted.
 
-BOS: text begins with exactly one where the tokenizer has a BOS token; chat has what its template
-writes, nothing more, as `apply_chat_template` has it. EOS: each response ends with exactly one, and
-what a template writes after it is dropped. Truncation: a prompt loses its beginning (a BOS is
-kept), a response its end, and with it the EOS.
+BOS: text begins with exactly one if the tokenizer has a BOS token; chat has only the tokens that
+its template writes, as in `apply_chat_template`. EOS: each response ends with exactly one, and
+anything that a template writes after it is dropped. Truncation: a prompt loses its beginning
+(keeping a BOS), a response its end, including the EOS.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class TokenizeReport:
-    """What tokenization came to; counts are of pairs unless they say otherwise."""
+    """Counts of tokenization, of pairs unless stated otherwise."""
 
     pairs: int
     """Pairs given."""
@@ -55,16 +55,16 @@ class TokenizeReport:
     truncated_responses: int = 0
     """Responses (up to two per pair) that lost their end, EOS included."""
     boundary_mismatches: int = 0
-    """Responses tokenized apart from their prompt because a token would have straddled the two."""
+    """Responses tokenized separately because a token would have straddled the boundary."""
     template_mismatches: int = 0
-    """Responses that the chat template does not render right after its generation prompt; their
-    text is taken as it is."""
+    """Responses that the chat template does not render directly after its generation prompt; their
+    text is used unchanged."""
     unused_fields: Mapping[str, int] = field(default_factory=dict)
     """Field of a message, or argument of the template → pairs that have it although the chat
     template does not use it."""
 
     def counts(self) -> dict[str, Any]:
-        """Return the counts of pairs and of what became of them, by their names."""
+        """Return the counts by name."""
         whole = asdict(self)
         whole.pop("unused_fields")
         return whole
@@ -88,7 +88,7 @@ class TokenizeReport:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPairs:
-    """Tokenized pairs and how they came to be."""
+    """Tokenized pairs and the report on tokenization."""
 
     pairs: list[TokenizedPair]
     report: TokenizeReport
@@ -106,7 +106,7 @@ def encode_prompts(
         prompts: texts, or messages before the answer.
         tokenizer: the tokenizer.
         max_prompt_length: longest prompt in tokens; longer ones lose their beginning.
-        chat_template_kwargs: what the chat template gets for each prompt besides the messages.
+        chat_template_kwargs: further arguments of the chat template for each prompt.
 
     Returns:
         The ids of each prompt: for chat, those of `apply_chat_template` with
@@ -127,30 +127,30 @@ def tokenize_pairs(
     max_prompt_length: int | None = None,
     on_long_response: LongResponse = "truncate",
 ) -> TokenizedPairs:
-    """Tokenize preference pairs; see the head of this file for the rules.
+    """Tokenize preference pairs; the module's docstring describes the rules.
 
     Args:
         pairs: text or chat pairs.
-        tokenizer: any tokenizer with an EOS token; given the paper's chat template if chat pairs
-            come and it has none.
+        tokenizer: any tokenizer with an EOS token; if there are chat pairs and it has no chat
+            template, the paper's is set.
         max_length: longest prompt + response, in tokens.
-        max_prompt_length: longest prompt, in tokens; half of `max_length` if None. A prompt is cut
-            to it whatever its responses, so that generation sees the same prompt.
-        on_long_response: what becomes of a response longer than `max_length` minus its prompt:
-            "truncate" cuts its end, "skip" leaves the pair out, "error" stops.
+        max_prompt_length: longest prompt, in tokens; half of `max_length` if None. Prompts are
+            truncated independently of their responses, because generation must see the same prompt.
+        on_long_response: how to treat a response longer than `max_length` minus its prompt:
+            "truncate" cuts its end, "skip" skips the pair, "error" raises an error.
 
     Returns:
         The tokenized pairs, in order, and the counts.
 
     Raises:
-        UserError: lengths that leave no room for a response, no EOS token, a refusing template, a
-            long response under "error", or no pair left.
+        UserError: the lengths leave no room for a response, there is no EOS token, the template
+            rejects a dialogue, a response is too long with "error", or no pair is left.
     """
     limit = max_length // 2 if max_prompt_length is None else max_prompt_length
     if not 0 < limit < max_length:
         raise UserError(
             f"max_prompt_length {limit} leaves no room in max_length {max_length}: "
-            "it has to be at least 1 and smaller than max_length."
+            "it must be at least 1 and smaller than max_length."
         )
     require_choice("on_long_response", on_long_response, get_args(LongResponse))
     work = _Work(tokenizer, eos_id(tokenizer), max_length, limit, on_long_response)
@@ -264,7 +264,7 @@ class _Work:
             )
         if whole.startswith(prompt_text):
             return whole[len(prompt_text) :]
-        # Templates that open a <think> block, say, in the generation prompt only.
+        # For example, a template opens a <think> block only in the generation prompt.
         self.counts["template_mismatches"] += 1
         used = response[0].keys() - unused_fields(response, {}, self.tokenizer)
         if len(response) == 1 and used == {"role", "content"}:
@@ -273,9 +273,9 @@ class _Work:
         if whole.startswith(header):
             return whole[len(header) :]
         raise UserError(
-            f"Pair {pair.pair_id}: the chat template's generation prompt is not what it begins "
-            "this response with, so where the response begins cannot be told; give it as one "
-            "message of plain content, or set the row's chat_template_kwargs for it."
+            f"Pair {pair.pair_id}: the chat template's generation prompt is not what it writes "
+            "before this response, so the start of the response is unknown; give it as one "
+            "message of plain content, or set the row's chat_template_kwargs."
         )
 
     def _end(self, ids: list[int]) -> list[int]:
@@ -300,7 +300,7 @@ class _Work:
         chosen: list[int],
         rejected: list[int],
     ) -> TokenizedPair | None:
-        """Truncate to the context, or leave the pair out."""
+        """Truncate a pair to the context, or return None to skip it."""
         if not prompt:
             self.skipped[EMPTY_PROMPT] += 1
             return None
@@ -362,10 +362,10 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[i
 def _encode_apart(
     prompt_text: str, prompt: list[int], response: str, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
-    """Tokenize a response by itself, so that prompt and response together decode to the text.
+    """Tokenize a response separately; the ids of prompt and response together decode to the text.
 
-    A tokenizer that puts a space before every text is given another character first, whose ids are
-    then taken off again; more than one is tried, since the response may merge with it.
+    For tokenizers that put a space before every text, another character is prepended and its ids
+    are removed again. Several characters are tried, because the response may merge with one.
     """
     prompt_only, whole, apart = _encode([prompt_text, prompt_text + response, response], tokenizer)
     candidates = [apart]

@@ -27,7 +27,7 @@ class OneLineParser(argparse.ArgumentParser):
         """Parse a command line.
 
         Raises:
-            UserError: an unknown command or option, or a value that cannot be.
+            UserError: an unknown command or option, or an invalid value.
         """
         given = sys.argv[1:] if args is None else list(args)
         parser: argparse.ArgumentParser = self
@@ -60,12 +60,12 @@ def split_assignment(item: str, example: str) -> tuple[str, str]:
     """
     key, equals, value = item.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set takes key=value, not '{item}'; write --set {example}, say.")
+        raise UserError(f"--set takes key=value, not '{item}'; write --set {example}, for example.")
     return key.strip(), value.strip()
 
 
 def json_or_text(text: str) -> Any:
-    """Return a value as JSON where it is JSON, else as text."""
+    """Return a value as JSON if it is valid JSON, otherwise as text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -73,7 +73,7 @@ def json_or_text(text: str) -> Any:
 
 
 def key_values(items: Sequence[str], example: str) -> dict[str, Any]:
-    """Return `--set key=value` items by key, each value as JSON where it is JSON, else as text.
+    """Return `--set key=value` items by key, each value as JSON if it is valid, else as text.
 
     Args:
         items: the items; the last one of a key counts.

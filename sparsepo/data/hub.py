@@ -13,7 +13,7 @@ LIBRARIES: Final = ("datasets", "fsspec", "httpx", "huggingface_hub", "transform
 
 
 @contextmanager
-def held_messages() -> Iterator[None]:
+def defer_messages() -> Iterator[None]:
     """Delay the log records and warnings of a block until it ends.
 
     They are written as usual if the block succeeds. If it raises, they are dropped, because the

@@ -1,10 +1,10 @@
-"""User data to PreferencePair: TRL's column conventions, from files, folders or the hub.
+"""Reads user data as PreferencePair: TRL's column conventions, from files, folders or the hub.
 
-A row holds `chosen` and `rejected`, and usually `prompt`; each is text or a list of chat messages.
-What other public data sets have in their place is translated (`columns.py`, `messages.py`). Rows
-that carry no preference (a missing or empty response, two identical ones …) are skipped and
-counted; data of the wrong shape (no such column, a number where text belongs, a broken line) is a
-UserError that names the place.
+A row has `chosen` and `rejected`, and usually `prompt`; each is text or a list of chat messages.
+The columns of other public data sets are converted (`columns.py`, `messages.py`). Rows without a
+preference (a missing or empty response, two identical ones …) are skipped and counted. Malformed
+data (a missing column, a number instead of text, a broken line) is a UserError that names the
+location.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ NOT_UNICODE: Final = "text with lone surrogates, which is not Unicode"
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """What reading one source came to."""
+    """The counts of rows read from one source."""
 
     source: str
     """The file, folder or hub id that was read."""
@@ -83,7 +83,7 @@ class ReadReport:
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Reason → number of rows left out for it."""
     unused_columns: tuple[str, ...] = ()
-    """Columns of the data from which nothing was taken."""
+    """Columns of the data that were not used."""
 
     def counts(self) -> dict[str, Any]:
         """Return what depends on the rows alone: rows, kept, and skipped by reason."""
@@ -120,7 +120,7 @@ class PairData(Sequence[PreferencePair]):
 
 
 class SkipRow(Exception):  # noqa: N818 - a signal to the reader, not an error
-    """Raised by a row's parser when the row carries no preference; its text is the reason."""
+    """Raised by a row's parser if the row has no preference; its text is the reason."""
 
 
 def read_pairs(source: str | Path, split: str = "train") -> PairData:
@@ -143,8 +143,8 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
         row's `pair_id` or `id`, otherwise `<file stem>:<row>`, rows counted from 0.
 
     Raises:
-        UserError: nothing there, unreadable, without the columns, of wrong types, or without one
-            usable row.
+        UserError: the source is missing or unreadable, lacks a column, has values of a wrong type,
+            or has no usable row.
     """
     rows = read_rows(source, split)
     return pairs_of_rows(rows, source, split, arrow=is_arrow(source))
@@ -198,7 +198,7 @@ def build_pairs(
     source: str | Path,
     split: str = "train",
 ) -> PairData:
-    """Turn rows into pairs with a data set's own parser, counting what is left out.
+    """Turn rows into pairs with a data set's own parser, and count skipped rows.
 
     Args:
         rows: the rows as read.
@@ -210,7 +210,7 @@ def build_pairs(
         The pairs with unique ids, and the report.
 
     Raises:
-        UserError: when no row is left.
+        UserError: no row is usable.
     """
     stem = _stem(source, split)
     pairs: list[PreferencePair] = []
@@ -231,7 +231,7 @@ def build_pairs(
         pair_id = _unique(_given_id(row) or f"{stem}:{index}", taken)
         pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template))
     if count == 0:
-        raise UserError(f"{source} holds no rows.")
+        raise UserError(f"{source} contains no rows; give data with at least one.")
     if not pairs:
         raise EmptyDataError(
             f"No usable row in {source}: all {count} were skipped ({_counts(skipped)})."
@@ -266,7 +266,7 @@ def _responses(row: Row, where: str) -> tuple[Content, Content]:
     rejected = _response(row.get("rejected"), f"{where}: 'rejected'")
     if isinstance(chosen, list) != isinstance(rejected, list):
         raise UserError(
-            f"{where}: 'chosen' and 'rejected' have to be both text or both lists of messages."
+            f"{where}: 'chosen' and 'rejected' must be both text or both lists of messages."
         )
     return chosen, rejected
 
@@ -279,8 +279,8 @@ def _chat_with_prompt(
     also_begun, rejected = _split_response(rejected)
     if begun != also_begun:
         raise SkipRow(DIALOGUES_PART)
-    # Some sets (UltraFeedback's) repeat the whole prompt in both responses, and may have a system
-    # message there that the text prompt lacks: the fuller one is the prompt.
+    # Some data sets (UltraFeedback) repeat the whole prompt in both responses, possibly with a
+    # system message that the text prompt lacks: the longer version is the prompt.
     if given[len(given) - len(begun) :] == begun:
         return given, chosen, rejected
     if isinstance(prompt, str) or begun[: len(given)] == given:
@@ -314,7 +314,7 @@ def _split_shared_text(chosen: str, rejected: str) -> tuple[str, str, str]:
         raise SkipRow(IDENTICAL_RESPONSES)
     limit = min(len(chosen), len(rejected)) - 1
     shared = next((i for i in range(limit) if chosen[i] != rejected[i]), max(limit, 0))
-    # The word that differs may have begun before the first different character.
+    # The word that differs may start before the first different character.
     while shared > 0 and not chosen[shared].isspace():
         shared -= 1
     while shared > 0 and chosen[shared - 1].isspace():
@@ -346,7 +346,7 @@ def _check_preference(prompt: Content, chosen: Content, rejected: Content) -> No
 
 
 def _is_unicode(value: Any) -> bool:
-    """Whether text, at any depth, can be encoded; JSON's escapes may leave halves of pairs."""
+    """Return whether text, at any depth, can be encoded; JSON may contain lone surrogates."""
     if isinstance(value, Mapping):
         return all(_is_unicode(item) for item in value.values())
     if isinstance(value, list):
@@ -375,9 +375,9 @@ def _as_messages(response: Content) -> list[Message]:
 
 
 def _require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> list[str]:
-    """Return all columns, or raise a UserError where one of `columns` is missing."""
+    """Return all columns, or raise a UserError if one of `columns` is missing."""
     if not rows:
-        raise UserError(f"{source} holds no rows.")
+        raise UserError(f"{source} contains no rows; give data with at least one.")
     present = list(dict.fromkeys(name for row in rows for name in row))
     for column in columns:
         if column not in present:
@@ -386,7 +386,7 @@ def _require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> 
 
 
 def _repeats_prompt(rows: list[Row]) -> bool:
-    """Whether responses are whole dialogues, which begin with their prompt."""
+    """Return whether responses are whole dialogues, which begin with the prompt."""
     responses = (row["chosen"] for row in rows if isinstance(row.get("chosen"), list))
     return any(len(messages) > 1 for messages in responses)
 
@@ -400,7 +400,7 @@ def _given_id(row: Row) -> str | None:
 
 
 def _unique(wanted: str, taken: set[str]) -> str:
-    """Return `wanted`, with #2, #3 … where an earlier row has it already."""
+    """Return `wanted`, with #2, #3 … appended if an earlier row has the same id."""
     pair_id, repeat = wanted, 1
     while pair_id in taken:
         repeat += 1

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sparsepo.data.hub import held_messages
+from sparsepo.data.hub import defer_messages
 from sparsepo.errors import UserError, first_line
 
 Row = dict[str, Any]
@@ -201,7 +201,7 @@ def _readable(name: str) -> Iterator[None]:
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with held_messages():
+        with defer_messages():
             yield
     except Exception as error:
         raise _unreadable(name, error) from error

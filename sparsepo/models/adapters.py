@@ -1,4 +1,4 @@
-"""LoRA and quantized base models: a policy of which only small adapters are trained."""
+"""LoRA and quantized base models: policies that train only small adapters."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from sparsepo.errors import UserError, first_line
 from sparsepo.models.points import query_value_projections
 
 REFERENCE_ADAPTER = "reference"
-"""Name of the frozen copy that trained adapters leave behind as the reference."""
+"""Name of the frozen copy of trained adapters, which serves as the reference."""
 
 BITSANDBYTES = "python -m pip install 'bitsandbytes>=0.50,<0.51'"
 """As the extra `qlora` of pyproject.toml has it."""
 
 
 def quantization(bits: int) -> BitsAndBytesConfig:
-    """Return how a base model is loaded in 4 bits (NF4, arXiv 2305.14314) or 8 (arXiv 2208.07339).
+    """Return the configuration for 4 bits (NF4, arXiv 2305.14314) or 8 bits (arXiv 2208.07339).
 
     Args:
         bits: 4 or 8.
@@ -43,7 +43,7 @@ def quantization(bits: int) -> BitsAndBytesConfig:
         raise UserError(f"load_in_{bits}bit=true needs bitsandbytes: run `{BITSANDBYTES}`.")
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
-    # The layers compute in the dtype of their input, so that no compute dtype is named here.
+    # No compute dtype is set, because the layers compute in the dtype of their input.
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
     )
@@ -69,24 +69,24 @@ def add_adapters(
     dropout: float | None = None,
     targets: Sequence[str] | str | None = None,
 ) -> PreTrainedModel:
-    """Return a model with fresh LoRA adapters (arXiv 2106.09685), the only part that is trained.
+    """Return a model with new LoRA adapters (arXiv 2106.09685), the only trained part.
 
     W x → W x + alpha/rank · B A x, with B = 0 at the start.
 
     Args:
         model: a language model, quantized or not; it is changed in place.
         rank: r, columns of B and rows of A.
-        alpha: scale; 2·rank when None.
-        dropout: on the adapters' input; 0 when None.
-        targets: names of the modules that get adapters, or "all-linear"; the projections that make
-            queries and values when None.
+        alpha: scale; None means 2·rank.
+        dropout: dropout on the adapters' input; None means 0.
+        targets: names of the modules that get adapters, or "all-linear"; None uses the projections
+            of queries and values.
 
     Raises:
-        UserError: the model has adapters already, or none of its modules has such a name.
+        UserError: the model already has adapters, or no module has such a name.
     """
     _refuse_adapters(model)
     if targets is None:
-        # Where none are found, peft's own list of architectures decides.
+        # If none are found, peft's own list of architectures decides.
         targets = query_value_projections(model) or None
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -94,29 +94,29 @@ def add_adapters(
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=dropout or 0.0,
         target_modules=targets if isinstance(targets, str | None) else list(targets),
-        # GPT-2's projections are stored transposed, quantized ones no longer.
+        # GPT-2's projections are stored transposed, except quantized ones.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     return wrap(model, config)
 
 
 def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
-    """Return a model with fresh adapters of any kind, the only part that is trained.
+    """Return a model with new adapters of any kind, the only trained part.
 
     Args:
         model: a language model, quantized or not; it is changed in place.
         config: describes the adapters.
 
     Raises:
-        UserError: the model has adapters already, none of its modules has such a name, or training
-            would pass the adapters by.
+        UserError: the model already has adapters, no module has such a name, or training would
+            ignore the adapters.
     """
     _refuse_adapters(model)
     if is_quantized(model):
         model = prepare_quantized(model)
     source = Path(str(model.config.name_or_path))
     if source.exists():
-        # The saved adapters name their base model; that has to hold from wherever they are loaded.
+        # Saved adapters record their base model, and the path must be valid from any folder.
         model.__dict__["name_or_path"] = str(source.resolve())
     try:
         adapted: Any = get_peft_model(model, config)
@@ -134,13 +134,13 @@ def wrap(model: PreTrainedModel, config: PeftConfig) -> PreTrainedModel:
 def _refuse_adapters(model: PreTrainedModel) -> None:
     if has_adapters(model):
         raise UserError(
-            "The model already has adapters, which lora_r or peft_config would add to; leave it "
+            "The model already has adapters, and lora_r or peft_config would add more; leave it "
             "out to train these, or merge them first (merge_adapters=true)."
         )
 
 
 def prepare_quantized(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a quantized model ready to carry adapters: frozen, the rest of its weights float32."""
+    """Prepare a quantized model for adapters: freeze it, and cast its other weights to float32."""
     ready: PreTrainedModel = prepare_model_for_kbit_training(
         model, use_gradient_checkpointing=False
     )
@@ -153,10 +153,10 @@ def prepare_quantized(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def evaluate_as(model: PreTrainedModel, training: bool) -> None:
-    """Put a model in evaluation mode, its quantized layers in the mode that is given.
+    """Put a model into evaluation mode, but its quantized layers into the given mode.
 
-    On the CPU an 8-bit layer computes otherwise in evaluation than in training; a reference must
-    compute as its policy does.
+    On the CPU an 8-bit layer gives different results in evaluation than in training mode, and a
+    reference must compute in the same way as its policy.
     """
     model.eval()
     if is_quantized(model):
@@ -166,11 +166,11 @@ def evaluate_as(model: PreTrainedModel, training: bool) -> None:
 
 
 def check_adapters(model: PreTrainedModel) -> None:
-    """Refuse adapters that training would pass by.
+    """Reject adapters that training would ignore.
 
     Raises:
-        UserError: adapters on the output projection, prompt learning, or adapters that are not a
-            PEFT model's.
+        UserError: there are adapters on the output projection, prompt learning, or adapters that
+            do not belong to a PEFT model.
     """
     if not has_adapters(model):
         return
@@ -193,14 +193,14 @@ def check_adapters(model: PreTrainedModel) -> None:
 
 
 def keep_start(policy: PreTrainedModel) -> str | None:
-    """Keep what trained adapters are at the start of a run as a second, frozen adapter.
+    """Keep the initial state of trained adapters as a second, frozen adapter.
 
     Args:
         policy: a PEFT model with one active adapter.
 
     Returns:
-        The frozen adapter's name; None if the active one still is without effect (B = 0), so that
-        the start is the model with adapters off.
+        The frozen adapter's name; None if the active adapter has no effect yet (B = 0), because the
+        reference is then the model with adapters disabled.
     """
     model: Any = policy
     trained = any(
@@ -221,14 +221,14 @@ def keep_start(policy: PreTrainedModel) -> str | None:
 
 
 def check_merging(*, adapters: bool, quantized: bool) -> None:
-    """Refuse merge_adapters where it cannot be done.
+    """Check that merge_adapters is possible.
 
     Args:
-        adapters: the model has some.
-        quantized: its weights are in 4 or 8 bits.
+        adapters: whether the model has adapters.
+        quantized: whether its weights are in 4 or 8 bits.
 
     Raises:
-        UserError: it cannot.
+        UserError: merging is not possible.
     """
     if not adapters:
         raise UserError("merge_adapters=true needs adapters; set lora_r too.")
@@ -240,7 +240,7 @@ def check_merging(*, adapters: bool, quantized: bool) -> None:
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the plain model with its adapters' product added to its weights; changes it in place.
+    """Return the base model with its adapters merged into its weights; changes it in place.
 
     Raises:
         UserError: the model has no adapters, or its weights are quantized.
@@ -252,7 +252,7 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def add_input_gradients(model: PreTrainedModel) -> None:
-    """Let gradients through a frozen embedding, where reentrant recomputation looks for them."""
+    """Enable gradients of a frozen embedding's output, which reentrant recomputation requires."""
     if has_adapters(model):
         model.enable_input_require_grads()
 

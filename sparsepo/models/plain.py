@@ -72,9 +72,9 @@ def of_next_token(
 ) -> Float[Tensor, " N"]:
     """Return log π(y_t) of a batch's response tokens."""
     labels = batch.input_ids.roll(-1, 1)  # the last one wraps around, but no response uses it
-    return at_sources(log_probs.gather(-1, labels[..., None])[..., 0], batch)
+    return at_predictors(log_probs.gather(-1, labels[..., None])[..., 0], batch)
 
 
-def at_sources(values: Float[Tensor, "rows length"], batch: PackedBatch) -> Float[Tensor, " N"]:
+def at_predictors(values: Float[Tensor, "rows length"], batch: PackedBatch) -> Float[Tensor, " N"]:
     """Return values at the positions that predict a batch's response tokens."""
     return values.flatten()[batch.predictor_index]

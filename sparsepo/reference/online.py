@@ -28,7 +28,7 @@ from sparsepo.models.capture import (
     mean_logits,
 )
 from sparsepo.models.head import find_head
-from sparsepo.models.plain import Computation, at_sources, log_probs_of, run_whole
+from sparsepo.models.plain import Computation, at_predictors, log_probs_of, run_whole
 from sparsepo.types import PackedBatch
 
 
@@ -221,7 +221,7 @@ class Reference:
                 output = run_whole(self.model, batch, form)
             if "logits" in families:
                 reduced = feature_mean(output.logits)
-                found["logits"] = [FeatureMean(*(at_sources(v, batch) for v in reduced))]
+                found["logits"] = [FeatureMean(*(at_predictors(v, batch) for v in reduced))]
             return ReferenceStates(
                 activation_mask=mask_of_captures(found, batch, mapping),
                 log_probs=log_probs_of(output),

@@ -1,4 +1,4 @@
-"""What stops a training run with a plain sentence instead of letting it go wrong."""
+"""Checks that stop a faulty training run with a one-sentence error."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HALF_TOLERANCE = 0.5
 def check_sizes(
     policy: PreTrainedModel, reference: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Check that a policy, its reference and a tokenizer have vocabularies that fit together.
+    """Check that a policy, its reference and a tokenizer have matching vocabularies.
 
     Raises:
-        UserError: they do not.
+        UserError: they do not match.
     """
     vocabulary = policy.get_output_embeddings().weight.shape[0]
     if len(tokenizer) > vocabulary:
@@ -49,21 +49,21 @@ def check_sizes(
 def check_optimizer(
     optimizers: tuple[torch.optim.Optimizer | None, object], policy: PreTrainedModel, needs: Needs
 ) -> None:
-    """Check that an optimizer that is given holds what is trained.
+    """Check that a user's optimizer contains all trained weights.
 
     Args:
         optimizers: an optimizer and a learning rate schedule, either of which may be None.
-        policy: with its adapters.
-        needs: the method's.
+        policy: the policy, with its adapters.
+        needs: the method's needs.
 
     Raises:
-        UserError: weights are missing, or a schedule does not know those of the masks.
+        UserError: weights are missing, or a schedule lacks those of the masks.
     """
     optimizer, schedule = optimizers
     if schedule is not None and needs.mask in ("learned-common", "learned-independent"):
         raise UserError(
-            "A learning rate schedule that is given does not know the masks' weights, which are "
-            "added to the optimizer; give the optimizer alone and set lr_scheduler_type."
+            "The given learning rate schedule does not cover the masks' weights, which are added "
+            "to the optimizer; give only the optimizer and set lr_scheduler_type."
         )
     if optimizer is None:
         return
@@ -72,9 +72,9 @@ def check_optimizer(
     missing = [name for name in trained if id(policy.get_parameter(name)) not in held]
     if missing:
         raise UserError(
-            f"The optimizer lacks {len(missing)} of {len(trained)} weights that are trained "
-            f"({missing[0]} …); make it from the parameters of the model that is given, with its "
-            "adapters, or leave optimizers out."
+            f"The optimizer lacks {len(missing)} of {len(trained)} trained weights ({missing[0]} "
+            "…); create it from the parameters of the model that you pass, with its adapters, or "
+            "leave optimizers out."
         )
 
 
@@ -85,7 +85,7 @@ def check_start(
     *,
     within_policy: bool,
     again: Callable[[], Iterable[TokenStats | None]],
-    settled: Callable[[], Iterable[TokenStats | None]],
+    in_evaluation: Callable[[], Iterable[TokenStats | None]],
 ) -> None:
     """Check at step 0 that the reference is the policy's start: log-ratio 0 on every token.
 
@@ -95,7 +95,7 @@ def check_start(
         dtype: of the policy's weights.
         within_policy: the reference is the policy with other adapters, or with none.
         again: computes the same statistics once more, in training mode.
-        settled: computes them in evaluation mode, in which the reference is.
+        in_evaluation: computes them in evaluation mode, as the reference does.
 
     Raises:
         UserError: a token's |log-ratio| is above the dtype's tolerance; the message says whether
@@ -106,20 +106,20 @@ def check_start(
     tolerance = HALF_TOLERANCE if half else STEP_ZERO_TOLERANCE.get(dtype, HALF_TOLERANCE)
     ratio = _largest_ratio(accelerator, sides)
     if not ratio > tolerance:
-        # What is not a number is reported for what it is when the losses are looked at.
+        # NaN is reported by the check of the losses.
         return
     with torch.no_grad():
         random = _largest_change(accelerator, sides, list(again())) > tolerance
-        by_mode = _largest_ratio(accelerator, list(settled())) <= tolerance
-    cause, remedy = "The reference is not the policy's start", "leave ref_model out"
+        by_mode = _largest_ratio(accelerator, list(in_evaluation())) <= tolerance
+    cause, remedy = "The reference is not the initial policy", "leave ref_model out"
     if within_policy and (random or not by_mode):
-        remedy = "switch the adapters' dropout off or merge adapters trained before"
+        remedy = "disable the adapters' dropout or merge previously trained adapters"
     elif random:
         cause = "The policy is random in training mode, as with dropout or a router's noise"
         remedy = "set disable_dropout=true and the model's own noise options to 0"
     elif by_mode:
-        cause = "The policy computes something else in training mode than in evaluation mode"
-        remedy = "take another model"
+        cause = "The policy gives different results in training mode than in evaluation mode"
+        remedy = "use another model"
     raise UserError(
         f"{cause}: at step 0 a token's log-ratio to the reference is {ratio:.2g} nats, above "
         f"{tolerance:g}; {remedy}, or set check_reference=false if that is intended."
@@ -141,7 +141,7 @@ def _largest_change(
     first: Sequence[TokenStats | None],
     second: Sequence[TokenStats | None],
 ) -> float:
-    """Return by how much a token's log-probability changed at most, over all processes."""
+    """Return the largest change of a token's log-probability, over all processes."""
     changes = [
         (one.policy_logps - other.policy_logps).abs().max()
         for one, other in zip(first, second, strict=True)
@@ -155,7 +155,7 @@ def check_finite(
     losses: Sequence[tuple[list[str], Float[Tensor, " pairs"]]],
     step: int,
 ) -> None:
-    """Check that the losses of a step's pairs are finite, those of all processes.
+    """Check that the losses of a step's pairs are finite in all processes.
 
     Args:
         accelerator: connects the run's processes.
@@ -174,5 +174,5 @@ def check_finite(
     raise UserError(
         f"The loss is not finite at step {step} for {'pair' if len(bad) == 1 else 'pairs'} "
         f"{', '.join(bad)}; training stopped and the last checkpoint is kept: lower the learning "
-        "rate or look at these rows."
+        "rate or check these rows."
     )

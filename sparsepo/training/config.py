@@ -67,9 +67,9 @@ class POConfig(TRLNames, TrainingArguments):
     """Arguments of a POTrainer: every field of transformers.TrainingArguments, and these.
 
     The fields of trl.DPOConfig are accepted too (see TRLNames). A field either has its effect or is
-    refused with a UserError. A hyper-parameter left at None takes the method's default; one that
-    the method does not use is a UserError. Defaults follow arXiv 2410.05102 where they differ from
-    transformers' own: AdamW, cosine schedule, 10 % warm-up, seed 42.
+    rejected with a UserError. A hyper-parameter left at None uses the method's default; one that
+    the method does not use is a UserError. Defaults that differ from those of transformers follow
+    arXiv 2410.05102: AdamW, cosine schedule, 10 % warm-up, seed 42.
     """
 
     method: str = field(
@@ -77,7 +77,7 @@ class POConfig(TRLNames, TrainingArguments):
         metadata={"help": f"Name of the method; {DEFAULT_METHOD} unless loss_type names one."},
     )
     method_args: dict[str, Any] | None = field(
-        default=None, metadata={"help": "Further hyper-parameters, for plugged-in methods."}
+        default=None, metadata={"help": "Further hyper-parameters, for plug-in methods."}
     )
     beta: float | None = field(default=None, metadata={"help": "Strength of the reference."})
     gamma: float | None = field(default=None, metadata={"help": "SimPO's target margin."})
@@ -89,7 +89,7 @@ class POConfig(TRLNames, TrainingArguments):
         default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
     )
     mask_learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate of learned masks; else the policy's."}
+        default=None, metadata={"help": "Peak learning rate of the masks; default: the policy's."}
     )
     mask_dropout: float | None = field(default=None, metadata={"help": "Dropout on the masks."})
     mask_layers: Literal["all", "last"] | None = field(
@@ -102,7 +102,8 @@ class POConfig(TRLNames, TrainingArguments):
         default=None, metadata={"help": "learned, binary or random."}
     )
     mask_initial_sparsity: float | None = field(
-        default=None, metadata={"help": "Largest sparsity (%) of a fresh mask; else drawn anew."}
+        default=None,
+        metadata={"help": "Re-initialise a mask whose initial sparsity (%) exceeds this."},
     )
     mask_families: str | None = field(
         default=None, metadata={"help": "MaPO's activation families, joined by +."}
@@ -113,20 +114,21 @@ class POConfig(TRLNames, TrainingArguments):
     max_length: int | None = field(
         default=1024,
         metadata={
-            "help": "Tokens of prompt and response together, within the model's context; null for "
-            "the whole context."
+            "help": "Maximum tokens of prompt and response together, within the model's context; "
+            "null uses the whole context."
         },
     )
     max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Tokens of the prompt; its left end is cut."}
+        default=None,
+        metadata={"help": "Maximum tokens of the prompt, which is truncated on the left."},
     )
     on_long_response: LongResponse = field(
         default="error",
-        metadata={"help": "What happens to a response that does not fit: error, truncate, skip."},
+        metadata={"help": "How to treat a response that does not fit: error, truncate or skip."},
     )
     model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         default="auto",
-        metadata={"help": "Dtype that models are loaded in; auto takes the checkpoint's own."},
+        metadata={"help": "Dtype for loading models; auto uses the checkpoint's dtype."},
     )
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None,
@@ -136,7 +138,7 @@ class POConfig(TRLNames, TrainingArguments):
         },
     )
     trust_remote_code: bool = field(
-        default=False, metadata={"help": "Allow a model's own Python code from the hub."}
+        default=False, metadata={"help": "Allow a model to run its own Python code from the hub."}
     )
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Quantize the base model to NF4 (QLoRA)."}
@@ -155,50 +157,51 @@ class POConfig(TRLNames, TrainingArguments):
     )
     lora_target_modules: str | None = field(
         default=None,
-        metadata={"help": "Modules that get adapters, joined by +, or all-linear."},
+        metadata={"help": "Names of the modules that get adapters, joined by +, or all-linear."},
     )
     merge_adapters: bool = field(
         default=False,
-        metadata={"help": "Save the trained model whole, its adapters added to its weights."},
+        metadata={"help": "Merge the trained adapters into the weights and save the full model."},
     )
     disable_dropout: bool = field(
         default=True,
-        metadata={"help": "Switch off the policy's own dropout (adapters keep theirs)."},
+        metadata={"help": "Disable the policy's own dropout (adapters keep theirs)."},
     )
     tokens_per_row: int | None = field(
         default=None,
         metadata={
-            "help": "Tokens up to which pairs share a row; the longest pair of a batch where that "
-            "is longer or nothing is given."
+            "help": "Maximum tokens of a packed row; default, and minimum, is the longest pair of "
+            "a batch."
         },
     )
     length_bucketed: bool = field(
         default=True,
         metadata={
-            "help": "Spread a step's pairs over its micro-batches by length, for less padding; "
-            "what is trained is the same."
+            "help": "Distribute a step's pairs over its micro-batches by length, for less padding; "
+            "the training is unchanged."
         },
     )
     attention: Attention = field(
         default="auto",
         metadata={
-            "help": "Attention of policy and reference; auto is flex_attention on CUDA where the "
-            "architecture has it, else what the model comes with."
+            "help": "Attention of policy and reference; auto is flex_attention on CUDA if the "
+            "architecture supports it, otherwise the model's default."
         },
     )
     check_reference: bool = field(
         default=True,
-        metadata={"help": "Stop if the reference is not the policy's start (log-ratio 0)."},
+        metadata={"help": "Stop if the reference differs from the initial policy (log-ratio 0)."},
     )
     reference_cache: str | None = field(
         default=None,
-        metadata={"help": "Folder that keeps the reference's log-probabilities between runs."},
+        metadata={"help": "Folder that caches the reference's log-probabilities between runs."},
     )
     computation: Literal["auto", "packed", "plain"] = field(
         default="auto",
         metadata={
-            "help": "packed; plain, the textbook form through the model's own forward pass, slower "
-            "and larger; or auto: packed where the check at the start finds it equal, else plain."
+            "help": "packed; plain, the reference implementation with the model's own forward "
+            "pass, which needs more time and memory; or auto: packed if the start check passes, "
+            "otherwise plain."
         },
     )
     chunk_size: int | None = field(
@@ -208,27 +211,27 @@ class POConfig(TRLNames, TrainingArguments):
     learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     warmup_steps: float = field(
-        default=0.1, metadata={"help": "Warm-up steps; below 1 a share of all steps."}
+        default=0.1, metadata={"help": "Warm-up steps; a value below 1 is a share of all steps."}
     )
     logging_steps: float = field(default=10, metadata={"help": "Steps between two log entries."})
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available,
-        metadata={"help": "Pin batches in memory; of use on a GPU alone."},
+        metadata={"help": "Pin batches in memory; useful only with a GPU."},
     )
     ddp_find_unused_parameters: bool | None = field(
         default=False,
-        metadata={"help": "Kept off: every trained weight has a part in every loss."},
+        metadata={"help": "Always off: every trained weight contributes to every loss."},
     )
     logging_nan_inf_filter: bool = field(
         default=False,
-        metadata={"help": "Kept off: a loss that is not finite stops the training anyway."},
+        metadata={"help": "Always off: a loss that is not finite stops training anyway."},
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "No effect on pairs, which have no unused columns."}
     )
 
     def __post_init__(self) -> None:
-        """Check types and ranges, many of which transformers leaves to fail in mid-training.
+        """Check types and ranges, because transformers would fail on many only during training.
 
         Raises:
             UserError: a value of the wrong type, none of the choices, or a size below 1.
@@ -269,14 +272,14 @@ class POConfig(TRLNames, TrainingArguments):
             for name in ("chunk_size", "reference_cache", "tokens_per_row"):
                 if getattr(self, name) is not None:
                     raise UserError(
-                        f"computation=plain uses no {name}; leave it out, or take packed."
+                        f"computation=plain uses no {name}; leave it out, or use packed."
                     )
 
     def _check_adapters(self) -> None:
         if self.load_in_4bit and self.load_in_8bit:
             raise UserError("load_in_4bit and load_in_8bit exclude each other; choose one.")
         if self.merge_adapters:
-            # Whether there are adapters the model shows when it is loaded.
+            # Adapters in the model itself are only known after it is loaded.
             check_merging(adapters=True, quantized=self.bits is not None)
         if self.lora_r is None:
             for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
@@ -295,15 +298,15 @@ class POConfig(TRLNames, TrainingArguments):
 
     @property
     def bits(self) -> int | None:
-        """4 or 8 where the base model is quantized."""
+        """4 or 8 if the base model is quantized."""
         return 4 if self.load_in_4bit else 8 if self.load_in_8bit else None
 
     def make_method(self) -> Method:
         """Return the method with the hyper-parameters that are set.
 
         Raises:
-            UserError: the method is unknown or does not use one of them, or reads no reference
-                cache where one is given.
+            UserError: the method is unknown, does not use one of them, or cannot use the reference
+                cache that is set.
         """
         given = {
             name: getattr(self, name)
@@ -315,14 +318,14 @@ class POConfig(TRLNames, TrainingArguments):
             why = "needs the reference model itself at every step"
             raise UserError(
                 f"Method '{self.method}' {why if method.needs.reference else 'uses no reference'}, "
-                "so that a cache saves it nothing; leave reference_cache out."
+                "so a cache would save nothing; leave reference_cache out."
             )
         return method
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as transformers does, with the hyper-parameters that the method uses.
+        """Return transformers' fields and the hyper-parameters that the method uses.
 
-        This is what trackers record: a default of the method is its value there, and not None.
+        Trackers record them, with the method's defaults in place of None.
         """
         return {**super().to_dict(), **dataclasses.asdict(self.make_method())}
 

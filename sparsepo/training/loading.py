@@ -1,4 +1,4 @@
-"""From a folder or hub id to a model, a tokenizer, or the checkpoint of an interrupted run."""
+"""Loads models and tokenizers from folders or the hub, and finds checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 
-from sparsepo.data.hub import held_messages
+from sparsepo.data.hub import defer_messages
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.activations import fuse_activations
 from sparsepo.models.adapters import (
@@ -37,7 +37,7 @@ from sparsepo.training.sources import from_source, gguf_options, is_gguf
 _RANDOM = re.compile(
     "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
 )
-"""Attributes of modules that say how random they are in training mode, and only then."""
+"""Module attributes that control randomness in training mode only."""
 
 
 def load_policy(
@@ -48,7 +48,7 @@ def load_policy(
     device: torch.device | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Return a causal language model from where it is saved; a model is returned as it is.
+    """Return a causal language model from its source; a model is returned unchanged.
 
     A folder of adapters gives a PEFT model on the base model that it names, its adapters trainable.
 
@@ -72,7 +72,7 @@ def load_policy(
     if "quantization_config" in options:
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
-        with held_messages():
+        with defer_messages():
             loaded = from_source(model, options)
     except UserError:
         raise
@@ -93,8 +93,8 @@ def load_as_configured(
 ) -> PreTrainedModel:
     """Return a model as `load_policy` does, in the dtype and bits of a configuration.
 
-    Activations that are spelled out become one operation, also in a model that is given, unless
-    the configuration asks for the plain form.
+    Activation functions made of several operations are fused, also in a model in memory, unless
+    the configuration uses the reference implementation.
 
     Args:
         model: folder, hub id or model.
@@ -107,7 +107,7 @@ def load_as_configured(
     options = from_pretrained_options(config)
     if quantized is not None:
         options["quantization_config"] = quantized
-    # On a GPU quantized weights are made where they stay; the rest follows the trainer.
+    # Quantized weights are created on their final device; the trainer places the others.
     device = config.device if config.bits or quantized is not None else None
     loaded = load_policy(
         model, dtype=config.model_dtype, bits=config.bits, device=device, options=options
@@ -146,15 +146,15 @@ def from_pretrained_options(config: POConfig) -> dict[str, Any]:
 
 
 def check_placement(model: PreTrainedModel) -> None:
-    """Refuse a model whose weights were spread before the trainer could place them.
+    """Reject a model whose weights were distributed before the trainer could place them.
 
     Raises:
-        UserError: several devices share it, or it was sharded when it was loaded.
+        UserError: the model is on several devices, or was sharded when it was loaded.
     """
     places: Any = getattr(model, "hf_device_map", None) or {}
     if len(set(places.values())) > 1:
         raise UserError(
-            f"The model is spread over several devices ({', '.join(map(str, places.values()))}); "
+            f"The model is placed on several devices ({', '.join(map(str, places.values()))}); "
             "load it without device_map, and use configs/accelerate/fsdp.yaml if it does not fit "
             "on one."
         )
@@ -163,7 +163,7 @@ def check_placement(model: PreTrainedModel) -> None:
         or (getattr(model, "_tp_size", None) or 1) > 1
     ):
         raise UserError(
-            "The model was split over processes when it was loaded; load it whole, and use "
+            "The model was sharded when it was loaded; load the whole model, and use "
             "configs/accelerate/fsdp.yaml to shard it."
         )
 
@@ -174,16 +174,16 @@ def make_policy(
     adapters: PeftConfig | None = None,
     quantized: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
-    """Return the policy that a configuration describes, with fresh adapters if it asks for them.
+    """Return the policy that a configuration describes, with new adapters if it has any.
 
     Args:
         model: folder, hub id or model.
         config: how to load it, and LoRA adapters to add.
         adapters: adapters of another kind or with further settings to add, in place of `lora_r`.
-        quantized: as of `load_as_configured`.
+        quantized: see `load_as_configured`.
 
     Raises:
-        UserError: it cannot be loaded, or the configuration does not fit it.
+        UserError: the model cannot be loaded, or does not match the configuration.
     """
     check_loading(model, config, adapters, quantized)
     policy = load_as_configured(model, config, quantized)
@@ -202,7 +202,7 @@ def make_policy(
     if is_quantized(policy) and not has_adapters(policy):
         bits = 4 if getattr(policy, "is_loaded_in_4bit", False) else 8
         raise UserError(
-            f"{bits}-bit weights cannot be trained themselves; set lora_r for adapters."
+            f"{bits}-bit weights cannot be trained directly; set lora_r to train adapters."
         )
     if config.merge_adapters:
         check_merging(adapters=has_adapters(policy), quantized=is_quantized(policy))
@@ -215,16 +215,16 @@ def check_loading(
     adapters: PeftConfig | None = None,
     quantized: BitsAndBytesConfig | None = None,
 ) -> None:
-    """Check how a policy is to be made, before it is.
+    """Check the options for making a policy, before anything is loaded.
 
     Args:
-        model: as of `make_policy`.
-        config: the same.
-        adapters: the same.
-        quantized: the same.
+        model: see `make_policy`.
+        config: see `make_policy`.
+        adapters: see `make_policy`.
+        quantized: see `make_policy`.
 
     Raises:
-        UserError: options that exclude each other, or that a model in memory came too late for.
+        UserError: options exclude each other, or do not apply to a model in memory.
     """
     if adapters is not None and not isinstance(adapters, PeftConfig):
         raise UserError(
@@ -254,7 +254,7 @@ def check_loading(
     ):
         if given:
             raise UserError(
-                f"{name} says how a model is loaded; give its folder or id, not the model itself."
+                f"{name} applies to loading a model; give its folder or id, not the model itself."
             )
 
 
@@ -263,27 +263,27 @@ def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreT
 
     Args:
         model: the folder, file or id.
-        options: arguments of the model's from_pretrained, of which a tokenizer takes some.
+        options: arguments of the model's from_pretrained, some of which apply to tokenizers too.
 
     Raises:
-        UserError: there is none.
+        UserError: no tokenizer can be loaded.
     """
     folder, gguf = gguf_options(model)
     shared = ("revision", "trust_remote_code", "token", "cache_dir", "subfolder", "force_download")
     taken = {name: value for name, value in (options or {}).items() if name in shared}
     try:
-        with held_messages():
+        with defer_messages():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, **gguf, **taken
             )
     except Exception as error:
-        remedy = "choose another file" if gguf else "save one beside the model"
+        remedy = "choose another file" if gguf else "save one next to the model"
         raise UserError(
             f"No tokenizer can be loaded from '{model}'; {remedy} ({first_line(error)})."
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # From the model's configuration alone transformers makes a tokenizer without words.
-        raise UserError(f"There are no tokenizer files in '{model}'; save one beside the model.")
+        # With only a model's configuration transformers creates an empty tokenizer.
+        raise UserError(f"There are no tokenizer files in '{model}'; save one next to the model.")
     return tokenizer
 
 
@@ -317,7 +317,7 @@ def switch_off_dropout(model: nn.Module) -> None:
             continue
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        # Many modules keep a plain number and pass it to a kernel or a function.
+        # Many modules store a number and pass it to a kernel or a function.
         for attribute, value in vars(module).items():
             if isinstance(value, float) and _RANDOM.search(attribute):
                 setattr(module, attribute, 0.0)
@@ -326,7 +326,7 @@ def switch_off_dropout(model: nn.Module) -> None:
 def last_checkpoint(folder: Path) -> str | None:
     """Return the newest complete checkpoint of an interrupted run, or None.
 
-    transformers writes trainer_state.json last, so a checkpoint without a whole one was cut short.
+    transformers writes trainer_state.json last; a checkpoint without a valid one is incomplete.
 
     Args:
         folder: the training run's output folder.

@@ -1,4 +1,4 @@
-"""What training logs and evaluation reports, from token statistics and a method's output.
+"""The metrics that training logs and evaluation reports.
 
 The names are documented in docs/metrics.md.
 """
@@ -40,9 +40,9 @@ def pair_metrics(
     """Return a batch's metrics by name, one value per pair.
 
     Args:
-        output: the method's answer.
+        output: the method's output.
         chosen: statistics of the chosen responses.
-        rejected: those of the rejected ones, None where the method reads none.
+        rejected: statistics of the rejected responses; None if the method reads none.
     """
     metrics = dict(output.metrics)
     for name, stats in (("chosen", chosen), ("rejected", rejected)):
@@ -99,7 +99,7 @@ def summary(scores: Sequence[PairScore]) -> dict[str, float]:
 class RunningMeans:
     """Means over all pairs seen since the last log entry.
 
-    Sums stay on the device until they are taken: reading a number there would make it wait.
+    Sums stay on the device until they are taken, because reading a value forces a synchronisation.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class RunningMeans:
 
         Args:
             metrics: one value per pair by metric name.
-            weights: 1 for a pair that counts, 0 for one that stands in to fill a batch.
+            weights: 1 for a pair that counts, 0 for one that only fills a batch.
         """
         weights = weights.double()
         for name, values in metrics.items():
@@ -125,11 +125,11 @@ class RunningMeans:
         return names, torch.stack(rows) if rows else torch.empty(0, 2, dtype=torch.float64)
 
     def restore(self, names: Sequence[str], table: Float[Tensor, "metrics 2"]) -> None:
-        """Go on from what `table` returned."""
+        """Continue from a result of `table`."""
         self._sums = dict(zip(names, table, strict=True))
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the means and begin anew.
+        """Return the means and start again from zero.
 
         Args:
             reduce: sums a (metrics, 2) table of sums and counts over all processes.

@@ -23,7 +23,7 @@ from sparsepo.masks import LearnedMask, RandomMask
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.head import find_head
 from sparsepo.models.layers import layers_of, norm_epsilon
-from sparsepo.models.plain import Computation, at_sources, log_probs_of, of_next_token, run_whole
+from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_next_token, run_whole
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.training.as_model import ActsAsModel
@@ -36,14 +36,14 @@ MaskPair = tuple[Tensor | None, Tensor | None]
 
 
 def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
-    """Return the mask networks that a method asks for, freshly initialised.
+    """Return the mask networks of a method, newly initialised.
 
     Args:
-        method: its `needs.mask` and mask hyper-parameters decide.
+        method: the method, with `needs.mask` and the masks' hyper-parameters.
         reference: the model whose states the masks read.
 
     Returns:
-        "reward" (and "kl" where the masks are independent) → network; empty without learned masks.
+        "reward" (and "kl" if the masks are independent) → network; empty without learned masks.
 
     Raises:
         UserError: the method's masks cannot read the reference.
@@ -183,7 +183,7 @@ class PolicyWithMasks(ActsAsModel):
         ref = None if reference is None else reference.log_probs
         kl = None
         if needs.kl and ref is not None:
-            kl = at_sources((ref.exp() * (ref - log_probs)).sum(-1), batch)
+            kl = at_predictors((ref.exp() * (ref - log_probs)).sum(-1), batch)
         ref_logps = None if ref is None else of_next_token(ref, batch)
         return self.statistics(batch, reference, of_next_token(log_probs, batch), ref_logps, kl)
 
@@ -195,12 +195,12 @@ class PolicyWithMasks(ActsAsModel):
         ref_logps: Float[Tensor, " N"] | None,
         kl: Float[Tensor, " N"] | None,
     ) -> tuple[TokenStats, TokenStats | None]:
-        """Lay values per response token out as the statistics of both sides, with the masks.
+        """Arrange per-token values as the statistics of both sides, with the masks.
 
         Args:
             batch: pairs on the policy's device.
-            reference: the reference's states, None where nothing needs them; log-probabilities
-                from a cache take the place of `ref_logps`.
+            reference: the reference's states, None if nothing needs them; cached log-probabilities
+                replace `ref_logps`.
             policy_logps: log π(y_t), in the batch's order of tokens.
             ref_logps: log π_ref(y_t).
             kl: KL(π_ref ‖ π).
@@ -239,7 +239,7 @@ class PolicyWithMasks(ActsAsModel):
         return reward, kl
 
     def _inputs_of_masks(self, layers: list[Tensor]) -> list[Tensor]:
-        # Under a half-precision policy the masks stay float32.
+        # With a half-precision policy the masks stay in float32.
         dtype = next((weight.dtype for weight in self.masks.parameters()), torch.float32)
         return [layer.to(dtype) for layer in layers]
 
@@ -247,7 +247,7 @@ class PolicyWithMasks(ActsAsModel):
     def masks_without_dropout(
         self, batch: PackedBatch, reference: ReferenceStates
     ) -> tuple[Float[Tensor, "responses pairs tokens"], Float[Tensor, "responses pairs tokens"]]:
-        """Return (reward, KL) masks as they are without dropout, for measuring sparsity."""
+        """Return the (reward, KL) masks without dropout, for measuring sparsity."""
         training = self.masks.training
         self.masks.eval()
         try:
@@ -258,20 +258,20 @@ class PolicyWithMasks(ActsAsModel):
         return reward, kl
 
     @torch.no_grad()
-    def redraw_mask(
+    def reinitialise_mask(
         self, name: str, batch: PackedBatch, reference: ReferenceStates, limit: float, draws: int
     ) -> bool:
-        """Draw a learned mask's weights anew until it is not too sparse on a batch.
+        """Re-initialise a learned mask until it is not too sparse on a batch.
 
         Args:
             name: "reward" or "kl".
-            batch: the probe.
-            reference: its reference states.
-            limit: the largest sparsity, in percent of response tokens.
-            draws: how many draws to look at, the present one included.
+            batch: the batch on which sparsity is measured.
+            reference: the reference's states for the batch.
+            limit: largest sparsity, in percent of response tokens.
+            draws: maximum number of initialisations, including the current one.
 
         Returns:
-            Whether the mask is alive now; random masks always are.
+            Whether the mask is within the limit; random masks always are.
         """
         mask = self.masks[name]
         if not isinstance(mask, LearnedMask) or reference.layers is None:
@@ -296,14 +296,13 @@ class PolicyWithMasks(ActsAsModel):
         gathered: Mapping[str, Tensor] | None = None,
         reference: str | None = None,
     ) -> None:
-        """Write the masks and the method's hyper-parameters beside the policy.
+        """Write the masks and the method's hyper-parameters next to the policy.
 
         Args:
             directory: an existing folder.
             method: written to method.json by name, with its hyper-parameters.
-            gathered: this module's weights, where each process holds but a part of them.
-            reference: folder or hub id of the model that log-ratios are measured against, written
-                there too.
+            gathered: this module's weights, if each process holds only part of them.
+            reference: folder or hub id of the reference, recorded in method.json.
         """
         description = {**describe(method), "reference": reference}
         (directory / METHOD_FILE).write_text(json.dumps(description, indent=2) + "\n")
@@ -325,7 +324,7 @@ class PolicyWithMasks(ActsAsModel):
         file = directory / MASKS_FILE
         if not file.is_file():
             raise UserError(
-                f"The checkpoint {directory} holds no {MASKS_FILE}; give a folder that a masked "
+                f"The checkpoint {directory} contains no {MASKS_FILE}; give a folder that a masked "
                 "method saved."
             )
         try:
@@ -338,7 +337,7 @@ class PolicyWithMasks(ActsAsModel):
 
 
 class Cast(Protocol):
-    """Casts a tensor; None, for one that is not there, stays None."""
+    """Casts a tensor; None stays None."""
 
     @overload
     def __call__(self, tensor: Tensor) -> Tensor: ...
@@ -349,10 +348,10 @@ class Cast(Protocol):
 
 @contextlib.contextmanager
 def without_autocast(device_type: str) -> Iterator[Cast]:
-    """Switch autocast off inside; yield what casts a tensor as autocast would have done.
+    """Disable autocast inside; yield a function that casts tensors as autocast would.
 
-    The backward pass runs without autocast, and the fused operation makes its logits there again;
-    they have to be the same ones. The masks are computed in their own dtype.
+    The backward pass runs without autocast, and the fused operation recomputes its logits there;
+    they must be equal. The masks are computed in their own dtype.
     """
     enabled = torch.is_autocast_enabled(device_type)
     dtype = torch.get_autocast_dtype(device_type) if enabled else None

@@ -1,4 +1,4 @@
-"""Pairs through policy and reference, without training: scores, evaluation, prediction."""
+"""Runs pairs through policy and reference without training: scores, evaluation, prediction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sparsepo.types import PackedBatch, PreferencePair, TokenizedPair
 
 
 class ScoringTrainer(SharingTrainer):
-    """A SharingTrainer that knows the reference, and scores pairs as training computes them."""
+    """A SharingTrainer with a reference, which scores pairs in the same way as training."""
 
     needs: Needs
     reference: Reference | None
@@ -55,7 +55,7 @@ class ScoringTrainer(SharingTrainer):
             return
         reference = self.reference
         if reference is not None and not reference.within_policy:
-            # While the policy itself still is the reference, it is looked at once.
+            # While the policy itself is the reference, one check is enough.
             reference = reference if reference.model is not unwrap_peft(self.policy) else None
         subject = Subject(
             self._module,
@@ -120,14 +120,14 @@ class ScoringTrainer(SharingTrainer):
     def score_pairs(
         self, pairs: Sequence[PreferencePair], batch_size: int | None = None
     ) -> list[PairScore]:
-        """Score pairs with the current policy and masks, dropout off.
+        """Score pairs with the current policy and masks, without dropout.
 
         Args:
-            pairs: any preference pairs; those that do not fit the context are left out.
-            batch_size: pairs per batch; per_device_eval_batch_size when None.
+            pairs: any preference pairs; those that do not fit the context are skipped.
+            batch_size: pairs per batch; None uses per_device_eval_batch_size.
 
         Returns:
-            One score per pair that was kept, in order.
+            One score per pair that was not skipped, in order.
         """
         return self._scores(pairs, batch_size or self.args.eval_batch_size)
 
@@ -140,7 +140,7 @@ class ScoringTrainer(SharingTrainer):
         tokenized, _ = self._tokenize(pairs)
         if tokenized:
             self._check_start(tokenized)
-        # What costs little more here than in training is measured for every method.
+        # Log-ratios and KL are computed for every method, because they cost little here.
         needs = replace(self.needs, rejected=True)
         reference, cached = self.reference, None
         if reference is None and self._cache is not None:
@@ -156,7 +156,7 @@ class ScoringTrainer(SharingTrainer):
         batches = [[tokenized[item] for item in group] for group in groups]
 
         def score(number: int, pairs: list[TokenizedPair]) -> list[PairScore]:
-            # Random masks must neither move a score nor the training that goes on afterwards.
+            # Random masks must affect neither the scores nor the training that continues later.
             torch.manual_seed(self.args.seed + number)
             batch = self._pack(pairs, rejected=True).to(self.args.device)
             states = self._read_reference(batch, needs, reference, cached)
@@ -229,11 +229,13 @@ class ScoringTrainer(SharingTrainer):
             UserError: no pair fits the context.
         """
         pairs: Any = dataloader.dataset
-        # As transformers' own loop does; its progress bar asks.
+        # transformers' progress bar reads this attribute.
         self.callback_handler.eval_dataloader = dataloader
         scores = self._scores(pairs, self.args.eval_batch_size, self._tell_evaluation_batch)
         if not scores:
-            raise UserError("Evaluation needs at least one pair that fits the context.")
+            raise UserError(
+                "Evaluation needs at least one pair that fits the context; raise max_length."
+            )
         only_loss = prediction_loss_only
         if only_loss is None:
             only_loss = self.args.prediction_loss_only

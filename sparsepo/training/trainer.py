@@ -1,4 +1,4 @@
-"""POTrainer: transformers.Trainer with preference pairs in and a method's loss out."""
+"""POTrainer: a transformers.Trainer for preference pairs and the loss of any method."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]]
 """Evaluation pairs, or several sets of them by name."""
 
 MASK_PROBE_PAIRS = 16
-"""Training pairs on which a fresh mask must be alive."""
+"""Training pairs on which the initial sparsity of a mask is measured."""
 
 MASK_DRAWS = 100
-"""How often a mask is drawn before that is given up."""
+"""Maximum number of initialisations of a mask."""
 
 
 _log = logging.getLogger(__name__)
@@ -100,8 +100,8 @@ class POTrainer(ScoringTrainer):
 
     Args:
         model: the policy: a model, a PEFT model, a folder or a hub id.
-        ref_model: the reference; None takes the policy's start (PEFT: the policy without adapters),
-            or nothing where the method needs none.
+        ref_model: the reference; None uses the initial policy (PEFT: the policy without adapters),
+            or nothing if the method needs none.
         args: the configuration.
         train_dataset: preference pairs, or rows in TRL's columns: a list of dictionaries, a
             `datasets.Dataset`, a `DatasetDict` with one split; or a stream of such rows
@@ -109,21 +109,21 @@ class POTrainer(ScoringTrainer):
         eval_dataset: pairs or rows for `evaluate`, without a stream; or several sets by name, whose
             metrics are then named eval_<name>_….
         processing_class: the tokenizer; None loads it from the model's folder or id.
-        callbacks: further transformers callbacks; one with `on_reference_cache(done, total)` is
-            told how many pairs of a reference cache are computed.
-        compute_metrics: makes further evaluation metrics of a transformers.EvalPrediction, whose
-            predictions are the implicit rewards, (pairs, 2), chosen first, and whose label_ids are
-            zeros.
+        callbacks: further transformers callbacks; if one has `on_reference_cache(done, total)`, it
+            is called with the progress of filling a reference cache.
+        compute_metrics: computes further evaluation metrics from a transformers.EvalPrediction,
+            whose predictions are the implicit rewards, (pairs, 2), chosen first, and whose
+            label_ids are zeros.
         optimizers: an optimizer of the policy's weights, to which the masks are added, and a
             learning rate schedule.
         optimizer_cls_and_kwargs: an optimizer's class and arguments, in place of `args.optim`.
         peft_config: adapters to add, in place of `args.lora_r`.
         quantization_config: a BitsAndBytesConfig for a model given by folder or id.
-        unsupported: arguments of other trainers, each refused with its remedy.
+        unsupported: arguments of other trainers, each rejected with a remedy.
 
     Raises:
-        UserError: an option that the method does not use, data without a usable pair, or a model,
-            tokenizer and reference that do not fit together.
+        UserError: the method does not use an option, the data has no usable pair, or model,
+            tokenizer and reference do not match.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class POTrainer(ScoringTrainer):
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
         check_loading(model, args, peft_config, quantization_config)
-        # Data is looked at before anything is loaded.
+        # Data is checked before any model is loaded.
         train_dataset = one_split(train_dataset, "train_dataset")
         streamed = train_dataset is not None and is_stream(train_dataset)
         if streamed:
@@ -162,7 +162,7 @@ class POTrainer(ScoringTrainer):
         elif train_dataset is not None:
             train_dataset = to_pairs(train_dataset, "train_dataset")
             if not train_dataset:
-                raise UserError("train_dataset holds no pairs.")
+                raise UserError("train_dataset is empty; give at least one pair.")
         eval_dataset = eval_sets(eval_dataset)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
@@ -195,7 +195,7 @@ class POTrainer(ScoringTrainer):
                     policy, share=not uses_fsdp(args), computation=computation
                 )
             else:
-                # Until training begins the policy is the reference itself.
+                # Until training begins, the policy itself is the reference.
                 self.reference = Reference(policy, shared_with_policy=True)
         elif ref_model is not None:
             raise UserError(
@@ -207,7 +207,7 @@ class POTrainer(ScoringTrainer):
         if self.reference is not None:
             run.append(self.reference.model)
         self._own_attention = attention_of(run)
-        # The plain form has what the model comes with, unless told otherwise.
+        # The reference implementation uses the model's default attention, unless one is set.
         if not plain or args.attention != "auto":
             use_attention(unwrap_peft(policy), args.attention, args.device)
             if self.reference is not None:
@@ -215,7 +215,7 @@ class POTrainer(ScoringTrainer):
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
         masks = make_masks(self.method, policy if ref is None else ref)
-        # Beyond its positions a model fails, or computes something it never learned.
+        # Beyond its trained positions a model fails or gives meaningless results.
         positions = getattr(policy.config, "max_position_embeddings", None)
         self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
         self._config: POConfig = args
@@ -226,7 +226,7 @@ class POTrainer(ScoringTrainer):
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
-        # The parent seeds anew; masks that are drawn again after it must not repeat these draws.
+        # The parent resets the seed; re-initialised masks must not repeat the first draw.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
         self._watch: MaskWatch | None = None
@@ -254,7 +254,7 @@ class POTrainer(ScoringTrainer):
             self._check_start(self._known_pairs)
         if self._known_pairs and len(masks):
             torch.set_rng_state(random_state)
-            self._draw_living_masks(self._known_pairs[:MASK_PROBE_PAIRS])
+            self._reinitialise_dead_masks(self._known_pairs[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
@@ -278,7 +278,7 @@ class POTrainer(ScoringTrainer):
             str(source) or None,
         )
         if self.reference.model is unwrap_peft(self.policy):
-            # What is to be split over processes is not placed on a device before that.
+            # Weights that will be sharded have not been placed on a device yet.
             self._module.to(self.args.device)
         show = not self.args.disable_tqdm and self.accelerator.is_local_main_process
         with told_progress(self.callback_handler.callbacks, show) as progress:
@@ -289,19 +289,19 @@ class POTrainer(ScoringTrainer):
         if costs_memory and not self.needs.online_reference:
             self.reference = None
 
-    def _draw_living_masks(self, pairs: list[TokenizedPair]) -> None:
+    def _reinitialise_dead_masks(self, pairs: list[TokenizedPair]) -> None:
         limit = getattr(self.method, "mask_initial_sparsity", 100.0)
         module = self._module
         if self.reference is None or limit >= 100:
             return
-        # What is to be split over processes is not placed on a device before that.
+        # Weights that will be sharded have not been placed on a device yet.
         module.masks.to(self.args.device)
         batch = self._pack(pairs, rejected=True).to(self.args.device)
         states = self.reference.read(batch, self.method, self.needs)
         for name in module.masks:
-            if not module.redraw_mask(name, batch, states, limit, MASK_DRAWS):
+            if not module.reinitialise_mask(name, batch, states, limit, MASK_DRAWS):
                 raise UserError(
-                    f"In {MASK_DRAWS} draws no {name} mask started with less than {limit:g} % "
+                    f"In {MASK_DRAWS} initialisations no {name} mask had less than {limit:g} % "
                     "zeros; raise mask_initial_sparsity or try another seed."
                 )
 
@@ -436,7 +436,7 @@ class POTrainer(ScoringTrainer):
                 self.policy.dtype,
                 within_policy=self.reference is not None and self.reference.within_policy,
                 again=partial(compute, True),
-                settled=partial(compute, False),
+                in_evaluation=partial(compute, False),
             )
 
     def begin(self) -> None:
@@ -465,7 +465,7 @@ class POTrainer(ScoringTrainer):
         metrics = pair_metrics(output, chosen, rejected)
         module = self._module
         if reference is not None and reference.layers is not None and len(module.masks):
-            # The loss was computed under dropout; sparsity is a property of the mask without it.
+            # The loss was computed with mask dropout, but sparsity is defined without it.
             reward, kl = module.masks_without_dropout(batch, reference)
             for side, stats in enumerate((chosen, rejected)):
                 if stats is not None:

@@ -155,7 +155,7 @@ def test_a_mask_that_cannot_live_is_a_users_error(
 
     monkeypatch.setattr(LearnedMask, "forward", dead)
     with pytest.raises(
-        UserError, match=r"In 100 draws no reward mask .* 90 % zeros; raise mask_in"
+        UserError, match=r"In 100 initialisations no reward mask .* 90 % zeros; raise mask_in"
     ):
         make_trainer(tmp_path, "sparsepo-common")
 
@@ -188,7 +188,7 @@ def test_a_foreign_reference_stops_at_step_0(tmp_path: Path) -> None:
     foreign = small_model("gpt_neox", seed=1)
     trainer = make_trainer(tmp_path, "tdpo1", ref_model=foreign)
     with pytest.raises(
-        UserError, match=r"not the policy's start: at step 0 .* nats, above 0\.001; leave ref_model"
+        UserError, match=r"not the initial policy: at step 0 .* nats, above 0\.001; leave ref_model"
     ):
         trainer.train()
     assert not list(tmp_path.glob("checkpoint-*"))

@@ -119,7 +119,7 @@ def test_masks_that_are_missing_are_named(tmp_path: Path) -> None:
     make_trainer(tmp_path, "dpo", **run).train()
     (tmp_path / "checkpoint-2" / "method.json").unlink()
     other = make_trainer(tmp_path, "sparsepo-common", **run)
-    with pytest.raises(UserError, match=r"checkpoint-2 holds no masks\.safetensors"):
+    with pytest.raises(UserError, match=r"checkpoint-2 contains no masks\.safetensors"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 

@@ -362,7 +362,7 @@ def test_a_foreign_reference(
     small_model("gpt_neox", seed=3).save_pretrained(tmp_path / "other")
     foreign = words(model, data, output, more=["--ref-model", str(tmp_path / "other")])
     assert main(foreign) == 2
-    assert_one_line(capsys, "not the policy's start")
+    assert_one_line(capsys, "not the initial policy")
     assert not written(output)
     assert main([*foreign, "--set", "check_reference=false"]) == 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sparsepo.data.hub import LIBRARIES, held_messages
+from sparsepo.data.hub import LIBRARIES, defer_messages
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -28,7 +28,7 @@ def test_messages_are_dropped_where_an_error_follows(
     before = [list(logging.getLogger(name).handlers) for name in LIBRARIES]
 
     def fail() -> None:
-        with held_messages():
+        with defer_messages():
             talk()
             raise OSError("gone")
 
@@ -49,7 +49,7 @@ def test_messages_are_shown_where_none_does(monkeypatch: pytest.MonkeyPatch) -> 
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            with held_messages():
+            with defer_messages():
                 talk()
                 assert seen == []
     finally:

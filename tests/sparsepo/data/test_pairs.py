@@ -279,7 +279,7 @@ def test_a_missing_column_is_named_with_the_columns_there_are(jsonl: Writer, col
 
 
 def test_an_empty_file(jsonl: Writer) -> None:
-    assert message_of(jsonl([])).endswith("holds no rows.")
+    assert message_of(jsonl([])).endswith("contains no rows; give data with at least one.")
 
 
 @pytest.mark.parametrize(

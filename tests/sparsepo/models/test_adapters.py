@@ -222,9 +222,9 @@ def test_what_quantized_weights_cannot_do(tmp_path: Path, monkeypatch: pytest.Mo
         POConfig(**config, load_in_4bit=True, load_in_8bit=True)
     with pytest.raises(UserError, match="merge them into the unquantized base model"):
         POConfig(**config, load_in_4bit=True, lora_r=4, merge_adapters=True)
-    with pytest.raises(UserError, match="load_in_8bit says how a model is loaded"):
+    with pytest.raises(UserError, match="load_in_8bit applies to loading a model"):
         make_trainer(tmp_path, "dpo", load_in_8bit=True, lora_r=4)
-    with pytest.raises(UserError, match="model_dtype says how a model is loaded"):
+    with pytest.raises(UserError, match="model_dtype applies to loading a model"):
         make_trainer(tmp_path, "dpo", model_dtype="bfloat16")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     base("llama").save_pretrained(tmp_path / "model")
@@ -239,7 +239,7 @@ def test_what_quantized_weights_cannot_do(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")
 def test_quantized_weights_need_adapters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(folder, "out", "load_in_4bit=true")) == 2
-    assert "4-bit weights cannot be trained themselves; set lora_r" in capsys.readouterr().err
+    assert "4-bit weights cannot be trained directly; set lora_r" in capsys.readouterr().err
 
 
 def test_the_dtype_that_a_model_is_loaded_in(folder: Path) -> None:
@@ -320,7 +320,7 @@ def test_dropout_on_trained_adapters_is_no_start(tmp_path: Path) -> None:
         if not trained:
             trainer.train()
             continue
-        with pytest.raises(UserError, match="switch the adapters' dropout off or merge"):
+        with pytest.raises(UserError, match="disable the adapters' dropout or merge"):
             trainer.train()
 
 

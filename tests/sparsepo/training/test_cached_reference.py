@@ -270,7 +270,7 @@ def test_a_foreign_reference_is_noticed_at_step_0(tmp_path: Path, cache: str) ->
     other = small_model("gpt_neox", seed=3)
     foreign = make_trainer(tmp_path, "dpo", ref_model=other, reference_cache=cache)
     assert len(list(Path(cache).iterdir())) == 2
-    with pytest.raises(UserError, match="not the policy's start"):
+    with pytest.raises(UserError, match="not the initial policy"):
         foreign.train()
 
 

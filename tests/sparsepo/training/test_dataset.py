@@ -91,7 +91,7 @@ def test_read_pairs_is_there_without_the_trainer() -> None:
         ({"a": ROWS, "b": ROWS}, r"several splits \(a, b\); give one of them, such as dataset\['a"),
         ("pairs.jsonl", r"is of type str; give a datasets\.Dataset, a list of rows"),
         (7, "is of type int"),
-        ([], "holds no rows"),
+        ([], "contains no rows"),
         ([1, 2], "row 0 is of type int; each row has to be a dictionary"),
         ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "No usable row"),

@@ -86,10 +86,10 @@ def test_other_adapters_than_lora_are_trained_from_the_models_own_start(tmp_path
         ({"quantization_config": {"load_in_4bit": True}}, "quantization_config is of type dict"),
         (
             {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)},
-            "quantization_config says how a model is loaded; give its folder or id",
+            "quantization_config applies to loading a model; give its folder or id",
         ),
         ({"model_init_kwargs": {"revision": "main"}}, "model_init_kwargs says how a model is"),
-        ({"trust_remote_code": True}, "trust_remote_code says how a model is loaded"),
+        ({"trust_remote_code": True}, "trust_remote_code applies to loading a model"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -108,7 +108,7 @@ def test_adapters_on_adapters_are_refused(tmp_path: Path) -> None:
 def test_a_quantization_config_loads_the_model_in_4_bits(tmp_path: Path, saved: str) -> None:
     pytest.importorskip("bitsandbytes")
     four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-    with pytest.raises(UserError, match="4-bit weights cannot be trained themselves"):
+    with pytest.raises(UserError, match="4-bit weights cannot be trained directly"):
         trainer_of(saved, tmp_path, quantization_config=four_bits)
     with pytest.raises(UserError, match="both quantize the model"):
         trainer_of(saved, tmp_path, quantization_config=four_bits, load_in_8bit=True)
@@ -154,10 +154,10 @@ def test_arguments_that_have_a_name_of_their_own_are_sent_there(
 def test_a_model_on_several_devices_is_refused(tmp_path: Path) -> None:
     spread, sharded = small_model("llama"), small_model("llama")
     spread.hf_device_map = {"model": 0, "lm_head": 1}  # type: ignore[assignment]
-    with pytest.raises(UserError, match=r"spread over several devices \(0, 1\)"):
+    with pytest.raises(UserError, match=r"placed on several devices \(0, 1\)"):
         trainer_of(spread, tmp_path)
     sharded._tp_size = 2  # type: ignore[assignment]
-    with pytest.raises(UserError, match="split over processes when it was loaded"):
+    with pytest.raises(UserError, match="was sharded when it was loaded"):
         trainer_of(sharded, tmp_path)
 
 
@@ -191,7 +191,7 @@ def test_a_given_schedule_is_used(tmp_path: Path) -> None:
     trainer.train()
     rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
     assert rates == pytest.approx([0.5, 0.05])
-    with pytest.raises(UserError, match="does not know the masks' weights"):
+    with pytest.raises(UserError, match="does not cover the masks' weights"):
         trainer_of(model, tmp_path, "sparsepo-common", optimizers=(optimizer, schedule))
 
 
