@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tasks.models.base_config import BaseModelConfig
 
@@ -66,12 +66,15 @@ class StatisticsSettings:
 
 
 FIRST_SEED = 42
-"""[paper] The seed; further seeds count on from it."""
+"""[paper] The seed of the first chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """One complete set of values; a domain adds its own."""
+
+    chain_seeds: ClassVar[tuple[str, ...]] = ("base.seed",)
+    """Dotted names of the seeds that are set to the chain's; see `harness.config.chains`."""
 
     name: str
     description: str
@@ -84,8 +87,10 @@ class Profile:
     po: TrainingSettings
     methods: Mapping[str, Mapping[str, Any]]
     """Method → its hyper-parameters, and fields of ``po`` that it has its own values for."""
+    seed: int = FIRST_SEED
+    """Seed of the first chain; the others count up from it."""
     seeds: int
-    """Number of training seeds of each method: 42, 43, …"""
+    """Number of chains: repetitions of the whole experiment, from the world to the evaluation."""
     device: Device
     workers: int | None
     """Stages at once; none for one per core, or one per GPU on a GPU machine."""

@@ -60,14 +60,15 @@ def _tuned(table: Mapping[str, Any]) -> str:
         return ""
     names = {row_id(row): row["label"] for row in table["rows"]}
     chosen = {
-        names[row]: tuned["hyper_parameters"]["beta"] for row, tuned in table["tuned"].items()
+        names[row]: [f"{tuned['hyper_parameters']['beta']:g}" for tuned in chains.values()]
+        for row, chains in table["tuned"].items()
     }
-    listed = ", ".join(f"{name} {beta:g}" for name, beta in chosen.items())
+    listed = "; ".join(f"{name} {', '.join(betas)}" for name, betas in chosen.items())
     settings = table["provenance"]["settings"]["tuning"]
     k, problems = settings["samples"], settings["problems"]
     return (
-        f"β chosen by pass@{k} of {k} samples of {problems} HumanEval problems, which are among "
-        f"those of the table, as in the paper: {listed}."
+        f"β chosen in each chain by pass@{k} of {k} samples of {problems} HumanEval problems, "
+        f"which are among those of the table, as in the paper: {listed}."
     )
 
 

@@ -1,7 +1,8 @@
-"""The code experiments' stage graph.
+"""The code experiments' stage graph, once per chain.
 
 world → base model → samples of the training problems → their verdicts → preference pairs → one run
-per method and β → the β of each method → one run per method and seed → samples → verdicts.
+per method and β → the β of each method, whose run is kept → samples → verdicts. Chains share what
+does not depend on their seed, such as problems from a file.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from harness.config.chains import chains, first_chain
 from harness.config.methods import check_methods
-from harness.config.profiles import FIRST_SEED, HUB, WORLD
+from harness.config.profiles import HUB, WORLD
 from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
@@ -36,33 +38,35 @@ _TUNING_BENCHMARK = "humaneval"
 
 @dataclass(frozen=True)
 class System:
-    """One model of a row, and the verdicts on what it wrote."""
+    """The model of a row in one chain, and the verdicts on what it wrote."""
 
     seed: int
+    """The chain's."""
     model: Stage | None
     """None for the starting model."""
     verdicts: Stage
+    tuned: Stage | None = None
+    """The stage that chose β; None where there was nothing to choose."""
 
 
 @dataclass(frozen=True)
 class Graph:
     """All stages of a table or figure."""
 
+    problems: tuple[Stage, ...]
+    """The problems of each chain."""
     pairs: Mapping[int, Stage] = field(default_factory=dict)
-    """Training seed → its preference pairs."""
+    """Chain's seed → its preference pairs."""
     runs: Mapping[str, Mapping[float, Stage]] = field(default_factory=dict)
-    """Row id → β → the training run that tries it."""
-    tuned: Mapping[str, Stage] = field(default_factory=dict)
-    """Row id → the stage that chose its β; rows without a choice are absent."""
+    """Row id → β → the training run that tries it, in the first chain."""
     systems: Mapping[str, tuple[System, ...]] = field(default_factory=dict)
-    """Row id → one system per seed; empty for a figure."""
+    """Row id → one system per chain; empty for a figure."""
 
     @property
     def targets(self) -> list[Stage]:
         """What has to be in the store before the numbers can be computed."""
-        stages = list(self.pairs.values())
+        stages = [*self.problems, *self.pairs.values()]
         stages += [run for betas in self.runs.values() for run in betas.values()]
-        stages += list(self.tuned.values())
         stages += [system.verdicts for systems in self.systems.values() for system in systems]
         return stages
 
@@ -83,25 +87,11 @@ def build_table(
     Raises:
         UserError: for a missing file, an unknown method, or a value that a method does not use.
     """
-    parts = _Parts(profile, plugins or {})
-    systems: dict[str, tuple[System, ...]] = {}
-    runs: dict[str, dict[float, Stage]] = {}
-    tuned: dict[str, Stage] = {}
-    seeds = range(FIRST_SEED, FIRST_SEED + profile.seeds)
-    for row in rows:
-        if row.method == BASE:
-            systems[row.id] = (System(FIRST_SEED, None, parts.test_verdicts(None)),)
-            continue
-        betas = parts.betas(row)
-        if len(betas) > 1:
-            runs[row.id] = parts.tuning_runs(row, betas)
-            tuned[row.id] = parts.choice(row, runs[row.id])
-        models = [parts.final_run(row, seed, tuned.get(row.id), betas) for seed in seeds]
-        systems[row.id] = tuple(
-            System(seed, model, parts.test_verdicts(model))
-            for seed, model in zip(seeds, models, strict=True)
-        )
-    return Graph(parts.made_pairs, runs, tuned, systems)
+    check_methods(profile)
+    built = [_Chain(chain, plugins or {}) for chain in chains(profile)]
+    systems = {row.id: tuple(chain.system(row) for chain in built) for row in rows}
+    pairs = {chain.profile.seed: chain.pairs for chain in built if chain.trains}
+    return Graph(tuple(chain.problems for chain in built), pairs, {}, systems)
 
 
 def build_figure(profile: CodeProfile, row: RowSpec) -> Graph:
@@ -114,41 +104,66 @@ def build_figure(profile: CodeProfile, row: RowSpec) -> Graph:
     Returns:
         The stages, which are those of Table 2; nothing has been run.
     """
-    parts = _Parts(profile, {})
-    runs = {row.id: parts.tuning_runs(row, parts.betas(row))}
-    return Graph(parts.made_pairs, runs)
+    check_methods(profile)
+    chain = _Chain(first_chain(profile), {})
+    runs = {row.id: chain.runs(row, chain.betas(row))}
+    return Graph((chain.problems,), {chain.profile.seed: chain.pairs}, runs)
 
 
-class _Parts:
-    """The stages that everything shares, and makers of the others."""
+class _Chain:
+    """The stages that one chain's rows share, and makers of the others."""
 
     def __init__(self, profile: CodeProfile, plugins: Mapping[str, Path]) -> None:
-        check_methods(profile)
         self.profile = profile
         self.plugins = plugins
+        self.label = f"seed {profile.seed}"
+        self.trains = False
+        """Whether any row was trained, and so needs the pairs."""
         self.world = Stage(
-            "world",
+            f"world {self.label}",
             "harness.domains.code.work.world:make_world",
             asdict(profile.world) | {"mistake_shares": list(profile.world.mistake_shares)},
             seconds_hint=5,
         )
         self.start = self._start()
-        self.made_pairs: dict[int, Stage] = {}
-        self._caches: dict[int, dict[str, Stage]] = {}
+        self._caches: dict[str, Stage] = {}
         self._answers: dict[str, Path] = {}
         self._samples: dict[str, Stage] = {}
         if profile.data.answers is not None:
             self._answers = {"answers": existing_path("data.answers", profile.data.answers)}
         self.problems = self._problems()
-        if self._answers:
-            return
-        samples = self._sample(
-            "samples of the training problems",
-            None,
-            dict.fromkeys(_TRAINING_SETS, profile.sampling.train_samples),
+        if not self._answers:
+            samples = self._sample(
+                f"samples of the training problems {self.label}",
+                None,
+                dict.fromkeys(_TRAINING_SETS, profile.sampling.train_samples),
+            )
+            verdicts = self._judge(
+                f"verdicts on the training problems {self.label}", samples, _TRAINING_SETS
+            )
+            self._samples = {"problems": self.problems, "samples": samples, "verdicts": verdicts}
+        self.pairs = self._pairs()
+
+    def system(self, row: RowSpec) -> System:
+        """Return a row's model in this chain, with the verdicts on its samples."""
+        if row.method == BASE:
+            return System(self.profile.seed, None, self._test_verdicts(None))
+        betas = self.betas(row)
+        name = f"{row.id} {self.label}"
+        if len(betas) < 2:
+            overrides = {"beta": betas[0]} if betas else {}
+            model = self._train(row, overrides, name)
+            return System(self.profile.seed, model, self._test_verdicts(model))
+        runs = self.runs(row, betas)
+        tuned = self._choice(row, runs)
+        model = Stage(
+            name,
+            "harness.domains.code.work.chosen:keep_chosen",
+            {},
+            {"tuned": tuned, **{f"{beta:g}": run for beta, run in runs.items()}},
+            seconds_hint=1,
         )
-        verdicts = self._judge("verdicts on the training problems", samples, _TRAINING_SETS)
-        self._samples = {"problems": self.problems, "samples": samples, "verdicts": verdicts}
+        return System(self.profile.seed, model, self._test_verdicts(model), tuned)
 
     def betas(self, row: RowSpec) -> tuple[float, ...]:
         """Return the values of β that are tried; empty for a method without one."""
@@ -165,20 +180,14 @@ class _Parts:
             raise UserError(f"The values of β must be above 0 and differ, not {chosen}.")
         return chosen
 
-    def tuning_runs(self, row: RowSpec, betas: Sequence[float]) -> dict[float, Stage]:
-        """Return one training run per β, all of the first seed."""
+    def runs(self, row: RowSpec, betas: Sequence[float]) -> dict[float, Stage]:
+        """Return one training run per β."""
         return {
-            beta: self._train(
-                row,
-                FIRST_SEED,
-                {},
-                overrides={"beta": beta},
-                name=f"{row.id} with β {beta:g}",
-            )
+            beta: self._train(row, {"beta": beta}, f"{row.id} with β {beta:g} {self.label}")
             for beta in betas
         }
 
-    def choice(self, row: RowSpec, runs: Mapping[float, Stage]) -> Stage:
+    def _choice(self, row: RowSpec, runs: Mapping[float, Stage]) -> Stage:
         """Return the stage that chooses a row's β."""
         tuning = self.profile.tuning
         verdicts = {}
@@ -193,7 +202,7 @@ class _Parts:
                 f"tuning verdicts on {run.name}", samples, (_TUNING_BENCHMARK,)
             )
         return Stage(
-            f"choice of β for {row.id}",
+            f"choice of β for {row.id} {self.label}",
             "harness.domains.code.work.tuning:choose_beta",
             {
                 "k": tuning.samples,
@@ -204,72 +213,51 @@ class _Parts:
             seconds_hint=1,
         )
 
-    def final_run(
-        self, row: RowSpec, seed: int, tuned: Stage | None, betas: Sequence[float]
-    ) -> Stage:
-        """Return the training run of a row and seed, with the β that was chosen."""
-        overrides = {"beta": betas[0]} if len(betas) == 1 else {}
-        return self._train(
-            row,
-            seed,
-            {"tuned": tuned} if tuned is not None else {},
-            overrides=overrides,
-            name=f"{row.id} seed {seed}",
-        )
-
-    def test_verdicts(self, model: Stage | None) -> Stage:
+    def _test_verdicts(self, model: Stage | None) -> Stage:
         """Return the verdicts on a model's samples of both benchmarks."""
-        name = model.name if model is not None else "the starting model"
+        name = model.name if model is not None else f"the starting model {self.label}"
         counts = dict.fromkeys(BENCHMARKS, self.profile.sampling.test_samples)
         samples = self._sample(f"samples of {name}", model, counts)
         return self._judge(f"verdicts on {name}", samples, BENCHMARKS)
 
-    def _pairs(self, seed: int) -> Stage:
-        if seed not in self.made_pairs:
-            self.made_pairs[seed] = Stage(
-                f"preference pairs seed {seed}",
-                "harness.domains.code.work.pairs:make_pairs",
-                {
-                    "epochs": self.profile.data.epochs,
-                    "seed": seed,
-                    "validation_seed": FIRST_SEED,
-                    "convention": self.profile.sampling.convention,
-                },
-                self._samples,
-                self._answers,
-                seconds_hint=2,
-            )
-        return self.made_pairs[seed]
+    def _pairs(self) -> Stage:
+        seed = self.profile.seed
+        return Stage(
+            f"preference pairs {self.label}",
+            "harness.domains.code.work.pairs:make_pairs",
+            {
+                "epochs": self.profile.data.epochs,
+                "seed": seed,
+                "validation_seed": seed,
+                "convention": self.profile.sampling.convention,
+            },
+            self._samples,
+            self._answers,
+            seconds_hint=2,
+        )
 
-    def _train(
-        self,
-        row: RowSpec,
-        seed: int,
-        inputs: Mapping[str, Stage],
-        overrides: Mapping[str, float],
-        name: str,
-    ) -> Stage:
+    def _train(self, row: RowSpec, overrides: Mapping[str, float], name: str) -> Stage:
+        self.trains = True
         settings = {**row.settings, **overrides}
-        given = {"pairs": self._pairs(seed), **self.start.inputs}
+        inputs = {"pairs": self.pairs, **self.start.inputs}
         reference = reference_inputs(
             self.profile,
             row.method,
-            given,
-            self._caches.setdefault(seed, {}),
+            inputs,
+            self._caches,
             settings,
             files=self.start.files,
             model_id=self.start.model_id,
-            label=f" seed {seed}",
+            label=f" {self.label}",
             owner=row.id,
         )
         plugin = self.plugins.get(row.method)
-        files = {**self.start.files, **({"plugin": plugin} if plugin else {})}
         return train_stage(
             self.profile,
             row.method,
-            seed,
-            {**given, **reference, **inputs},
-            files=files,
+            self.profile.seed,
+            {**inputs, **reference},
+            files={**self.start.files, **({"plugin": plugin} if plugin else {})},
             model_id=self.start.model_id,
             overrides=settings,
             name=name,
@@ -328,7 +316,7 @@ class _Parts:
         # Training problems are there to be sampled, unless the user has their solutions.
         sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
         return Stage(
-            "problems",
+            "problems" + (f" {self.label}" if WORLD in sources.values() else ""),
             "harness.domains.code.work.problems:make_problems",
             {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},
@@ -340,5 +328,5 @@ class _Parts:
     def _start(self) -> Start:
         name = self.profile.model.code
         if name == TRAIN_FROM_SCRATCH:
-            return Start({"model": base_stage(self.profile, self.world)})
+            return Start({"model": base_stage(self.profile, self.world, self.label)})
         return outside_start("model.code", name)

@@ -58,7 +58,7 @@ class SamplingSettings:
     """Programs that one stage runs side by side; none for one per core."""
     limit: int | None = None
     """Cap on the problems of each benchmark, evenly spaced; none for all."""
-    seed: int = 42
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class TuningSettings:
 @dataclass(frozen=True, kw_only=True)
 class CodeProfile(Profile):
     """One complete set of values."""
+
+    chain_seeds = (*Profile.chain_seeds, "world.seed", "sampling.seed")
 
     data: DataSettings
     model: ModelSettings
@@ -143,7 +145,6 @@ def _tiny() -> CodeProfile:
         seeds=3,
         device="cpu",
         workers=2,
-        base_threads=2,
         base=BaseModelConfig(
             architecture="gpt_bigcode",
             vocabulary_size=640,

@@ -52,7 +52,15 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
         "baseline": spec.baseline,
         "reference": spec.reference,
         "paper_setting": spec.paper_setting,
-        "tuned": {row: store.read_json(stage, "tuned.json") for row, stage in graph.tuned.items()},
+        "tuned": {
+            row: {
+                f"seed {system.seed}": store.read_json(system.tuned, "tuned.json")
+                for system in systems
+                if system.tuned is not None
+            }
+            for row, systems in graph.systems.items()
+            if systems[0].tuned is not None
+        },
         "provenance": {
             **run.provenance,
             "data": {

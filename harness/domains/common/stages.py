@@ -87,10 +87,16 @@ def outside_start(key: str, value: str) -> Start:
     return Start(model_id=value) if folder is None else Start(files={"model": folder})
 
 
-def base_stage(profile: Profile, corpus: Stage) -> Stage:
-    """The tiny base model, trained from scratch on corpus.jsonl of a stage."""
+def base_stage(profile: Profile, corpus: Stage, label: str) -> Stage:
+    """The tiny base model, trained from scratch on corpus.jsonl of a stage.
+
+    Args:
+        profile: all values.
+        corpus: the stage.
+        label: what tells this chain's model from the others'.
+    """
     return Stage(
-        "base model",
+        f"base model {label}",
         "harness.domains.common.work.base:train_base",
         asdict(profile.base),
         {"corpus": corpus},
@@ -117,7 +123,7 @@ def train_stage(
         profile: all values.
         method: a registered method.
         seed: of the run.
-        inputs: "pairs", and "model" unless it comes from outside; "reference", "tuned".
+        inputs: "pairs", and "model" unless it comes from outside; "reference".
         files: "plugin" for a plugged-in method, "model" for a user's folder.
         model_id: a hub id in place of a model.
         overrides: values in place of the profile's own for this method, as under ``methods``.
@@ -180,7 +186,7 @@ def reference_inputs(
         overrides: as in `train_stage`.
         files: "model" for a user's folder.
         model_id: a hub id in place of a model.
-        label: what is added to the stage's name, where there is one for each training seed.
+        label: what is added to the stage's name to tell chains apart.
         owner: the row that reads it, by which a second cache is called; the method by default.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)

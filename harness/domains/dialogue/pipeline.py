@@ -1,4 +1,7 @@
-"""Table 1's stage graph: world → base model → SFT → one run per method and seed → evaluation."""
+"""Table 1's stage graph for each chain: world, base model, SFT, a run per method, evaluation.
+
+Chains share what does not depend on their seed, such as preference pairs from a file.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from harness.config.chains import chains
 from harness.config.methods import check_methods
-from harness.config.profiles import FIRST_SEED, WORLD
+from harness.config.profiles import WORLD
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -31,9 +35,10 @@ _SCORERS = ("math-verify", "langdetect", "sympy", "antlr4-python3-runtime")
 
 @dataclass(frozen=True)
 class System:
-    """One trained model of a row, and what is measured on it."""
+    """The trained model of a row in one chain, and what is measured on it."""
 
     seed: int
+    """The chain's."""
     model: Stage
     leaderboard: Stage
     judged: Stage | None
@@ -43,10 +48,12 @@ class System:
 class Graph:
     """All stages of a table."""
 
-    pairs: Stage
-    check: Stage
+    pairs: tuple[Stage, ...]
+    """Preference pairs of each chain."""
+    checks: tuple[Stage, ...]
+    """Check of the benchmark files of each chain."""
     systems: Mapping[str, tuple[System, ...]]
-    """Row id → one system per seed."""
+    """Row id → one system per chain."""
     sources: Mapping[str, str | None]
     """Benchmark → "world", "hub", "file" or None."""
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +62,7 @@ class Graph:
     @property
     def targets(self) -> list[Stage]:
         """What has to be in the store before the table can be made, checks first."""
-        stages = [self.pairs, self.check]
+        stages = [*self.pairs, *self.checks]
         runs = [system for systems in self.systems.values() for system in systems]
         stages += [system.model for system in runs]
         # Leaderboards of different models share what a worker process has loaded.
@@ -86,106 +93,182 @@ def build_graph(
         UserError: for a missing file, an unknown method, or a value that a method does not use.
     """
     check_methods(profile)
-    world = _world(profile)
-    pairs, real = _pairs(profile, world)
     sources, files, notes = _sources(profile, user_benchmarks)
-    needs_world = WORLD in sources.values()
-    check = Stage(
-        "check of the benchmark files",
-        "harness.domains.dialogue.work.check:check_benchmarks",
-        {"sources": sources},
-        {"world": world} if needs_world else {},
-        files,
-        libraries=("datasets",),
-        seconds_hint=5,
-    )
-    start = _start(profile, world, pairs, real)
-    sft = _sft(profile, pairs, start)
-    if real:
+    if profile.data.hh_rlhf != WORLD:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
-    evaluation_inputs = {"check": check, **({"world": world} if needs_world else {})}
-    systems: dict[str, tuple[System, ...]] = {}
-    caches: dict[str, Stage] = {}
-    for row in rows:
-        runs = []
-        for offset in range(1 if row.method == "sft" else profile.seeds):
-            seed = FIRST_SEED + offset
-            if row.method == "sft":
-                model = _sft(profile, pairs, start, row)
-            else:
-                plugin = (plugins or {}).get(row.method)
-                model = _preference_optimization(profile, row, seed, pairs, sft, caches, plugin)
-            board = _leaderboard(
-                profile, model, {**evaluation_inputs, "model": model}, sources, files
+    built = [_Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
+    return Graph(
+        tuple(chain.pairs for chain in built),
+        tuple(chain.check for chain in built),
+        {row.id: tuple(chain.system(row) for chain in built) for row in rows},
+        sources,
+        notes,
+    )
+
+
+class _Chain:
+    """The stages that one chain's rows share, and makers of the others."""
+
+    def __init__(
+        self,
+        profile: DialogueProfile,
+        sources: Mapping[str, str | None],
+        files: Mapping[str, Path],
+        plugins: Mapping[str, Path],
+    ) -> None:
+        self.profile = profile
+        self.plugins = plugins
+        self.caches: dict[str, Stage] = {}
+        self.label = f"seed {profile.seed}"
+        world = Stage(
+            f"world {self.label}",
+            "harness.domains.dialogue.work.world:make_world",
+            asdict(profile.world),
+            seconds_hint=5,
+        )
+        self.real = profile.data.hh_rlhf != WORLD
+        self.pairs = self._pairs(world)
+        needs_world = {"world": world} if WORLD in sources.values() else {}
+        self.check = Stage(
+            "check of the benchmark files" + (f" {self.label}" if needs_world else ""),
+            "harness.domains.dialogue.work.check:check_benchmarks",
+            {"sources": dict(sources)},
+            needs_world,
+            files,
+            libraries=("datasets",),
+            seconds_hint=5,
+        )
+        self.sources, self.files = sources, files
+        self.evaluation_inputs = {"check": self.check, **needs_world}
+        self.start = self._start(world)
+        self.sft = self._sft()
+
+    def system(self, row: RowSpec) -> System:
+        """Return a row's model in this chain, and what is measured on it."""
+        model = self._sft(row) if row.method == "sft" else self._preference_optimization(row)
+        judged = None if self.real else self._win_rate(model)
+        return System(self.profile.seed, model, self._leaderboard(model), judged)
+
+    def _sft(self, row: RowSpec | None = None) -> Stage:
+        return train_stage(
+            self.profile,
+            "sft",
+            self.profile.seed,
+            {"pairs": self.pairs, **self.start.inputs},
+            files=self.start.files,
+            model_id=self.start.model_id,
+            overrides=row.settings if row is not None else None,
+            name=f"{row.id if row is not None else 'sft'} {self.label}",
+        )
+
+    def _preference_optimization(self, row: RowSpec) -> Stage:
+        inputs = {"pairs": self.pairs, "model": self.sft}
+        cache = reference_inputs(
+            self.profile,
+            row.method,
+            inputs,
+            self.caches,
+            row.settings,
+            label=f" {self.label}",
+            owner=row.id,
+        )
+        plugin = self.plugins.get(row.method)
+        return train_stage(
+            self.profile,
+            row.method,
+            self.profile.seed,
+            {**inputs, **cache},
+            files={} if plugin is None else {"plugin": plugin},
+            overrides=row.settings,
+            name=f"{row.id} {self.label}",
+        )
+
+    def _pairs(self, world: Stage) -> Stage:
+        data = self.profile.data
+        place = outside_path("data.hh_rlhf", data.hh_rlhf) if self.real else None
+        return Stage(
+            "preference pairs" + ("" if self.real else f" {self.label}"),
+            "harness.domains.dialogue.work.pairs:make_pairs",
+            {
+                "source": data.hh_rlhf if self.real and place is None else None,
+                "train_pairs": data.train_pairs,
+                "test_pairs": data.test_pairs,
+            },
+            {} if self.real else {"world": world},
+            {"hh": place} if place is not None else {},
+            libraries=("datasets", "pyarrow"),
+            seconds_hint=3,
+        )
+
+    def _start(self, world: Stage) -> Start:
+        """What SFT starts from."""
+        name = self.profile.model.dialogue
+        if name != TRAIN_FROM_SCRATCH:
+            return outside_start("model.dialogue", name)
+        corpus = world
+        if self.real:
+            corpus = Stage(
+                f"corpus with real dialogues {self.label}",
+                "harness.domains.dialogue.work.corpus:make_corpus",
+                {},
+                {"world": world, "pairs": self.pairs},
+                seconds_hint=3,
             )
-            judged = None if real else _win_rate(profile, model, pairs)
-            runs.append(System(seed, model, board, judged))
-        systems[row.id] = tuple(runs)
-    return Graph(pairs, check, systems, sources, notes)
+        return Start({"model": base_stage(self.profile, corpus, self.label)})
 
+    def _leaderboard(self, model: Stage) -> Stage:
+        values = self.profile.evaluation
+        caps = {"math_hard": values.math_tokens, "ifeval": values.ifeval_tokens}
+        return Stage(
+            f"leaderboard of {model.name}",
+            "harness.domains.dialogue.work.leaderboard:evaluate",
+            {
+                "sources": dict(self.sources),
+                "settings": {
+                    "limit": {
+                        name: own if own is not None else values.limit
+                        for name, own in asdict(values.limits).items()
+                        if own is not None or values.limit is not None
+                    }
+                    or None,
+                    "batch_size": values.batch_size,
+                    "pack_tokens": values.pack_tokens,
+                    "max_gen_toks": {k: v for k, v in caps.items() if v is not None} or None,
+                    "device": self.profile.device,
+                    "dtype": values.dtype,
+                },
+            },
+            {**self.evaluation_inputs, "model": model},
+            self.files,
+            libraries=(*_EVALUATION, *_SCORERS),
+            seconds_hint=12,
+        )
 
-def _sft(profile: DialogueProfile, pairs: Stage, start: Start, row: RowSpec | None = None) -> Stage:
-    return train_stage(
-        profile,
-        "sft",
-        FIRST_SEED,
-        {"pairs": pairs, **start.inputs},
-        files=start.files,
-        model_id=start.model_id,
-        overrides=row.settings if row is not None else None,
-        name=f"{row.id if row is not None else 'sft'} seed {FIRST_SEED}",
-    )
-
-
-def _preference_optimization(
-    profile: DialogueProfile,
-    row: RowSpec,
-    seed: int,
-    pairs: Stage,
-    sft: Stage,
-    caches: dict[str, Stage],
-    plugin: Path | None,
-) -> Stage:
-    inputs = {"pairs": pairs, "model": sft}
-    cache = reference_inputs(profile, row.method, inputs, caches, row.settings, owner=row.id)
-    return train_stage(
-        profile,
-        row.method,
-        seed,
-        {**inputs, **cache},
-        files={} if plugin is None else {"plugin": plugin},
-        overrides=row.settings,
-        name=f"{row.id} seed {seed}",
-    )
-
-
-def _world(profile: DialogueProfile) -> Stage:
-    return Stage(
-        "world",
-        "harness.domains.dialogue.work.world:make_world",
-        asdict(profile.world),
-        seconds_hint=5,
-    )
-
-
-def _pairs(profile: DialogueProfile, world: Stage) -> tuple[Stage, bool]:
-    """The stage of preference pairs, and whether they are real rather than the world's."""
-    source = profile.data.hh_rlhf
-    real = source != WORLD
-    place = outside_path("data.hh_rlhf", source) if real else None
-    return Stage(
-        "preference pairs",
-        "harness.domains.dialogue.work.pairs:make_pairs",
-        {
-            "source": source if real and place is None else None,
-            "train_pairs": profile.data.train_pairs,
-            "test_pairs": profile.data.test_pairs,
-        },
-        {} if real else {"world": world},
-        {"hh": place} if place is not None else {},
-        libraries=("datasets", "pyarrow"),
-        seconds_hint=3,
-    ), real
+    def _win_rate(self, model: Stage) -> Stage:
+        values = self.profile.evaluation
+        responses = Stage(
+            f"responses of {model.name}",
+            "harness.domains.common.work.generate:generate",
+            {
+                "prompts": values.win_rate_prompts,
+                "batch_size": values.batch_size,
+                "max_new_tokens": values.response_tokens,
+                "temperature": values.temperature,
+                "top_p": values.top_p,
+                "seed": values.seed,
+                "device": self.profile.device,
+            },
+            {"model": model, "pairs": self.pairs},
+            libraries=GENERATION,
+            seconds_hint=4,
+        )
+        return Stage(
+            f"win rate of {model.name}",
+            "harness.domains.dialogue.work.judge:judge",
+            {},
+            {"responses": responses, "pairs": self.pairs},
+            seconds_hint=1,
+        )
 
 
 def _sources(
@@ -210,82 +293,3 @@ def _sources(
     if not any(sources.values()):
         raise UserError("No benchmark has rows; set at least one, such as data.bbh=FILE.")
     return sources, files, notes
-
-
-def _start(profile: DialogueProfile, world: Stage, pairs: Stage, real: bool) -> Start:
-    """What SFT starts from."""
-    name = profile.model.dialogue
-    if name != TRAIN_FROM_SCRATCH:
-        return outside_start("model.dialogue", name)
-    corpus = world
-    if real:
-        corpus = Stage(
-            "corpus with real dialogues",
-            "harness.domains.dialogue.work.corpus:make_corpus",
-            {},
-            {"world": world, "pairs": pairs},
-            seconds_hint=3,
-        )
-    return Start({"model": base_stage(profile, corpus)})
-
-
-def _leaderboard(
-    profile: DialogueProfile,
-    model: Stage,
-    inputs: Mapping[str, Stage],
-    sources: Mapping[str, str | None],
-    files: Mapping[str, Path],
-) -> Stage:
-    values = profile.evaluation
-    caps = {"math_hard": values.math_tokens, "ifeval": values.ifeval_tokens}
-    return Stage(
-        f"leaderboard of {model.name}",
-        "harness.domains.dialogue.work.leaderboard:evaluate",
-        {
-            "sources": dict(sources),
-            "settings": {
-                "limit": {
-                    name: own if own is not None else values.limit
-                    for name, own in asdict(values.limits).items()
-                    if own is not None or values.limit is not None
-                }
-                or None,
-                "batch_size": values.batch_size,
-                "pack_tokens": values.pack_tokens,
-                "max_gen_toks": {k: v for k, v in caps.items() if v is not None} or None,
-                "device": profile.device,
-                "dtype": values.dtype,
-            },
-        },
-        inputs,
-        files,
-        libraries=(*_EVALUATION, *_SCORERS),
-        seconds_hint=12,
-    )
-
-
-def _win_rate(profile: DialogueProfile, model: Stage, pairs: Stage) -> Stage:
-    values = profile.evaluation
-    responses = Stage(
-        f"responses of {model.name}",
-        "harness.domains.common.work.generate:generate",
-        {
-            "prompts": values.win_rate_prompts,
-            "batch_size": values.batch_size,
-            "max_new_tokens": values.response_tokens,
-            "temperature": values.temperature,
-            "top_p": values.top_p,
-            "seed": values.seed,
-            "device": profile.device,
-        },
-        {"model": model, "pairs": pairs},
-        libraries=GENERATION,
-        seconds_hint=4,
-    )
-    return Stage(
-        f"win rate of {model.name}",
-        "harness.domains.dialogue.work.judge:judge",
-        {},
-        {"responses": responses, "pairs": pairs},
-        seconds_hint=1,
-    )

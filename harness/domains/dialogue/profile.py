@@ -70,12 +70,15 @@ class EvaluationSettings:
     response_tokens: int
     temperature: float
     top_p: float
-    seed: int = 42
+    seed: int = 0
+    """Of the sampled responses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueProfile(Profile):
     """One complete set of values."""
+
+    chain_seeds = (*Profile.chain_seeds, "world.seed", "evaluation.seed")
 
     data: DataSettings
     model: ModelSettings
@@ -159,10 +162,9 @@ def _tiny() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
-        seeds=3,
+        seeds=5,
         device="cpu",
         workers=2,
-        base_threads=2,
     )
 
 

@@ -76,7 +76,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             **run.provenance,
             "chat_template": chat_template(store, graph),
             "evaluation": evaluation_facts(boards),
-            "data": store.read_json(graph.pairs, "report.json"),
+            "data": store.read_json(graph.pairs[0], "report.json"),
             "tokenization": {
                 f"{row} seed {system.seed}": store.read_json(system.model, "training.json")[
                     "tokenization"

@@ -30,7 +30,7 @@ def reviews_stage(profile: SentimentProfile) -> Stage | None:
         if profile.data.pairs is not None:
             return None
         return Stage(
-            "reviews",
+            f"reviews seed {profile.seed}",
             f"{WORK}.world:make_world",
             asdict(profile.world),
             seconds_hint=4,
@@ -76,14 +76,14 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
     corpus = reviews
     if ready is not None:
         corpus = Stage(
-            "corpus",
+            "corpus" + ("" if profile.data.reviews != WORLD else f" seed {profile.seed}"),
             f"{WORK}.corpus:make_corpus",
             {},
             {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},
             seconds_hint=3,
         )
     assert corpus is not None
-    return Start({"model": base_stage(profile, corpus)})
+    return Start({"model": base_stage(profile, corpus, f"seed {profile.seed}")})
 
 
 def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start: Start) -> Stage:
@@ -91,7 +91,7 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
     assert reviews is not None
     data, sampling = profile.data, profile.sampling
     samples = Stage(
-        "samples",
+        f"samples seed {profile.seed}",
         f"{WORK}.samples:sample_completions",
         {
             "train_prompts": data.train_prompts,
@@ -107,7 +107,7 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
     )
     config, files = reward_config(profile)
     return Stage(
-        "preference pairs",
+        f"preference pairs seed {profile.seed}",
         f"{WORK}.preferences:rank_completions",
         {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
         {"samples": samples},
@@ -136,8 +136,10 @@ def reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
 
 def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage:
     """Which tokens of the held-out pairs decide the preference."""
+    # Pairs and start may be the same for all chains.
+    shared = profile.data.pairs is not None and not start.inputs
     return Stage(
-        "tokens that decide",
+        "tokens that decide" + ("" if shared else f" seed {profile.seed}"),
         f"{WORK}.labels:label_pairs",
         {
             "max_length": profile.po.max_length,

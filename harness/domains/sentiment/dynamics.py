@@ -54,7 +54,7 @@ def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     ranked = _rankings(run)
     last = max(entry["step"] for entry in ranked)
     final = [entry for entry in ranked if entry["step"] in (-1, last)]
-    with np.load(_file(graph.baselines, store)) as baselines:
+    with np.load(_file(graph.baselines[0], store)) as baselines:
         positives, tokens, _ = baselines["counts"].tolist()
     result = {
         "id": spec.id,
@@ -75,7 +75,7 @@ def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         "ranking": [_entry_json(entry) for entry in ranked],
         "deciding_tokens": positives,
         "tokens": tokens,
-        "provenance": {**run.provenance, "data": store.read_json(graph.pairs, "report.json")},
+        "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
     return {**result, "notes": dynamics_notes(result)}
 
@@ -90,10 +90,11 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
     graph, settings = run.graph, run.profile.statistics
     labels = {row.id: row.label for row in run.rows}
     found: dict[tuple[str, str, float | None, int], list[np.ndarray[Any, Any]]] = {}
-    with np.load(_file(graph.baselines, run.store)) as data:
-        n = int(data["counts"][2])
-        for score in _ALONE:
-            found["", score, None, -1] = [data[score].astype(np.float64)]
+    for stage in graph.baselines:
+        with np.load(_file(stage, run.store)) as data:
+            n = int(data["counts"][2])
+            for score in _ALONE:
+                found.setdefault(("", score, None, -1), []).append(data[score].astype(np.float64))
     for trained in graph.runs:
         if trained.rankings is None:
             continue

@@ -96,7 +96,7 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         "truncated_prompts": max(
             point["truncated_prompts"] for one in read.values() for point in one["points"]
         ),
-        "provenance": {**run.provenance, "data": store.read_json(graph.pairs, "report.json")},
+        "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
     return {**result, "notes": frontier_notes(result)}
 

@@ -16,7 +16,7 @@ def maps_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     spec, graph = run.experiment, run.graph
     assert graph.maps is not None
     found = run.store.read_json(graph.maps, "maps.json")
-    data = run.store.read_json(graph.pairs, "report.json")
+    data = run.store.read_json(graph.pairs[0], "report.json")
     result = {
         "id": spec.id,
         "title": spec.title,

@@ -1,6 +1,7 @@
 """The stages of the sentiment figures: reviews → model → pairs → one run per point of the sweep.
 
-All figures share the model, the pairs, the reference's cache and the runs that they have in common.
+Each chain has its own; all figures share the model, the pairs, the reference's cache and the runs
+that they have in common.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.config.chains import chains, first_chain
 from harness.config.methods import METHOD_TABLE, check_methods, method_code
-from harness.config.profiles import FIRST_SEED
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, reference_inputs, train_stage
 from harness.domains.sentiment.data import (
@@ -43,6 +44,7 @@ class Run:
     gamma: float | None
     """SimPO's; None for the others."""
     seed: int
+    """The chain's."""
     trained: Stage
     points: Stage | None
     """Reward and KL of its responses; None where no frontier is shown."""
@@ -53,19 +55,21 @@ class Run:
 class Graph:
     """All stages of a figure."""
 
-    pairs: Stage
+    pairs: tuple[Stage, ...]
+    """Preference pairs of each chain."""
     runs: tuple[Run, ...]
+    """Row by row, setting by setting, chain by chain."""
     maps: Stage | None = None
-    baselines: Stage | None = None
-    """Rankings of tokens by what needs no training."""
+    baselines: tuple[Stage, ...] = ()
+    """Rankings of tokens by what needs no training, of each chain."""
 
     @property
     def targets(self) -> list[Stage]:
         """What has to be in the store before the figure can be drawn."""
-        stages = [self.pairs, *(run.trained for run in self.runs)]
+        stages = [*self.pairs, *(run.trained for run in self.runs)]
         stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
-        return [*stages, *(stage for stage in (self.baselines, self.maps) if stage is not None)]
+        return [*stages, *self.baselines, *(() if self.maps is None else (self.maps,))]
 
     def of(self, row: str) -> list[Run]:
         """Return the runs of a row, by its id."""
@@ -95,32 +99,62 @@ def build_graph(
     _check(experiment, profile)
     if isinstance(experiment, DynamicsFigure):
         _check_masked(rows[0].method)
-    reviews = reviews_stage(profile)
-    ready = ready_pairs_stage(profile)
-    start = starting_point(profile, reviews, ready)
-    pairs = ready if ready is not None else sampled_pairs_stage(profile, reviews, start)
-    needs_labels = isinstance(experiment, DynamicsFigure)
-    labels = labels_stage(profile, pairs, start) if needs_labels else None
-    seeds = 1 if isinstance(experiment, TokenMapFigure) else profile.seeds
-    runs: list[Run] = []
-    caches: dict[str, Stage] = {}
-    for row in rows:
-        plugin = plugins.get(row.method)
-        for beta, gamma in _settings(experiment, profile, row):
-            for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-                trained = _trained(profile, row, beta, gamma, seed, pairs, start, caches, plugin)
-                points = None
-                if isinstance(experiment, FrontierFigure):
-                    points = _points(profile, trained, pairs, start)
-                ranked = _rankings(profile, trained, labels, row.method)
-                runs.append(Run(row, beta, gamma, seed, trained, points, ranked))
+    if isinstance(experiment, TokenMapFigure):
+        built = [_Chain(experiment, first_chain(profile))]
+    else:
+        built = [_Chain(experiment, chain) for chain in chains(profile)]
+    runs = tuple(
+        chain.run(row, beta, gamma, plugins.get(row.method))
+        for row in rows
+        for beta, gamma in _settings(experiment, profile, row)
+        for chain in built
+    )
     maps = None
     if isinstance(experiment, TokenMapFigure):
-        maps = _maps(profile, runs, pairs, start, experiment.pair)
-    baselines = None
-    if labels is not None:
-        baselines = _ranking(profile, "rank_baselines", "baselines", {"labels": labels})
-    return Graph(pairs, tuple(runs), maps, baselines)
+        maps = _maps(profile, runs, built[0].pairs, built[0].start, experiment.pair)
+    baselines = [chain.baselines() for chain in built]
+    return Graph(
+        tuple(chain.pairs for chain in built),
+        runs,
+        maps,
+        tuple(stage for stage in baselines if stage is not None),
+    )
+
+
+class _Chain:
+    """The stages that one chain's runs share, and the maker of its runs."""
+
+    def __init__(self, experiment: Experiment, profile: SentimentProfile) -> None:
+        self.profile = profile
+        reviews = reviews_stage(profile)
+        ready = ready_pairs_stage(profile)
+        self.start = starting_point(profile, reviews, ready)
+        self.pairs = (
+            ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
+        )
+        self.shows_frontier = isinstance(experiment, FrontierFigure)
+        self.labels: Stage | None = None
+        if isinstance(experiment, DynamicsFigure):
+            self.labels = labels_stage(profile, self.pairs, self.start)
+        self._caches: dict[str, Stage] = {}
+
+    def run(
+        self, row: RowSpec, beta: float | None, gamma: float | None, plugin: Path | None
+    ) -> Run:
+        """Return one point of the sweep in this chain."""
+        profile, start = self.profile, self.start
+        trained = _trained(profile, row, beta, gamma, self.pairs, start, self._caches, plugin)
+        points = _points(profile, trained, self.pairs, start) if self.shows_frontier else None
+        ranked = _rankings(profile, trained, self.labels, row.method)
+        return Run(row, beta, gamma, profile.seed, trained, points, ranked)
+
+    def baselines(self) -> Stage | None:
+        """Return the rankings by what needs no training; None where none are shown."""
+        if self.labels is None:
+            return None
+        shared = {"labels": self.labels}
+        name = self.labels.name.replace("tokens that decide", "baselines")
+        return _ranking(self.profile, "rank_baselines", name, shared)
 
 
 def _check(experiment: Experiment, profile: SentimentProfile) -> None:
@@ -183,13 +217,12 @@ def _trained(
     row: RowSpec,
     beta: float | None,
     gamma: float | None,
-    seed: int,
     pairs: Stage,
     start: Start,
     caches: dict[str, Stage],
     plugin: Path | None,
 ) -> Stage:
-    method = row.method
+    method, seed = row.method, profile.seed
     evaluations = {
         "steps": profile.evaluation.steps,
         "new_tokens": profile.sampling.new_tokens,
@@ -230,6 +263,7 @@ def _trained(
         overrides,
         files=start.files,
         model_id=start.model_id,
+        label=f" seed {seed}",
         owner=row.id,
     )
     name = f"{row.id} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")

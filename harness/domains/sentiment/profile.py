@@ -61,7 +61,7 @@ class SamplingSettings:
     new_tokens: int = 48
     batch_size: int = 64
     dtype: str = "auto"
-    seed: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class EvaluationSettings:
 @dataclass(frozen=True, kw_only=True)
 class SentimentProfile(Profile):
     """One complete set of values."""
+
+    chain_seeds = (*Profile.chain_seeds, "world.seed", "sampling.seed")
 
     data: DataSettings
     model: ModelSettings
@@ -154,7 +156,6 @@ def _tiny() -> SentimentProfile:
         seeds=3,
         device="cpu",
         workers=2,
-        base_threads=2,
         base=BaseModelConfig(
             architecture="gpt2",
             layers=2,

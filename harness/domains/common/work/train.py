@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -32,8 +31,7 @@ def train_policy(context: StageContext) -> None:
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
     `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
     train.jsonl and, where it is there, validation.jsonl and test.jsonl; "model"; "reference", a
-    cache of the reference's log-probabilities; "tuned", whose tuned.json has hyper-parameters that
-    replace those of the configuration.
+    cache of the reference's log-probabilities.
 
     Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
     asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
@@ -62,7 +60,7 @@ def run_training(
         args=POConfig(
             output_dir=str(checkpoints),
             method=config["method"],
-            method_args=hyper_parameters(context),
+            method_args=dict(config["hyper_parameters"]),
             seed=config["seed"],
             data_seed=config["seed"],
             reference_cache=_reference_cache(context),
@@ -118,15 +116,6 @@ class Snapshots(TrainerCallback):
         """Save the policy with its tokenizer."""
         if state.global_step % self._steps == 0:
             self._trainer.save_model(str(self._folder / str(state.global_step)))
-
-
-def hyper_parameters(context: StageContext) -> dict[str, Any]:
-    """Return the method's hyper-parameters: the configuration's, and what was tuned."""
-    chosen = dict(context.config["hyper_parameters"])
-    if "tuned" in context.inputs:
-        tuned = (context.inputs["tuned"] / "tuned.json").read_text(encoding="utf-8")
-        chosen.update(json.loads(tuned)["hyper_parameters"])
-    return chosen
 
 
 def _schedule(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from harness.config.assign import apply_assignments
 from harness.config.request import RunRequest
 from harness.domains.code import DOMAIN
 from harness.domains.code.experiments import FIGURE6, FIGURE8, TABLE2
-from harness.domains.code.pipeline import Graph, build_figure, build_table
+from harness.domains.code.pipeline import Graph, System, build_figure, build_table
 from harness.domains.code.profile import PROFILES, CodeProfile
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.spec import Experiment
-from harness.graph.stages import topological
+from harness.graph.stages import Stage, topological
 from sparsepo.errors import UserError
 
 ROWS = ("base", "dpo", "sparsepo-common")
@@ -39,10 +39,10 @@ def changed(*assignments: str) -> set[str]:
 def test_names_are_unique_and_the_count_is_right() -> None:
     names = [stage.name for stage in topological(table().targets)]
     assert len(set(names)) == len(names)
-    # world, problems, base model, training samples and verdicts; of each seed pairs and cache; of
+    # Of each chain: world, problems, base model, training samples and verdicts, pairs, cache; of
     # the base row samples and verdicts; of two methods 3 values of β, each trained, sampled and
-    # judged, one choice, and 3 seeds, each trained, sampled and judged.
-    assert len(names) == 5 + 3 * 2 + 2 + 2 * (3 * 3 + 1 + 3 * 3)
+    # judged, one choice, and the run that is kept, sampled and judged.
+    assert len(names) == 3 * (7 + 2 + 2 * (3 * 3 + 1 + 3))
 
 
 @pytest.mark.parametrize("spec", [FIGURE6, FIGURE8], ids=lambda spec: str(spec.id))
@@ -55,40 +55,48 @@ def test_figures_are_drawn_from_stages_of_the_table(spec: object) -> None:
     assert not figure.systems
 
 
+def runs_of(system: System) -> dict[str, Stage]:
+    """Return β → the run that tries it, for a system that keeps one of them."""
+    assert system.model is not None
+    return {name: stage for name, stage in system.model.inputs.items() if name != "tuned"}
+
+
 def test_a_value_of_beta_that_is_tried_is_its_own_run() -> None:
-    runs = table().runs["dpo"]
-    assert [run.config["hyper_parameters"]["beta"] for run in runs.values()] == list(runs)
-    assert len({run.address for run in runs.values()}) == len(runs)
-    simpo = table(rows=("simpo",)).runs["simpo"]
-    assert tuple(simpo) == tiny().tuning.simpo_betas
+    for row, betas in (("dpo", tiny().tuning.betas), ("simpo", tiny().tuning.simpo_betas)):
+        for system in table(rows=(row,)).systems[row]:
+            runs = runs_of(system)
+            assert list(runs) == [f"{beta:g}" for beta in betas]
+            tried = [run.config["hyper_parameters"]["beta"] for run in runs.values()]
+            assert tried == list(betas)
+            assert len({run.address for run in runs.values()}) == len(runs)
+            assert {run.config["seed"] for run in runs.values()} == {system.seed}
 
 
-def test_final_runs_wait_for_the_choice_of_beta() -> None:
+def test_each_chain_chooses_beta_and_keeps_that_run() -> None:
     graph = table()
     for system in graph.systems["dpo"]:
         assert system.model is not None
-        assert system.model.inputs["tuned"] is graph.tuned["dpo"]
-        assert system.model.config["training"]["epochs"] == 1
-        assert system.model.config["training"]["order"] == "given"
-    assert [system.model for system in graph.systems["base"]] == [None]
+        assert system.model.inputs["tuned"] is system.tuned
+        for run in runs_of(system).values():
+            assert run.config["training"]["epochs"] == 1
+            assert run.config["training"]["order"] == "given"
+    assert len({system.tuned.address for system in graph.systems["dpo"] if system.tuned}) == 3
+    assert [system.model for system in graph.systems["base"]] == [None] * 3
 
 
-def test_each_seed_draws_its_own_pairs_and_methods_share_them() -> None:
+def test_each_chain_has_its_own_pairs_and_its_methods_share_them() -> None:
     graph = table(rows=("dpo", "mapo"))
     assert len({stage.address for stage in graph.pairs.values()}) == 3
     for first, second in zip(graph.systems["dpo"], graph.systems["mapo"], strict=True):
-        assert first.model is not None and second.model is not None
-        assert first.model.inputs["pairs"].address == second.model.inputs["pairs"].address
-        assert first.model.inputs["reference"].address == second.model.inputs["reference"].address
+        one, other = next(iter(runs_of(first).values())), next(iter(runs_of(second).values()))
+        assert one.inputs["pairs"].address == other.inputs["pairs"].address
+        assert one.inputs["reference"].address == other.inputs["reference"].address
 
 
 def test_one_beta_leaves_nothing_to_choose() -> None:
-    graph = table("tuning.betas=0.3")
-    assert not graph.tuned and not graph.runs
-    model = graph.systems["dpo"][0].model
-    assert model is not None
-    assert model.config["hyper_parameters"]["beta"] == 0.3
-    assert "tuned" not in model.inputs
+    system = table("tuning.betas=0.3").systems["dpo"][0]
+    assert system.tuned is None and system.model is not None
+    assert system.model.config["hyper_parameters"]["beta"] == 0.3
 
 
 def test_test_samples_and_their_number_do_not_train_again() -> None:
@@ -100,7 +108,7 @@ def test_test_samples_and_their_number_do_not_train_again() -> None:
 
 def test_tuning_values_leave_tuning_runs_and_their_pairs_alone() -> None:
     found = changed("tuning.problems=5")
-    assert "choice of β for dpo" in found and "dpo seed 42" in found
+    assert "choice of β for dpo seed 42" in found and "dpo seed 42" in found
     assert not any("with β" in name and not name.startswith("tuning") for name in found)
 
 
@@ -112,7 +120,7 @@ def test_a_methods_value_changes_its_own_runs_only() -> None:
 def test_the_authors_solutions_are_read_in_place_of_samples(tmp_path: Path) -> None:
     graph = table(f"data.answers={tmp_path}")
     names = addresses(graph)
-    assert "samples of the training problems" not in names
+    assert not any("training problems" in name for name in names)
     assert graph.pairs[42].files == {"answers": tmp_path}
 
 
@@ -120,16 +128,14 @@ def test_a_users_model_starts_every_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     graph = table(f"model.code={tmp_path}")
     names = addresses(graph)
-    assert "base model" not in names
-    model = graph.systems["dpo"][0].model
-    assert model is not None
-    assert model.files["model"] == tmp_path
-    assert model.inputs["reference"].files["model"] == tmp_path
+    assert not any("base model" in name for name in names)
+    run = runs_of(graph.systems["dpo"][0])["2"]
+    assert run.files["model"] == tmp_path
+    assert run.inputs["reference"].files["model"] == tmp_path
     hub = table("model.code=bigcode/starcoderbase-1b", rows=("dpo",))
-    (system, *_) = hub.systems["dpo"]
-    assert system.model is not None
-    assert system.model.config["model"] == "bigcode/starcoderbase-1b"
-    assert system.model.inputs["reference"].config["model"] == "bigcode/starcoderbase-1b"
+    run = runs_of(hub.systems["dpo"][0])["2"]
+    assert run.config["model"] == "bigcode/starcoderbase-1b"
+    assert run.inputs["reference"].config["model"] == "bigcode/starcoderbase-1b"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +222,6 @@ def test_real_problems_are_capped_in_the_tiny_profile_unless_the_user_says_other
 
 
 def test_a_method_without_beta_is_trained_once_for_each_seed() -> None:
-    graph = table(rows=("sft",))
-    assert not graph.tuned and not graph.runs
-    assert len(graph.systems["sft"]) == 3
+    systems = table(rows=("sft",)).systems["sft"]
+    assert len(systems) == 3
+    assert all(system.tuned is None for system in systems)

@@ -92,7 +92,7 @@ def table(**changes: Any) -> dict[str, Any]:
             }
             for method, baseline, difference in (("mapo", "base", 5.0), ("mapo", "dpo", -2.0))
         ],
-        "tuned": {"mapo": {"hyper_parameters": {"beta": 0.8}}},
+        "tuned": {"mapo": {"seed 42": {"hyper_parameters": {"beta": 0.8}}}},
         "provenance": {
             "settings": settings,
             "statistics": {"alpha": 0.05},

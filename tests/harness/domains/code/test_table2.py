@@ -76,7 +76,8 @@ def test_cold_warm_and_figures_from_the_same_runs(tmp_path: Path, recorder: Any)
     assert set(table["missing"]) == {c.id for c in TABLE2.columns if not c.id.endswith("@1")}
     assert {entry["baseline"] for entry in table["significance"]} == {"base", "dpo"}
     assert set(table["tuned"]) == {"dpo", "sparsepo-common"}
-    for tuned in table["tuned"].values():
+    for chains in table["tuned"].values():
+        (tuned,) = chains.values()
         assert set(tuned["scores"]) == {"0.2", "0.8"}
         assert tuned["hyper_parameters"]["beta"] in (0.2, 0.8)
     evaluation = table["provenance"]["evaluation"]
@@ -90,7 +91,7 @@ def test_cold_warm_and_figures_from_the_same_runs(tmp_path: Path, recorder: Any)
     assert trained["steps"] == 3
     made = len(recorder.made_stages)
     # world, problems, base; pairs and cache; base's samples and verdicts; of each method 2 · 3
-    # stages of tuning, a choice, and 3 stages of its final run.
+    # stages of tuning, a choice, the run that is kept, its samples and verdicts.
     assert made == 3 + 2 + 2 + 2 * (2 * 3 + 1 + 3)
 
     # Again, and a figure of the same runs: nothing is made.
@@ -126,5 +127,5 @@ def test_a_model_that_solves_nothing_leaves_no_pair_and_says_so(
     )
     with pytest.raises(UserError, match="None of the 6 train problems has both 2 passing"):
         run_experiment(TABLE2, request, recorder)
-    assert "verdicts on the training problems" in recorder.made_stages
+    assert "verdicts on the training problems seed 42" in recorder.made_stages
     assert not (tmp_path / "out" / "tiny").exists()

@@ -54,9 +54,9 @@ def run(stage: Stage, work: Path, inputs: dict[str, Path], told: list[Any] | Non
 def made(stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What a training run starts from: pairs and a small SFT model."""
     folder = tmp_path_factory.mktemp("made")
-    world = run(stages["world"], folder / "world", {})
-    pairs = run(stages["preference pairs"], folder / "pairs", {"world": world})
-    base = run(stages["base model"], folder / "base", {"corpus": world})
+    world = run(stages["world seed 42"], folder / "world", {})
+    pairs = run(stages["preference pairs seed 42"], folder / "pairs", {"world": world})
+    base = run(stages["base model seed 42"], folder / "base", {"corpus": world})
     sft = run(stages["sft seed 42"], folder / "sft", {"pairs": pairs, "model": base})
     return {"pairs": pairs, "model": sft}
 
@@ -67,7 +67,7 @@ def cache(
 ) -> Path:
     told: list[Any] = []
     folder = tmp_path_factory.mktemp("cache") / "work"
-    run(stages["reference cache"], folder, made, told)
+    run(stages["reference cache seed 42"], folder, made, told)
     assert told[-1] == (32, 32, "pairs")
     return folder
 
@@ -90,7 +90,7 @@ def test_runs_with_the_cache_say_what_they_said_without(
 ) -> None:
     before = sorted(cache.rglob("*"))
     stage = stages[f"{method} seed 42"]
-    assert stage.inputs["reference"].address == stages["reference cache"].address
+    assert stage.inputs["reference"].address == stages["reference cache seed 42"].address
     online = run(stage, tmp_path / "online", made)
     cached = run(stage, tmp_path / "cached", made | {"reference": cache})
     ours, expected = (json.loads((f / "training.json").read_text()) for f in (cached, online))
@@ -137,7 +137,7 @@ def test_a_resumed_stage_keeps_what_was_computed(
         return read(self, *arguments)
 
     monkeypatch.setattr(Reference, "read", failing)
-    stage = stages["reference cache"]
+    stage = stages["reference cache seed 42"]
     assert stage.resumable
     with pytest.raises(InterruptedError):
         run(stage, tmp_path / "work", made)

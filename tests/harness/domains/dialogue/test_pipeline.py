@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,17 @@ def test_names_are_unique_and_the_count_is_right() -> None:
     stages = topological(graph().targets)
     names = [stage.name for stage in stages]
     assert len(set(names)) == len(names)
-    # world, pairs, check, base, reference cache; 1 SFT and 2 · 3 runs, each trained, evaluated,
-    # answered, judged.
-    assert len(names) == 5 + 7 * 4
+    # Of each of five chains: world, pairs, check, base, reference cache; SFT and two runs, each
+    # trained, evaluated, answered, judged.
+    assert len(names) == 5 * (5 + 3 * 4)
 
 
 def test_checks_come_before_training() -> None:
     names = [stage.name for stage in topological(graph().targets)]
-    trained = names.index("base model")
-    assert names.index("check of the benchmark files") < trained
-    assert names.index("preference pairs") < trained
+    trained = names.index("base model seed 42")
+    for seed in range(42, 47):
+        assert names.index(f"check of the benchmark files seed {seed}") < trained
+        assert names.index(f"preference pairs seed {seed}") < trained
 
 
 def test_a_methods_value_changes_its_own_runs_only() -> None:
@@ -79,7 +81,43 @@ def test_training_values_of_po_leave_sft_alone() -> None:
 
 
 def test_more_seeds_keep_the_first_ones() -> None:
-    assert {name.split("seed ")[1] for name in changed("seeds=4")} == {"45"}
+    assert {name.split("seed ")[1] for name in changed("seeds=7")} == {"47", "48"}
+    assert not changed("seeds=2")
+
+
+def test_another_first_seed_names_other_chains() -> None:
+    before, after = addresses(graph()), addresses(graph("seed=44"))
+    assert {name for name in after if name not in before} == {
+        name for name in after if name.endswith(("47", "48"))
+    }
+    assert all(after[name] == before[name] for name in after if name in before)
+
+
+def test_chains_share_nothing_that_chance_decides() -> None:
+    first, second = (set(addresses(graph(f"seed={seed}", "seeds=1")).values()) for seed in (1, 2))
+    assert not first & second
+
+
+def test_chains_share_what_comes_from_files(tmp_path: Path) -> None:
+    for name in ("hh", "bbh"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    (tmp_path / "config.json").write_text("{}")
+    found = graph(
+        f"data.hh_rlhf={tmp_path / 'hh.jsonl'}",
+        f"data.bbh={tmp_path / 'bbh.jsonl'}",
+        f"model.dialogue={tmp_path}",
+    )
+    assert len({stage.address for stage in found.pairs}) == 1
+    assert len({stage.address for stage in found.checks}) == 1
+    assert len({system.model.address for system in found.systems["sft"]}) == 5
+
+
+@pytest.mark.parametrize("key", ["base.seed", "world.seed", "evaluation.seed"])
+def test_a_seed_that_belongs_to_the_chain_is_refused(key: str) -> None:
+    with pytest.raises(
+        UserError, match=f"{re.escape(key)} is decided by each chain's seed; set seed"
+    ):
+        graph(f"{key}=7")
 
 
 ALL = tuple(BUILT_IN)
@@ -94,13 +132,15 @@ def caches(of: Graph) -> dict[str, str]:
     }
 
 
-def test_methods_and_seeds_share_one_reference_cache() -> None:
-    found = graph(methods=ALL)
-    assert len(set(caches(found).values())) == 1
+def test_a_chains_methods_share_one_reference_cache() -> None:
+    found = graph("seeds=3", methods=ALL)
+    assert len(set(caches(found).values())) == 3
     assert set(caches(found)) == {
         f"{m} seed {s}" for m in ("dpo", "dpop", "mapo") for s in (42, 43, 44)
     }
-    assert [name for name in addresses(found) if "cache" in name] == ["reference cache"]
+    assert {name for name in addresses(found) if "cache" in name} == {
+        f"reference cache seed {s}" for s in (42, 43, 44)
+    }
     assert not caches(graph(methods=("sft", "simpo", "tdpo1", "tdpo2", "sparsepo-common")))
 
 
@@ -113,29 +153,33 @@ def test_which_rows_a_table_has_does_not_move_the_cache(methods: tuple[str, ...]
     "assignment", ["po.learning_rate=1e-3", "po.epochs=2", "methods.dpo.beta=0.3", "seeds=4"]
 )
 def test_how_a_policy_is_trained_does_not_move_the_cache(assignment: str) -> None:
-    assert "reference cache" not in changed(assignment)
+    assert "reference cache seed 42" not in changed(assignment)
 
 
 @pytest.mark.parametrize("assignment", ["po.max_length=100", "sft.epochs=2"])
 def test_what_a_reference_says_moves_the_cache_and_what_reads_it(assignment: str) -> None:
-    assert {"reference cache", "dpo seed 42"} <= changed(assignment)
+    assert {"reference cache seed 42", "dpo seed 42"} <= changed(assignment)
 
 
 def test_a_mask_of_its_own_gives_mapo_a_cache_of_its_own() -> None:
-    before = addresses(graph(methods=ALL))
-    found = graph("methods.mapo.mask_families=mlp", methods=ALL)
+    before = addresses(graph("seeds=1", methods=ALL))
+    found = graph("seeds=1", "methods.mapo.mask_families=mlp", methods=ALL)
     after = addresses(found)
     moved = {name for name in after if before.get(name) != after[name]}
-    assert moved == {"reference cache of mapo"} | {name for name in after if "mapo seed" in name}
+    assert moved == {"reference cache of mapo seed 42"} | {
+        name for name in after if "mapo seed" in name
+    }
     by_method = {name.split()[0]: address for name, address in caches(found).items()}
-    assert by_method["dpo"] == by_method["dpop"] == before["reference cache"]
-    assert by_method["mapo"] == after["reference cache of mapo"] != by_method["dpo"]
+    assert by_method["dpo"] == by_method["dpop"] == before["reference cache seed 42"]
+    assert by_method["mapo"] == after["reference cache of mapo seed 42"] != by_method["dpo"]
 
 
 def test_a_length_of_its_own_gives_a_method_a_cache_of_its_own() -> None:
     names = addresses(graph("methods.dpop.max_length=100", methods=ALL))
-    assert {"reference cache", "reference cache of dpop"} <= set(names)
-    assert "reference cache of dpop" not in addresses(graph("methods.dpop.device_batch_size=16"))
+    assert {"reference cache seed 42", "reference cache of dpop seed 42"} <= set(names)
+    assert "reference cache of dpop seed 42" not in addresses(
+        graph("methods.dpop.device_batch_size=16")
+    )
 
 
 def test_real_dialogues_have_no_win_rate_and_widen_the_corpus(tmp_path: Path) -> None:
@@ -143,7 +187,7 @@ def test_real_dialogues_have_no_win_rate_and_widen_the_corpus(tmp_path: Path) ->
     file.write_text("{}\n")
     found = graph(f"data.hh_rlhf={file}")
     names = addresses(found)
-    assert "corpus with real dialogues" in names
+    assert "corpus with real dialogues seed 42" in names
     assert not any("win rate" in name for name in names)
     assert "win_rate" in found.notes
 
@@ -169,8 +213,9 @@ def test_a_users_model_needs_no_world_for_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         graph(f"model.dialogue={tmp_path}")
     (tmp_path / "config.json").write_text("{}")
-    assert "base model" not in addresses(graph(f"model.dialogue={tmp_path}"))
-    assert "base model" not in addresses(graph("model.dialogue=EleutherAI/pythia-70m"))
+    for model in (tmp_path, "EleutherAI/pythia-70m"):
+        names = addresses(graph(f"model.dialogue={model}"))
+        assert not any("base model" in name for name in names)
 
 
 @pytest.mark.parametrize(

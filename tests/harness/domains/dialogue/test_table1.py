@@ -94,7 +94,7 @@ def test_cold_warm_corrupted_and_extended(
     table, _ = run("sft,doubled-dpo", (str(plugin),))
     assert [row["label"] for row in table["rows"]] == ["SFT", "Doubled DPO"]
     assert table["rows"][1]["paper"] is None
-    assert recorder.made_stages[0] == "reference cache"
+    assert recorder.made_stages[0] == "reference cache seed 42"
     assert all("doubled-dpo" in name for name in recorder.made_stages[1:])
     assert len(recorder.made_stages) == 5
 

@@ -56,9 +56,9 @@ def test_every_method_runs_over_five_betas_and_all_share_data_model_and_cache() 
     assert len(profile.sweep.beta) >= 5
     assert len(profile.sweep.simpo_beta) >= 5
     runs = (7 * 5 + 5 * 2 + 1) * profile.seeds
-    # reviews, base model, samples, pairs, cache; each run is trained, then scored.
-    assert len(found) == 5 + 2 * runs
-    assert sum("reference cache" in name for name in found) == 1
+    # Of each chain: reviews, base model, samples, pairs, cache; each run is trained, then scored.
+    assert len(found) == 5 * profile.seeds + 2 * runs
+    assert sum("reference cache" in name for name in found) == profile.seeds
 
 
 def test_the_figures_have_their_runs_in_common() -> None:
@@ -83,19 +83,21 @@ def test_every_profile_describes_every_figure(figure: str, profile: str) -> None
 def test_scoring_again_samples_nothing_and_a_methods_value_is_its_own() -> None:
     assert changed("evaluation.kl_limit=5") == set()
     rescored = changed("reward.batch_size=8")
-    assert "preference pairs" in rescored
-    assert not rescored & {"reviews", "base model", "samples"}
+    assert "preference pairs seed 42" in rescored
+    assert not any(name.startswith(("reviews", "base model", "samples")) for name in rescored)
     found = changed("methods.dpop.lam=5")
     assert found
     assert all("dpop" in name for name in found)
-    assert "base model" not in changed("sampling.seed=7")
+    assert not any("base model" in name for name in changed("sampling.new_tokens=30"))
+    with pytest.raises(UserError, match=r"sampling\.seed is decided by each chain's seed"):
+        graph("sampling.seed=7")
 
 
 def test_a_hub_model_needs_neither_base_model_nor_world() -> None:
     built = graph(
         "model.sentiment=some/gpt2", "data.reviews=some/imdb", "model.reward=some/classifier"
     )
-    assert "base model" not in names(built)
+    assert not any("base model" in name for name in names(built))
     trained = built.of("dpo")[0].trained
     assert trained.config["model"] == "some/gpt2"
     assert trained.inputs["reference"].config["model"] == "some/gpt2"
