@@ -75,7 +75,7 @@ def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: Code
     """Compute pass@k of every row: 100 times the mean over problems of the unbiased estimate.
 
     Args:
-        reports: row → report.json of each seed's verdicts.
+        reports: row → report.json of each chain's verdicts.
         profile: with the number of samples of each problem.
     """
     cells: Cells = {}
@@ -84,8 +84,8 @@ def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: Code
         for k in ks:
             column = f"{_PREFIX[benchmark]}_pass@{k}"
             scores = {
-                row: [_estimates(report, benchmark, k) for report in per_seed]
-                for row, per_seed in reports.items()
+                row: [_estimates(report, benchmark, k) for report in per_chain]
+                for row, per_chain in reports.items()
             }
             for row, own in mean_cells(scores, column, profile.statistics).items():
                 cells.setdefault(row, {}).update(own)
@@ -93,19 +93,19 @@ def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: Code
 
 
 def evaluation_facts(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Say how programs were isolated and what came of them, row by row, over the seeds.
+    """Say how programs were isolated and what came of them, row by row, over the chains.
 
     Args:
-        reports: row → report.json of each seed's verdicts.
+        reports: row → report.json of each chain's verdicts.
     """
-    tiers = sorted({report["tier"] for per_seed in reports.values() for report in per_seed})
+    tiers = sorted({report["tier"] for per_chain in reports.values() for report in per_chain})
     verdicts: dict[str, dict[str, dict[str, int]]] = {}
     forgeries = 0
-    for row, per_seed in reports.items():
+    for row, per_chain in reports.items():
         verdicts[row] = {}
         for benchmark in BENCHMARKS:
             count: Counter[str] = Counter()
-            for report in per_seed:
+            for report in per_chain:
                 own = report["benchmarks"][benchmark]
                 count.update(own["verdicts"])
                 forgeries += own["suspected_forgeries"]
