@@ -39,7 +39,7 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
 
     Args:
         table: a table's JSON.
-        entries: comparisons of one baseline, as `domains.common.cells.compare_with` makes them.
+        entries: comparisons of one baseline, as `domains.common.cells.compare_rows` makes them.
     """
     if not entries:
         return ""
@@ -55,6 +55,8 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
             found.setdefault(entry["column"], []).append(names[row_id(entry)] + sign)
             marks.add(sign)
     columns = list(dict.fromkeys(entry["column"] for entry in entries))
+    if all(entry["p_holm"] is None for entry in entries):
+        return f"One chain has no test: no difference from {baseline} is marked."
     if not found:
         scope = ", ".join(labels[c] for c in columns)
         return f"No difference from {baseline} is significant (Holm, α = {alpha:g}): {scope}."
@@ -62,8 +64,52 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
     meanings += [f"different {DIFFERENT} from"] if DIFFERENT in marks else []
     listed = "; ".join(f"{labels[c]}: {', '.join(found[c])}" for c in columns if c in found)
     return (
-        f"Significantly {' or '.join(meanings)} {baseline} (paired bootstrap, p adjusted by Holm "
-        f"within the column, α = {alpha:g}): {listed}."
+        f"Significantly {' or '.join(meanings)} {baseline} (moderated t of differences paired by "
+        f"chain, p adjusted by Holm within the column, α = {alpha:g}): {listed}."
+    )
+
+
+def chains_note(table: Mapping[str, Any], items: str) -> str:
+    """Say what the intervals contain.
+
+    Args:
+        table: a result's JSON.
+        items: what a chain is scored on, in the plural.
+    """
+    cells = [cell for row in table["rows"] for cell in row["values"].values() if cell is not None]
+    chains = max((cell["seeds"] for cell in cells), default=0)
+    if chains < 2:
+        return f"95 % intervals of a bootstrap over {items}: one chain, whose luck is not in them."
+    single = [
+        row["label"]
+        for row in table["rows"]
+        if any(cell is not None and cell["seeds"] == 1 for cell in row["values"].values())
+    ]
+    alone = (
+        f" {', '.join(single)}: a single model, whose own variation is in no interval."
+        if single
+        else ""
+    )
+    return f"Means over {chains} chains with 95 % intervals for the mean of all such chains.{alone}"
+
+
+def detectable_note(*parts: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """Say how small a difference from the baseline each column would show; empty without tests.
+
+    Args:
+        parts: blocks of a table with `detectable`.
+        labels: column → label.
+    """
+    listed = ", ".join(
+        f"{labels[column]} {effect:.1f}"
+        for part in parts
+        for column, effect in part.get("detectable", {}).items()
+    )
+    return (
+        "Smallest difference from the baseline that would be marked with a probability of 80 % "
+        f"(median row): {listed}."
+        if listed
+        else ""
     )
 
 

@@ -198,7 +198,7 @@ def option_chance(option_counts: Sequence[int]) -> float:
 
 
 def resample_weights(
-    tasks: Mapping[str, Mapping[str, Any]], replicates: int, seed: int
+    tasks: Mapping[str, Mapping[str, Any]], replicates: int, seed: int | Sequence[int]
 ) -> dict[str, NDArray[np.int64]]:
     """Draw bootstrap row weights, stratified by leaf task.
 

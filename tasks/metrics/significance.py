@@ -1,11 +1,8 @@
-"""Intervals and comparisons of systems that were scored on the same rows.
+"""A seeded bootstrap over the items of an evaluation, and the adjustment of p-values.
 
-Everything rests on one seeded bootstrap, crossed over rows and seeds: a replicate draws rows
-with replacement (stratified, the same draw for every system) and training seeds with
-replacement (the same draw for systems with equally many seeds), computes the statistic of each
-drawn seed and averages over the drawn seeds. Differences of two systems are taken replicate by
-replicate, hence paired. With three seeds the spread over seeds is estimated from three values:
-such intervals are honest about rows and only rough about seeds.
+A replicate draws items with replacement. The same seed gives every system of the same items the
+same draws, so that differences are paired replicate by replicate. What varies from one complete
+repetition of an experiment to the next is not in these replicates: `tasks.metrics.chains`.
 """
 
 from __future__ import annotations
@@ -18,21 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LEVEL = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A paired difference of two systems, first minus second."""
-
-    difference: float
-    low: float
-    high: float
-    """Percentile interval of the difference at the level asked for."""
-    p: float
-    """Two-sided bootstrap p-value of "no difference"."""
 
 
 def row_weights(rows: int, replicates: int, seed: int | Sequence[int]) -> FloatArray:
@@ -51,43 +35,13 @@ def row_weights(rows: int, replicates: int, seed: int | Sequence[int]) -> FloatA
     return counts.astype(np.float64)
 
 
-def seed_draws(seeds: int, replicates: int, seed: int) -> IntArray:
-    """Draw which training seeds each bootstrap replicate averages over.
+def bootstrap_mean(scores: ArrayLike, replicates: int, seed: int | Sequence[int]) -> FloatArray:
+    """Bootstrap the mean score of a system over its items.
 
     Args:
-        seeds: number of seeds S ≥ 1 of a system.
+        scores: score of each item, (n,).
         replicates: number of replicates R.
-        seed: of the generator; systems with equal S get equal draws.
-
-    Returns:
-        Indices, (R, S).
-    """
-    generator = np.random.default_rng((seed, seeds))
-    return generator.integers(0, seeds, size=(replicates, seeds))
-
-
-def average_drawn_seeds(per_seed: ArrayLike, draws: IntArray) -> FloatArray:
-    """Average replicates of a statistic over the seeds that were drawn.
-
-    Args:
-        per_seed: the statistic of each seed in each replicate, (R, S).
-        draws: from `seed_draws`, (R, S).
-
-    Returns:
-        One value per replicate, (R,).
-    """
-    values = np.asarray(per_seed, dtype=np.float64)
-    averaged: FloatArray = np.take_along_axis(values, draws, axis=1).mean(axis=1)
-    return averaged
-
-
-def bootstrap_mean(scores: ArrayLike, replicates: int, seed: int) -> FloatArray:
-    """Bootstrap the mean score of a system, over rows and seeds.
-
-    Args:
-        scores: score of each row under each seed, (S, n).
-        replicates: number of replicates R.
-        seed: of the generator; equal seeds pair systems that were scored on the same rows.
+        seed: of the generator; equal seeds pair systems that were scored on the same items.
 
     Returns:
         The mean in each replicate, (R,).
@@ -95,12 +49,11 @@ def bootstrap_mean(scores: ArrayLike, replicates: int, seed: int) -> FloatArray:
     Raises:
         ValueError: if there are no scores.
     """
-    values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    seeds, rows = values.shape
-    if rows == 0 or seeds == 0:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0:
         raise ValueError("the mean of no scores is not defined")
-    per_seed = row_weights(rows, replicates, seed) @ values.T / rows
-    return average_drawn_seeds(per_seed, seed_draws(seeds, replicates, seed))
+    drawn: FloatArray = row_weights(values.size, replicates, seed) @ values / values.size
+    return drawn
 
 
 def percentile_interval(
@@ -139,53 +92,6 @@ def without_bias(replicates: ArrayLike, estimate: float | None) -> FloatArray:
     """Shift replicates so that their mean is the estimate, (R,); unchanged without one."""
     values = np.asarray(replicates, dtype=np.float64)
     return values if estimate is None else values - (values.mean() - estimate)
-
-
-def two_sided_p(differences: ArrayLike) -> float:
-    """Return the two-sided bootstrap p-value of a difference of zero.
-
-    ``min(1, 2 · (1 + min(#{d ≤ 0}, #{d ≥ 0})) / (1 + R))``; the added one keeps a p-value from
-    being smaller than R replicates can tell.
-
-    Args:
-        differences: paired differences, (R,).
-
-    Returns:
-        A value in (0, 1].
-
-    Source:
-        Davison and Hinkley, Bootstrap Methods and their Application (1997), section 4.2.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    smaller = min(int((values <= 0.0).sum()), int((values >= 0.0).sum()))
-    return min(1.0, 2.0 * (1 + smaller) / (1 + values.size))
-
-
-def compare(
-    first: ArrayLike, second: ArrayLike, difference: float, level: float = LEVEL
-) -> Comparison:
-    """Compare two systems by their paired bootstrap replicates.
-
-    Both the differences as they are and the differences without their bias are looked at, and the
-    more cautious answer of the two is given: the bias of floored scores may pass for a difference,
-    and the shift that takes it away would move replicates without any difference (most of them,
-    where two systems differ on few rows) to one side of zero.
-
-    Args:
-        first: replicates of one system's statistic, (R,).
-        second: replicates of the other's, made with the same draws, (R,).
-        difference: the observed difference, first minus second.
-        level: nominal coverage of the interval.
-
-    Returns:
-        The difference with its interval and p-value.
-    """
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    shifted = without_bias(differences, difference)
-    intervals = [percentile_interval(values, level) for values in (differences, shifted)]
-    low = min(difference, *(interval[0] for interval in intervals))
-    high = max(difference, *(interval[1] for interval in intervals))
-    return Comparison(difference, low, high, max(two_sided_p(differences), two_sided_p(shifted)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Any
 from harness.render.columns import row_id
 from harness.render.notes import (
     ceiling_note,
+    chains_note,
+    detectable_note,
     direction_note,
     missing_note,
     provenance_note,
@@ -32,14 +34,15 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     settings = table["provenance"]["settings"]["sampling"]
     found = [
         f"pass@k in %, the unbiased estimate from {settings['test_samples']} samples of each "
-        f"problem (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}), mean "
-        "over seeds, with 95 % intervals of a paired bootstrap over problems and seeds; best value "
-        "of a column in bold.",
+        f"problem (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}); best "
+        "value of a column in bold.",
+        chains_note(table, "problems"),
         direction_note(table),
         *(
             significance_note(table, [e for e in table["significance"] if e["baseline"] == name])
             for name in dict.fromkeys(entry["baseline"] for entry in table["significance"])
         ),
+        detectable_note(table, labels=table["column_labels"]),
         _tuned(table),
         ceiling_note(table),
         missing_note(table),

@@ -29,7 +29,7 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
         row: [store.read_json(system.verdicts, "report.json") for system in systems]
         for row, systems in graph.systems.items()
     }
-    cells = pass_cells(reports, run.profile)
+    cells = pass_cells(reports, run.profile, [stage.address for stage in graph.problems])
     missing = {
         column.id: f"{run.profile.sampling.test_samples} samples of each problem are too few"
         for column in spec.columns
@@ -79,12 +79,17 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
     return {**table, "notes": notes(table)}
 
 
-def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: CodeProfile) -> Cells:
+def pass_cells(
+    reports: Mapping[str, Sequence[Mapping[str, Any]]],
+    profile: CodeProfile,
+    sources: Sequence[str] | None = None,
+) -> Cells:
     """Compute pass@k of every row: 100 times the mean over problems of the unbiased estimate.
 
     Args:
-        reports: row → report.json of each seed's verdicts.
+        reports: row → report.json of each chain's verdicts.
         profile: with the number of samples of each problem.
+        sources: what tells apart problems of equal ids, for each chain: where they come from.
     """
     cells: Cells = {}
     ks = [k for k in DEFAULT_KS if k <= profile.sampling.test_samples]
@@ -92,8 +97,11 @@ def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: Code
         for k in ks:
             column = f"{_PREFIX[benchmark]}_pass@{k}"
             scores = {
-                row: [_estimates(report, benchmark, k) for report in per_seed]
-                for row, per_seed in reports.items()
+                row: [
+                    _estimates(report, benchmark, k, sources[chain] if sources else "")
+                    for chain, report in enumerate(per_chain)
+                ]
+                for row, per_chain in reports.items()
             }
             for row, own in mean_cells(scores, column, profile.statistics).items():
                 cells.setdefault(row, {}).update(own)
@@ -101,19 +109,19 @@ def pass_cells(reports: Mapping[str, Sequence[Mapping[str, Any]]], profile: Code
 
 
 def evaluation_facts(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Say how programs were isolated and what came of them, row by row, over the seeds.
+    """Say how programs were isolated and what came of them, row by row, over the chains.
 
     Args:
-        reports: row → report.json of each seed's verdicts.
+        reports: row → report.json of each chain's verdicts.
     """
-    tiers = sorted({report["tier"] for per_seed in reports.values() for report in per_seed})
+    tiers = sorted({report["tier"] for per_chain in reports.values() for report in per_chain})
     verdicts: dict[str, dict[str, dict[str, int]]] = {}
     forgeries = 0
-    for row, per_seed in reports.items():
+    for row, per_chain in reports.items():
         verdicts[row] = {}
         for benchmark in BENCHMARKS:
             count: Counter[str] = Counter()
-            for report in per_seed:
+            for report in per_chain:
                 own = report["benchmarks"][benchmark]
                 count.update(own["verdicts"])
                 forgeries += own["suspected_forgeries"]
@@ -141,9 +149,12 @@ def figure_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
     }
 
 
-def _estimates(report: Mapping[str, Any], benchmark: str, k: int) -> dict[str, float]:
+def _estimates(report: Mapping[str, Any], benchmark: str, k: int, source: str) -> dict[str, float]:
     problems = report["benchmarks"][benchmark]["problems"]
-    return {key: pass_at_k(samples, passed, k) for key, (samples, passed) in problems.items()}
+    return {
+        f"{source}/{key}": pass_at_k(samples, passed, k)
+        for key, (samples, passed) in problems.items()
+    }
 
 
 def _training_facts(store: Store, model: Any) -> dict[str, Any]:

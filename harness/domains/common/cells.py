@@ -1,7 +1,8 @@
-"""A table's cells: means, bootstrap intervals and comparisons of systems on the same rows."""
+"""A table's cells: means over chains, their intervals, and comparisons of rows chain by chain."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,45 +11,59 @@ import numpy as np
 
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.spec import UNBOUNDED, Bounds
-from tasks.metrics.significance import (
-    FloatArray,
-    bootstrap_mean,
-    compare,
-    holm,
-    percentile_interval,
-)
+from tasks.metrics.chains import ChainValues, compare_with, detectable_effect, estimate
+from tasks.metrics.significance import bootstrap_mean, holm
 
 DIGITS = 6
 """Decimal places of a result's JSON."""
 
 
-def interval(mean: float, replicates: FloatArray, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
-    """Return a value and its 95 % interval, as every result's JSON holds them.
+def interval(sample: ChainValues, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
+    """Return a mean over chains, its 95 % interval and its parts, as every result's JSON has them.
 
     Args:
-        mean: the value.
-        replicates: its bootstrap replicates.
-        bounds: range of the value; the shift by the estimated bias may leave it.
+        sample: the value of each chain.
+        bounds: range of the value; the interval may leave it.
+
+    Returns:
+        `mean`, `ci95`, `seeds` (the number of chains), `per_chain` (their values) and `item_se`
+        (the standard error that one chain's value has because of its items).
     """
-    low, high = percentile_interval(replicates, estimate=mean)
+    found = estimate(sample)
     smallest, largest = bounds
-    if smallest is not None:
-        low = max(low, smallest)
-    if largest is not None:
-        high = min(high, largest)
-    return {"mean": round(mean, DIGITS), "ci95": [round(low, DIGITS), round(high, DIGITS)]}
+    low = found.low if smallest is None else max(found.low, smallest)
+    high = found.high if largest is None else min(found.high, largest)
+    return {
+        "mean": round(found.mean, DIGITS),
+        "ci95": [round(low, DIGITS), round(high, DIGITS)],
+        "seeds": sample.chains,
+        "per_chain": [round(value, DIGITS) for value in sample.values.tolist()],
+        "item_se": round(math.sqrt(sample.item_variance), DIGITS),
+    }
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One cell: its value, its bootstrap replicates and what it was computed from."""
+    """One cell: its value in every chain, and what is said beside it."""
 
-    mean: float
-    replicates: FloatArray
-    n: int
-    seeds: int
+    sample: ChainValues
     above_chance: bool | None = None
     """Whether the interval of the score before flooring at chance lies above chance."""
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over chains."""
+        return self.sample.mean
+
+    @property
+    def n(self) -> int:
+        """Return the number of items of a chain."""
+        return self.sample.items
+
+    @property
+    def seeds(self) -> int:
+        """Return the number of chains."""
+        return self.sample.chains
 
     def as_json(self, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
         """Return the cell as the table's JSON holds it.
@@ -56,11 +71,7 @@ class Statistic:
         Args:
             bounds: those of its column.
         """
-        cell = {
-            **interval(self.mean, self.replicates, bounds),
-            "n": self.n,
-            "seeds": self.seeds,
-        }
+        cell = {**interval(self.sample, bounds), "n": self.n}
         if self.above_chance is not None:
             cell["above_chance"] = self.above_chance
         return cell
@@ -68,6 +79,37 @@ class Statistic:
 
 Cells = dict[str, dict[str, Statistic]]
 """Row id → column → statistic; columns that were not measured are absent."""
+
+
+def are_crossed(items: Mapping[str, Sequence[Any]], what: str) -> bool:
+    """Tell whether all chains are scored on the same items; false where each has its own.
+
+    Args:
+        items: row → for each of its chains, what identifies the items. Rows have equally many
+            chains, or a single one.
+        what: whose items, for the message.
+
+    Raises:
+        ValueError: if the items of two rows differ in one chain, or a row of one chain is to be
+            compared with several that have other items.
+    """
+    crossed = True
+    longest = max(items.values(), key=len)
+    for per_chain in items.values():
+        if len(per_chain) not in (1, len(longest)):
+            raise ValueError(f"{what}: systems have {len(per_chain)} and {len(longest)} chains")
+        for chain, own in enumerate(per_chain):
+            if own != longest[chain]:
+                raise ValueError(f"{what}: systems were measured on different rows")
+        crossed &= all(own == longest[0] for own in per_chain)
+    if not crossed and any(len(per_chain) < len(longest) for per_chain in items.values()):
+        raise ValueError(f"{what}: a system of one chain was measured on different rows")
+    return crossed
+
+
+def draw_seed(settings: StatisticsSettings, chain: int, crossed: bool) -> tuple[int, ...]:
+    """Return the seed of a chain's bootstrap over items; crossed chains share their draws."""
+    return (settings.seed,) if crossed else (settings.seed, chain)
 
 
 def mean_cells(
@@ -78,39 +120,51 @@ def mean_cells(
     """Compute a column that is 100 times the mean of one score per item.
 
     Args:
-        scores: row of the table → for each seed, item (a prompt, a problem) → score in [0, 1].
+        scores: row of the table → for each chain, item (a prompt, a problem) → score in [0, 1].
         column: its id.
         settings: replicates and seed.
 
     Raises:
-        ValueError: if two systems were not measured on the same rows.
+        ValueError: if two systems were not measured on the same rows in the same chain.
     """
+    if not scores:
+        return {}
+    items = {row: [list(one) for one in chains] for row, chains in scores.items()}
+    crossed = are_crossed(items, column)
     cells: Cells = {}
-    items: list[str] | None = None
-    for row, per_seed in scores.items():
-        for one in per_seed:
-            items = list(one) if items is None else items
-            if list(one) != items:
-                raise ValueError(f"{column}: systems were measured on different rows")
-        values = 100.0 * np.array([list(one.values()) for one in per_seed])
-        cells[row] = {
-            column: Statistic(
-                mean=float(values.mean()),
-                replicates=bootstrap_mean(values, settings.replicates, settings.seed),
-                n=values.shape[1],
-                seeds=values.shape[0],
-            )
-        }
+    for row, per_chain in scores.items():
+        values = [100.0 * np.array(list(one.values())) for one in per_chain]
+        drawn = [
+            bootstrap_mean(own, settings.replicates, draw_seed(settings, chain, crossed))
+            for chain, own in enumerate(values)
+        ]
+        sample = ChainValues(
+            np.array([own.mean() for own in values]),
+            np.stack(drawn),
+            min(own.size for own in values),
+            crossed,
+        )
+        cells[row] = {column: Statistic(sample)}
     return cells
 
 
-def compare_with(
+@dataclass(frozen=True)
+class Comparisons:
+    """All rows against one of them."""
+
+    entries: list[dict[str, Any]]
+    """One per column and row."""
+    detectable: dict[str, float]
+    """Column → the smallest difference that would probably be found; absent with one chain."""
+
+
+def compare_rows(
     cells: Cells,
     baseline: str,
     columns: Sequence[str],
     settings: StatisticsSettings,
     methods: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:
+) -> Comparisons:
     """Compare every row with a baseline, Holm's adjustment within each column.
 
     Args:
@@ -121,35 +175,39 @@ def compare_with(
         methods: row id → its method; a row that is absent is called like its method.
 
     Returns:
-        One entry per column and row.
+        The comparisons, which have neither p-values nor marks with a single chain.
     """
     entries: list[dict[str, Any]] = []
+    detectable: dict[str, float] = {}
     for column in columns if baseline in cells else ():
         base = cells[baseline].get(column)
         if base is None:
             continue
-        found = {
-            row: compare(
-                own[column].replicates,
-                base.replicates,
-                own[column].mean - base.mean,
-            )
+        samples = {
+            row: own[column].sample
             for row, own in cells.items()
             if row != baseline and column in own
         }
-        adjusted = holm({row: result.p for row, result in found.items()})
-        for row, result in found.items():
+        found = compare_with(base.sample, samples)
+        effect = detectable_effect(found, settings.alpha)
+        if effect is not None:
+            detectable[column] = round(effect, DIGITS)
+        adjusted = holm({row: one.p for row, one in found.items() if one.p is not None})
+        for row, one in found.items():
+            difference = samples[row].minus(base.sample)
             entries.append(
                 {
                     "column": column,
                     "row": row,
                     "method": (methods or {}).get(row, row),
                     "baseline": baseline,
-                    "difference": round(result.difference, DIGITS),
-                    "ci95": [round(result.low, DIGITS), round(result.high, DIGITS)],
-                    "p": round(result.p, DIGITS),
-                    "p_holm": round(adjusted[row], DIGITS),
-                    "significant": bool(adjusted[row] < settings.alpha),
+                    "difference": round(one.difference, DIGITS),
+                    "ci95": [round(one.low, DIGITS), round(one.high, DIGITS)],
+                    "p": None if one.p is None else round(one.p, DIGITS),
+                    "p_holm": round(adjusted[row], DIGITS) if row in adjusted else None,
+                    "df": None if one.df is None else round(one.df, DIGITS),
+                    "item_se": round(math.sqrt(difference.item_variance), DIGITS),
+                    "significant": bool(row in adjusted and adjusted[row] < settings.alpha),
                 }
             )
-    return entries
+    return Comparisons(entries, detectable)

@@ -32,12 +32,12 @@ def panels(runs: Mapping[float, Sequence[History]], common: bool) -> list[dict[s
     """Return one panel per quantity and response, with one series per β.
 
     Args:
-        runs: β → the history of each seed.
+        runs: β → the history of each chain.
         common: as in `quantities`.
 
     Returns:
-        Panels: `quantity`, `label`, `response`, and `series` of `beta`, `steps`, `mean` over seeds,
-        `low` and `high` (smallest and largest seed), `seeds`.
+        Panels: `quantity`, `label`, `response`, and `series` of `beta`, `steps`, `mean` over
+        chains, `low` and `high` (smallest and largest chain), `seeds`, the number of chains.
     """
     return [
         {
@@ -58,11 +58,11 @@ def series(histories: Sequence[History], key: str) -> dict[str, Any]:
     """Return a logged quantity against the training step.
 
     Args:
-        histories: one per seed.
+        histories: one per chain.
         key: the quantity's logged name.
 
     Returns:
-        `steps`, and the `mean`, `low` and `high` over the seeds that have an entry there.
+        `steps`, and the `mean`, `low` and `high` over the chains that have an entry there.
     """
     found: dict[int, list[float]] = {}
     for history in histories:

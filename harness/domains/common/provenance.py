@@ -42,8 +42,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "model": ", ".join(settings["model"].values()),
         "statistics": {
             **settings["statistics"],
-            "method": "percentile intervals, shifted by the bootstrap's estimate of bias, of a "
-            "paired bootstrap crossed over rows (stratified by leaf task) and seeds",
+            "method": "means over chains with Student's intervals, differences paired by chain "
+            "with variances moderated within the column, items by bootstrap (docs/statistics.md)",
             "multiple_comparisons": "Holm, within each column, over the methods compared with "
             "the baseline",
         },

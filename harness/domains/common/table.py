@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import Cells, compare_with
+from harness.domains.common.cells import Cells, compare_rows
 from harness.domains.common.spec import ColumnSpec, RowSpec
 
 
@@ -32,18 +32,23 @@ def block_json(
     baselines: Sequence[str],
     paper: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Return one block of numbers: `columns`, `rows` and `significance`.
+    """Return one block of numbers: `columns`, `rows`, `significance` and `detectable`.
 
     Args:
         rows: in the order shown.
         columns: in the order shown.
         cells: row id → column id → statistic; a cell that is absent is null.
         settings: alpha of the comparisons.
-        baselines: the rows that all others are compared with, one after the other.
+        baselines: the rows that all others are compared with, one after the other; `detectable`
+            is about the first.
         paper: row id → column id → the paper's own value.
     """
     ids = [column.id for column in columns]
     methods = {row.id: row.method for row in rows}
+    compared = [
+        compare_rows(cells, baseline, ids, settings, methods)
+        for baseline in dict.fromkeys(baselines)
+    ]
     return {
         "columns": ids,
         "rows": [
@@ -62,9 +67,6 @@ def block_json(
             }
             for row in rows
         ],
-        "significance": [
-            entry
-            for baseline in dict.fromkeys(baselines)
-            for entry in compare_with(cells, baseline, ids, settings, methods)
-        ],
+        "significance": [entry for one in compared for entry in one.entries],
+        "detectable": compared[0].detectable if compared else {},
     }

@@ -8,68 +8,81 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import Cells, Statistic
+from harness.domains.common.cells import Cells, Statistic, are_crossed, draw_seed
 from tasks.leaderboard_v2.scoring import (
     AVERAGED_BENCHMARKS,
     COLUMN_BENCHMARK,
     columns_from_scores,
     resample_weights,
 )
-from tasks.metrics.significance import (
-    FloatArray,
-    average_drawn_seeds,
-    percentile_interval,
-    seed_draws,
-)
+from tasks.metrics.chains import ChainValues, estimate
+from tasks.metrics.significance import FloatArray
 
 
 def leaderboard_cells(
-    results: Mapping[str, Sequence[Mapping[str, Any]]], settings: StatisticsSettings
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    settings: StatisticsSettings,
+    sources: Sequence[str] | None = None,
 ) -> Cells:
     """Compute the leaderboard columns of every row of the table.
 
     Args:
-        results: row id → the leaderboard.json of each of its seeds.
+        results: row id → the leaderboard.json of each of its chains.
         settings: replicates and seed.
+        sources: what tells apart rows of equal names, for each chain: where they come from.
 
     Returns:
         The columns that have rows, and "avg" over them.
 
     Raises:
-        ValueError: if two results were not measured on the same rows.
+        ValueError: if two results of a chain were not measured on the same rows.
     """
-    first = next(iter(results.values()))[0]["tasks"]
-    for boards in results.values():
-        for board in boards:
-            if _row_ids(board["tasks"]) != _row_ids(first):
-                raise ValueError("leaderboard results of different rows cannot be compared")
-    weights = {
-        leaf: counts.astype(np.float64)
-        for leaf, counts in resample_weights(first, settings.replicates, settings.seed).items()
+    items = {
+        row: [
+            (sources[chain] if sources else "", _row_ids(board["tasks"]))
+            for chain, board in enumerate(boards)
+        ]
+        for row, boards in results.items()
     }
+    crossed = are_crossed(items, "leaderboard")
+    weights = [
+        {
+            leaf: counts.astype(np.float64)
+            for leaf, counts in resample_weights(
+                board["tasks"], settings.replicates, draw_seed(settings, chain, crossed)
+            ).items()
+        }
+        for chain, board in enumerate(max(results.values(), key=len))
+    ]
     cells: Cells = {}
     for row, boards in results.items():
-        draws = seed_draws(len(boards), settings.replicates, settings.seed)
-        exact = [columns_from_scores(board["tasks"]) for board in boards]
-        drawn = [columns_from_scores(board["tasks"], weights) for board in boards]
-        free = [_unfloored(board["tasks"], weights) for board in boards]
+        chains = list(zip([board["tasks"] for board in boards], weights, strict=False))
+        exact = [columns_from_scores(tasks) for tasks, _ in chains]
+        drawn = [columns_from_scores(tasks, own) for tasks, own in chains]
+        ones = [{leaf: np.ones((1, own.shape[1])) for leaf, own in w.items()} for _, w in chains]
+        free = [_unfloored(tasks, one) for (tasks, _), one in zip(chains, ones, strict=True)]
+        free_drawn = [_unfloored(tasks, own) for tasks, own in chains]
         cells[row] = {}
         for column in exact[0]:
+            n = min(int(board["columns"][column]["n"]) for board in boards)
             above = None
             if column in free[0]:
-                per_seed = np.stack([one[column] for one in free], axis=1)
-                unfloored = average_drawn_seeds(per_seed, draws)
-                above = percentile_interval(unfloored)[0] > 0.0
-            cells[row][column] = Statistic(
-                mean=float(np.mean([one[column][0] for one in exact])),
-                replicates=average_drawn_seeds(
-                    np.stack([one[column] for one in drawn], axis=1), draws
-                ),
-                n=int(boards[0]["columns"][column]["n"]),
-                seeds=len(boards),
-                above_chance=above,
-            )
+                unfloored = _sample(column, free, free_drawn, n, crossed)
+                above = estimate(unfloored).low > 0.0
+            sample = _sample(column, exact, drawn, n, crossed)
+            cells[row][column] = Statistic(sample, above)
     return cells
+
+
+def _sample(
+    column: str,
+    exact: Sequence[Mapping[str, FloatArray]],
+    drawn: Sequence[Mapping[str, FloatArray]],
+    n: int,
+    crossed: bool,
+) -> ChainValues:
+    values = np.array([float(one[column][0]) for one in exact])
+    return ChainValues(values, np.stack([one[column] for one in drawn]), n, crossed)
 
 
 def _unfloored(

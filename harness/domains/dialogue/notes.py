@@ -8,6 +8,8 @@ from typing import Any
 from harness.render.columns import row_id
 from harness.render.notes import (
     ceiling_note,
+    chains_note,
+    detectable_note,
     direction_note,
     missing_note,
     provenance_note,
@@ -25,9 +27,8 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     labels: Mapping[str, str] = table["column_labels"]
     names = {row_id(row): row["label"] for row in table["rows"]}
     found = [
-        "Values are normalised scores, 0 = chance, 100 = perfect, mean over seeds, with 95 % "
-        "intervals of a paired bootstrap over rows (stratified by task) and seeds; best value of "
-        "a column in bold.",
+        "Values are normalised scores, 0 = chance, 100 = perfect; best value of a column in bold.",
+        chains_note(table, "rows"),
         "Preference accuracy: share of held-out pairs whose chosen response has the higher "
         "implicit reward of the method itself (SFT: the higher mean log-probability)."
         + (
@@ -37,6 +38,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         ),
         direction_note(table),
         significance_note(table, [*table["significance"], *table["supplement"]["significance"]]),
+        detectable_note(table, table["supplement"], labels=labels),
         _chance(table, names, labels),
         ceiling_note(table),
         missing_note(table),

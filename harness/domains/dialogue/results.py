@@ -26,7 +26,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
         row: [store.read_json(system.leaderboard, "leaderboard.json") for system in systems]
         for row, systems in graph.systems.items()
     }
-    cells = leaderboard_cells(boards, settings)
+    cells = leaderboard_cells(boards, settings, [check.address for check in graph.checks])
     gained = _merge(
         mean_cells(
             {row: [_accuracies(store, s) for s in own] for row, own in graph.systems.items()},
@@ -137,10 +137,16 @@ def _merge(*parts: Cells) -> Cells:
 
 def _accuracies(store: Store, system: System) -> dict[str, float]:
     scores = store.read_json(system.model, "scores.json")
-    return {s["pair_id"]: float(s["chosen_reward"] > s["rejected_reward"]) for s in scores}
+    # Pairs of two worlds may have the same ids.
+    world = system.model.inputs["pairs"].address
+    return {
+        f"{world}/{s['pair_id']}": float(s["chosen_reward"] > s["rejected_reward"]) for s in scores
+    }
 
 
 def _wins(store: Store, system: System) -> dict[str, float]:
     assert system.judged is not None
     judged = store.read_json(system.judged, "judged.json")
-    return dict(zip(judged["pair_ids"], judged["scores"], strict=True))
+    world = system.judged.inputs["pairs"].address
+    named = (f"{world}/{pair_id}" for pair_id in judged["pair_ids"])
+    return dict(zip(named, judged["scores"], strict=True))

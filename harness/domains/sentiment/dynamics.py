@@ -18,7 +18,7 @@ from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.store import Store
 from sparsepo.registry import method_class
-from tasks.metrics.significance import average_drawn_seeds, seed_draws
+from tasks.metrics.chains import ChainValues
 
 BASELINE = "random"
 _SCORES = {
@@ -54,8 +54,11 @@ def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     ranked = _rankings(run)
     last = max(entry["step"] for entry in ranked)
     final = [entry for entry in ranked if entry["step"] in (-1, last)]
-    with np.load(_file(graph.baselines[0], store)) as baselines:
-        positives, tokens, _ = baselines["counts"].tolist()
+    positives, tokens = 0, 0
+    for stage in graph.baselines:
+        with np.load(_file(stage, store)) as baselines:
+            positives += int(baselines["counts"][0])
+            tokens += int(baselines["counts"][1])
     result = {
         "id": spec.id,
         "title": spec.title,
@@ -87,12 +90,13 @@ def _entry_json(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]:
     """One entry per score, setting and evaluation; scores without a run have step -1."""
-    graph, settings = run.graph, run.profile.statistics
+    graph = run.graph
     labels = {row.id: row.label for row in run.rows}
     found: dict[tuple[str, str, float | None, int], list[np.ndarray[Any, Any]]] = {}
+    sizes = []
     for stage in graph.baselines:
         with np.load(_file(stage, run.store)) as data:
-            n = int(data["counts"][2])
+            sizes.append(int(data["counts"][2]))
             for score in _ALONE:
                 found.setdefault(("", score, None, -1), []).append(data[score].astype(np.float64))
     for trained in graph.runs:
@@ -105,15 +109,12 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
                 if key is not None:
                     found.setdefault(key, []).append(data[name].astype(np.float64))
     entries = []
-    for (row, score, beta, step), seeds in found.items():
-        draws = seed_draws(len(seeds), settings.replicates, settings.seed)
+    crossed = _same_tokens(graph)
+    for (row, score, beta, step), chains in found.items():
+        drawn = 100.0 * np.stack(chains)
         cells = {
             column.id: Statistic(
-                100.0 * float(np.mean([one[place, 0] for one in seeds])),
-                100.0
-                * average_drawn_seeds(np.stack([one[place, 1:] for one in seeds], axis=1), draws),
-                n,
-                len(seeds),
+                ChainValues(drawn[:, place, 0], drawn[:, place, 1:], min(sizes), crossed)
             )
             for place, column in enumerate(_COLUMNS)
         }
@@ -139,6 +140,12 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
             e["beta"] or 0,
         ),
     )
+
+
+def _same_tokens(graph: Graph) -> bool:
+    """Tell whether all chains rank the tokens of the same held-out pairs."""
+    ranked = [run.rankings for run in graph.runs if run.rankings is not None]
+    return len({stage.inputs["labels"].address for stage in ranked}) <= 1
 
 
 def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] | None:

@@ -1,4 +1,8 @@
-"""Figure 2's numbers: points with intervals, frontiers, and what can be said of them."""
+"""Figure 2's numbers: points with intervals, frontiers, and what can be said of them.
+
+A frontier is made in each chain by itself, so that its gain and its volume have one value per
+chain; the picture's points and frontier are means over chains.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import DIGITS, Statistic, interval
+from harness.domains.common.cells import (
+    DIGITS,
+    Statistic,
+    are_crossed,
+    draw_seed,
+    interval,
+)
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
@@ -17,24 +27,20 @@ from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
 from sparsepo.errors import UserError
+from tasks.metrics.chains import ChainValues, compare_with
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
-from tasks.metrics.response_kl import response_kl
-from tasks.metrics.significance import FloatArray, bootstrap_mean, compare, holm
+from tasks.metrics.significance import FloatArray, bootstrap_mean, holm
 
 
 @dataclass(frozen=True)
 class Point:
-    """One policy of one row: reward (in percent) and KL, with bootstrap replicates."""
+    """One policy of one row in every chain: reward (in percent) and KL (nats per response)."""
 
     beta: float | None
     gamma: float | None
     step: int
-    reward: float
-    kl: float
-    rewards: FloatArray
-    kls: FloatArray
-    n: int
-    seeds: int
+    reward: ChainValues
+    kl: ChainValues
     tokens: float
     ended: float
 
@@ -44,10 +50,10 @@ class Point:
             "beta": self.beta,
             "gamma": self.gamma,
             "step": self.step,
-            "reward": interval(self.reward, self.rewards),
-            "kl": interval(self.kl, self.kls),
-            "n": self.n,
-            "seeds": self.seeds,
+            "reward": interval(self.reward),
+            "kl": interval(self.kl),
+            "n": self.reward.items,
+            "seeds": self.reward.chains,
             "response_tokens": round(self.tokens, 2),
             "ended": round(self.ended, 4),
         }
@@ -66,8 +72,12 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     for trained in graph.runs:
         assert trained.points is not None
         read[id(trained)] = store.read_json(trained.points, "points.json")
-    kept, missing = _scored_prompts(list(read.values()))
-    points = {row.id: _points(graph.of(row.id), read, kept, profile.statistics) for row in run.rows}
+    kept, missing = _scored_prompts([(one.seed, read[id(one)]) for one in graph.runs])
+    crossed = _same_prompts(graph)
+    points = {
+        row.id: _points(graph.of(row.id), read, kept, crossed, profile.statistics)
+        for row in run.rows
+    }
     cells = {
         row: _cells(found, profile, spec.reference if spec.reference in points else None, points)
         for row, found in points.items()
@@ -101,16 +111,37 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     return {**result, "notes": frontier_notes(result)}
 
 
-def _scored_prompts(runs: Sequence[Mapping[str, Any]]) -> tuple[list[int], int]:
-    """The prompts whose responses all have a reward, and how many responses have none."""
-    rewards = [point["rewards"] for run in runs for point in run["points"]]
-    missing = sum(score is None for scores in rewards for score in scores)
-    kept = [
-        index
-        for index in range(len(rewards[0]))
-        if all(scores[index] is not None for scores in rewards)
-    ]
-    if not kept:
+def _same_prompts(graph: Graph) -> bool:
+    """Tell whether all chains are scored on the same held-out prompts."""
+    pairs: dict[str, list[str]] = {}
+    for run in graph.runs:
+        assert run.points is not None
+        place = f"{run.row.id} {run.beta} {run.gamma}"
+        pairs.setdefault(place, []).append(run.points.inputs["pairs"].address)
+    return are_crossed(pairs, "held-out prompts")
+
+
+def _scored_prompts(
+    runs: Sequence[tuple[int, Mapping[str, Any]]],
+) -> tuple[dict[int, list[int]], int]:
+    """The prompts whose responses all have a reward, chain by chain, and how many have none.
+
+    Args:
+        runs: (seed of its chain, points.json) of every run.
+    """
+    found: dict[int, list[Sequence[float | None]]] = {}
+    for seed, run in runs:
+        found.setdefault(seed, []).extend(point["rewards"] for point in run["points"])
+    missing = sum(score is None for chain in found.values() for one in chain for score in one)
+    kept = {
+        seed: [
+            index
+            for index in range(len(chain[0]))
+            if all(scores[index] is not None for scores in chain)
+        ]
+        for seed, chain in found.items()
+    }
+    if not all(kept.values()):
         raise UserError(
             "The reward model gives every prompt some response without a finite reward; use "
             "another one (model.reward)."
@@ -121,35 +152,45 @@ def _scored_prompts(runs: Sequence[Mapping[str, Any]]) -> tuple[list[int], int]:
 def _points(
     runs: Sequence[Run],
     read: Mapping[int, Mapping[str, Any]],
-    kept: Sequence[int],
+    kept: Mapping[int, Sequence[int]],
+    crossed: bool,
     settings: StatisticsSettings,
 ) -> list[Point]:
-    """A row's points: one per β, γ and step, over all seeds."""
-    found: dict[tuple[float | None, float | None, int], list[Mapping[str, Any]]] = {}
+    """A row's points: one per β, γ and step, over all chains."""
+    if crossed:
+        # One set of prompts has one set of draws, whatever has lost its reward where.
+        common = [i for i in next(iter(kept.values())) if all(i in own for own in kept.values())]
+        kept = dict.fromkeys(kept, common)
+    found: dict[tuple[float | None, float | None, int], list[tuple[int, Mapping[str, Any]]]] = {}
     for run in runs:
         for point in read[id(run)]["points"]:
-            found.setdefault((run.beta, run.gamma, point["step"]), []).append(point)
+            found.setdefault((run.beta, run.gamma, point["step"]), []).append((run.seed, point))
+
+    def over_chains(values: Sequence[FloatArray]) -> ChainValues:
+        # The same seed draws the same prompts for reward and KL, and for every point.
+        drawn = [
+            bootstrap_mean(own, settings.replicates, draw_seed(settings, chain, crossed))
+            for chain, own in enumerate(values)
+        ]
+        means = np.array([own.mean() for own in values])
+        return ChainValues(means, np.stack(drawn), min(own.size for own in values), crossed)
+
     points = []
-    for (beta, gamma, step), seeds in found.items():
-        rewards = 100.0 * np.array([[one["rewards"][i] for i in kept] for one in seeds])
-        policy, reference = (
-            np.array([[one[name][i] for i in kept] for one in seeds])
-            for name in ("logps", "ref_logps")
-        )
+    for (beta, gamma, step), chains in found.items():
+        rewards, kls = [], []
+        for seed, one in chains:
+            place = list(kept[seed])
+            rewards.append(100.0 * np.array(one["rewards"], dtype=np.float64)[place])
+            kls.append((np.array(one["logps"]) - np.array(one["ref_logps"]))[place])
         points.append(
             Point(
                 beta,
                 gamma,
                 step,
-                float(rewards.mean()),
-                response_kl(policy, reference),
-                # The same seed draws the same prompts for reward and KL, and for every point.
-                bootstrap_mean(rewards, settings.replicates, settings.seed),
-                bootstrap_mean(policy - reference, settings.replicates, settings.seed),
-                rewards.shape[1],
-                rewards.shape[0],
-                float(np.mean([one["tokens"] for one in seeds])),
-                float(np.mean([one["ended"] for one in seeds])),
+                over_chains(rewards),
+                over_chains(kls),
+                float(np.mean([one["tokens"] for _, one in chains])),
+                float(np.mean([one["ended"] for _, one in chains])),
             )
         )
     return points
@@ -161,37 +202,41 @@ def _cells(
     reference: str | None,
     points: Mapping[str, Sequence[Point]],
 ) -> dict[str, Statistic]:
-    """Reward at each KL budget, and the hypervolume above the start's reward."""
-    costs, gains = np.array([p.kl for p in found]), np.array([p.reward for p in found])
-    drawn_costs = np.stack([p.kls for p in found], axis=1)
-    drawn_gains = np.stack([p.rewards for p in found], axis=1)
+    """Reward at each KL budget, and the hypervolume above the start's reward, in every chain."""
+    # (…, points), so that one call treats all chains, another all of their replicates.
+    costs, drawn_costs = (np.stack(part, axis=-1) for part in _parts([p.kl for p in found]))
+    gains, drawn_gains = (np.stack(part, axis=-1) for part in _parts([p.reward for p in found]))
     # The start's own estimated KL may lie beside 0 by rounding; its cost is 0 by definition.
     start = np.array([p.step == 0 for p in found])
     costs, drawn_costs = np.where(start, 0.0, costs), np.where(start, 0.0, drawn_costs)
     floor = next((p for p in points[reference]), None) if reference else None
     floor = floor or next(p for p in found if p.step == 0)
     limit = profile.evaluation.kl_limit
-    n, seeds = found[0].n, found[0].seeds
-    cells = {}
-    for budget in profile.evaluation.kl_budgets:
-        cells[f"reward_{budget:g}"] = Statistic(
-            float(frontier_gain(costs, gains, budget)),
-            frontier_gain(drawn_costs, drawn_gains, budget),
-            n,
-            seeds,
+    shape = found[0].reward
+
+    def cell(values: FloatArray, drawn: FloatArray) -> Statistic:
+        return Statistic(ChainValues(values, drawn, shape.items, shape.crossed))
+
+    cells = {
+        f"reward_{budget:g}": cell(
+            frontier_gain(costs, gains, budget), frontier_gain(drawn_costs, drawn_gains, budget)
         )
-    cells["hypervolume"] = Statistic(
-        float(hypervolume(costs, gains, limit, floor.reward)) / limit,
-        hypervolume(drawn_costs, drawn_gains, limit, floor.rewards) / limit,
-        n,
-        seeds,
+        for budget in profile.evaluation.kl_budgets
+    }
+    cells["hypervolume"] = cell(
+        hypervolume(costs, gains, limit, floor.reward.values) / limit,
+        hypervolume(drawn_costs, drawn_gains, limit, floor.reward.replicates) / limit,
     )
     return cells
 
 
+def _parts(samples: Sequence[ChainValues]) -> tuple[list[FloatArray], list[FloatArray]]:
+    return [one.values for one in samples], [one.replicates for one in samples]
+
+
 def _frontier_of(row: RowSpec, found: Sequence[Point]) -> dict[str, Any]:
-    costs = [0.0 if p.step == 0 else p.kl for p in found]
-    gains = [p.reward for p in found]
+    costs = [0.0 if p.step == 0 else p.kl.mean for p in found]
+    gains = [p.reward.mean for p in found]
     last = max(p.step for p in found)
     return {
         "id": row.id,
@@ -201,7 +246,7 @@ def _frontier_of(row: RowSpec, found: Sequence[Point]) -> dict[str, Any]:
         "frontier": pareto_frontier(costs, gains),
         "largest_kl": max(costs),
         "final": [
-            {"beta": p.beta, "gamma": p.gamma, **interval(p.kl, p.kls)}
+            {"beta": p.beta, "gamma": p.gamma, **interval(p.kl)}
             for p in found
             if p.step == last and p.beta is not None
         ],
@@ -213,13 +258,12 @@ def _above_start(found: Sequence[Point], settings: StatisticsSettings) -> list[d
     starts = {(p.beta, p.gamma): p for p in found if p.step == 0}
     last = max(p.step for p in found)
     ends = [p for p in found if p.step == last and last > 0]
-    compared = {
-        f"{p.beta}/{p.gamma}": compare(
-            p.rewards, starts[p.beta, p.gamma].rewards, p.reward - starts[p.beta, p.gamma].reward
-        )
-        for p in ends
-    }
-    adjusted = holm({name: one.p for name, one in compared.items()})
+    gains = {f"{p.beta}/{p.gamma}": p.reward.minus(starts[p.beta, p.gamma].reward) for p in ends}
+    if not gains:
+        return []
+    zero = next(iter(gains.values()))
+    compared = compare_with(zero.minus(zero), gains)
+    adjusted = holm({name: one.p for name, one in compared.items() if one.p is not None})
     return [
         {
             "beta": p.beta,
@@ -227,8 +271,10 @@ def _above_start(found: Sequence[Point], settings: StatisticsSettings) -> list[d
             "step": p.step,
             "difference": round(one.difference, DIGITS),
             "ci95": [round(one.low, DIGITS), round(one.high, DIGITS)],
-            "p_holm": round(adjusted[name], DIGITS),
-            "significant": bool(adjusted[name] < settings.alpha and one.difference > 0),
+            "p_holm": round(adjusted[name], DIGITS) if name in adjusted else None,
+            "significant": bool(
+                name in adjusted and adjusted[name] < settings.alpha and one.difference > 0
+            ),
         }
         for p, (name, one) in zip(ends, compared.items(), strict=True)
     ]

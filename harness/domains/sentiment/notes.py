@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.render.columns import row_id
-from harness.render.notes import direction_note, provenance_note, significance_note, tiny_note
+from harness.render.notes import (
+    chains_note,
+    detectable_note,
+    direction_note,
+    provenance_note,
+    significance_note,
+    tiny_note,
+)
 
 _TINY_MODEL, _TINY_SHOWS = "a GPT-2 trained from scratch on the spot", "how the methods differ"
 
@@ -29,14 +36,16 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         "prompt; KL(π‖π_ref) per response in nats. Reward at k nats: the Pareto frontier over β "
         "(and γ) and training steps, interpolated between its points and held constant beyond the "
         "last; hypervolume: mean gain over SFT's reward along the frontier from 0 to "
-        f"{result['kl_limit']:g} nats. A frontier picks the best of its noisy points, so its "
-        "values are a little high for every method. 95 % intervals of a paired bootstrap over "
-        "prompts and seeds; best value of a column in bold.",
+        f"{result['kl_limit']:g} nats; both of each chain's own frontier. A frontier picks the "
+        "best of its noisy points, so its values are a little high for every method. Best value "
+        "of a column in bold.",
+        chains_note(result, "prompts"),
         f"Points do not reach {result['kl_limit']:g} nats (largest KL): {', '.join(short)}."
         if short
         else "",
         direction_note(result),
         significance_note(result, result["significance"]),
+        detectable_note(result, labels=result["column_labels"]),
         _above(result, names),
         _kl_by_beta(result),
         f"Responses without a finite reward, left out: {result['missing_rewards']}."
@@ -67,7 +76,7 @@ def _above(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
         for row, entries in tested.items()
         if any(entry["significant"] for entry in entries)
     ]
-    if not tested:
+    if not tested or all(e["p_holm"] is None for entries in tested.values() for e in entries):
         return ""
     return (
         "Reward significantly above SFT's at the last step (Holm over a method's settings), "
@@ -99,15 +108,15 @@ def dynamics_notes(result: Mapping[str, Any]) -> list[str]:
     share = 100 * result["deciding_tokens"] / result["tokens"]
     found = [
         "The picture: sparsity of the masks, measured without dropout, and mean token "
-        "KL(π_ref‖π) as the trainer logged them; lines are means over seeds, bands reach from the "
-        "smallest to the largest seed.",
+        "KL(π_ref‖π) as the trainer logged them; lines are means over chains, bands reach from the "
+        "smallest to the largest chain.",
         "The table: how well a token's mask value after training tells that the token decides the "
         "preference, that is, that the reward by VADER's lexicon changes without its word. "
         f"{result['deciding_tokens']} of {result['tokens']} response tokens of held-out pairs do "
         f"({share:.1f} %, which is the average precision of chance). A mask sees only what stands "
         "before a token; the reference's expectation is its own probability that a deciding word "
-        "comes next, as far as such a mask can go. 95 % intervals of a bootstrap over responses "
-        "and seeds.",
+        "comes next, as far as such a mask can go.",
+        chains_note(result, "responses"),
         significance_note(result, result["significance"]),
         tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
         provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),

@@ -39,6 +39,7 @@ FILES = {
         from harness.domains.common.table import block_json, column_facts
         from harness.graph.stages import Stage
         from harness.render.table import print_table, table_files
+        from tasks.metrics.chains import ChainValues
 
 
         @dataclass(frozen=True)
@@ -83,7 +84,11 @@ FILES = {
                     for row, stage in run.graph.systems.items()
                 }
                 cells = {
-                    row: {"cost": Statistic(value, np.full(9, value), 1, 1)}
+                    row: {
+                        "cost": Statistic(
+                            ChainValues(np.full(1, value), np.full((1, 9), value), 1)
+                        )
+                    }
                     for row, value in values.items()
                 }
                 columns = run.table.columns

@@ -9,15 +9,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from tasks.metrics.significance import (
-    average_drawn_seeds,
     bootstrap_mean,
-    compare,
     holm,
     mcnemar,
     percentile_interval,
     row_weights,
-    seed_draws,
-    two_sided_p,
 )
 
 
@@ -34,18 +30,11 @@ def test_row_weights_are_counts_of_a_draw_with_replacement() -> None:
 def test_same_seed_same_draw_other_seed_other_draw() -> None:
     assert (row_weights(9, 50, 1) == row_weights(9, 50, 1)).all()
     assert (row_weights(9, 50, 1) != row_weights(9, 50, 2)).any()
-    assert (seed_draws(3, 50, 1) == seed_draws(3, 50, 1)).all()
-    assert (seed_draws(3, 50, 1) != seed_draws(3, 50, 2)).any()
-
-
-def test_average_of_drawn_seeds() -> None:
-    per_seed = np.array([[1.0, 2.0, 4.0], [10.0, 20.0, 40.0]])
-    draws = np.array([[0, 0, 2], [1, 1, 1]])
-    assert average_drawn_seeds(per_seed, draws) == pytest.approx([2.0, 20.0])
+    assert (row_weights(9, 50, (1, 0)) != row_weights(9, 50, (1, 1))).any()
 
 
 def test_interval_of_a_mean_has_the_normal_width() -> None:
-    scores = np.random.default_rng(0).normal(0.0, 1.0, size=(1, 400))
+    scores = np.random.default_rng(0).normal(0.0, 1.0, size=400)
     low, high = percentile_interval(bootstrap_mean(scores, 4000, seed=1))
     error = scores.std() / math.sqrt(400)
     assert low == pytest.approx(scores.mean() - 1.96 * error, abs=0.12 * error)
@@ -56,54 +45,15 @@ def test_interval_covers_the_truth_about_95_times_in_100() -> None:
     generator = np.random.default_rng(7)
     hits = 0
     for trial in range(200):
-        scores = (generator.random((1, 150)) < 0.3).astype(float)
+        scores = (generator.random(150) < 0.3).astype(float)
         low, high = percentile_interval(bootstrap_mean(scores, 400, seed=trial))
         hits += low <= 0.3 <= high
     assert 180 <= hits <= 199
 
 
-def test_spread_over_seeds_widens_the_interval() -> None:
-    same = np.tile([0.0, 1.0] * 50, (3, 1))
-    apart = same + np.array([[-0.3], [0.0], [0.3]])
-    width = [np.ptp(percentile_interval(bootstrap_mean(s, 2000, 0))) for s in (same, apart)]
-    assert width[1] > 1.5 * width[0]
-
-
-def test_pairing_cancels_what_systems_share() -> None:
-    """Both fail on the same hard rows; unpaired intervals would hide the steady difference."""
-    hard = np.random.default_rng(0).normal(0.0, 10.0, size=300)
-    a, b = bootstrap_mean([hard + 1.0], 2000, 5), bootstrap_mean([hard], 2000, 5)
-    result = compare(a, b, 1.0)
-    assert result.low == pytest.approx(1.0)
-    assert result.high == pytest.approx(1.0)
-    assert result.p == pytest.approx(2 / 2001)
-
-
-def test_equal_systems_do_not_differ() -> None:
-    scores = np.random.default_rng(0).random((3, 100))
-    replicates = bootstrap_mean(scores, 500, 1)
-    assert compare(replicates, replicates, 0.0).p == 1.0
-
-
-def test_false_alarms_under_no_difference_are_rare() -> None:
-    generator = np.random.default_rng(11)
-    p_values = []
-    for trial in range(200):
-        first, second = generator.random((2, 1, 120)) < 0.5
-        a, b = bootstrap_mean(first, 400, trial), bootstrap_mean(second, 400, trial)
-        p_values.append(two_sided_p(a - b))
-    assert 0 <= np.mean(np.array(p_values) < 0.05) <= 0.1
-
-
-def test_two_sided_p_known_values() -> None:
-    assert two_sided_p(np.ones(99)) == pytest.approx(0.02)
-    assert two_sided_p(np.r_[np.ones(97), -np.ones(2)]) == pytest.approx(0.06)
-    assert two_sided_p(np.zeros(99)) == 1.0
-
-
 def test_empty_scores_and_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="no scores"):
-        bootstrap_mean(np.zeros((1, 0)), 10, 0)
+        bootstrap_mean([], 10, 0)
     with pytest.raises(ValueError, match="level"):
         percentile_interval([1.0], level=95)
 
@@ -165,38 +115,10 @@ def test_mcnemar_is_exact_for_many_items() -> None:
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 4), st.integers(1, 30), st.integers(0, 2**31))
-def test_replicates_stay_within_the_scores(seeds: int, rows: int, seed: int) -> None:
-    scores = np.random.default_rng(seed).random((seeds, rows))
+@given(st.integers(1, 30), st.integers(0, 2**31))
+def test_replicates_stay_within_the_scores(rows: int, seed: int) -> None:
+    scores = np.random.default_rng(seed).random(rows)
     replicates = bootstrap_mean(scores, 50, seed)
     assert replicates.shape == (50,)
     assert (replicates >= scores.min() - 1e-12).all()
     assert (replicates <= scores.max() + 1e-12).all()
-
-
-def test_two_rows_in_one_direction_are_no_significant_difference() -> None:
-    """Most replicates without any difference: they must count on both sides."""
-    first = np.ones((3, 150))
-    second = first.copy()
-    second[:, :2] = 0.0
-    found = compare(
-        bootstrap_mean(second, 2000, 0),
-        bootstrap_mean(first, 2000, 0),
-        float((second - first).mean()),
-    )
-    # P(neither row is drawn) = (1 - 2/150)^150 = 0.134, on two sides.
-    assert found.p == pytest.approx(0.267, abs=0.05)
-    assert found.low < found.difference < 0.0 <= found.high
-
-
-def test_eight_rows_in_one_direction_are_one() -> None:
-    first = np.ones((1, 150))
-    second = first.copy()
-    second[:, :8] = 0.0
-    found = compare(
-        bootstrap_mean(second, 2000, 0),
-        bootstrap_mean(first, 2000, 0),
-        float((second - first).mean()),
-    )
-    assert found.p < 0.01
-    assert found.high < 0.0

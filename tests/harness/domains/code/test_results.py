@@ -29,13 +29,13 @@ def report(passed: list[int], samples: int = 100, **verdicts: int) -> dict[str, 
     return {"tier": "namespaces", "benchmarks": {"humaneval": one, "mbpp_test": one}}
 
 
-def test_a_cell_is_the_mean_of_the_unbiased_estimate_over_problems_and_seeds() -> None:
+def test_a_cell_is_the_mean_of_the_unbiased_estimate_over_problems_and_chains() -> None:
     reports = {"base": [report([10, 0, 50])], "dpo": [report([20, 1, 60]), report([30, 0, 70])]}
     cells = pass_cells(reports, profile())
     for k in (1, 10, 100):
         cell = cells["dpo"][f"humaneval_pass@{k}"]
-        seeds = ([20, 1, 60], [30, 0, 70])
-        means = [sum(pass_at_k(100, c, k) for c in counts) / 3 for counts in seeds]
+        chains = ([20, 1, 60], [30, 0, 70])
+        means = [sum(pass_at_k(100, c, k) for c in counts) / 3 for counts in chains]
         assert cell.mean == pytest.approx(100 * sum(means) / 2)
         assert (cell.n, cell.seeds) == (3, 2)
     assert cells["base"]["mbpp_pass@1"].mean == pytest.approx(20.0)
@@ -70,7 +70,7 @@ def table(**changes: Any) -> dict[str, Any]:
         "sampling": {"test_samples": 100, "temperature": 0.6, "top_p": 1.0},
         "tuning": {"samples": 10, "problems": 10},
     }
-    value = {"mean": 40.0, "ci95": [30.0, 50.0], "n": 40, "seeds": 1}
+    value = {"mean": 40.0, "ci95": [30.0, 50.0], "n": 40, "seeds": 3}
     kept = {"kept": 20, "prompts": 30}
     return {
         "profile": "tiny",
@@ -88,6 +88,7 @@ def table(**changes: Any) -> dict[str, Any]:
                 "method": method,
                 "baseline": baseline,
                 "difference": difference,
+                "p_holm": 0.01,
                 "significant": True,
             }
             for method, baseline, difference in (("mapo", "base", 5.0), ("mapo", "dpo", -2.0))

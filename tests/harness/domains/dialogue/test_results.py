@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import compare_with, mean_cells
+from harness.domains.common.cells import compare_rows, mean_cells
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.spec import PERCENT
 from harness.domains.dialogue.cells import leaderboard_cells
@@ -34,7 +34,7 @@ def board(navigate: list[float], gpqa: list[float], ids: str = "r") -> dict[str,
     return {"tasks": tasks, "columns": columns}
 
 
-def test_means_are_those_of_the_leaderboards_own_rules_over_seeds() -> None:
+def test_means_are_those_of_the_leaderboards_own_rules_over_chains() -> None:
     first = board([1.0] * 9 + [0.0], [1.0] * 5 + [0.0] * 5)
     second = board([1.0] * 8 + [0.0] * 2, [0.0] * 10)
     cells = leaderboard_cells({"dpo": [first, second]}, SETTINGS)["dpo"]
@@ -67,6 +67,16 @@ def test_different_rows_are_not_compared() -> None:
         mean_cells({"a": [{"x": 1.0}], "b": [{"y": 1.0}]}, "win_rate", SETTINGS)
 
 
+def test_every_chain_may_have_rows_of_its_own() -> None:
+    """What two systems of a chain have in common is enough to compare them."""
+    chains = [board([1.0, 0.0] * 10, [1.0, 0.0], ids=name) for name in "abc"]
+    cells = leaderboard_cells({"dpo": chains, "tdpo1": chains}, SETTINGS)
+    assert not cells["dpo"]["bbh"].sample.crossed
+    assert leaderboard_cells({"dpo": chains[:1] * 3}, SETTINGS)["dpo"]["bbh"].sample.crossed
+    with pytest.raises(ValueError, match="different rows"):
+        leaderboard_cells({"dpo": chains, "tdpo1": chains[::-1]}, SETTINGS)
+
+
 def test_mean_cells_are_percentages() -> None:
     cells = mean_cells({"dpo": [{"x": 1.0, "y": 0.5}, {"x": 0.0, "y": 0.5}]}, "w", SETTINGS)
     assert cells["dpo"]["w"].mean == pytest.approx(50.0)
@@ -75,16 +85,16 @@ def test_mean_cells_are_percentages() -> None:
 
 def test_comparisons_find_a_real_difference_and_no_other() -> None:
     generator = np.random.default_rng(0)
-    rows = [f"p{i}" for i in range(300)]
 
-    def system(p: float) -> dict[str, float]:
-        values = (generator.random(300) < p).astype(float)
-        return dict(zip(rows, values.tolist(), strict=True))
+    def system(p: float) -> list[dict[str, float]]:
+        return [
+            {f"{chain}{i}": float(generator.random() < p) for i in range(300)} for chain in "abc"
+        ]
 
     cells = mean_cells(
-        {"dpo": [system(0.5)], "better": [system(0.8)], "same": [system(0.5)]}, "w", SETTINGS
+        {"dpo": system(0.5), "better": system(0.8), "same": system(0.5)}, "w", SETTINGS
     )
-    entries = {e["method"]: e for e in compare_with(cells, "dpo", ["w"], SETTINGS)}
+    entries = {e["method"]: e for e in compare_rows(cells, "dpo", ["w"], SETTINGS).entries}
     assert set(entries) == {"better", "same"}
     assert entries["better"]["significant"] is True
     assert entries["same"]["significant"] is False
@@ -95,7 +105,7 @@ def test_comparisons_find_a_real_difference_and_no_other() -> None:
 
 def test_no_baseline_no_comparisons() -> None:
     cells = mean_cells({"sft": [{"x": 1.0}]}, "w", SETTINGS)
-    assert compare_with(cells, "dpo", ["w"], SETTINGS) == []
+    assert compare_rows(cells, "dpo", ["w"], SETTINGS).entries == []
 
 
 def test_equal_input_gives_equal_numbers() -> None:

@@ -26,6 +26,7 @@ from harness.domains.sentiment.render.frontier import _draw, frontier_files
 from harness.graph.stages import topological
 from harness.render.table import table_files
 from sparsepo.errors import UserError
+from tasks.metrics.chains import ChainValues
 
 REPLICATES = 200
 
@@ -105,21 +106,15 @@ def test_a_hub_model_needs_neither_base_model_nor_world() -> None:
         graph("model.sentiment=tests")
 
 
+def chains(mean: float, spread: float, generator: np.random.Generator) -> ChainValues:
+    values = mean + spread * np.array([-1.0, 1.0, 0.0])
+    return ChainValues(values, values[:, None] + generator.normal(0, spread, (3, REPLICATES)), 64)
+
+
 def point(step: int, kl: float, reward: float, beta: float | None = 1.0) -> Point:
-    generator = np.random.default_rng(int(100 * (kl + reward)))
-    return Point(
-        beta,
-        None,
-        step,
-        reward,
-        kl,
-        reward + generator.normal(0, 1, REPLICATES),
-        kl + generator.normal(0, 0.05, REPLICATES),
-        64,
-        2,
-        30.0,
-        0.9,
-    )
+    generator = np.random.default_rng(int(100 * abs(kl) + reward))
+    gain, cost = chains(reward, 0.5 + step / 16, generator), chains(kl, 1e-9, generator)
+    return Point(beta, None, step, gain, cost, 30.0, 0.9)
 
 
 def points() -> dict[str, list[Point]]:
@@ -156,14 +151,15 @@ def test_the_last_points_are_compared_with_the_start() -> None:
     assert _above_start(found["sft"], settings) == []
 
 
-def test_prompts_without_a_score_are_left_out_everywhere_and_counted() -> None:
+def test_prompts_without_a_score_are_left_out_in_their_chain_and_counted() -> None:
     runs = [
-        {"points": [{"rewards": [0.1, None, 0.3]}, {"rewards": [0.1, 0.2, 0.3]}]},
-        {"points": [{"rewards": [0.1, 0.2, None]}]},
+        (1, {"points": [{"rewards": [0.1, None, 0.3]}, {"rewards": [0.1, 0.2, 0.3]}]}),
+        (1, {"points": [{"rewards": [0.1, 0.2, None]}]}),
+        (2, {"points": [{"rewards": [0.1, 0.2, None]}]}),
     ]
-    assert _scored_prompts(runs) == ([0], 2)
+    assert _scored_prompts(runs) == ({1: [0], 2: [0, 1]}, 3)
     with pytest.raises(UserError, match="without a finite reward"):
-        _scored_prompts([{"points": [{"rewards": [None]}]}])
+        _scored_prompts([(1, {"points": [{"rewards": [None]}]})])
 
 
 def figure() -> dict[str, Any]:

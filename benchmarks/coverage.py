@@ -1,0 +1,394 @@
+"""`python -m benchmarks.coverage`: do the tables' intervals and marks keep what they promise?
+
+Simulates tables of several methods over chains (`tasks.metrics.chains`) from variance components,
+those of a result with `--result table1.json`, and counts how often the 95 % intervals of means and
+of differences contain the truth, how often a column without any difference gets a mark, and how
+small a difference is found. `--name` writes a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from tasks.metrics.chains import (
+    PRIOR_DF,
+    ChainValues,
+    compare_with,
+    detectable_effect,
+    estimate,
+)
+from tasks.metrics.significance import FloatArray, holm, row_weights
+
+CARDS = Path(__file__).parent / "cards"
+ALPHA = 0.05
+SHARED_DIFFICULTY = 0.8
+"""Share of an item's difficulty that is the same in all chains, where they have their items in
+common."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: how its values vary, in points."""
+
+    name: str
+    items: int
+    score: float
+    """Expected score of every method; without flooring, 0 is chance and 100 perfect."""
+    common_sd: float
+    """Chain's own deviation that all methods share: world and base model."""
+    method_sds: tuple[float, ...]
+    """Deviation of each method in a chain, the baseline's first."""
+    correlation: float = 0.85
+    """Latent correlation of two methods' outcomes on an item."""
+    chance: float = 0.0
+    """Raw score that is normalised to 0, and floored there."""
+
+
+def _spread(low: float, high: float) -> tuple[float, ...]:
+    """Nine standard deviations: the baseline's in the middle, the others from low to high."""
+    middle = math.sqrt(low * high)
+    return (middle, *np.geomspace(low, high, 8).tolist())
+
+
+# What small worlds are expected to have: chains differ by 2–6 points, methods within them by
+# 0.3–2 points and by up to a factor of four among each other, 72–900 items.
+DEFAULTS = (
+    Column("72 items", 72, 55.0, 6.0, _spread(0.5, 2.0)),
+    Column("150 items", 150, 70.0, 4.0, _spread(0.3, 1.2)),
+    Column("900 items", 900, 70.0, 4.0, _spread(0.5, 2.0)),
+    Column("steady methods", 900, 60.0, 2.0, (0.3,) * 9),
+    Column("one unsteady method", 400, 60.0, 4.0, (0.5, 2.0, *(0.5,) * 7)),
+    Column("near the ceiling", 150, 96.0, 2.0, _spread(0.3, 1.2)),
+    Column("floored at chance", 150, 2.0, 3.0, _spread(0.5, 2.0), chance=0.25),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was counted in the simulated tables of one column; shares in percent."""
+
+    column: str
+    chains: int
+    crossed: bool
+    prior_df: float
+    means: float
+    """Intervals of means that contain the truth."""
+    differences: float
+    """Intervals of differences that contain the truth, all rows."""
+    worst: float
+    """The same of the row whose difference varies most."""
+    false_marks: float
+    """Columns without any difference that have a mark after Holm's adjustment."""
+    detectable: float
+    """Median of the smallest detectable difference, in points."""
+
+
+def draw_scores(
+    column: Column, chains: int, generator: np.random.Generator, crossed: bool = False
+) -> FloatArray:
+    """Draw the outcome of every item, (methods, chains, items) of 0 and 1.
+
+    Args:
+        column: variance components.
+        chains: number of chains.
+        generator: of all that is random.
+        crossed: whether all chains have the same items.
+    """
+    methods, n = len(column.method_sds), column.items
+    chain = column.common_sd * generator.normal(size=(1, chains))
+    own = np.array(column.method_sds)[:, None] * generator.normal(size=(methods, chains))
+    level = np.clip(column.score + chain + own, -40.0, 99.9) / 100.0
+    success = np.clip(column.chance + (1.0 - column.chance) * level, 1e-3, 1.0 - 1e-3)
+    difficulty = generator.normal(size=(chains, n))
+    if crossed:
+        shared = generator.normal(size=(1, n))
+        difficulty = (
+            math.sqrt(SHARED_DIFFICULTY) * shared + math.sqrt(1.0 - SHARED_DIFFICULTY) * difficulty
+        )
+    noise = generator.normal(size=(methods, chains, n))
+    latent = (
+        math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
+    )
+    return (latent < ndtri(success)[:, :, None]).astype(np.float64)
+
+
+def normalise(raw: FloatArray, chance: float) -> FloatArray:
+    """Return raw shares as points above chance, floored at 0 where there is chance."""
+    points = 100.0 * (raw - chance) / (1.0 - chance)
+    return np.maximum(points, 0.0) if chance > 0.0 else points
+
+
+def table_of(
+    scores: FloatArray, column: Column, replicates: int, seed: int, crossed: bool
+) -> list[ChainValues]:
+    """Return every method's values over chains, with replicates over items as a run makes them."""
+    methods, chains, n = scores.shape
+    raw = np.empty((methods, chains, replicates))
+    for chain in range(chains):
+        weights = row_weights(n, replicates, seed if crossed else (seed, chain))
+        raw[:, chain] = scores[:, chain] @ weights.T / n
+    values, drawn = normalise(scores.mean(axis=2), column.chance), normalise(raw, column.chance)
+    return [ChainValues(values[m], drawn[m], n, crossed) for m in range(methods)]
+
+
+def simulate(
+    column: Column,
+    chains: int,
+    tables: int,
+    *,
+    seed: int = 0,
+    crossed: bool = False,
+    replicates: int = 100,
+    prior_dfs: Sequence[float] = (PRIOR_DF,),
+) -> list[Outcome]:
+    """Simulate a column without any difference between methods.
+
+    Args:
+        column: variance components.
+        chains: number of chains of each table.
+        tables: number of tables.
+        seed: of everything random.
+        crossed: whether all chains have the same items.
+        replicates: bootstrap replicates over items.
+        prior_dfs: values of `prior_df` of the comparisons, on the same tables.
+
+    Returns:
+        One outcome per value of `prior_df`.
+    """
+    generator = np.random.default_rng((seed, chains, column.items))
+    drawn = [
+        table_of(draw_scores(column, chains, generator, crossed), column, replicates, i, crossed)
+        for i in range(tables)
+    ]
+    # What a method scores on average, flooring included, from all of its chains.
+    truth = [float(np.mean([table[m].values for table in drawn])) for m in range(len(drawn[0]))]
+    unsteady = 1 + int(np.argmax(column.method_sds[1:]))
+    means = [
+        found.low <= truth[m] <= found.high
+        for table in drawn
+        for m, sample in enumerate(table)
+        for found in [estimate(sample)]
+    ]
+    outcomes = []
+    for prior_df in prior_dfs:
+        covered, worst, marked, effects = [], [], [], []
+        for table in drawn:
+            base, *rows = (_shifted(sample, -truth[m]) for m, sample in enumerate(table))
+            found = compare_with(
+                base, {str(m): row for m, row in enumerate(rows, 1)}, prior_df=prior_df
+            )
+            inside = {name: one.low <= 0.0 <= one.high for name, one in found.items()}
+            covered += list(inside.values())
+            worst.append(inside[str(unsteady)])
+            p = holm({name: one.p for name, one in found.items() if one.p is not None})
+            marked.append(min(p.values()) < ALPHA)
+            effects.append(detectable_effect(found, ALPHA) or math.nan)
+        outcomes.append(
+            Outcome(
+                column.name,
+                chains,
+                crossed,
+                prior_df,
+                *(100.0 * float(np.mean(part)) for part in (means, covered, worst, marked)),
+                float(np.median(effects)),
+            )
+        )
+    return outcomes
+
+
+def _shifted(sample: ChainValues, by: float) -> ChainValues:
+    return ChainValues(sample.values + by, sample.replicates + by, sample.items, sample.crossed)
+
+
+def coverage_of_shared_start(
+    column: Column, seeds: int, tables: int, *, seed: int = 0, replicates: int = 400
+) -> tuple[float, float]:
+    """Count what intervals are worth if all seeds start from one base model.
+
+    Up to version 0.2 the training seeds of a table shared world and base model, and its intervals
+    were percentiles of a bootstrap crossed over items and seeds. What the base model alone decides
+    is the same in all seeds, half of a method's own deviation among it here.
+
+    Args:
+        column: variance components.
+        seeds: number of training seeds.
+        tables: number of tables.
+        seed: of everything random.
+        replicates: of the bootstrap.
+
+    Returns:
+        Coverage of means and of differences, in percent.
+    """
+    generator = np.random.default_rng((seed, seeds))
+    half = math.sqrt(0.5)
+    means, differences = [], []
+    for _ in range(tables):
+        sds = np.array(column.method_sds)
+        level = column.score + column.common_sd * generator.normal()
+        level = level + half * sds * generator.normal(size=sds.size)
+        per_seed = level[:, None] + half * sds[:, None] * generator.normal(size=(sds.size, seeds))
+        success = np.clip(per_seed / 100.0, 1e-3, 1.0 - 1e-3)
+        difficulty = generator.normal(size=(1, 1, column.items))
+        noise = generator.normal(size=(sds.size, seeds, column.items))
+        latent = (
+            math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
+        )
+        scores = 100.0 * (latent < ndtri(success)[:, :, None])
+        weights = row_weights(column.items, replicates, int(generator.integers(2**31)))
+        draws = generator.integers(0, seeds, size=(replicates, seeds))
+        per_draw = scores @ weights.T / column.items
+        drawn = np.stack([own.T[np.arange(replicates)[:, None], draws].mean(1) for own in per_draw])
+        for values, truth, into in (
+            (drawn, column.score, means),
+            (drawn[1:] - drawn[0], 0.0, differences),
+        ):
+            low, high = np.quantile(values, [0.025, 0.975], axis=1)
+            into += ((low <= truth) & (truth <= high)).tolist()
+    return 100.0 * float(np.mean(means)), 100.0 * float(np.mean(differences))
+
+
+def columns_of(result: Mapping[str, Any]) -> list[Column]:
+    """Estimate the variance components of a result's columns by moments.
+
+    Args:
+        result: the JSON of a table of at least two chains.
+
+    Raises:
+        ValueError: if it has no values per chain.
+    """
+    found = []
+    for part in filter(None, (result, result.get("supplement"))):
+        for name in part["columns"]:
+            cells = {row["id"]: row["values"].get(name) for row in part["rows"]}
+            several = {r: c for r, c in cells.items() if c and len(c.get("per_chain", ())) > 1}
+            base = several.get(result["baseline"])
+            compared = {
+                entry["row"]: entry["item_se"]
+                for entry in part["significance"]
+                if entry["column"] == name and entry["baseline"] == result["baseline"]
+            }
+            if base is not None and base["item_se"] > 0.0:
+                found.append(_moments(name, base, several, compared))
+    if not found:
+        raise ValueError("no column has the values of several chains")
+    return found
+
+
+def _moments(
+    name: str,
+    base: Mapping[str, Any],
+    cells: Mapping[str, Mapping[str, Any]],
+    item_ses: Mapping[str, float],
+) -> Column:
+    values = {row: np.array(cell["per_chain"]) for row, cell in cells.items()}
+    own = np.array(base["per_chain"])
+    rows = [row for row in values if row in item_ses and values[row].size == own.size]
+    excess = {r: float(np.var(values[r] - own, ddof=1)) - item_ses[r] ** 2 for r in rows}
+    # A difference varies with both of its methods; the baseline's part is in all of them.
+    of_base = max(0.0, float(np.median(list(excess.values())))) / 2.0
+    sds = [math.sqrt(of_base), *(math.sqrt(max(0.0, excess[r] - of_base)) for r in rows)]
+    item_variance = base["item_se"] ** 2
+    share = min(0.99, max(0.01, base["mean"] / 100.0))
+    related = 1.0 - float(np.median([item_ses[r] ** 2 for r in rows])) / (2.0 * item_variance)
+    common = float(np.mean([np.var(values[r], ddof=1) for r in rows])) - item_variance
+    common -= float(np.mean(np.square(sds)))
+    return Column(
+        name,
+        # As many yes-or-no items as have the measured variance.
+        max(2, round(1e4 * share * (1.0 - share) / item_variance)),
+        100.0 * share,
+        math.sqrt(max(0.0, common)),
+        tuple(sds),
+        min(0.99, max(0.0, math.sin(math.pi / 2.0 * related))),
+    )
+
+
+def markdown(columns: Sequence[Column], outcomes: Iterable[Outcome], tables: int) -> str:
+    """Return the components and what was counted as two Markdown tables."""
+    lines = [
+        "| column | items | score | SD of chains | SD of methods within them | correlation |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for one in columns:
+        low, high = min(one.method_sds), max(one.method_sds)
+        lines.append(
+            f"| {one.name} | {one.items} | {one.score:.0f} | {one.common_sd:.1f} | {low:.1f}–"
+            f"{high:.1f} | {one.correlation:.2f} |"
+        )
+    lines += [
+        "",
+        f"{tables} tables each; prior 0 is a t-test of each row by itself, ∞ one variance for all "
+        f"rows, {PRIOR_DF:g} what tables use.",
+        "",
+        "| column | items | chains | prior | means % | differences % | unsteadiest row % | "
+        "false marks % | detectable |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for o in outcomes:
+        prior = "∞" if math.isinf(o.prior_df) else f"{o.prior_df:g}"
+        lines.append(
+            f"| {o.column} | {'shared' if o.crossed else 'own'} | {o.chains} | {prior} | "
+            f"{o.means:.1f} | {o.differences:.1f} | {o.worst:.1f} | {o.false_marks:.1f} | "
+            f"{o.detectable:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate and print; write a card with --name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--result", type=Path, help="take the components of this table's JSON")
+    parser.add_argument("--chains", type=int, nargs="+", default=[3, 5, 10])
+    parser.add_argument("--tables", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--crossed", action="store_true", help="the same items in all chains")
+    parser.add_argument(
+        "--prior", type=float, nargs="+", default=[PRIOR_DF], help="0 and inf for comparison"
+    )
+    parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
+    options = parser.parse_args(arguments)
+    columns = list(DEFAULTS)
+    if options.result is not None:
+        columns = columns_of(json.loads(options.result.read_text(encoding="utf-8")))
+    outcomes = [
+        outcome
+        for column in columns
+        for chains in options.chains
+        for outcome in simulate(
+            column,
+            chains,
+            options.tables,
+            seed=options.seed,
+            crossed=options.crossed,
+            prior_dfs=options.prior,
+        )
+    ]
+    text = markdown(columns, outcomes, options.tables)
+    print(text)
+    if options.name:
+        facts = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "columns": [asdict(column) for column in columns],
+            "outcomes": [
+                # JSON has no infinity.
+                asdict(o) | {"prior_df": "inf" if math.isinf(o.prior_df) else o.prior_df}
+                for o in outcomes
+            ],
+        }
+        (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+        title = f"# Coverage of intervals, {facts['date']}\n\n"
+        (CARDS / f"{options.name}.md").write_text(title + text)
+
+
+if __name__ == "__main__":
+    main()
