@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
+from harness.domains.code.work.chosen import keep_chosen
 from harness.domains.code.work.judge import judge_samples
 from harness.domains.code.work.pairs import answers_file, make_pairs
 from harness.domains.code.work.problems import make_problems
 from harness.domains.code.work.tuning import choose_beta
 from harness.domains.code.work.verdicts import read_verdicts, write_verdicts
 from harness.domains.common.work.files import read_pairs_file
+from harness.graph.files import walk_files
 from harness.graph.stages import StageContext
+from harness.graph.store import RECORD
 from sparsepo.errors import UserError
 from tasks.code.judging import Result
 from tasks.code.world import CodeWorldConfig, write_world
@@ -196,6 +199,33 @@ def test_beta_is_chosen_by_the_reports(tmp_path: Path) -> None:
     tuned = json.loads((tmp_path / "work" / "tuned.json").read_text())
     assert tuned["hyper_parameters"] == {"beta": 0.8}
     assert tuned["scores"]["0.2"] == {"pass@1": 0.05, "pass@k": 0.5}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_run_of_the_chosen_beta_is_kept_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    inputs = {"tuned": tmp_path / "tuned"}
+    inputs["tuned"].mkdir()
+    chosen = json.dumps({"hyper_parameters": {"beta": 10.0}})
+    (inputs["tuned"] / "tuned.json").write_text(chosen)
+    for name in ("0.4", "10"):
+        inputs[name] = tmp_path / name
+        (inputs[name] / "model").mkdir(parents=True)
+        (inputs[name] / "model" / "weights").write_text(name)
+        (inputs[name] / "training.json").write_text(name)
+        (inputs[name] / RECORD).write_text("of the other stage")
+    keep_chosen(context(tmp_path / "work", {}, inputs))
+    files = {p.relative_to(tmp_path / "work").as_posix(): p for p in walk_files(tmp_path / "work")}
+    assert {name: path.read_text() for name, path in files.items()} == {
+        "model/weights": "10",
+        "training.json": "10",
+    }
 
 
 def test_the_authors_folder_may_call_its_second_split_test(tmp_path: Path) -> None:
