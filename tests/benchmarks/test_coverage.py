@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.components import DEFAULTS, Column, columns_of
 from benchmarks.coverage import (
-    DEFAULTS,
-    Column,
-    columns_of,
     coverage_of_shared_start,
     draw_scores,
+    item_draws,
     main,
     simulate,
     table_of,
@@ -63,7 +62,8 @@ def test_components_are_found_again_in_a_result(tmp_path: Path) -> None:
     """Twelve chains tell the components roughly; the simulation reads what a run has written."""
     column = Column("skill", 900, 70.0, 4.0, (0.5, 0.5, 3.0), correlation=0.8)
     generator = np.random.default_rng(4)
-    samples = table_of(draw_scores(column, 12, generator), column, 200, 0, crossed=False)
+    draws = item_draws(column, 12, 200, 0, crossed=False)
+    samples = table_of(draw_scores(column, 12, generator), column, draws)
     rows = [RowSpec(name, name, name) for name in ("dpo", "steady", "unsteady")]
     cells = {row.id: {"skill": Statistic(one)} for row, one in zip(rows, samples, strict=True)}
     columns = (percentage("skill", "Skill"),)
