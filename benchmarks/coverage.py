@@ -85,12 +85,6 @@ def draw_scores(
     return (latent < ndtri(success)[:, :, None]).astype(np.float64)
 
 
-def normalise(raw: FloatArray, chance: float) -> FloatArray:
-    """Return raw shares as points above chance, floored at 0 where there is chance."""
-    points = 100.0 * (raw - chance) / (1.0 - chance)
-    return np.maximum(points, 0.0) if chance > 0.0 else points
-
-
 def item_draws(
     column: Column, chains: int, replicates: int, seed: int, crossed: bool
 ) -> list[FloatArray]:
@@ -105,14 +99,17 @@ def item_draws(
 def table_of(
     scores: FloatArray, column: Column, draws: Sequence[FloatArray], crossed: bool = False
 ) -> list[ChainValues]:
-    """Return every method's values over chains, with replicates over items as a run makes them."""
-    raw = np.stack(
+    """Return every method's values over chains, before flooring, with replicates over items."""
+    drawn = np.stack(
         [scores[:, chain] @ own.T / column.items for chain, own in enumerate(draws)], axis=1
     )
-    values, drawn = normalise(scores.mean(axis=2), column.chance), normalise(raw, column.chance)
+    values, replicates = (
+        100.0 * (raw - column.chance) / (1.0 - column.chance)
+        for raw in (scores.mean(axis=2), drawn)
+    )
     return [
-        ChainValues(own, replicates, column.items, crossed)
-        for own, replicates in zip(values, drawn, strict=True)
+        ChainValues(own, around, column.items, crossed)
+        for own, around in zip(values, replicates, strict=True)
     ]
 
 
@@ -142,18 +139,19 @@ def simulate(
     """
     generator = np.random.default_rng((seed, chains, column.items))
     draws = item_draws(column, chains, replicates, seed, crossed)
-    drawn = [
+    unfloored = [
         table_of(draw_scores(column, chains, generator, crossed), column, draws, crossed)
         for _ in range(tables)
     ]
+    drawn = [[_floored(sample, column) for sample in table] for table in unfloored]
     # What a method scores on average, flooring included, from all of its chains.
     truth = [float(np.mean([table[m].values for table in drawn])) for m in range(len(drawn[0]))]
     unsteady = 1 + int(np.argmax(column.method_sds[1:]))
     means = [
         found.low <= truth[m] <= found.high
-        for table in drawn
+        for table, free in zip(drawn, unfloored, strict=True)
         for m, sample in enumerate(table)
-        for found in [estimate(sample)]
+        for found in [estimate(sample, before_flooring=free[m])]
     ]
     outcomes = []
     for prior_df in prior_dfs:
@@ -180,6 +178,13 @@ def simulate(
             )
         )
     return outcomes
+
+
+def _floored(sample: ChainValues, column: Column) -> ChainValues:
+    if column.chance == 0.0:
+        return sample
+    values, replicates = np.maximum(sample.values, 0.0), np.maximum(sample.replicates, 0.0)
+    return ChainValues(values, replicates, sample.items, sample.crossed)
 
 
 def _shifted(sample: ChainValues, by: float) -> ChainValues:
