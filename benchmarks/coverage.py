@@ -82,7 +82,8 @@ def draw_scores(
     latent = (
         math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
     )
-    return (latent < ndtri(success)[:, :, None]).astype(np.float64)
+    outcomes: FloatArray = (latent < ndtri(success)[:, :, None]).astype(np.float64)
+    return outcomes
 
 
 def item_draws(
@@ -173,11 +174,18 @@ def simulate(
                 chains,
                 crossed,
                 prior_df,
-                *(100.0 * float(np.mean(part)) for part in (means, covered, worst, marked)),
-                float(np.median(effects)),
+                means=_percent(means),
+                differences=_percent(covered),
+                worst=_percent(worst),
+                false_marks=_percent(marked),
+                detectable=float(np.median(effects)),
             )
         )
     return outcomes
+
+
+def _percent(found: Sequence[bool]) -> float:
+    return 100.0 * float(np.mean(found))
 
 
 def _floored(sample: ChainValues, column: Column) -> ChainValues:
@@ -196,9 +204,9 @@ def coverage_of_shared_start(
 ) -> tuple[float, float]:
     """Count what intervals are worth if all seeds start from one base model.
 
-    Up to version 0.2 the training seeds of a table shared world and base model, and its intervals
-    were percentiles of a bootstrap crossed over items and seeds. What the base model alone decides
-    is the same in all seeds, half of a method's own deviation among it here.
+    Earlier tables had training seeds that shared world and base model, and intervals that were
+    percentiles of a bootstrap crossed over items and seeds. What the base model alone decides is
+    the same in all seeds: here that is half of the variance of a method within a chain.
 
     Args:
         column: variance components.
@@ -213,7 +221,8 @@ def coverage_of_shared_start(
     generator = np.random.default_rng((seed, seeds))
     half = math.sqrt(0.5)
     (weights,) = item_draws(column, 1, replicates, seed, crossed=False)
-    means, differences = [], []
+    means: list[bool] = []
+    differences: list[bool] = []
     for _ in range(tables):
         sds = np.array(column.method_sds)
         level = column.score + column.common_sd * generator.normal()
@@ -229,13 +238,14 @@ def coverage_of_shared_start(
         draws = generator.integers(0, seeds, size=(replicates, seeds))
         per_draw = scores @ weights.T / column.items
         drawn = np.stack([own.T[np.arange(replicates)[:, None], draws].mean(1) for own in per_draw])
-        for values, truth, into in (
-            (drawn, column.score, means),
-            (drawn[1:] - drawn[0], 0.0, differences),
-        ):
-            low, high = np.quantile(values, [0.025, 0.975], axis=1)
-            into += ((low <= truth) & (truth <= high)).tolist()
-    return 100.0 * float(np.mean(means)), 100.0 * float(np.mean(differences))
+        means += _percentiles_contain(drawn, column.score)
+        differences += _percentiles_contain(drawn[1:] - drawn[0], 0.0)
+    return _percent(means), _percent(differences)
+
+
+def _percentiles_contain(replicates: FloatArray, truth: float) -> list[bool]:
+    low, high = np.quantile(replicates, [0.025, 0.975], axis=1)
+    return [bool(a <= truth <= b) for a, b in zip(low, high, strict=True)]
 
 
 def markdown(columns: Sequence[Column], outcomes: Iterable[Outcome], tables: int) -> str:

@@ -43,7 +43,7 @@ def leaderboard_cells(
                 board["tasks"], settings.replicates, draw_seed(settings, chain, crossed)
             ).items()
         }
-        for chain, board in enumerate(max(results.values(), key=len))
+        for chain, board in enumerate(max(results.values(), key=lambda boards: len(boards)))
     ]
     cells: Cells = {}
     for row, boards in results.items():
