@@ -11,13 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from benchmarks.components import DEFAULTS, Column, columns_of
 from tasks.metrics.chains import (
@@ -82,8 +84,14 @@ def draw_scores(
     latent = (
         math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
     )
-    outcomes: FloatArray = (latent < ndtri(success)[:, :, None]).astype(np.float64)
+    outcomes: FloatArray = (latent < _threshold(success)[:, :, None]).astype(np.float64)
     return outcomes
+
+
+def _threshold(share: FloatArray) -> FloatArray:
+    """Return what a standard normal variable is below with the given probability."""
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse(one) for one in share.ravel()]).reshape(share.shape)
 
 
 def item_draws(
@@ -225,8 +233,8 @@ def coverage_of_shared_start(
     differences: list[bool] = []
     for _ in range(tables):
         sds = np.array(column.method_sds)
-        level = column.score + column.common_sd * generator.normal()
-        level = level + half * sds * generator.normal(size=sds.size)
+        base = column.score + column.common_sd * generator.normal()
+        level = base + half * sds * generator.normal(size=sds.size)
         per_seed = level[:, None] + half * sds[:, None] * generator.normal(size=(sds.size, seeds))
         success = np.clip(per_seed / 100.0, 1e-3, 1.0 - 1e-3)
         difficulty = generator.normal(size=(1, 1, column.items))
@@ -234,7 +242,7 @@ def coverage_of_shared_start(
         latent = (
             math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
         )
-        scores = 100.0 * (latent < ndtri(success)[:, :, None])
+        scores = 100.0 * (latent < _threshold(success)[:, :, None])
         draws = generator.integers(0, seeds, size=(replicates, seeds))
         per_draw = scores @ weights.T / column.items
         drawn = np.stack([own.T[np.arange(replicates)[:, None], draws].mean(1) for own in per_draw])
@@ -311,8 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = markdown(columns, outcomes, options.tables)
     print(text)
     if options.name:
+        given = sys.argv[1:] if arguments is None else arguments
+        command = f"python -m benchmarks.coverage {' '.join(given)}"
         facts = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "command": command,
+            "versions": {name: version(name) for name in ("numpy", "scipy")},
             "columns": [asdict(column) for column in columns],
             "outcomes": [
                 # JSON has no infinity.
@@ -321,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ],
         }
         (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-        title = f"# Coverage of intervals, {facts['date']}\n\n"
+        title = f"# Coverage of intervals, {facts['date']}\n\n```\n{command}\n```\n\n"
         (CARDS / f"{options.name}.md").write_text(title + text)
 
 

@@ -36,6 +36,7 @@ def leaderboard_cells(
     """
     items = {row: [_row_ids(board["tasks"]) for board in boards] for row, boards in results.items()}
     crossed = are_crossed(items, "leaderboard")
+    longest = max((list(boards) for boards in results.values()), key=len)
     weights = [
         {
             leaf: counts.astype(np.float64)
@@ -43,7 +44,7 @@ def leaderboard_cells(
                 board["tasks"], settings.replicates, draw_seed(settings, chain, crossed)
             ).items()
         }
-        for chain, board in enumerate(max(results.values(), key=lambda boards: len(boards)))
+        for chain, board in enumerate(longest)
     ]
     cells: Cells = {}
     for row, boards in results.items():
