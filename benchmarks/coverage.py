@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
+from benchmarks.components import DEFAULTS, Column, columns_of
 from tasks.metrics.chains import (
     PRIOR_DF,
     ChainValues,
@@ -34,43 +36,6 @@ ALPHA = 0.05
 SHARED_DIFFICULTY = 0.8
 """Share of an item's difficulty that is the same in all chains, where they have their items in
 common."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: how its values vary, in points."""
-
-    name: str
-    items: int
-    score: float
-    """Expected score of every method; without flooring, 0 is chance and 100 perfect."""
-    common_sd: float
-    """Chain's own deviation that all methods share: world and base model."""
-    method_sds: tuple[float, ...]
-    """Deviation of each method in a chain, the baseline's first."""
-    correlation: float = 0.85
-    """Latent correlation of two methods' outcomes on an item."""
-    chance: float = 0.0
-    """Raw score that is normalised to 0, and floored there."""
-
-
-def _spread(low: float, high: float) -> tuple[float, ...]:
-    """Nine standard deviations: the baseline's in the middle, the others from low to high."""
-    middle = math.sqrt(low * high)
-    return (middle, *np.geomspace(low, high, 8).tolist())
-
-
-# What small worlds are expected to have: chains differ by 2–6 points, methods within them by
-# 0.3–2 points and by up to a factor of four among each other, 72–900 items.
-DEFAULTS = (
-    Column("72 items", 72, 55.0, 6.0, _spread(0.5, 2.0)),
-    Column("150 items", 150, 70.0, 4.0, _spread(0.3, 1.2)),
-    Column("900 items", 900, 70.0, 4.0, _spread(0.5, 2.0)),
-    Column("steady methods", 900, 60.0, 2.0, (0.3,) * 9),
-    Column("one unsteady method", 400, 60.0, 4.0, (0.5, 2.0, *(0.5,) * 7)),
-    Column("near the ceiling", 150, 96.0, 2.0, _spread(0.3, 1.2)),
-    Column("floored at chance", 150, 2.0, 3.0, _spread(0.5, 2.0), chance=0.25),
-)
 
 
 @dataclass(frozen=True)
@@ -119,26 +84,42 @@ def draw_scores(
     latent = (
         math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
     )
-    return (latent < ndtri(success)[:, :, None]).astype(np.float64)
+    outcomes: FloatArray = (latent < _threshold(success)[:, :, None]).astype(np.float64)
+    return outcomes
 
 
-def normalise(raw: FloatArray, chance: float) -> FloatArray:
-    """Return raw shares as points above chance, floored at 0 where there is chance."""
-    points = 100.0 * (raw - chance) / (1.0 - chance)
-    return np.maximum(points, 0.0) if chance > 0.0 else points
+def _threshold(share: FloatArray) -> FloatArray:
+    """Return what a standard normal variable is below with the given probability."""
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse(one) for one in share.ravel()]).reshape(share.shape)
+
+
+def item_draws(
+    column: Column, chains: int, replicates: int, seed: int, crossed: bool
+) -> list[FloatArray]:
+    """Draw the bootstrap's items of each chain, (replicates, items); all tables may share them."""
+    drawn = [
+        row_weights(column.items, replicates, (seed, chain))
+        for chain in range(1 if crossed else chains)
+    ]
+    return drawn * chains if crossed else drawn
 
 
 def table_of(
-    scores: FloatArray, column: Column, replicates: int, seed: int, crossed: bool
+    scores: FloatArray, column: Column, draws: Sequence[FloatArray], crossed: bool = False
 ) -> list[ChainValues]:
-    """Return every method's values over chains, with replicates over items as a run makes them."""
-    methods, chains, n = scores.shape
-    raw = np.empty((methods, chains, replicates))
-    for chain in range(chains):
-        weights = row_weights(n, replicates, seed if crossed else (seed, chain))
-        raw[:, chain] = scores[:, chain] @ weights.T / n
-    values, drawn = normalise(scores.mean(axis=2), column.chance), normalise(raw, column.chance)
-    return [ChainValues(values[m], drawn[m], n, crossed) for m in range(methods)]
+    """Return every method's values over chains, before flooring, with replicates over items."""
+    drawn = np.stack(
+        [scores[:, chain] @ own.T / column.items for chain, own in enumerate(draws)], axis=1
+    )
+    values, replicates = (
+        100.0 * (raw - column.chance) / (1.0 - column.chance)
+        for raw in (scores.mean(axis=2), drawn)
+    )
+    return [
+        ChainValues(own, around, column.items, crossed)
+        for own, around in zip(values, replicates, strict=True)
+    ]
 
 
 def simulate(
@@ -166,18 +147,20 @@ def simulate(
         One outcome per value of `prior_df`.
     """
     generator = np.random.default_rng((seed, chains, column.items))
-    drawn = [
-        table_of(draw_scores(column, chains, generator, crossed), column, replicates, i, crossed)
-        for i in range(tables)
+    draws = item_draws(column, chains, replicates, seed, crossed)
+    unfloored = [
+        table_of(draw_scores(column, chains, generator, crossed), column, draws, crossed)
+        for _ in range(tables)
     ]
+    drawn = [[_floored(sample, column) for sample in table] for table in unfloored]
     # What a method scores on average, flooring included, from all of its chains.
     truth = [float(np.mean([table[m].values for table in drawn])) for m in range(len(drawn[0]))]
     unsteady = 1 + int(np.argmax(column.method_sds[1:]))
     means = [
         found.low <= truth[m] <= found.high
-        for table in drawn
+        for table, free in zip(drawn, unfloored, strict=True)
         for m, sample in enumerate(table)
-        for found in [estimate(sample)]
+        for found in [estimate(sample, before_flooring=free[m])]
     ]
     outcomes = []
     for prior_df in prior_dfs:
@@ -199,11 +182,25 @@ def simulate(
                 chains,
                 crossed,
                 prior_df,
-                *(100.0 * float(np.mean(part)) for part in (means, covered, worst, marked)),
-                float(np.median(effects)),
+                means=_percent(means),
+                differences=_percent(covered),
+                worst=_percent(worst),
+                false_marks=_percent(marked),
+                detectable=float(np.median(effects)),
             )
         )
     return outcomes
+
+
+def _percent(found: Sequence[bool]) -> float:
+    return 100.0 * float(np.mean(found))
+
+
+def _floored(sample: ChainValues, column: Column) -> ChainValues:
+    if column.chance == 0.0:
+        return sample
+    values, replicates = np.maximum(sample.values, 0.0), np.maximum(sample.replicates, 0.0)
+    return ChainValues(values, replicates, sample.items, sample.crossed)
 
 
 def _shifted(sample: ChainValues, by: float) -> ChainValues:
@@ -215,9 +212,9 @@ def coverage_of_shared_start(
 ) -> tuple[float, float]:
     """Count what intervals are worth if all seeds start from one base model.
 
-    Up to version 0.2 the training seeds of a table shared world and base model, and its intervals
-    were percentiles of a bootstrap crossed over items and seeds. What the base model alone decides
-    is the same in all seeds, half of a method's own deviation among it here.
+    Earlier tables had training seeds that shared world and base model, and intervals that were
+    percentiles of a bootstrap crossed over items and seeds. What the base model alone decides is
+    the same in all seeds: here that is half of the variance of a method within a chain.
 
     Args:
         column: variance components.
@@ -231,11 +228,13 @@ def coverage_of_shared_start(
     """
     generator = np.random.default_rng((seed, seeds))
     half = math.sqrt(0.5)
-    means, differences = [], []
+    (weights,) = item_draws(column, 1, replicates, seed, crossed=False)
+    means: list[bool] = []
+    differences: list[bool] = []
     for _ in range(tables):
         sds = np.array(column.method_sds)
-        level = column.score + column.common_sd * generator.normal()
-        level = level + half * sds * generator.normal(size=sds.size)
+        base = column.score + column.common_sd * generator.normal()
+        level = base + half * sds * generator.normal(size=sds.size)
         per_seed = level[:, None] + half * sds[:, None] * generator.normal(size=(sds.size, seeds))
         success = np.clip(per_seed / 100.0, 1e-3, 1.0 - 1e-3)
         difficulty = generator.normal(size=(1, 1, column.items))
@@ -243,74 +242,18 @@ def coverage_of_shared_start(
         latent = (
             math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
         )
-        scores = 100.0 * (latent < ndtri(success)[:, :, None])
-        weights = row_weights(column.items, replicates, int(generator.integers(2**31)))
+        scores = 100.0 * (latent < _threshold(success)[:, :, None])
         draws = generator.integers(0, seeds, size=(replicates, seeds))
         per_draw = scores @ weights.T / column.items
         drawn = np.stack([own.T[np.arange(replicates)[:, None], draws].mean(1) for own in per_draw])
-        for values, truth, into in (
-            (drawn, column.score, means),
-            (drawn[1:] - drawn[0], 0.0, differences),
-        ):
-            low, high = np.quantile(values, [0.025, 0.975], axis=1)
-            into += ((low <= truth) & (truth <= high)).tolist()
-    return 100.0 * float(np.mean(means)), 100.0 * float(np.mean(differences))
+        means += _percentiles_contain(drawn, column.score)
+        differences += _percentiles_contain(drawn[1:] - drawn[0], 0.0)
+    return _percent(means), _percent(differences)
 
 
-def columns_of(result: Mapping[str, Any]) -> list[Column]:
-    """Estimate the variance components of a result's columns by moments.
-
-    Args:
-        result: the JSON of a table of at least two chains.
-
-    Raises:
-        ValueError: if it has no values per chain.
-    """
-    found = []
-    for part in filter(None, (result, result.get("supplement"))):
-        for name in part["columns"]:
-            cells = {row["id"]: row["values"].get(name) for row in part["rows"]}
-            several = {r: c for r, c in cells.items() if c and len(c.get("per_chain", ())) > 1}
-            base = several.get(result["baseline"])
-            compared = {
-                entry["row"]: entry["item_se"]
-                for entry in part["significance"]
-                if entry["column"] == name and entry["baseline"] == result["baseline"]
-            }
-            if base is not None and base["item_se"] > 0.0:
-                found.append(_moments(name, base, several, compared))
-    if not found:
-        raise ValueError("no column has the values of several chains")
-    return found
-
-
-def _moments(
-    name: str,
-    base: Mapping[str, Any],
-    cells: Mapping[str, Mapping[str, Any]],
-    item_ses: Mapping[str, float],
-) -> Column:
-    values = {row: np.array(cell["per_chain"]) for row, cell in cells.items()}
-    own = np.array(base["per_chain"])
-    rows = [row for row in values if row in item_ses and values[row].size == own.size]
-    excess = {r: float(np.var(values[r] - own, ddof=1)) - item_ses[r] ** 2 for r in rows}
-    # A difference varies with both of its methods; the baseline's part is in all of them.
-    of_base = max(0.0, float(np.median(list(excess.values())))) / 2.0
-    sds = [math.sqrt(of_base), *(math.sqrt(max(0.0, excess[r] - of_base)) for r in rows)]
-    item_variance = base["item_se"] ** 2
-    share = min(0.99, max(0.01, base["mean"] / 100.0))
-    related = 1.0 - float(np.median([item_ses[r] ** 2 for r in rows])) / (2.0 * item_variance)
-    common = float(np.mean([np.var(values[r], ddof=1) for r in rows])) - item_variance
-    common -= float(np.mean(np.square(sds)))
-    return Column(
-        name,
-        # As many yes-or-no items as have the measured variance.
-        max(2, round(1e4 * share * (1.0 - share) / item_variance)),
-        100.0 * share,
-        math.sqrt(max(0.0, common)),
-        tuple(sds),
-        min(0.99, max(0.0, math.sin(math.pi / 2.0 * related))),
-    )
+def _percentiles_contain(replicates: FloatArray, truth: float) -> list[bool]:
+    low, high = np.quantile(replicates, [0.025, 0.975], axis=1)
+    return [bool(a <= truth <= b) for a, b in zip(low, high, strict=True)]
 
 
 def markdown(columns: Sequence[Column], outcomes: Iterable[Outcome], tables: int) -> str:
@@ -376,8 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = markdown(columns, outcomes, options.tables)
     print(text)
     if options.name:
+        given = sys.argv[1:] if arguments is None else arguments
+        command = f"python -m benchmarks.coverage {' '.join(given)}"
         facts = {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "command": command,
+            "versions": {name: version(name) for name in ("numpy", "scipy")},
             "columns": [asdict(column) for column in columns],
             "outcomes": [
                 # JSON has no infinity.
@@ -386,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ],
         }
         (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-        title = f"# Coverage of intervals, {facts['date']}\n\n"
+        title = f"# Coverage of intervals, {facts['date']}\n\n```\n{command}\n```\n\n"
         (CARDS / f"{options.name}.md").write_text(title + text)
 
 

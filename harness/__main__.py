@@ -25,6 +25,7 @@ NEEDED = (
     "pyarrow",
     "rich",
     "safetensors",
+    "scipy",
     "sklearn",
     "tokenizers",
     "torch",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | draw | passk | list | doctor | clean``."""
+"""The command line: ``python -m harness run | draw | compare | passk | list | doctor | clean``."""
 
 from __future__ import annotations
 
@@ -65,6 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_store(run)
     draw = commands.add_parser("draw", help="make a result's files again from its JSON")
     draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    compare = commands.add_parser("compare", help="compare two results of one experiment")
+    compare.add_argument("first", type=Path, metavar="A.json")
+    compare.add_argument("second", type=Path, metavar="B.json")
+    compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
     _add_passk(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
@@ -184,6 +188,7 @@ def _dispatch(arguments: list[str]) -> int:
     handlers = {
         "run": _run,
         "draw": _draw,
+        "compare": _compare,
         "passk": _passk,
         "list": _list,
         "doctor": _doctor,
@@ -241,6 +246,20 @@ def _draw(options: argparse.Namespace) -> int:
     for file in options.files:
         experiment = redraw(file)
         _tell_written(file.parent, experiment.id)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from harness.commands.compare import compare_results, report_lines
+    from harness.graph.files import pretty_json, write_files
+
+    found = compare_results(options.first, options.second)
+    if options.out is not None:
+        write_files(options.out.parent, {options.out.name: pretty_json(found.as_json())})
+    for line in report_lines(found):
+        print(line)
+    if options.out is not None:
+        print(f"written: {options.out}")
     return 0
 
 

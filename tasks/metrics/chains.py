@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -111,8 +111,6 @@ class Estimate:
     mean: float
     low: float
     high: float
-    df: float | None
-    """Degrees of freedom; None with one chain, whose interval knows the items alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,27 +152,40 @@ def components(sample: ChainValues) -> Components:
     return Components(float(values.var(ddof=1)), shared)
 
 
-def estimate(sample: ChainValues, level: float = LEVEL) -> Estimate:
+def estimate(
+    sample: ChainValues, level: float = LEVEL, before_flooring: ChainValues | None = None
+) -> Estimate:
     """Estimate the mean of the population of chains.
 
-    ``v̄ ± t_{df} · √(s²/C + shared)`` with Satterthwaite's degrees of freedom; where every chain
-    has items of its own, that is Student's interval with C − 1. With one chain the interval is the
-    bootstrap's over items and says nothing about another chain.
+    ``v̄ ± √(t²_{C−1} · s²/C + t²_{n−1} · shared)``; where every chain has items of its own, that is
+    Student's interval. With one chain the interval is the bootstrap's over items and says nothing
+    about another chain.
+
+    Scores that are floored at chance vary too little below it, where several chains may all have 0.
+    The spread of the scores before flooring, which is at least as large, then decides.
 
     Args:
         sample: values and replicates.
         level: nominal coverage.
+        before_flooring: the same scores on the same scale without their floor.
 
     Returns:
         The mean with its interval.
+
+    Source:
+        Burdick and Graybill, Confidence Intervals on Variance Components (1992): the parts of a
+        variance each with their own quantile. Satterthwaite's degrees of freedom, for which the
+        variance over few chains is estimated once more, give intervals that are too short here.
     """
     if sample.chains == 1:
         low, high = percentile_interval(sample.replicates[0], level, estimate=sample.mean)
-        return Estimate(sample.mean, low, high, None)
-    parts = components(sample)
-    error, df = _error(sample, parts.between, sample.chains - 1, parts.shared)
-    reach = _t_quantile(df, level) * error
-    return Estimate(sample.mean, sample.mean - reach, sample.mean + reach, df)
+        return Estimate(sample.mean, low, high)
+    parts = [components(one) for one in (sample, before_flooring) if one is not None]
+    between, shared = (max(values) for values in zip(*map(astuple, parts), strict=True))
+    over_chains = _t_quantile(sample.chains - 1, level) * math.sqrt(between / sample.chains)
+    over_items = _t_quantile(max(1, sample.items - 1), level) * math.sqrt(shared)
+    reach = math.hypot(over_chains, over_items)
+    return Estimate(sample.mean, sample.mean - reach, sample.mean + reach)
 
 
 def prediction_interval(

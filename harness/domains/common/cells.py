@@ -18,18 +18,21 @@ DIGITS = 6
 """Decimal places of a result's JSON."""
 
 
-def interval(sample: ChainValues, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
+def interval(
+    sample: ChainValues, bounds: Bounds = UNBOUNDED, unfloored: ChainValues | None = None
+) -> dict[str, Any]:
     """Return a mean over chains, its 95 % interval and its parts, as every result's JSON has them.
 
     Args:
         sample: the value of each chain.
         bounds: range of the value; the interval may leave it.
+        unfloored: the value of each chain before flooring at chance.
 
     Returns:
         `mean`, `ci95`, `seeds` (the number of chains), `per_chain` (their values) and `item_se`
         (the standard error that one chain's value has because of its items).
     """
-    found = estimate(sample)
+    found = estimate(sample, before_flooring=unfloored)
     smallest, largest = bounds
     low = found.low if smallest is None else max(found.low, smallest)
     high = found.high if largest is None else min(found.high, largest)
@@ -44,11 +47,16 @@ def interval(sample: ChainValues, bounds: Bounds = UNBOUNDED) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Statistic:
-    """One cell: its value in every chain, and what is said beside it."""
+    """One cell: its value in every chain."""
 
     sample: ChainValues
-    above_chance: bool | None = None
-    """Whether the interval of the score before flooring at chance lies above chance."""
+    unfloored: ChainValues | None = None
+    """The value before flooring at chance, which is 0 there; None for values without chance."""
+
+    @property
+    def above_chance(self) -> bool | None:
+        """Return whether the interval of the score before flooring lies above chance."""
+        return None if self.unfloored is None else estimate(self.unfloored).low > 0.0
 
     @property
     def mean(self) -> float:
@@ -71,7 +79,7 @@ class Statistic:
         Args:
             bounds: those of its column.
         """
-        cell = {**interval(self.sample, bounds), "n": self.n}
+        cell = {**interval(self.sample, bounds, self.unfloored), "n": self.n}
         if self.above_chance is not None:
             cell["above_chance"] = self.above_chance
         return cell

@@ -15,7 +15,7 @@ from tasks.leaderboard_v2.scoring import (
     columns_from_scores,
     resample_weights,
 )
-from tasks.metrics.chains import ChainValues, estimate
+from tasks.metrics.chains import ChainValues
 from tasks.metrics.significance import FloatArray
 
 
@@ -45,6 +45,7 @@ def leaderboard_cells(
         for row, boards in results.items()
     }
     crossed = are_crossed(items, "leaderboard")
+    longest = max((list(boards) for boards in results.values()), key=len)
     weights = [
         {
             leaf: counts.astype(np.float64)
@@ -52,7 +53,7 @@ def leaderboard_cells(
                 board["tasks"], settings.replicates, draw_seed(settings, chain, crossed)
             ).items()
         }
-        for chain, board in enumerate(max(results.values(), key=len))
+        for chain, board in enumerate(longest)
     ]
     cells: Cells = {}
     for row, boards in results.items():
@@ -65,12 +66,11 @@ def leaderboard_cells(
         cells[row] = {}
         for column in exact[0]:
             n = min(int(board["columns"][column]["n"]) for board in boards)
-            above = None
+            unfloored = None
             if column in free[0]:
                 unfloored = _sample(column, free, free_drawn, n, crossed)
-                above = estimate(unfloored).low > 0.0
             sample = _sample(column, exact, drawn, n, crossed)
-            cells[row][column] = Statistic(sample, above)
+            cells[row][column] = Statistic(sample, unfloored)
     return cells
 
 
@@ -88,7 +88,7 @@ def _sample(
 def _unfloored(
     tasks: Mapping[str, Mapping[str, Any]], weights: Mapping[str, FloatArray]
 ) -> dict[str, FloatArray]:
-    """Columns as (score − chance) / (1 − chance), not floored at 0."""
+    """Columns as 100 · (score − chance) / (1 − chance), not floored at 0."""
     # Whether a column is above chance cannot be seen from a score that cannot be below it.
     parts: dict[str, list[tuple[FloatArray, FloatArray, float]]] = {}
     for leaf, task in tasks.items():
@@ -102,15 +102,18 @@ def _unfloored(
             continue
         if column == "ifeval_inst":
             (leaf,) = [name for name, task in tasks.items() if task["benchmark"] == "ifeval"]
-            correct = np.asarray(tasks[leaf]["instructions"]["correct"], dtype=np.float64)
-            columns[column] = weights[leaf] @ correct
+            correct, total = (
+                weights[leaf] @ np.asarray(tasks[leaf]["instructions"][name], dtype=np.float64)
+                for name in ("correct", "total")
+            )
+            columns[column] = 100.0 * correct / total
         elif benchmark in AVERAGED_BENCHMARKS:
-            rescaled = [(hits / n - c) / (1.0 - c) for hits, n, c in parts[benchmark]]
+            rescaled = [100.0 * (hits / n - c) / (1.0 - c) for hits, n, c in parts[benchmark]]
             columns[column] = np.mean(rescaled, axis=0)
         else:
             raw = sum(p[0] for p in parts[benchmark]) / sum(p[1] for p in parts[benchmark])
             chance = parts[benchmark][0][2]
-            columns[column] = np.asarray((raw - chance) / (1.0 - chance), dtype=np.float64)
+            columns[column] = np.asarray(100.0 * (raw - chance) / (1.0 - chance), dtype=np.float64)
     return columns
 
 

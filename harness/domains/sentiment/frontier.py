@@ -72,8 +72,8 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     for trained in graph.runs:
         assert trained.points is not None
         read[id(trained)] = store.read_json(trained.points, "points.json")
-    kept, missing = _scored_prompts([(one.seed, read[id(one)]) for one in graph.runs])
     crossed = _same_prompts(graph)
+    kept, missing = _scored_prompts([(one.seed, read[id(one)]) for one in graph.runs], crossed)
     points = {
         row.id: _points(graph.of(row.id), read, kept, crossed, profile.statistics)
         for row in run.rows
@@ -122,12 +122,13 @@ def _same_prompts(graph: Graph) -> bool:
 
 
 def _scored_prompts(
-    runs: Sequence[tuple[int, Mapping[str, Any]]],
+    runs: Sequence[tuple[int, Mapping[str, Any]]], crossed: bool
 ) -> tuple[dict[int, list[int]], int]:
     """The prompts whose responses all have a reward, chain by chain, and how many have none.
 
     Args:
         runs: (seed of its chain, points.json) of every run.
+        crossed: all chains have the same prompts, and keep the same ones.
     """
     found: dict[int, list[Sequence[float | None]]] = {}
     for seed, run in runs:
@@ -141,6 +142,10 @@ def _scored_prompts(
         ]
         for seed, chain in found.items()
     }
+    if crossed:
+        # One set of prompts has one set of draws, whatever has lost its reward where.
+        common = [i for i in next(iter(kept.values())) if all(i in own for own in kept.values())]
+        kept = dict.fromkeys(kept, common)
     if not all(kept.values()):
         raise UserError(
             "The reward model gives every prompt some response without a finite reward; use "
@@ -157,10 +162,6 @@ def _points(
     settings: StatisticsSettings,
 ) -> list[Point]:
     """A row's points: one per β, γ and step, over all chains."""
-    if crossed:
-        # One set of prompts has one set of draws, whatever has lost its reward where.
-        common = [i for i in next(iter(kept.values())) if all(i in own for own in kept.values())]
-        kept = dict.fromkeys(kept, common)
     found: dict[tuple[float | None, float | None, int], list[tuple[int, Mapping[str, Any]]]] = {}
     for run in runs:
         for point in read[id(run)]["points"]:

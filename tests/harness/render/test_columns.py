@@ -41,6 +41,7 @@ def table(**changes: Any) -> dict[str, Any]:
             "method": "dpo",
             "baseline": "dpo",
             "difference": MEANS[id] - MEANS["dpo"],
+            "p_holm": 0.01,
             "significant": True,
         }
         for column in DIRECTIONS

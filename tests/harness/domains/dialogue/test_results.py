@@ -57,6 +57,10 @@ def test_a_floored_column_at_chance_is_not_taken_for_above_it() -> None:
     assert cells["bbh"].above_chance is False
     assert cells["gpqa"].above_chance is True
     assert cells["avg"].above_chance is None
+    # The score before flooring is on the column's scale.
+    for column, cell in cells.items():
+        if cell.unfloored is not None:
+            assert max(0.0, cell.unfloored.mean) == pytest.approx(cell.mean), column
 
 
 def test_different_rows_are_not_compared() -> None:

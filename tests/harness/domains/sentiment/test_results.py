@@ -157,9 +157,13 @@ def test_prompts_without_a_score_are_left_out_in_their_chain_and_counted() -> No
         (1, {"points": [{"rewards": [0.1, 0.2, None]}]}),
         (2, {"points": [{"rewards": [0.1, 0.2, None]}]}),
     ]
-    assert _scored_prompts(runs) == ({1: [0], 2: [0, 1]}, 3)
+    assert _scored_prompts(runs, crossed=False) == ({1: [0], 2: [0, 1]}, 3)
+    assert _scored_prompts(runs, crossed=True) == ({1: [0], 2: [0]}, 3)
     with pytest.raises(UserError, match="without a finite reward"):
-        _scored_prompts([(1, {"points": [{"rewards": [None]}]})])
+        _scored_prompts([(1, {"points": [{"rewards": [None]}]})], crossed=False)
+    apart = [(seed, {"points": [{"rewards": r}]}) for seed, r in ((1, [0.1, None]), (2, [None, 1]))]
+    with pytest.raises(UserError, match="without a finite reward"):
+        _scored_prompts(apart, crossed=True)
 
 
 def figure() -> dict[str, Any]:
