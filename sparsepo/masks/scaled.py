@@ -11,6 +11,10 @@ from torch import Tensor
 
 from sparsepo.masks.learned import LearnedMask
 
+MEAN = 0.1
+"""Mean of a scaled mask: that of PyTorch's initialisation where it is not dead, for which the
+published values of β were chosen. It is 0.094 if the merged value is normal with variance 1/18."""
+
 CONSTANT = 1e-5
 """Scores that vary less than this, relative to their size, are the same for all tokens."""
 
@@ -27,7 +31,7 @@ def scale_mask(
     The directions w_l stay as drawn. Each layer's score gets mean 0 and standard deviation 1 over
     the tokens; half of the layers, those with the largest drawn o_l, raise the mask (o_l > 0) and
     the others lower it; one shift of all thresholds sets the share of zeros; and one factor sets
-    the mean of the mask to 1, the mask of TDPO, so that β means the same.
+    the mean of the mask to MEAN.
 
     Args:
         mask: a new mask.
@@ -50,7 +54,7 @@ def scale_mask(
     for network, centre, scale, offset in zip(mask.networks, mean, spread, shift, strict=True):
         network.output.weight.div_(scale)
         network.output.bias.sub_(centre).div_(scale).sub_(offset)
-    factor = 1 / mask.merge((scores - shift).unbind(-1)).relu().mean()
+    factor = MEAN / mask.merge((scores - shift).unbind(-1)).relu().mean()
     if mask.layers == "all":
         mask.mixer.weight.mul_(factor)
     else:

@@ -101,21 +101,15 @@ class CheckpointedTrainer(TrainerHooks):
         Args:
             num_training_steps: optimizer steps of the run.
             optimizer: as transformers passes it under DeepSpeed.
-
-        Raises:
-            UserError: the rule does not hold for the optimizer.
         """
         groups = (self.optimizer if optimizer is None else optimizer).param_groups
         masks = [group for group in groups if group.get(MASK_GROUP)]
         if getattr(self.method, "mask_learning_rate", None) == "auto" and self._mask_step:
-            if any("betas" not in group for group in masks):
-                raise UserError(
-                    "mask_learning_rate=auto is a rule for Adam-like optimizers, whose steps do "
-                    f"not depend on the gradient's size, not for {self.args.optim}; set "
-                    "mask_learning_rate to policy or a number."
-                )
             for group in masks:
-                group["lr"] = MASK_MOVEMENT * self._mask_step / num_training_steps
+                # The rule needs steps that do not depend on the gradient's size, as Adam's and
+                # Lion's; masks keep the policy's rate with other optimizers.
+                if "betas" in group:
+                    group["lr"] = MASK_MOVEMENT * self._mask_step / num_training_steps
         self.mask_learning_rate = next((float(group["lr"]) for group in masks), None)
         return super().create_scheduler(num_training_steps, optimizer)
 
