@@ -18,6 +18,9 @@ published values of β were chosen. It is 0.094 if the merged value is normal wi
 CONSTANT = 1e-5
 """Scores that vary less than this, relative to their size, are the same for all tokens."""
 
+ROUNDING = 1e-6
+"""Thresholds that differ by less, relative to the largest score, are the same."""
+
 HALVINGS = 60
 """Steps of a bisection; float32 has 24 bits."""
 
@@ -80,10 +83,12 @@ def _threshold(
         high = torch.where(value > 0, high, middle)
     limits = high.sort().values
     upper = limits[min(round(sparsity / 100 * len(limits)), len(limits) - 1)]
-    below = limits[limits < upper]
+    # Equal states may differ by rounding.
+    below = limits[limits < upper - ROUNDING * bound]
     return (upper + (below[-1] if len(below) else upper - 1)) / 2
 
 
+@torch.no_grad()
 def relative_step(mask: LearnedMask) -> float:
     """Return the learning rate at which a sign-like step may change a mask by its own size.
 

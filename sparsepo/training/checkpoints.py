@@ -30,9 +30,12 @@ from sparsepo.training.policy import (
 WINDOW_FILE = "log_window.json"
 """What was summed since the last log entry, in a checkpoint between two of them."""
 
-MASK_MOVEMENT = 16.0
+MASK_MOVEMENT = 64.0
 """With mask_learning_rate=auto, the change of a mask in units of its own size if every step of the
 run had the peak rate and the same sign [ours]; docs/masks.md has what is left of it."""
+
+MASK_FEWEST_STEPS = 32
+"""Runs of fewer steps have the rate of this many: a single step must not replace a mask [ours]."""
 
 
 class CheckpointedTrainer(TrainerHooks):
@@ -50,6 +53,7 @@ class CheckpointedTrainer(TrainerHooks):
         self._resumed_from: str | None = None
         self._window: dict[str, Any] | None = None
         self._mask_step: float | None = None
+        self._mask_rate: float | None = None
         self.mask_learning_rate: float | None = None
         """Peak learning rate of the masks; None without learned masks, or before training."""
         super().__init__(*args, **kwargs)
@@ -109,7 +113,8 @@ class CheckpointedTrainer(TrainerHooks):
                 # The rule needs steps that do not depend on the gradient's size, as Adam's and
                 # Lion's; masks keep the policy's rate with other optimizers.
                 if "betas" in group:
-                    group["lr"] = MASK_MOVEMENT * self._mask_step / num_training_steps
+                    steps = max(num_training_steps, MASK_FEWEST_STEPS)
+                    group["lr"] = MASK_MOVEMENT * self._mask_step / steps
         self.mask_learning_rate = next((float(group["lr"]) for group in masks), None)
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -185,6 +190,9 @@ class CheckpointedTrainer(TrainerHooks):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Do a micro-batch's forward and backward pass; its loss counts for the next log entry."""
+        # The schedule has moved on by the time that a step is logged.
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        self._mask_rate = next((float(g["lr"]) for g in groups if g.get(MASK_GROUP)), None)
         loss: Tensor = super().training_step(*args, **kwargs)
         self._loss_sum += loss
         return loss
@@ -198,9 +206,8 @@ class CheckpointedTrainer(TrainerHooks):
             self._loss_sum.zero_()
             self._logged_step = self.state.global_step
             logs = {**logs, "loss": loss, **self._means.take(self._sum_over_processes)}
-            for group in self.optimizer.param_groups if self.optimizer is not None else []:
-                if group.get(MASK_GROUP):
-                    logs["mask_learning_rate"] = float(group["lr"])
+            if self._mask_rate is not None:
+                logs["mask_learning_rate"] = self._mask_rate
         super().log(logs, start_time)
 
     def _restore_groups(self) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.cli.main import main
-from sparsepo.training.checkpoints import MASK_MOVEMENT
+from sparsepo.masks.scaled import MEAN
+from sparsepo.training.checkpoints import MASK_FEWEST_STEPS, MASK_MOVEMENT
 from sparsepo.training.trainer import MASK_PROBE_PAIRS
 from tests.invariant.training import assert_same_weights, make_trainer, state, steps
 
@@ -43,7 +44,7 @@ def test_new_masks_start_with_the_sparsity_asked_for(
         expected = 50 if sparsity is None else sparsity
         assert 100 * float((mask == 0).float().mean()) == pytest.approx(expected, abs=1)
         if not options.get("mask_kind"):
-            assert float(mask.mean()) == pytest.approx(1, rel=1e-3)
+            assert float(mask.mean()) == pytest.approx(MEAN, rel=1e-3)
     again = make_trainer(
         tmp_path, "sparsepo-independent", mask_initial_sparsity=sparsity, **options
     )
@@ -59,10 +60,10 @@ def test_scaling_draws_nothing(tmp_path: Path) -> None:
     assert torch.equal(*states)
 
 
-def rates(trainer: POTrainer) -> tuple[set[float], set[float]]:
+def rates(trainer: POTrainer, num_steps: int = 20) -> tuple[set[float], set[float]]:
     """Return the peak learning rates of the policy's and of the masks' groups."""
     trainer.create_optimizer()
-    trainer.create_scheduler(num_training_steps=20)
+    trainer.create_scheduler(num_training_steps=num_steps)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     found: tuple[set[float], set[float]] = (set(), set())
     for group in trainer.optimizer.param_groups:
@@ -73,17 +74,18 @@ def rates(trainer: POTrainer) -> tuple[set[float], set[float]]:
 
 def test_the_automatic_rate_is_the_masks_size_by_the_number_of_steps(tmp_path: Path) -> None:
     """MOVEMENT · rms(w)/√n / steps over the n weights of the scores, whatever the policy's is."""
-    for learning_rate in (1e-3, 1e-6):
+    for learning_rate, num_steps in ((1e-3, 100), (1e-6, 100), (1e-3, MASK_FEWEST_STEPS), (1e-3, 3)):
         trainer = make_trainer(tmp_path, "sparsepo-common", learning_rate=learning_rate)
         (weight,) = [
             torch.cat([network.w.weight.flatten() for network in mask.networks])
             for mask in trainer.model.learned_masks
         ]
-        policy, masks = rates(trainer)
+        policy, masks = rates(trainer, num_steps)
         assert policy == {learning_rate}
-        expected = MASK_MOVEMENT * float(weight.square().mean().sqrt()) / math.sqrt(96) / 20
+        expected = MASK_MOVEMENT * float(weight.square().mean().sqrt()) / math.sqrt(96)
+        expected /= max(num_steps, MASK_FEWEST_STEPS)
         assert weight.numel() == 96
-        assert masks == {pytest.approx(expected)}
+        assert sorted(masks) == [pytest.approx(expected)]
         assert trainer.mask_learning_rate == pytest.approx(expected)
 
 
