@@ -13,7 +13,6 @@ from sparsepo.methods.base import Needs, require_range, response_sum
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.types import TokenStats
 
-
 INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
 """`mask_init` → percent of zeros that a mask starts with, or may start with [ours]."""
 

@@ -88,9 +88,7 @@ class CheckpointedTrainer(TrainerHooks):
         decay = getattr(self.method, "mask_weight_decay", None)
         if decay is not None:
             rate = getattr(self.method, "mask_learning_rate", None)
-            separate_masks(
-                optimizer, wrapped, decay, None if isinstance(rate, str) else rate
-            )
+            separate_masks(optimizer, wrapped, decay, None if isinstance(rate, str) else rate)
         names = {id(weight): name for name, weight in wrapped.named_parameters()}
         self._groups_by_name = [
             [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups
@@ -106,7 +104,8 @@ class CheckpointedTrainer(TrainerHooks):
             num_training_steps: optimizer steps of the run.
             optimizer: as transformers passes it under DeepSpeed.
         """
-        groups = (self.optimizer if optimizer is None else optimizer).param_groups
+        made = self.optimizer if optimizer is None else optimizer
+        groups = made.param_groups if made is not None else []
         masks = [group for group in groups if group.get(MASK_GROUP)]
         if getattr(self.method, "mask_learning_rate", None) == "auto" and self._mask_step:
             for group in masks:

@@ -74,7 +74,12 @@ def rates(trainer: POTrainer, num_steps: int = 20) -> tuple[set[float], set[floa
 
 def test_the_automatic_rate_is_the_masks_size_by_the_number_of_steps(tmp_path: Path) -> None:
     """MOVEMENT · rms(w)/√n / steps over the n weights of the scores, whatever the policy's is."""
-    for learning_rate, num_steps in ((1e-3, 100), (1e-6, 100), (1e-3, MASK_FEWEST_STEPS), (1e-3, 3)):
+    for learning_rate, num_steps in (
+        (1e-3, 100),
+        (1e-6, 100),
+        (1e-3, MASK_FEWEST_STEPS),
+        (1e-3, 3),
+    ):
         trainer = make_trainer(tmp_path, "sparsepo-common", learning_rate=learning_rate)
         (weight,) = [
             torch.cat([network.w.weight.flatten() for network in mask.networks])
