@@ -82,7 +82,7 @@ def test_the_automatic_rate_is_the_masks_size_by_the_number_of_steps(tmp_path: P
     ):
         trainer = make_trainer(tmp_path, "sparsepo-common", learning_rate=learning_rate)
         (weight,) = [
-            torch.cat([network.w.weight.flatten() for network in mask.networks])
+            torch.cat([network.w.weight.detach().flatten() for network in mask.networks])
             for mask in trainer.model.learned_masks
         ]
         policy, masks = rates(trainer, num_steps)
