@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -260,7 +260,8 @@ def config_arguments(options: TrainOptions) -> dict[str, Any]:
 def _is_numeric(hint: Any) -> bool:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     kinds = set(typing.get_args(hint)) if union else {hint}
-    return kinds <= {int, float, type(None)}
+    kinds = {kind for kind in kinds if typing.get_origin(kind) is not Literal}
+    return bool(kinds) and kinds <= {int, float, type(None)}
 
 
 def _as_number(value: Any) -> Any:

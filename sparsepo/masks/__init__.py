@@ -10,6 +10,7 @@ from sparsepo.masks.activation import (
 )
 from sparsepo.masks.learned import LearnedMask
 from sparsepo.masks.random import RandomMask
+from sparsepo.masks.scaled import relative_step, scale_mask
 
 __all__ = [
     "FeatureMean",
@@ -18,4 +19,6 @@ __all__ = [
     "activation_to_mask",
     "combine_activations",
     "feature_mean",
+    "relative_step",
+    "scale_mask",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -40,6 +40,16 @@ class _Score(nn.Module):
             self.ff2 = nn.Linear(FEED_FORWARD_SIZE, 1)
         self.feed_forward = feed_forward
 
+    @property
+    def output(self) -> nn.Linear:
+        """The layer whose output is the score."""
+        return self.w if self.feed_forward == 1 else self.ff2
+
+    @property
+    def input(self) -> nn.Linear:
+        """The layer that reads the hidden state."""
+        return self.w if self.feed_forward == 1 else self.ff1
+
     def score(self, hidden: Float[Tensor, "... d"]) -> Float[Tensor, "..."]:
         if self.feed_forward == 1:
             scores: Tensor = self.w(hidden)
@@ -56,7 +66,7 @@ class LearnedMask(_Score):
 
     With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and mixing of layers. With
     binary=True the sign of the final ReLU is returned, with a straight-through gradient [ours].
-    Parameters use PyTorch's default initialisation [code].
+    Parameters use PyTorch's default initialisation [code]; `scale_mask` makes it one that is alive.
 
     Args:
         num_layers: number of hidden states, one per block.
@@ -114,24 +124,53 @@ class LearnedMask(_Score):
         Raises:
             ValueError: the number of hidden states is not num_layers.
         """
+        mask = self._rectify(self.merge(self.scores(hidden_states)))
+        if not self.binary:
+            return mask
+        binary: Tensor = _SignStraightThrough.apply(mask)
+        return binary
+
+    @property
+    def networks(self) -> list[_Score]:
+        """The networks that score a layer's state, in the order of the layers that are read."""
+        if self.layers == "last":
+            return [self]
+        return [network for network in self.w_per_layer if isinstance(network, _Score)]
+
+    def scores(
+        self, hidden_states: Sequence[Float[Tensor, "... d"]]
+    ) -> Iterator[Float[Tensor, "..."]]:
+        """Yield w_l·LN(h_l) + b_l of each layer that is read.
+
+        Args:
+            hidden_states: as in `forward`.
+
+        Raises:
+            ValueError: the number of hidden states is not num_layers.
+        """
         if len(hidden_states) != self.num_layers:
             raise ValueError(
                 f"There are {len(hidden_states)} hidden states for {self.num_layers} layers; pass "
                 "one for each."
             )
         if self.layers == "last":
-            mask = self._rectify(self.score(hidden_states[-1]))
-        else:
-            per_layer = [
-                self._rectify(network.score(self.layer_norm(hidden)))
-                for network, hidden in zip(self.w_per_layer, hidden_states, strict=True)
-                if isinstance(network, _Score)
-            ]
-            mask = self._rectify(self.mixer(torch.stack(per_layer, -1)).squeeze(-1))
-        if not self.binary:
-            return mask
-        binary: Tensor = _SignStraightThrough.apply(mask)
-        return binary
+            yield self.score(hidden_states[-1])
+            return
+        for network, hidden in zip(self.networks, hidden_states, strict=True):
+            yield network.score(self.layer_norm(hidden))
+
+    def merge(self, scores: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
+        """Return the value whose rectifier is the mask, Σ_l o_l m_l; of one layer, its score.
+
+        Args:
+            scores: one tensor per layer that is read.
+        """
+        if self.layers == "last":
+            (score,) = scores
+            return score
+        per_layer = [self._rectify(score) for score in scores]
+        merged: Tensor = self.mixer(torch.stack(per_layer, -1)).squeeze(-1)
+        return merged
 
     def _rectify(self, scores: Tensor) -> Tensor:
         return nn.functional.dropout(scores.relu(), self.dropout, training=self.training)

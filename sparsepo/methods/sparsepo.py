@@ -3,51 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.errors import require_choice
+from sparsepo.errors import UserError, require_choice
 from sparsepo.methods.base import Needs, require_range, response_sum
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.types import TokenStats
+
+INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
+"""`mask_init` → percent of zeros that a mask starts with, or may start with [ours]."""
 
 
 @dataclass(frozen=True)
 class LearnedMaskMethod(MaskedMethod):
     """Abstract: the masked loss with learned masks, their L1 weights and their architecture.
 
-    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` (None uses
-    the policy's [ours]) apply to the masks' optimizer group; `mask_dropout`, `mask_layers`,
-    `mask_feed_forward` and `mask_kind` describe the networks. A mask whose initial sparsity, in
-    percent, exceeds `mask_initial_sparsity` is re-initialised [ours]: two consecutive ReLUs often
-    start with every value 0, and such a dead mask passes no gradient and never trains. 100 keeps
-    the first initialisation.
+    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` apply to
+    the masks' optimizer group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind`
+    describe the networks.
+
+    `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of 1;
+    `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity exceeds
+    `mask_initial_sparsity`, because a mask that is 0 everywhere passes no gradient.
+    `mask_learning_rate` is a number, `policy` (the policy's rate [paper]), or `auto` [ours]: the
+    rate at which a mask can change by its own size a few times over the run, in every model.
     """
 
     l1_reward: float = 0.0
     l1_kl: float = 0.0
     mask_weight_decay: float = 0.01
-    mask_learning_rate: float | None = None
+    mask_learning_rate: float | Literal["auto", "policy"] = "auto"
     mask_dropout: float = 0.01
     mask_layers: Literal["all", "last"] = "all"
     mask_feed_forward: Literal[1, 2] = 1
     mask_kind: Literal["learned", "binary", "random"] = "learned"
-    mask_initial_sparsity: float = 90.0
+    mask_init: Literal["scaled", "paper"] = "scaled"
+    mask_initial_sparsity: float | None = None
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
         for name in ("l1_reward", "l1_kl", "mask_weight_decay"):
             require_range(name, getattr(self, name))
-        if self.mask_learning_rate is not None:
+        if self.mask_learning_rate not in ("auto", "policy"):
+            if isinstance(self.mask_learning_rate, str):
+                raise UserError(
+                    "mask_learning_rate must be auto, policy or a number, not "
+                    f"{self.mask_learning_rate!r}."
+                )
             require_range("mask_learning_rate", self.mask_learning_rate)
         require_range("mask_dropout", self.mask_dropout, high=0.99)
-        require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
+        if self.mask_initial_sparsity is not None:
+            require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
+        require_choice("mask_init", self.mask_init, ("scaled", "paper"))
         require_choice("mask_layers", self.mask_layers, ("all", "last"))
         require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
         require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random"))
+
+    @property
+    def initial_sparsity(self) -> float:
+        """`mask_initial_sparsity`, or its default with this `mask_init`, in percent."""
+        if self.mask_initial_sparsity is not None:
+            return self.mask_initial_sparsity
+        return INITIAL_SPARSITY[self.mask_init]
 
 
 def l1_norm(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:

@@ -20,6 +20,7 @@ from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
 from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings
 from sparsepo.training.policy import (
+    MASK_GROUP,
     PolicyWithMasks,
     describe,
     read_description,
@@ -28,6 +29,13 @@ from sparsepo.training.policy import (
 
 WINDOW_FILE = "log_window.json"
 """What was summed since the last log entry, in a checkpoint between two of them."""
+
+MASK_MOVEMENT = 64.0
+"""With mask_learning_rate=auto, the change of a mask in units of its own size if every step of the
+run had the peak rate and the same sign [ours]; docs/masks.md has what is left of it."""
+
+MASK_FEWEST_STEPS = 32
+"""Runs of fewer steps have the rate of this many: a single step must not replace a mask [ours]."""
 
 
 class CheckpointedTrainer(TrainerHooks):
@@ -44,6 +52,10 @@ class CheckpointedTrainer(TrainerHooks):
         self._means = RunningMeans()
         self._resumed_from: str | None = None
         self._window: dict[str, Any] | None = None
+        self._mask_step: float | None = None
+        self._mask_rate: float | None = None
+        self.mask_learning_rate: float | None = None
+        """Peak learning rate of the masks; None without learned masks, or before training."""
         super().__init__(*args, **kwargs)
         # noisy_embeddings adds the noise.
         self.neftune_noise_alpha = None
@@ -76,12 +88,34 @@ class CheckpointedTrainer(TrainerHooks):
         decay = getattr(self.method, "mask_weight_decay", None)
         if decay is not None:
             rate = getattr(self.method, "mask_learning_rate", None)
-            separate_masks(optimizer, wrapped, decay, rate)
+            separate_masks(optimizer, wrapped, decay, None if isinstance(rate, str) else rate)
         names = {id(weight): name for name, weight in wrapped.named_parameters()}
         self._groups_by_name = [
             [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups
         ]
         return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the schedule; with mask_learning_rate=auto, set the masks' peak rate first.
+
+        Args:
+            num_training_steps: optimizer steps of the run.
+            optimizer: as transformers passes it under DeepSpeed.
+        """
+        made = self.optimizer if optimizer is None else optimizer
+        groups = made.param_groups if made is not None else []
+        masks = [group for group in groups if group.get(MASK_GROUP)]
+        if getattr(self.method, "mask_learning_rate", None) == "auto" and self._mask_step:
+            for group in masks:
+                # The rule needs steps that do not depend on the gradient's size, as Adam's and
+                # Lion's; masks keep the policy's rate with other optimizers.
+                if "betas" in group:
+                    steps = max(num_training_steps, MASK_FEWEST_STEPS)
+                    group["lr"] = MASK_MOVEMENT * self._mask_step / steps
+        self.mask_learning_rate = next((float(group["lr"]) for group in masks), None)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def merge_adapters(self) -> None:
         """Turn a policy with adapters into the plain model that it is, for saving; ends training.
@@ -155,6 +189,9 @@ class CheckpointedTrainer(TrainerHooks):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Do a micro-batch's forward and backward pass; its loss counts for the next log entry."""
+        # The schedule has moved on by the time that a step is logged.
+        groups = self.optimizer.param_groups if self.optimizer is not None else []
+        self._mask_rate = next((float(g["lr"]) for g in groups if g.get(MASK_GROUP)), None)
         loss: Tensor = super().training_step(*args, **kwargs)
         self._loss_sum += loss
         return loss
@@ -168,6 +205,8 @@ class CheckpointedTrainer(TrainerHooks):
             self._loss_sum.zero_()
             self._logged_step = self.state.global_step
             logs = {**logs, "loss": loss, **self._means.take(self._sum_over_processes)}
+            if self._mask_rate is not None:
+                logs["mask_learning_rate"] = self._mask_rate
         super().log(logs, start_time)
 
     def _restore_groups(self) -> None:

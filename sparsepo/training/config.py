@@ -37,6 +37,7 @@ HYPER_PARAMETERS = (
     "mask_layers",
     "mask_feed_forward",
     "mask_kind",
+    "mask_init",
     "mask_initial_sparsity",
     "mask_families",
     "mask_mapping",
@@ -88,8 +89,12 @@ class POConfig(TRLNames, TrainingArguments):
     mask_weight_decay: float | None = field(
         default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
     )
-    mask_learning_rate: float | None = field(
-        default=None, metadata={"help": "Peak learning rate of the masks; default: the policy's."}
+    mask_learning_rate: float | Literal["auto", "policy"] | None = field(
+        default=None,
+        metadata={
+            "help": "Peak learning rate of the masks: a number, policy (the policy's) or auto (by "
+            "the masks' size and the number of steps)."
+        },
     )
     mask_dropout: float | None = field(default=None, metadata={"help": "Dropout on the masks."})
     mask_layers: Literal["all", "last"] | None = field(
@@ -101,9 +106,16 @@ class POConfig(TRLNames, TrainingArguments):
     mask_kind: Literal["learned", "binary", "random"] | None = field(
         default=None, metadata={"help": "learned, binary or random."}
     )
+    mask_init: Literal["scaled", "paper"] | None = field(
+        default=None,
+        metadata={"help": "Initialisation of learned masks: scaled or paper (PyTorch's)."},
+    )
     mask_initial_sparsity: float | None = field(
         default=None,
-        metadata={"help": "Re-initialise a mask whose initial sparsity (%) exceeds this."},
+        metadata={
+            "help": "Initial sparsity (%) of a scaled mask; with mask_init=paper the largest one, "
+            "above which a mask is re-initialised."
+        },
     )
     mask_families: str | None = field(
         default=None, metadata={"help": "MaPO's activation families, joined by +."}

@@ -24,6 +24,7 @@ OVERRIDDEN: Final = {
     # Documented for subclasses: "subclass and override to inject custom behavior".
     "compute_loss": "(self, model, inputs, return_outputs, num_items_in_batch)",
     "create_optimizer": "(self, model)",
+    "create_scheduler": "(self, num_training_steps, optimizer)",
     "evaluation_loop": "(self, dataloader, description, prediction_loss_only, ignore_keys, "
     "metric_key_prefix)",
     "get_eval_dataloader": "(self, eval_dataset)",

@@ -16,12 +16,13 @@ DENSE_SHARE: Final = 0.5
 SIDES: Final = ("chosen", "rejected")
 
 
-def watch_for(method: Method, names: tuple[str, ...]) -> MaskWatch | None:
+def watch_for(method: Method, names: tuple[str, ...], rate: float) -> MaskWatch | None:
     """Return what watches a method's masks, or None where it trains none.
 
     Args:
         method: its hyper-parameters describe the masks.
         names: the masks.
+        rate: their peak learning rate.
     """
     if not names or getattr(method, "mask_kind", "learned") == "random":
         return None
@@ -29,24 +30,29 @@ def watch_for(method: Method, names: tuple[str, ...]) -> MaskWatch | None:
     return MaskWatch(
         names,
         penalized=any(getattr(method, pull, 0) for pull in pulls),
-        rate_is_set=getattr(method, "mask_learning_rate", None) is not None,
+        scaled=getattr(method, "mask_init", "paper") == "scaled",
+        rate=rate,
     )
 
 
 class MaskWatch:
     """Follows the sparsity of a run's learned masks through its log entries."""
 
-    def __init__(self, names: tuple[str, ...], *, penalized: bool, rate_is_set: bool) -> None:
+    def __init__(
+        self, names: tuple[str, ...], *, penalized: bool, scaled: bool, rate: float
+    ) -> None:
         """Begin.
 
         Args:
             names: the masks: "reward", or "reward" and "kl"; where there is one, both terms use it.
             penalized: whether an L1 term or a weight decay pulls the masks towards zero.
-            rate_is_set: whether masks have a learning rate of their own.
+            scaled: whether they were initialised with mask_init=scaled.
+            rate: their peak learning rate.
         """
         self._names = names
         self._penalized = penalized
-        self._rate_is_set = rate_is_set
+        self._scaled = scaled
+        self._rate = f"mask_learning_rate (now {rate:.2g})"
         self._ever_sparse: set[str] = set()
         self._told: set[str] = set()
 
@@ -89,18 +95,18 @@ class MaskWatch:
         return f"l1_{name}"
 
     def _dead(self, name: str, step: int) -> str:
-        lower = (
-            "mask_learning_rate" if self._rate_is_set else "learning_rate (or mask_learning_rate)"
-        )
+        start = "lower mask_initial_sparsity" if self._scaled else "set mask_init to scaled"
         return (
             f"{self._title(name)} is zero on all tokens at step {step} and cannot recover, because "
-            f"zeros pass no gradient; lower {lower} or {self._l1(name)}, or try another seed."
+            f"zeros pass no gradient; lower {self._rate} or {self._l1(name)}, or {start}."
         )
 
     def _dense(self, name: str, step: int) -> str:
-        pull = f"raise mask_learning_rate, {self._l1(name)} or mask_weight_decay"
+        start = "raise mask_initial_sparsity" if self._scaled else "set mask_init to scaled"
+        pull = f"raise {self._l1(name)} or mask_weight_decay"
         if not self._penalized:
-            pull = f"set {self._l1(name)} above 0, or raise mask_learning_rate"
+            pull = f"set {self._l1(name)} above 0"
+        pull = f"{start}, or {pull}"
         return (
             f"{self._title(name)} has had no zeros up to step {step}, so it is not sparse; {pull}."
         )

@@ -19,7 +19,7 @@ from sparsepo.batches.attention import attention_mask_for
 from sparsepo.batches.pack import to_responses
 from sparsepo.errors import UserError
 from sparsepo.fused import token_stats
-from sparsepo.masks import LearnedMask, RandomMask
+from sparsepo.masks import LearnedMask, RandomMask, relative_step, scale_mask
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.head import find_head
 from sparsepo.models.layers import layers_of, norm_epsilon
@@ -31,6 +31,9 @@ from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
 METHOD_FILE = "method.json"
+
+MASK_GROUP = "masks"
+"""Key of an optimizer's group whose weights are the masks'."""
 
 MaskPair = tuple[Tensor | None, Tensor | None]
 
@@ -102,7 +105,8 @@ def separate_masks(
     for matrices, weight_decay in ((True, decay), (False, 0.0)):
         chosen = [weight for weight in trained if (weight.ndim > 1) is matrices]
         if chosen:
-            optimizer.add_param_group({**settings, "params": chosen, "weight_decay": weight_decay})
+            group = {**settings, "params": chosen, "weight_decay": weight_decay, MASK_GROUP: True}
+            optimizer.add_param_group(group)
 
 
 def describe(method: Method) -> dict[str, Any]:
@@ -288,6 +292,31 @@ class PolicyWithMasks(ActsAsModel):
                 mask.train(was_training)
                 return True
         return False
+
+    def scale_masks(self, reference: ReferenceStates, sparsity: float) -> None:
+        """Scale every new learned mask, `scale_mask`.
+
+        Args:
+            reference: the reference's states for some pairs.
+            sparsity: initial sparsity on these pairs, in percent of response tokens.
+        """
+        if reference.layers is not None:
+            layers = self._inputs_of_masks(reference.layers)
+            for mask in self.learned_masks:
+                scale_mask(mask, layers, sparsity)
+
+    @property
+    def learned_masks(self) -> list[LearnedMask]:
+        """The masks that are trained."""
+        return [mask for mask in self.masks.values() if isinstance(mask, LearnedMask)]
+
+    def relative_step(self) -> float | None:
+        """Return the learning rate that changes the masks by their own size in one step.
+
+        The mean over the masks; None if none is trained.
+        """
+        steps = [relative_step(mask) for mask in self.learned_masks]
+        return sum(steps) / len(steps) if steps else None
 
     def save_masks(
         self,

@@ -254,8 +254,10 @@ class POTrainer(ScoringTrainer):
             self._check_start(self._known_pairs)
         if self._known_pairs and len(masks):
             torch.set_rng_state(random_state)
-            self._reinitialise_dead_masks(self._known_pairs[:MASK_PROBE_PAIRS])
+            self._initialise_masks(self._known_pairs[:MASK_PROBE_PAIRS])
             set_seed(args.seed)
+        # Before a checkpoint replaces the new masks, and before they are sharded.
+        self._mask_step = self._module.relative_step()
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
@@ -289,15 +291,20 @@ class POTrainer(ScoringTrainer):
         if costs_memory and not self.needs.online_reference:
             self.reference = None
 
-    def _reinitialise_dead_masks(self, pairs: list[TokenizedPair]) -> None:
-        limit = getattr(self.method, "mask_initial_sparsity", 100.0)
+    def _initialise_masks(self, pairs: list[TokenizedPair]) -> None:
+        """Scale new masks on some pairs or, with mask_init=paper, re-initialise dead ones."""
+        limit = getattr(self.method, "initial_sparsity", 100.0)
+        scaled = getattr(self.method, "mask_init", "paper") == "scaled"
         module = self._module
-        if self.reference is None or limit >= 100:
+        if self.reference is None or (limit >= 100 and not scaled):
             return
         # Weights that will be sharded have not been placed on a device yet.
         module.masks.to(self.args.device)
         batch = self._pack(pairs, rejected=True).to(self.args.device)
         states = self.reference.read(batch, self.method, self.needs)
+        if scaled:
+            module.scale_masks(states, limit)
+            return
         for name in module.masks:
             if not module.reinitialise_mask(name, batch, states, limit, MASK_DRAWS):
                 raise UserError(
@@ -445,7 +452,12 @@ class POTrainer(ScoringTrainer):
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
         self._losses = []
-        self._watch = watch_for(self.method, tuple(self._module.masks))
+        rate = self.mask_learning_rate
+        self._watch = watch_for(
+            self.method,
+            tuple(self._module.masks),
+            self.args.learning_rate if rate is None else rate,
+        )
         super().begin()
         # After the optimizer's groups are restored, because a forward pass replaces sharded weights
         # by whole ones; it must not change what training draws.

@@ -46,6 +46,7 @@ def test_masks_have_groups_of_their_own(tmp_path: Path, architecture: str) -> No
         "sparsepo-independent",
         architecture=architecture,
         mask_feed_forward=2,
+        mask_learning_rate="policy",
         mask_weight_decay=0.3,
         weight_decay=0.05,
     )
@@ -97,7 +98,7 @@ def test_mask_learning_rate_moves_the_masks_alone(tmp_path: Path) -> None:
     # At the first step log-ratio and KL are 0, so that only the L1 norm moves a mask.
     settings |= {"mask_weight_decay": 0.0, "max_grad_norm": 0.0, "l1_reward": 0.1}
     moved = []
-    for rate in (None, 0.1, 0.0):
+    for rate in ("policy", 0.1, 0.0):
         trainer = make_trainer(tmp_path, "sparsepo-common", mask_learning_rate=rate, **settings)
         start = state(trainer)
         trainer.train()
@@ -116,10 +117,10 @@ def test_mask_learning_rate_moves_the_masks_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_fresh_masks_are_alive_and_differ(tmp_path: Path, seed: int) -> None:
-    """Two rectifiers in a row often start dead; such masks are drawn anew, each for itself."""
-    trainer = make_trainer(
-        tmp_path, "sparsepo-independent", seed=seed, mask_initial_sparsity=30, mask_dropout=0.0
-    )
+    """With mask_init=paper: dead masks are re-initialised, each by itself."""
+    settings: dict[str, Any] = {"seed": seed, "mask_init": "paper", "mask_initial_sparsity": 30,
+                                "mask_dropout": 0.0}  # fmt: skip
+    trainer = make_trainer(tmp_path, "sparsepo-independent", **settings)
     reward, kl = (trainer.model.masks[name].state_dict() for name in ("reward", "kl"))
     for name in reward:
         if "layer_norm" not in name:
@@ -129,9 +130,7 @@ def test_fresh_masks_are_alive_and_differ(tmp_path: Path, seed: int) -> None:
     for mask in trainer.model.masks_without_dropout(batch, states):
         assert 100 * (mask[batch.response_mask] == 0).float().mean() <= 30
     assert trainer.model.masks.training
-    again = make_trainer(
-        tmp_path, "sparsepo-independent", seed=seed, mask_initial_sparsity=30, mask_dropout=0.0
-    )
+    again = make_trainer(tmp_path, "sparsepo-independent", **settings)
     assert_same_weights(state(again), state(trainer))
 
 
@@ -139,7 +138,9 @@ def test_some_first_draws_are_dead(tmp_path: Path) -> None:
     """Else redrawing would have nothing to do; a limit of 100 takes the first draw."""
     dead = 0
     for seed in range(1, 9):
-        trainer = make_trainer(tmp_path, "sparsepo-common", seed=seed, mask_initial_sparsity=100.0)
+        trainer = make_trainer(
+            tmp_path, "sparsepo-common", seed=seed, mask_init="paper", mask_initial_sparsity=100.0
+        )
         batch = pack_pairs(trainer.train_dataset)
         states = trainer.reference.read(batch, trainer.method, trainer.needs)
         mask, _ = trainer.model.masks_without_dropout(batch, states)
@@ -157,7 +158,7 @@ def test_a_mask_that_cannot_live_is_a_users_error(
     with pytest.raises(
         UserError, match=r"In 100 initialisations no reward mask .* 90 % zeros; raise mask_in"
     ):
-        make_trainer(tmp_path, "sparsepo-common")
+        make_trainer(tmp_path, "sparsepo-common", mask_init="paper")
 
 
 def test_sparsity_is_logged_without_dropout(tmp_path: Path) -> None:

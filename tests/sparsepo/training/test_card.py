@@ -76,7 +76,7 @@ def test_the_card_of_a_trained_model_has_its_method_data_values_and_results(
     assert "Evaluated on 3 pairs" in text
     shown = {
         "l1_reward": "0.001", "beta": "0.1", "learning_rate": "0.002", "pairs in a step": "4",
-        "mask_dropout": "0.01", "mask_learning_rate": "not set", "seed": "42", "max_steps": "2",
+        "mask_dropout": "0.01", "mask_learning_rate": "auto", "seed": "42", "max_steps": "2",
     }  # fmt: skip
     for name, value in shown.items():
         assert f"| `{name}` | {value} |" in text

@@ -24,22 +24,30 @@ def entry(reward: float, kl: float) -> dict[str, float]:
 
 def watch(**settings: Any) -> MaskWatch:
     method = get_method("sparsepo-independent", **settings)
-    found = watch_for(method, ("reward", "kl"))
+    found = watch_for(method, ("reward", "kl"), 0.0123)
     assert found is not None
     return found
 
 
 def test_a_dead_mask_is_reported_once_with_the_remedy() -> None:
-    found = watch(mask_learning_rate=0.01, l1_kl=0.1)
+    found = watch(l1_kl=0.1)
     assert found.see(entry(40, 60), 1, 100) == []
     (text,) = found.see(entry(40, 100), 8, 100)
     assert text == (
         "The KL mask is zero on all tokens at step 8 and cannot recover, because zeros pass no "
-        "gradient; lower mask_learning_rate or l1_kl, or try another seed."
+        "gradient; lower mask_learning_rate (now 0.012) or l1_kl, or lower mask_initial_sparsity."
     )
     assert found.see(entry(40, 100), 9, 100) == []
     (other,) = found.see(entry(100, 100), 10, 100)
     assert other.startswith("The reward mask")
+
+
+def test_of_pytorchs_initialisation_the_remedy_is_the_scaled_one() -> None:
+    found = watch(mask_init="paper")
+    (dead,) = found.see(entry(0, 100), 8, 100)
+    assert "lower mask_learning_rate (now 0.012) or l1_kl, or set mask_init to scaled." in dead
+    (dense,) = found.see(entry(0, 100), 60, 100)
+    assert "set mask_init to scaled, or raise l1_reward" in dense
 
 
 def test_a_mask_that_is_alive_on_one_side_is_not_dead() -> None:
@@ -55,17 +63,17 @@ def test_a_dense_mask_is_reported_once_half_way() -> None:
     (text,) = found.see(entry(0, 10), 50, 100)
     assert text == (
         "The reward mask has had no zeros up to step 50, so it is not sparse; raise "
-        "mask_learning_rate, l1_reward or mask_weight_decay."
+        "mask_initial_sparsity, or raise l1_reward or mask_weight_decay."
     )
     assert found.see(entry(0, 0), 100, 100) == []
 
 
 def test_without_a_penalty_the_remedy_is_to_set_one() -> None:
     method = get_method("sparsepo-common", mask_weight_decay=0)
-    found = watch_for(method, ("reward",))
+    found = watch_for(method, ("reward",), 0.01)
     assert found is not None
     (text,) = found.see(entry(0, 0), 60, 100)
-    assert text.endswith("set l1_reward and l1_kl above 0, or raise mask_learning_rate.")
+    assert text.endswith("raise mask_initial_sparsity, or set l1_reward and l1_kl above 0.")
     assert text.startswith("The mask has had")
 
 
@@ -73,9 +81,9 @@ def test_without_a_penalty_the_remedy_is_to_set_one() -> None:
     ("method", "names"), [("dpo", ()), ("mapo", ()), ("sparsepo-common", ("reward",))]
 )
 def test_only_trained_masks_are_watched(method: str, names: tuple[str, ...]) -> None:
-    assert (watch_for(get_method(method), names) is None) == (not names)
+    assert (watch_for(get_method(method), names, 0.01) is None) == (not names)
     random = get_method("sparsepo-common", mask_kind="random")
-    assert watch_for(random, ("reward",)) is None
+    assert watch_for(random, ("reward",), 0.01) is None
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -93,7 +101,7 @@ def test_training_reports_a_mask_that_it_kills(
     assert trainer.state.log_history[-2]["sparsity/kl/chosen"] == 100
     told = warnings_of(caplog)
     assert len(told) == 2
-    assert all("lower mask_learning_rate" in text for text in told)
+    assert all("lower mask_learning_rate (now 1)" in text for text in told)
 
 
 def test_training_reports_a_mask_without_zeros(
