@@ -14,6 +14,7 @@ from typing import Any
 
 from lm_eval.models.utils import resolve_max_length
 
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError, first_line
 from tasks.leaderboard_v2.backend import LeaderboardLM, Progress
 from tasks.leaderboard_v2.rows import (
@@ -343,6 +344,7 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
 
     name = os.fspath(model_dir)
     remote = settings.trust_remote_code
+    require_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=remote)
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError, first_line
 
 VADER = "vader"
@@ -124,6 +125,7 @@ class ClassifierReward:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.name = model
+        require_model(model)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(model)
