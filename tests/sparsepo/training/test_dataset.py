@@ -164,7 +164,7 @@ def test_rows_without_a_preference_are_left_out_even_if_a_whole_chunk_is() -> No
     assert len(stream.first(1)) == 1
     with pytest.raises(UserError, match="None of the last 10048 rows of train_dataset is usable"):
         list(Stream(itertools.repeat(same), tokens_of))
-    with pytest.raises(UserError, match="gives no usable row"):
+    with pytest.raises(UserError, match="has no usable row"):
         Stream(iter([same]), tokens_of).first(1)
 
 

@@ -12,7 +12,7 @@ from tests.tasks.code.rows import HUMANEVAL, MBPP, PLAIN, write_rows
 
 
 def run(problem: Any, completion: str) -> None:
-    """The plain form: everything in one namespace."""
+    """Run completion and tests in one namespace."""
     names: dict[str, object] = {}
     exec(problem.prefix + completion + "\n" + problem.tests, names)
 
