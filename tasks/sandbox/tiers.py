@@ -44,7 +44,7 @@ def choose_tier(name: str | None = None) -> str:
     reasons = "; ".join(f"{tier}: {why}" for tier, why in troubles.items())
     raise UserError(
         f"No isolation for model-generated programs works here ({reasons}); install bubblewrap "
-        "(apt install bubblewrap) use a kernel with user namespaces or Landlock, or request "
+        "(apt install bubblewrap), use a kernel with user namespaces or Landlock, or request "
         f"{UNPROTECTED!r} by name, which protects against nothing."
     )
 

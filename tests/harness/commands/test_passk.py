@@ -300,7 +300,7 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD, f"{ALLOWED} --output x", "Unknown option --output. Did you mean '--out'?"),
         (GOOD, f"{ALLOWED} --problems nothing.jsonl", "nothing.jsonl does not exist"),
         (GOOD, f"{ALLOWED} --samples cut.jsonl.gz", "truncated gzip"),
-        (GOOD, f"{ALLOWED} --problems empty.jsonl", "holds no problems"),
+        (GOOD, f"{ALLOWED} --problems empty.jsonl", "contains no problems"),
         (GOOD, f"{ALLOWED} --samples columns.jsonl", "no column 'completion'"),
     ],
 )

@@ -67,7 +67,9 @@ def test_the_first_equals_sign_parts_key_and_value(key: str, value: str) -> None
 
 @pytest.mark.parametrize("item", ["beta", "=1", " =1", ""])
 def test_an_item_without_key_or_equals_sign_is_refused(item: str) -> None:
-    with pytest.raises(UserError, match=r"^--set takes key=value, not .*; write --set beta=1, for example"):
+    with pytest.raises(
+        UserError, match=r"^--set takes key=value, not .*; write --set beta=1, for example"
+    ):
         key_values([item], "beta=1")
 
 

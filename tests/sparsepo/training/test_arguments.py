@@ -317,7 +317,7 @@ def test_training_resumes_from_the_checkpoint_that_the_configuration_names(tmp_p
     with pytest.raises(UserError, match="is not a complete checkpoint"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
     empty = make_trainer(tmp_path / "empty", "dpo")
-    with pytest.raises(UserError, match="holds no complete checkpoint to resume from"):
+    with pytest.raises(UserError, match="contains no complete checkpoint to resume from"):
         empty.train(resume_from_checkpoint=True)
 
 

@@ -95,7 +95,7 @@ def test_read_pairs_is_there_without_the_trainer() -> None:
         ([1, 2], "row 0 is of type int; each row has to be a dictionary"),
         ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "No usable row"),
-        (iter(ROWS), r"is a stream, which may have no end; take a part of it"),
+        (iter(ROWS), r"is a stream, which may be endless; take a part of it"),
         (datasets.Dataset.from_list(ROWS).to_iterable_dataset(), "is a stream"),
     ],
 )

@@ -134,8 +134,10 @@ def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> 
 
 def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    template = "{% if short %}A{% endif %}" + str(tokenizer.chat_template)
-    for folder, text in ((tmp_path / "asked", template), (tmp_path / "always", "A" + template)):
+    template = str(tokenizer.chat_template)
+    texts = {"asked": template + "{% if short %}bark{% endif %}", "always": template + "bark"}
+    for name, text in texts.items():
+        folder = tmp_path / name
         AutoModelForCausalLM.from_pretrained(model_dir).save_pretrained(folder)
         tokenizer.chat_template = text
         tokenizer.save_pretrained(folder)

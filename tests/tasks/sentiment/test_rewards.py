@@ -100,7 +100,7 @@ def test_the_classes_are_found_by_name_or_asked_for(classifier: Any) -> None:
     assert told == pytest.approx(swapped)
     with pytest.raises(UserError, match="has no class 'good'"):
         ClassifierReward(named, positive="good", negative="LABEL_0")
-    with pytest.raises(UserError, match="the same one"):
+    with pytest.raises(UserError, match="are the same"):
         ClassifierReward(named, positive="LABEL_0", negative="0")
     three = ClassifierReward(classifier(["negative", "neutral", "positive"]), device="cpu")(TEXTS)
     assert all(0 < score < 1 for score in three)

@@ -197,7 +197,7 @@ def test_a_shown_case_is_rarely_an_empty_one() -> None:
         ({"mbpp_validation": 91}, "mbpp_validation may be 90 at most"),
         ({"mbpp_train": 385}, "mbpp_train may be 384 at most"),
         ({"mistake_shares": ()}, "at least one share"),
-        ({"mistake_shares": (0.5, 1.0)}, "from 0 to below 1"),
+        ({"mistake_shares": (0.5, 1.0)}, "at least 0 and below 1"),
     ],
 )
 def test_impossible_configurations_are_refused(
