@@ -109,6 +109,8 @@ def test_the_classes_are_found_by_name_or_asked_for(classifier: Any) -> None:
 def test_what_is_no_classifier(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No sequence classifier can be loaded"):
         make_reward(str(tmp_path))
+    with pytest.raises(UserError, match="There is no folder '/no/such/dir', and it is not a hub"):
+        make_reward("/no/such/dir")
 
 
 def test_vader_scores_what_its_compound_says() -> None:
