@@ -88,7 +88,7 @@ def test_other_adapters_than_lora_are_trained_from_the_models_own_start(tmp_path
             {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)},
             "quantization_config applies to loading a model; give its folder or id",
         ),
-        ({"model_init_kwargs": {"revision": "main"}}, "model_init_kwargs says how a model is"),
+        ({"model_init_kwargs": {"revision": "main"}}, "model_init_kwargs applies to loading a model"),
         ({"trust_remote_code": True}, "trust_remote_code applies to loading a model"),
     ],
 )
@@ -200,7 +200,7 @@ def test_an_optimizer_of_other_weights_is_refused(tmp_path: Path, saved: str) ->
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for other in (saved, model):
         options: dict[str, Any] = {} if other == saved else {"peft_config": LoraConfig(r=4)}
-        with pytest.raises(UserError, match=r"The optimizer lacks \d+ of \d+ weights"):
+        with pytest.raises(UserError, match=r"The optimizer lacks \d+ of \d+ trained weights"):
             trainer_of(other, tmp_path, optimizers=(optimizer, None), **options)
 
 
