@@ -146,7 +146,7 @@ def test_a_value_that_cannot_be_used_is_refused(settings: dict[str, Any], messag
 def test_several_gpus_in_one_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = config()
     monkeypatch.setattr(POConfig, "n_gpu", 2)
-    with pytest.raises(UserError, match="sees 2 GPUs; start one process for each"):
+    with pytest.raises(UserError, match="sees 2 GPUs; start one process per GPU"):
         check_resolved(found)
 
 

@@ -92,7 +92,7 @@ def test_read_pairs_is_there_without_the_trainer() -> None:
         ("pairs.jsonl", r"is of type str; give a datasets\.Dataset, a list of rows"),
         (7, "is of type int"),
         ([], "contains no rows"),
-        ([1, 2], "row 0 is of type int; each row has to be a dictionary"),
+        ([1, 2], "row 0 is of type int; all rows must be dictionaries"),
         ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "No usable row"),
         (iter(ROWS), r"is a stream, which may be endless; take a part of it"),
@@ -214,7 +214,7 @@ def test_what_needs_all_pairs_is_refused_on_a_stream(
 def test_a_broken_row_of_a_stream_is_named(tmp_path: Path) -> None:
     rows = [*ROWS * 6, {"prompt": "a", "chosen": 3, "rejected": "b"}]
     trainer = make_trainer(tmp_path, "dpo", pairs=iter(rows), max_steps=30)
-    with pytest.raises(UserError, match=r"train_dataset from row 64 on, row 8: 'chosen' is a num"):
+    with pytest.raises(UserError, match=r"train_dataset from row 64, row 8: 'chosen' is a num"):
         trainer.train()
 
 
