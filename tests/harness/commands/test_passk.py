@@ -294,7 +294,7 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD, f"{ALLOWED} --convention bigcodes", "Did you mean 'bigcode'?"),
         (GOOD, f"{ALLOWED} --convention bigcode_eval", "all HumanEval's or all MBPP's"),
         (GOOD, f"{ALLOWED} --out samples.jsonl", "--out is the file of --samples"),
-        (GOOD, f"{ALLOWED} --out samples.jsonl/out.json", "the file "),
+        (GOOD, f"{ALLOWED} --out samples.jsonl/out.json", " is a file; "),
         (GOOD, f"{ALLOWED} --out .", "is a folder"),
         (GOOD, f"{ALLOWED} --out /dev/null", "is not a regular file"),
         (GOOD, f"{ALLOWED} --output x", "Unknown option --output. Did you mean '--out'?"),
