@@ -88,7 +88,10 @@ def test_other_adapters_than_lora_are_trained_from_the_models_own_start(tmp_path
             {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)},
             "quantization_config applies to loading a model; give its folder or id",
         ),
-        ({"model_init_kwargs": {"revision": "main"}}, "model_init_kwargs applies to loading a model"),
+        (
+            {"model_init_kwargs": {"revision": "main"}},
+            "model_init_kwargs applies to loading a model",
+        ),
         ({"trust_remote_code": True}, "trust_remote_code applies to loading a model"),
     ],
 )
