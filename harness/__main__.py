@@ -3,8 +3,8 @@
 import sys
 from importlib.util import find_spec
 
-# What `pip install -e '.[harness]'` brings and an import asks for, lm-eval's own tasks included.
-# Listed here because nothing else of the project can be imported before it is known to be there.
+# The packages that `pip install -e '.[harness]'` installs, including those of lm-eval's own tasks.
+# They are listed here because no other module can be imported before they are known to exist.
 NEEDED = (
     "accelerate",
     "antlr4",
@@ -37,7 +37,7 @@ NEEDED = (
 
 
 def main() -> int:
-    """Run the command line, or say what has to be installed first."""
+    """Run the command line, or print which packages are missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         print(

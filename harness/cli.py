@@ -20,7 +20,7 @@ EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
 class _Terminated(BaseException):
-    """SIGTERM, so that worker processes are ended and folders closed on the way out."""
+    """SIGTERM, raised as an exception so that workers are ended and folders closed on exit."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,10 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
     what = run.add_argument_group("what to run")
     what.add_argument("--table", metavar="N", help="number of a table, such as 1")
     what.add_argument("--figure", metavar="N", help="number of a figure")
-    what.add_argument("--all", action="store_true", help="every experiment there is")
+    what.add_argument("--all", action="store_true", help="all experiments")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
     run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
-    run.add_argument("--seeds", type=int, metavar="N", help="training seeds of each method")
+    run.add_argument(
+        "--seeds", type=int, metavar="N", help="number of training seeds of each method"
+    )
     run.add_argument(
         "--set",
         action="extend",
@@ -54,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="load methods from a Python file; they become rows",
     )
     run.add_argument("--engine", default="local", help="local (default) or ray")
-    run.add_argument("--workers", type=int, metavar="N", help="stages at once")
+    run.add_argument("--workers", type=int, metavar="N", help="number of stages to run at once")
     run.add_argument("--out", type=Path, default=Path("results"), help="default: results")
     run.add_argument(
         "--allow-code-execution",
@@ -63,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
-    draw = commands.add_parser("draw", help="make a result's files again from its JSON")
+    draw = commands.add_parser("draw", help="write a result's files again from its JSON")
     draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
     compare = commands.add_parser("compare", help="compare two results of one experiment")
     compare.add_argument("first", type=Path, metavar="A.json")
@@ -104,11 +106,15 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         action="store_true",
         help="allow model-generated programs to run on this machine (sandboxed)",
     )
-    passk.add_argument("--k", metavar="1,10,100", help="which pass@k (default: what is there)")
+    passk.add_argument(
+        "--k",
+        metavar="1,10,100",
+        help="values of k (default: those that every problem has samples for)",
+    )
     passk.add_argument(
         "--out", type=Path, metavar="FILE.json", help="default: standard output, not resumable"
     )
-    passk.add_argument("--workers", type=int, metavar="N", help="programs at once")
+    passk.add_argument("--workers", type=int, metavar="N", help="number of programs to run at once")
     passk.add_argument(
         "--tier", metavar="NAME", help="isolation by name (default: the strongest that works)"
     )
@@ -128,7 +134,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        help="where artefacts are kept (default: SPARSEPO_STORE, or .store in --out)",
+        help="folder for artefacts (default: SPARSEPO_STORE, or .store in --out)",
     )
 
 
@@ -159,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Terminated; run the same command again to continue from here.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
-        # Whoever read the output has left; what was to be written to disk has been.
+        # The reader of the output has closed it; all files have been written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
@@ -229,7 +235,7 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
 
     console = Console()
     if not console.is_terminal:
-        # A pipe has no width of its own; a table must not be folded to 80 columns.
+        # A pipe has no width; a table must not be wrapped at 80 columns.
         console = Console(width=170)
     get_domain(experiment.domain).show(experiment, result, console)
     _tell_written(out / result["profile"] / experiment.id, experiment.id)
@@ -283,12 +289,12 @@ def _passk(options: argparse.Namespace) -> int:
     except (KeyboardInterrupt, _Terminated) as stop:
         if options.out is not None:
             raise
-        print("Stopped; without --out nothing was kept.", file=sys.stderr)
+        print("Stopped; without --out nothing was saved.", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
     if options.out is None:
         print(report_text(report), end="")
     if not options.quiet:
-        # Standard output is the results' where no file is.
+        # Without a file, standard output contains the results.
         stream = sys.stderr if options.out is None else sys.stdout
         for line in summary(report):
             print(line, file=stream)
@@ -302,7 +308,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--k must be positive whole numbers with commas between, not '{text}'.")
+        raise UserError(f"--k must be positive whole numbers separated by commas, not '{text}'.")
     return tuple(sorted({int(part) for part in parts}))
 
 
@@ -311,7 +317,7 @@ def _experiments(options: argparse.Namespace) -> list[Experiment]:
 
     chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
     if len(chosen) + bool(options.all) != 1:
-        raise UserError("Say what to run: one of --table N, --figure N or --all.")
+        raise UserError("Give one of --table N, --figure N or --all.")
     if options.all:
         return list(EXPERIMENTS.values())
     return [get_experiment(chosen[0], getattr(options, chosen[0]))]

@@ -1,1 +1,1 @@
-"""One folder per domain: preference data, the embedded miniature world and its evaluation."""
+"""One folder per domain: preference data, the embedded world and its evaluation."""

@@ -1,4 +1,4 @@
-"""Progress of many programs: how many ended in which way, at what pace, and what is left."""
+"""Progress of many programs: counts by outcome, speed, and the time left."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harness.graph.screen import Screen, duration, make_screen
 
 
 class Count:
-    """Counts programs by their outcome, estimates the rest and shows both.
+    """Counts programs by outcome, estimates the time left, and shows both.
 
     Args:
-        total: how many there will be.
-        done: those of an earlier run, by outcome.
-        screen: where; by default nowhere.
+        total: number of programs.
+        done: programs of an earlier run, by outcome.
+        screen: where to show the progress; by default nowhere.
     """
 
     def __init__(self, total: int, done: Counter[str], screen: Screen | None = None) -> None:
@@ -32,7 +32,7 @@ class Count:
         self._bar.update(self.done, self.total, state, self.left())
 
     def replace(self, before: str, after: str) -> None:
-        """Give a program that was counted another outcome."""
+        """Change the outcome of a program that was already counted."""
         self.outcomes[before] -= 1
         self.outcomes[after] += 1
 
@@ -46,29 +46,29 @@ class Count:
 
     @property
     def done(self) -> int:
-        """How many there are."""
+        """Number of programs counted so far."""
         return self.outcomes.total()
 
     def seconds(self) -> float:
-        """Return how long this run has counted."""
+        """Return the duration of this run so far, in seconds."""
         return time.monotonic() - self._begin
 
     def per_second(self) -> float:
-        """Return the pace of this run."""
+        """Return the programs per second of this run."""
         return (self.done - self.earlier) / max(self.seconds(), 1e-9)
 
     def left(self) -> str:
-        """Return the estimate of the rest for people, or an empty text before there is one."""
+        """Return the estimated time left as text, empty before there is an estimate."""
         pace = self.per_second()
         rest = self.total - self.done
         return f"about {duration(rest / pace)} left" if pace and rest else ""
 
     def state(self) -> str:
-        """Return "12/40 passed 7 failed 5", outcomes that do not occur left out."""
+        """Return text such as "12/40 passed 7 failed 5", without outcomes that do not occur."""
         parts = [f"{name} {number}" for name, number in self.outcomes.most_common() if number]
         return " ".join([f"{self.done}/{self.total}", *parts])
 
 
 def make_count(total: int, done: Counter[str], quiet: bool = False) -> Count:
-    """Return a count that is shown where it fits: nowhere, as a bar in a terminal, or as lines."""
+    """Return a count that is shown as a bar in a terminal, as lines elsewhere, or not at all."""
     return Count(total, done, make_screen(quiet))

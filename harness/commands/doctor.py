@@ -24,7 +24,7 @@ _NEEDED_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -34,13 +34,13 @@ class Check:
 
 
 def diagnose(store: Path) -> Iterator[Check]:
-    """Look at Python, packages, torch, isolation, disk and store; the network is not tried.
+    """Check Python, packages, torch, isolation, disk and store; the network is not checked.
 
     Args:
         store: the store that runs would use.
 
     Yields:
-        One check after the other.
+        The checks, one by one.
     """
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("python", sys.version_info >= (3, 11), f"{version} (3.11 or later is needed)")
@@ -63,7 +63,7 @@ def requirements() -> list[tuple[Requirement, str | None]]:
 
 
 def _package(requirement: Requirement, extra: str | None) -> Check:
-    # What training needs and what the experiments add to it; the other extras are a choice.
+    # Training and the experiments need these; the other extras are optional.
     required = extra in (None, "harness")
     name = requirement.name if extra is None else f"{requirement.name} [{extra}]"
     remedy = f"pip install '{requirement.name}{requirement.specifier}'"
@@ -93,7 +93,7 @@ def _torch() -> Check:
         )
         return Check("accelerator", True, f"CUDA {torch.version.cuda}: {names}", False)
     return Check(
-        "accelerator", True, "none: the tiny profile runs on the CPU, the others want a GPU", False
+        "accelerator", True, "none: the tiny profile runs on the CPU, the others need a GPU", False
     )
 
 
@@ -103,7 +103,7 @@ def _cores() -> Check:
 
 
 def _isolation() -> Check:
-    """Only code generation runs programs that a model wrote; other runs need none."""
+    """Only code generation runs model-generated programs; other runs need no isolation."""
     tiers = available_tiers()
     working = [name for name, trouble in tiers.items() if not trouble]
     name = "isolation of programs"
@@ -130,12 +130,12 @@ def _disk(store: Path) -> Check:
 
 def _store(store: Path) -> Check:
     if not store.exists():
-        # Looking must not make anything; the nearest folder that exists decides.
+        # The check must not create anything; the nearest existing folder decides.
         place = store.absolute()
         while not place.exists():
             place = place.parent
         ok = os.access(place, os.W_OK | os.X_OK)
-        text = f"{store} will be made" if ok else f"may not write {place}: choose --store DIR"
+        text = f"{store} will be created" if ok else f"may not write {place}: choose --store DIR"
         return Check("store", ok, text)
     try:
         opened = Store(store)

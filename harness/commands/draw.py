@@ -1,4 +1,4 @@
-"""Tables and figures drawn again from the JSON that a run has written; nothing is run."""
+"""Draws tables and figures again from a result's JSON; nothing is run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sparsepo.errors import UserError
 
 
 def redraw(file: Path) -> Experiment:
-    """Write the other files of a result beside its JSON.
+    """Write the other files of a result next to its JSON.
 
     Args:
         file: `<id>.json` of a run.
 
     Returns:
-        The experiment that it is a result of.
+        The experiment of the result.
 
     Raises:
-        UserError: if it is no such file, or the disk is full or may not be written.
+        UserError: the file is not a result, or the disk is full or not writable.
     """
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
@@ -33,15 +33,15 @@ def redraw(file: Path) -> Experiment:
     name = result.get("id") if isinstance(result, dict) else None
     if name not in EXPERIMENTS:
         raise UserError(
-            f"{file} is not the result of an experiment; give the JSON that a run has written."
+            f"{file} is not the result of an experiment; give the JSON file that a run wrote."
         )
     experiment = EXPERIMENTS[name]
     try:
         files = get_domain(experiment.domain).files(experiment, result)
     except (KeyError, TypeError, IndexError):
         raise UserError(
-            f"{file} was written by another version of this program; run {name} again, "
-            "which reuses what it can from the store."
+            f"{file} was written by another version of this program; run {name} again, which "
+            "reuses what it can from the store."
         ) from None
     write_files(file.parent, files)
     return experiment

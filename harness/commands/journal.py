@@ -1,8 +1,9 @@
-"""A journal of results beside a file to come: a killed run goes on from where it was.
+"""A journal of results next to the output file, from which a killed run resumes.
 
-A journal belongs to one set of inputs: their hash is part of its name and of its first line, so
-that another input never finds it. It is appended line by line, and a line that was cut off by a
-kill is dropped; one run at a time may hold it, and it goes when the file has been written.
+A journal belongs to one set of inputs: their hash is part of its name and of its first line, so a
+run with other inputs never reads it. Results are appended line by line, and a line that was cut off
+is dropped. Only one run at a time can hold the journal; it is deleted when the output file has been
+written.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ class Journal:
 
     Attributes:
         path: the file, `<out>.<hash of the inputs>.partial`.
-        records: what an interrupted run has left, in the order written.
+        records: the records of an interrupted run, in the order written.
     """
 
     def __init__(self, out: Path, inputs: Mapping[str, Any]) -> None:
-        """Open the journal of a file to come, and read what is there.
+        """Open the journal of an output file and read its records.
 
         Args:
-            out: the file that the results will be written to; its folder is made if missing.
-            inputs: everything that the results depend on, as JSON can hold it.
+            out: the file that the results will be written to; its folder is created if missing.
+            inputs: everything that the results depend on, as JSON data.
 
         Raises:
-            UserError: if another run holds the journal, or it cannot be written.
+            UserError: another run holds the journal, or it cannot be written.
         """
         header = canonical_json(inputs)
         digest = hashlib.sha256(header.encode()).hexdigest()
@@ -53,10 +54,10 @@ class Journal:
             raise _unwritable(error, self.path) from None
 
     def append(self, record: Record) -> None:
-        """Add a record; it survives this process from now on.
+        """Write a record to disk.
 
         Raises:
-            UserError: if the disk is full.
+            UserError: the disk is full.
         """
         try:
             line = json.dumps(record).encode() + b"\n"
@@ -67,11 +68,11 @@ class Journal:
         self._empty = False
 
     def remove(self) -> None:
-        """Delete the file: the results have been written elsewhere."""
+        """Delete the file, because the results have been written."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let another run hold the journal; one without records goes."""
+        """Release the journal, and delete it if it has no records."""
         if self._empty:
             self.remove()
         self._stream.close()
@@ -89,7 +90,7 @@ class Journal:
 
     def _open(self, out: Path) -> FileIO:
         while True:
-            # Without a buffer: what could not be written must not be tried again on closing.
+            # Unbuffered, because closing must not retry a write that failed.
             stream = self.path.open("a+b", buffering=0)
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +100,7 @@ class Journal:
                     f"Another run is making {out} from the same inputs; wait for it, or choose "
                     "another --out."
                 ) from None
-            # Whoever held it until now may have removed it: then this is a file without a name.
+            # Its previous holder may have deleted it; then this file no longer has a name.
             if self.path.exists() and os.path.samestat(os.fstat(stream.fileno()), self.path.stat()):
                 return stream
             stream.close()

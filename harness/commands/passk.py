@@ -1,4 +1,4 @@
-"""``python -m harness passk``: score programs that somebody's model has already written."""
+"""``python -m harness passk``: score programs that a model has already generated."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ PERMISSION: Final = (
     "with --allow-code-execution."
 )
 SECONDS: Final = (0.1, 3600.0)
-"""What --seconds may be."""
+"""Smallest and largest value of --seconds."""
 UNPARSED: Final = ("SyntaxError", "IndentationError", "TabError")
-"""How the reason begins where a program is not Python."""
+"""First words of the detail of a program that is not valid Python."""
 WORDS: Final[dict[Outcome, str]] = {
     "passed": "passed",
     "failed": "failed",
@@ -41,53 +41,53 @@ WORDS: Final[dict[Outcome, str]] = {
     "refused": "refused",
     "unsupported": "undecided",
 }
-"""A verdict → its name for people, in the order shown."""
+"""Verdict → its displayed name, in the order shown."""
 _MANY = 10
 
 
 @dataclass(frozen=True, slots=True)
 class PasskRequest:
-    """What was asked for."""
+    """The options of the command."""
 
     problems: Path
     samples: Path
     allowed: bool
-    """Whether the user has agreed to run model-written programs."""
+    """Whether the user allowed model-generated programs to run."""
     ks: tuple[int, ...] | None = None
-    """None for those of 1, 10 and 100 that every problem has samples for."""
+    """None for those of 1, 10 and 100 for which every problem has enough samples."""
     out: Path | None = None
-    """Where results go; None keeps nothing, so that a killed run starts anew."""
+    """The output file; with None nothing is saved, and a killed run cannot resume."""
     workers: int | None = None
     tier: str | None = None
-    """The isolation by name; None for the strongest that works here."""
+    """Name of the isolation; None for the strongest that works on this machine."""
     convention: str = "as-given"
     seconds: float | None = None
-    """How long each program may run; None for the sandbox's own limit."""
+    """Time limit of each program; None for the sandbox's default."""
     quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PasskReport:
-    """What came of it."""
+    """The results of the command."""
 
     tier: str
     scores: list[PassAtK]
     samples: SampleSet
     results: list[Result]
-    """One per sample, in the order of the samples' file."""
+    """One result per sample, in the order of the samples' file."""
     judged: int
-    """How many samples got their verdict now; the others had it from an interrupted run."""
+    """Number of samples judged in this run; the others were judged by an interrupted run."""
     programs: int
-    """How many programs were run for that: identical ones count once."""
+    """Number of programs run in this run; identical programs count once."""
     seconds: float
-    """How long that took."""
+    """Duration of this run."""
     seconds_per_program: float | None = None
-    """The time limit that was asked for."""
+    """The requested time limit; None for the default."""
     hint: str | None = None
-    """What may have gone wrong with samples that do not parse."""
+    """A hint for samples that do not parse."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's form: shares in [0, 1], samples numbered within their problem."""
+        """Return JSON data: pass@k in [0, 1], samples numbered within their problem."""
         asked = self.seconds_per_program
         return {
             "tier": self.tier,
@@ -111,18 +111,15 @@ class PasskReport:
 def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskReport:
     """Run the samples that have no verdict yet, compute pass@k and write the results.
 
-    Nothing is read before the user has agreed, and nothing is written before all of the input has
-    been found right and an isolation has been found that works.
+    Nothing is read without the user's permission, and nothing is written before the whole input has
+    been checked and a working isolation has been found.
 
     Args:
-        request: what to do.
+        request: the options of the command.
         run: runs the programs; the sandbox by default.
 
-    Returns:
-        What came of it.
-
     Raises:
-        UserError: without permission; for wrong input; if no isolation works, or the results
+        UserError: there is no permission, the input is invalid, no isolation works, or the results
             cannot be written.
     """
     if not request.allowed:
@@ -187,7 +184,7 @@ def run_passk(request: PasskRequest, run: RunPrograms | None = None) -> PasskRep
 
 
 def report_text(report: PasskReport) -> str:
-    """Return the contract's JSON, one result a line."""
+    """Return the report as JSON text, with one result per line."""
     whole = report.to_json()
     head = json.dumps({name: value for name, value in whole.items() if name != "results"})
     lines = ",\n".join(json.dumps(result) for result in whole["results"])
@@ -195,7 +192,7 @@ def report_text(report: PasskReport) -> str:
 
 
 def summary(report: PasskReport) -> Iterator[str]:
-    """Yield the lines that a user sees at the end."""
+    """Yield the lines of the printed summary."""
     problems, samples = len(report.samples.problems), len(report.results)
     yield f"{samples} samples of {problems} problems, isolation {report.tier}"
     for one in report.scores:
@@ -210,7 +207,7 @@ def summary(report: PasskReport) -> Iterator[str]:
         pace = report.programs / max(report.seconds, 1e-9)
         ran = f"{report.programs} programs in {report.seconds:.1f} s, {pace:.1f} per second"
         if copies := report.judged - report.programs:
-            ran += f"; {copies} samples were copies of these"
+            ran += f"; {copies} samples were identical to others"
         earlier = samples - report.judged
         yield ran + (f"; {earlier} had been run before" if earlier else "")
     else:
@@ -236,7 +233,7 @@ def _listed(report: PasskReport, title: str, indices: Sequence[int]) -> Iterator
         yield f"{title}: {len(indices)}"
     for index in indices[:_MANY]:
         sample = report.samples.samples[index]
-        # Programs write their errors themselves: nothing of them may steer a terminal.
+        # Error texts come from the programs; they must not contain terminal control sequences.
         name, detail = printable(sample.problem.task_id), printable(report.results[index].detail)
         yield f"  {name}, sample {sample.number}: {detail}"
     if len(indices) > _MANY:
@@ -290,29 +287,29 @@ def _introduce(
     if samples.left_out:
         count.note(
             f"MBPP's test split: {len(samples.problems)} problems; the other "
-            f"{samples.left_out} have no samples and are left out"
+            f"{samples.left_out} have no samples and are skipped"
         )
     textual = sum(p.kind == "plain" and p.prompt != p.prefix for p in samples.problems)
     if textual and request.convention != "bigcode_eval":
-        count.note(f"{textual} prompts are no Python: their completions are run without them")
+        count.note(f"{textual} prompts are not Python; their completions are run without them")
     if request.ks is None and len(ks) < 3:
         fewest = min(samples.per_problem().values())
-        count.note(f"pass@k for k up to {fewest}, the samples that every problem has")
-    guard = "NONE, programs can do what you can" if tier == UNPROTECTED else tier
+        count.note(f"pass@k for k up to {fewest}, the smallest number of samples of a problem")
+    guard = "NONE, programs can do anything you can" if tier == UNPROTECTED else tier
     megabytes = limits.memory_bytes >> 20
     count.note(f"isolation: {guard}; {limits.seconds:g} s and {megabytes} MiB per program")
     if count.earlier:
-        count.note(f"going on after {count.earlier} of {count.total} samples")
+        count.note(f"resuming after {count.earlier} of {count.total} samples")
 
 
 def _fence_hint(request: PasskRequest, samples: SampleSet) -> str | None:
-    """Say that most samples are Markdown, unless the convention knows it."""
+    """Return a hint if most samples are Markdown and the convention does not extract code."""
     fenced = sum(has_fence(sample.completion) for sample in samples.samples)
     if request.convention == "chat" or 2 * fenced <= len(samples.samples):
         return None
     return (
-        f"{fenced} of {len(samples.samples)} samples hold Markdown fences; --convention chat takes "
-        "the code out of them"
+        f"{fenced} of {len(samples.samples)} samples contain Markdown fences; --convention chat "
+        "extracts the code from them"
     )
 
 
@@ -322,7 +319,7 @@ def _follow(
     results: dict[int, Result],
     journal: Journal | None,
 ) -> int:
-    """Take down what happens, on disk first; return how many different programs were run."""
+    """Record events, on disk first; return the number of different programs that were run."""
     measured = programs = 0
     for event in events:
         if journal is not None:
@@ -330,7 +327,7 @@ def _follow(
         if isinstance(event, Measured):
             measured += 1
             if measured == 1:
-                count.note("some ran out of time: measuring their problems' reference solutions")
+                count.note("some programs ran out of time; measuring their reference solutions")
         elif event.index in results:
             count.replace(results[event.index].verdict, event.result.verdict)
             results[event.index] = event.result
@@ -350,7 +347,7 @@ def _record(event: Judged | Measured) -> Record:
 def _replay(
     records: Iterable[Mapping[str, Any]], samples: int
 ) -> tuple[dict[int, Result], dict[str, float | None]]:
-    """Results by position and reference times by problem, as an interrupted run has left them."""
+    """Return results by position, and reference times by problem, of an interrupted run."""
     results: dict[int, Result] = {}
     references: dict[str, float | None] = {}
     for record in records:

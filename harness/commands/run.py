@@ -1,4 +1,4 @@
-"""One run of an experiment: settings, stages, numbers, files."""
+"""Runs an experiment: settings, stages, numbers, files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sparsepo.registry import available_methods, load_plugin, method_origin
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment in which nothing is left that the user could have got wrong."""
+    """An experiment whose request has been checked and is ready to run."""
 
     experiment: Experiment
     request: RunRequest
@@ -34,24 +34,24 @@ class Prepared:
     rows: tuple[RowSpec, ...]
     plugins: Mapping[str, Path]
     graph: Any
-    """The domain's own."""
+    """The domain's graph of stages."""
     engine: Engine
 
     @property
     def folder(self) -> Path:
-        """Return where its files go."""
+        """The folder for its files."""
         return self.request.out / self.profile.name / self.experiment.id
 
 
 def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
-    """Look at everything that the user may have got wrong, before the first stage.
+    """Check everything that the user can get wrong, before the first stage.
 
     Args:
         experiment: the table or figure.
         request: what the user asked for.
 
     Raises:
-        UserError: for a mistake that the user can fix.
+        UserError: a mistake that the user can fix.
     """
     domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
@@ -67,7 +67,8 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     for key in assigned_keys(request.assignments):
         if set_by_rows(rows, key):
             raise UserError(
-                f"{key} has no effect: the rows of {experiment.id} set it themselves. Leave it out."
+                f"{key} has no effect, because the rows of {experiment.id} set it themselves; "
+                "leave it out."
             )
     graph = domain.build(experiment, profile, rows, plugins, request)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
@@ -84,18 +85,18 @@ def run_experiment(
 
 
 def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str, Any]:
-    """Make a table or figure: run what is missing, compute its numbers, write its files.
+    """Make a table or figure: run missing stages, compute its numbers, write its files.
 
     Args:
         prepared: the table or figure.
-        display: shows the progress; the one that fits by default.
+        display: shows the progress; by default bars in a terminal and lines elsewhere.
 
     Returns:
-        Its JSON, as it was written to `<out>/<profile>/<id>/<id>.json`.
+        Its JSON, as written to `<out>/<profile>/<id>/<id>.json`.
 
     Raises:
-        UserError: for a mistake that the user can fix.
-        StageError: if a stage failed otherwise.
+        UserError: a mistake that the user can fix.
+        StageError: a stage failed for another reason.
     """
     experiment, graph = prepared.experiment, prepared.graph
     domain = get_domain(experiment.domain)
@@ -126,15 +127,15 @@ def split_request(
     """Give each of several experiments those of the user's changes that it knows.
 
     Args:
-        experiments: what is to be run; one alone gets the request as it is.
+        experiments: the experiments to run; a single one gets the request unchanged.
         request: what the user asked for.
 
     Returns:
         Each experiment with its own request.
 
     Raises:
-        UserError: if no experiment knows a changed value, or none runs model-written programs
-            though the user allowed it.
+        UserError: no experiment knows a changed value, or the user allowed code execution and no
+            experiment runs model-generated programs.
     """
     if len(experiments) == 1:
         return [(experiments[0], request)]
@@ -152,7 +153,9 @@ def split_request(
         allowed = request.allow_code_execution and domain.runs_code
         split.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
     if unknown:
-        raise UserError(f"--set {sorted(unknown)[0]}: no experiment has this value.")
+        raise UserError(
+            f"--set {sorted(unknown)[0]}: no experiment has this setting; leave it out."
+        )
     if request.allow_code_execution and not any(own.allow_code_execution for _, own in split):
         raise UserError(
             "No experiment runs model-generated programs; leave --allow-code-execution out."
@@ -163,15 +166,15 @@ def split_request(
 def select_rows(
     experiment: Experiment, names: Sequence[str] | None, plugins: Mapping[str, Path]
 ) -> tuple[RowSpec, ...]:
-    """Return the rows to be shown: the experiment's own in its order, then plugged-in methods.
+    """Return the rows to show: those of the experiment in its order, then plug-in methods.
 
     Args:
         experiment: the table or figure.
-        names: ids of rows, or methods, which stand for all of their rows; None for all rows.
+        names: ids of rows, or methods, which select all of their rows; None for all rows.
         plugins: methods that were loaded with --plugin.
 
     Raises:
-        UserError: for a name that is neither a row nor a method.
+        UserError: a name is neither a row nor a method.
     """
     known = available_methods()
     rows = list(experiment.rows)
@@ -195,10 +198,10 @@ def select_rows(
 
 
 def set_by_rows(rows: Sequence[RowSpec], key: str) -> bool:
-    """Return whether all rows of a method have a value of their own in place of the profile's.
+    """Return whether all rows of a method override a value of the profile.
 
     Args:
-        rows: those to be shown.
+        rows: the rows to show.
         key: a dotted name of the profile, such as "methods.dpo.beta".
     """
     group, _, rest = key.partition(".")
@@ -208,7 +211,7 @@ def set_by_rows(rows: Sequence[RowSpec], key: str) -> bool:
 
 
 def timings(graph: Graph, store: Store) -> dict[str, Any]:
-    """Return how long each stage took, in seconds, whenever it was made."""
+    """Return the duration of each stage in seconds, including stages made by earlier runs."""
     records = [
         store.record(stage.address)
         for stage in topological(graph.targets)

@@ -1,1 +1,1 @@
-"""Profiles, and what a user changes in them."""
+"""Profiles, and the user's changes to them."""

@@ -19,18 +19,18 @@ def parse_assignment(text: str) -> tuple[str, str]:
     """Split ``key=value``.
 
     Raises:
-        UserError: if there is no equals sign or no key.
+        UserError: there is no equals sign or no key.
     """
     return split_assignment(text, "po.epochs=1")
 
 
 def assigned_keys(assignments: Sequence[str]) -> set[str]:
-    """Return the dotted names that assignments give values to."""
+    """Return the dotted names that assignments set."""
     return {parse_assignment(text)[0] for text in assignments}
 
 
 def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Settings:
-    """Return settings with the assignments made, in their order.
+    """Return settings with the assignments applied in order.
 
     Args:
         settings: a frozen dataclass whose fields are values, dataclasses or mappings.
@@ -40,7 +40,8 @@ def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Setting
         A changed copy.
 
     Raises:
-        UserError: for an unknown key (with the closest one) or a value of the wrong type.
+        UserError: a key is unknown (the message names the closest one), or a value has the wrong
+            type.
     """
     for text in assignments:
         key, value = parse_assignment(text)
@@ -51,15 +52,15 @@ def apply_assignments(settings: Settings, assignments: Sequence[str]) -> Setting
 def set_unless_assigned(
     settings: Settings, values: Mapping[str, object], assignments: Sequence[str]
 ) -> Settings:
-    """Return settings with values in the places that the user has not set.
+    """Return settings with values for the names that the user has not set.
 
     Args:
         settings: a frozen dataclass whose fields are values or dataclasses.
-        values: dotted name → value; the name of a group of settings stands for all of them.
+        values: dotted name → value; the name of a group sets the whole group.
         assignments: the user's ``dotted.key=value`` texts.
 
     Returns:
-        A changed copy. A group of which the user set a part is left alone.
+        A changed copy. A group that the user set in part is left alone.
     """
     assigned = assigned_keys(assignments)
     for key, value in values.items():
@@ -75,7 +76,7 @@ def _replace(settings: Any, path: Sequence[str], value: object) -> object:
 
 
 def known_keys(settings: object, prefix: str = "") -> list[str]:
-    """Return every key that ``apply_assignments`` knows, dotted, in the order of the fields."""
+    """Return every dotted key that ``apply_assignments`` accepts, in the order of the fields."""
     keys: list[str] = []
     if dataclasses.is_dataclass(settings):
         items = [(f.name, getattr(settings, f.name)) for f in dataclasses.fields(settings)]
@@ -89,7 +90,7 @@ def known_keys(settings: object, prefix: str = "") -> list[str]:
 
 
 def has_key(settings: object, key: str) -> bool:
-    """Say whether settings have a value of that dotted name; mappings are open to new ones."""
+    """Return whether settings have a value of that dotted name; mappings accept any name."""
     for name in key.split("."):
         if isinstance(settings, Mapping):
             return True
@@ -111,7 +112,7 @@ def _assign(settings: object, path: list[str], text: str, key: str) -> object:
     if isinstance(settings, _OpenMapping):
         old = settings.get(name, _OpenMapping() if rest else None)
         if rest and not isinstance(old, Mapping):
-            raise UserError(f"--set {key}: {name} has no parts.")
+            raise UserError(f"--set {key}: {name} is a single value; leave out the names after it.")
         new = _assign(old, rest, text, key) if rest else json_or_text(text)
         return _OpenMapping({**settings, name: new})
     if isinstance(settings, Mapping):
@@ -119,15 +120,16 @@ def _assign(settings: object, path: list[str], text: str, key: str) -> object:
         old = settings[name]
         new = _assign(old, rest, text, key) if rest else _convert(text, type(old), key, old)
         return {**settings, name: new}
-    raise UserError(f"Unknown key {key}: {key.rsplit('.', len(path))[0]} has no parts.")
+    value = key.rsplit(".", len(path))[0]
+    raise UserError(f"Unknown key {key}: {value} is a single value; leave out the names after it.")
 
 
 class _OpenMapping(dict[str, Any]):
-    """A mapping that takes new keys: another module knows which ones are valid."""
+    """A mapping that accepts new keys; another module checks them."""
 
 
 def open_mapping(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a two-level mapping to which ``--set`` may add keys; their check is the caller's."""
+    """Return a two-level mapping to which ``--set`` may add keys, which the caller checks."""
     return _OpenMapping({name: _OpenMapping(inner) for name, inner in values.items()})
 
 
@@ -142,7 +144,7 @@ def _convert(text: str, hint: Any, key: str, old: object) -> object:
     if dataclasses.is_dataclass(old) or isinstance(old, Mapping):
         inside = ", ".join(f"{key}.{inner}" for inner in known_keys(old)[:3])
         raise UserError(
-            f"--set {key}: this is a group of settings; set one of them, such as {inside}."
+            f"--set {key}: this is a group of settings; set one of its members, such as {inside}."
         )
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if type(None) in options and text.lower() in {"none", "null"}:
@@ -186,6 +188,6 @@ def _describe(option: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(option)))
     if origin is tuple:
-        return f"{_describe(typing.get_args(option)[0])}s with commas between"
-    names = {bool: "true or false", int: "an integer", float: "a finite number", str: "a text"}
+        return f"{_describe(typing.get_args(option)[0])}s separated by commas"
+    names = {bool: "true or false", int: "an integer", float: "a finite number", str: "text"}
     return "none" if option is type(None) else names.get(option, str(option))

@@ -1,4 +1,4 @@
-"""What a profile says about each method, and which source decides a method's training."""
+"""A profile's settings for each method, and the source code that affects a method's training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ METHOD_TABLE = ("sparsepo.methods",)
 
 
 def check_methods(profile: Profile) -> None:
-    """Refuse values under ``methods`` that nothing would use.
+    """Check the values under ``methods``.
 
     Raises:
-        UserError: for an unknown method or hyper-parameter, or a value out of range.
+        UserError: a method or hyper-parameter is unknown, or a value is out of range.
     """
     known = available_methods()
     for method in profile.methods:
@@ -30,7 +30,10 @@ def check_methods(profile: Profile) -> None:
                 f"Methods: {', '.join(known)}."
             )
         if not isinstance(profile.methods[method], Mapping):
-            raise UserError(f"methods.{method} has parts; set one, such as methods.{method}.beta.")
+            raise UserError(
+                f"methods.{method} is a group of settings; set one of its members, "
+                f"such as methods.{method}.beta."
+            )
         hyper_parameters, _ = method_settings(profile, method)
         get_method(method, **hyper_parameters)
 
@@ -43,10 +46,10 @@ def method_settings(
     Args:
         profile: all values.
         method: a method's name.
-        overrides: values in place of the method's own, of both kinds.
+        overrides: values that replace those of the method, of both kinds.
 
     Returns:
-        (hyper-parameters, `sft` or `po` settings with the method's own values in their place).
+        (hyper-parameters, `sft` or `po` settings with the method's own values).
     """
     training = profile.sft if method == "sft" and profile.sft is not None else profile.po
     own = {**profile.methods.get(method, {}), **(overrides or {})}
@@ -59,9 +62,9 @@ def method_settings(
 def method_code(method: str) -> tuple[str, ...]:
     """Return the modules that define a method: its class's and its base classes'.
 
-    A stage that uses one method names them as its ``code`` and leaves `METHOD_TABLE` out, because
-    the table imports all methods, and a change of one must train only that one again. The file of a
-    method that came with --plugin is an outside file of its stages instead.
+    A stage that uses one method lists them as its ``code`` and leaves out `METHOD_TABLE`, which
+    imports all methods: a change of one method must train only that method again. The file of a
+    method loaded with --plugin is an outside file of its stages instead.
 
     Args:
         method: a registered method.

@@ -1,10 +1,10 @@
-"""What the profiles of every domain have in common; their values are in the domains' own files.
+"""The common part of all domains' profiles; the values are in the domains' own files.
 
-Each value of the paper's experiments carries there where it comes from: [paper] the article's text,
-[code] the authors' released configuration, [ours] neither says, so we chose. ``tiny`` is a model
-organism: all of its values are ours.
+There, each value of the paper's experiments is marked with its source: [paper] the article's text,
+[code] the authors' released configuration, or [ours] our choice where neither gives it. ``tiny`` is
+a model organism: all of its values are ours.
 
-Any of them is changed with ``--set``, by its dotted name: ``--set po.learning_rate=1e-6
+Any value can be changed with ``--set`` and its dotted name: ``--set po.learning_rate=1e-6
 --set methods.dpo.beta=0.2 --set data.hh_rlhf=FILE``.
 """
 
@@ -19,13 +19,13 @@ from tasks.models.base_config import BaseModelConfig
 WORLD = "world"
 """A data source: the embedded world's own rows."""
 HUB = "hub"
-"""A benchmark's source: the data set that lm-eval names, from the hub."""
+"""A benchmark's source: the data set on the hub that lm-eval names."""
 Device = Literal["cpu", "cuda", "auto"]
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """One training run; a method may have its own values under ``methods``."""
+    """The settings of a training run; a method may override them under ``methods``."""
 
     learning_rate: float
     epochs: float
@@ -37,32 +37,32 @@ class TrainingSettings:
     max_prompt_length: int
     scheduler: str = "cosine"
     warmup: float = 0.1
-    """Share of all steps."""
+    """Share of all steps for the warm-up."""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     activation_checkpointing: bool = False
     save_steps: int | None = None
-    """Steps between checkpoints that an interrupted run goes on from; none for no checkpoints."""
+    """Steps between checkpoints, from which an interrupted run resumes; none for no checkpoints."""
     order: Literal["random", "given"] = "random"
-    """Whether an epoch draws the pairs at random or takes them as they stand."""
+    """Whether the pairs of an epoch are shuffled or taken in the given order."""
     logging_steps: int = 10
     """Steps between two entries of the history."""
     validation_steps: int | None = None
-    """Steps between measurements of the loss on validation pairs, after which the model of the
-    lowest one is kept; none keeps the last model."""
+    """Steps between measurements of the loss on validation pairs; the model with the lowest loss is
+    kept. none keeps the last model."""
     snapshot_steps: int | None = None
-    """Steps between the models that are kept for measurements during training; none for none."""
+    """Steps between the models that are kept for measurements during training; none keeps none."""
 
 
 @dataclass(frozen=True)
 class StatisticsSettings:
-    """95 % intervals and tests."""
+    """Settings of the 95 % intervals and tests."""
 
     replicates: int = 2000
     seed: int = 0
     alpha: float = 0.05
-    """Threshold for p-values, which are adjusted for the number of comparisons first."""
+    """Threshold for p-values, after adjustment for the number of comparisons."""
 
 
 FIRST_SEED = 42
@@ -71,7 +71,7 @@ FIRST_SEED = 42
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One complete set of values; a domain adds its own."""
+    """A complete set of values, to which each domain adds its own."""
 
     chain_seeds: ClassVar[tuple[str, ...]] = ("base.seed",)
     """Dotted names of the seeds that are set to the chain's; see `harness.config.chains`."""
@@ -79,21 +79,21 @@ class Profile:
     name: str
     description: str
     data: Any
-    """The domain's sources of rows, a dataclass; paths in it are named by their contents."""
+    """The domain's data sources, a dataclass; local paths are identified by their contents."""
     model: Any
     """The domain's models, a dataclass."""
     sft: TrainingSettings | None = None
-    """None where the model that preference optimization starts from is given."""
+    """None if the initial model of preference optimization is given."""
     po: TrainingSettings
     methods: Mapping[str, Mapping[str, Any]]
-    """Method → its hyper-parameters, and fields of ``po`` that it has its own values for."""
+    """Method → its hyper-parameters and its own values of fields of ``po``."""
     seed: int = FIRST_SEED
     """Seed of the first chain; the others count up from it."""
     seeds: int
     """Number of chains: repetitions of the whole experiment, from the world to the evaluation."""
     device: Device
     workers: int | None
-    """Stages at once; none for one per core, or one per GPU on a GPU machine."""
+    """Number of stages to run at once; none for one per core, or one per GPU on a GPU machine."""
     base_threads: int = 1
     """Torch threads of the base model's training."""
     base: BaseModelConfig = field(default_factory=BaseModelConfig)
@@ -102,7 +102,7 @@ class Profile:
 
 
 def resolve_device(device: Device) -> Device:
-    """Return "cpu" or "cuda"; "auto" takes the GPU where there is one."""
+    """Return "cpu" or "cuda"; "auto" selects the GPU if there is one."""
     if device != "auto":
         return device
     import torch

@@ -1,4 +1,4 @@
-"""What the user asked `run` for."""
+"""The options of the command `run`."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class RunRequest:
     out: Path = Path("results")
     store: Path = Path("results/.store")
     allow_code_execution: bool = False
-    """The user agrees that programs which a model wrote are run here."""
+    """Whether the user allows model-generated programs to run on this machine."""
     quiet: bool = False

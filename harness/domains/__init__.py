@@ -1,4 +1,4 @@
-"""The domains that experiments belong to; each is a folder, imported when it is asked for."""
+"""The domains of experiments; each is a folder, imported on demand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ DOMAINS = ("dialogue", "sentiment", "code")
 
 
 def get_domain(name: str) -> Domain[Any, Any]:
-    """Return a domain by the name that an experiment gives."""
+    """Return a domain by name."""
     domain: Domain[Any, Any] = importlib.import_module(f"harness.domains.{name}").DOMAIN
     return domain

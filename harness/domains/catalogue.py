@@ -1,4 +1,4 @@
-"""Every table and figure that there is, found through the domains."""
+"""All tables and figures, collected from the domains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _in_the_papers_order(spec: Experiment) -> tuple[bool, int]:
 
 
 def load_experiments(domains: Iterable[str]) -> dict[str, Experiment]:
-    """Return the experiments of domains, id → experiment, tables before figures."""
+    """Return the domains' experiments, id → experiment, tables before figures."""
     found = [
         spec
         for domain in domains
@@ -26,7 +26,7 @@ def load_experiments(domains: Iterable[str]) -> dict[str, Experiment]:
 
 
 EXPERIMENTS = load_experiments(DOMAINS)
-"""Id → experiment, of all domains."""
+"""Id → experiment, for all domains."""
 
 
 def get_experiment(kind: str, number: str) -> Experiment:
@@ -34,10 +34,10 @@ def get_experiment(kind: str, number: str) -> Experiment:
 
     Args:
         kind: "table" or "figure".
-        number: as the user typed it, such as "1".
+        number: its number as text, such as "1".
 
     Raises:
-        UserError: if there is none of that number.
+        UserError: there is no such experiment.
     """
     wanted = f"{kind}{number.strip().lower().removeprefix(kind)}"
     if wanted not in EXPERIMENTS:

@@ -1,18 +1,18 @@
-"""The code version of a stage: a hash of all source that its function can reach by imports.
+"""The code version of a stage: a hash of all source code that its function imports.
 
-Nothing is imported to find it. The syntax tree that a file's hash is made of also says what the
-file imports, at any level; following these imports from the stage function's module gives its
-import closure. Three rules make that precise:
+No module is imported to compute it. A file's syntax tree, which is hashed, also shows what the file
+imports, at any level; following these imports from the stage function's module gives its import
+closure. The rules are:
 
 - Only the project's own packages are followed, and those that a stage names itself (a method's
-  plug-in package). Libraries count by their versions.
-- ``from package import name`` depends on the submodule ``name`` if there is one, else on the
-  package's ``__init__``. The ``__init__`` of a package whose submodule is imported runs as well,
-  but only binds names, so it does not count.
-- `NEUTRAL` is not followed, because it cannot decide a result.
+  plug-in package). Libraries are represented by their versions.
+- ``from package import name`` depends on the submodule ``name`` if it exists, otherwise on the
+  package's ``__init__``. The ``__init__`` of a package whose submodule is imported also runs, but
+  it only binds names and is not included.
+- `NEUTRAL` is not followed, because it cannot affect a result.
 
-A file or folder beside a module counts, whole, for the modules that name it in a string and ask
-for their own place (``__file__`` or ``importlib.resources``): templates, word lists, and code that
+A file or folder next to a module is included if the module names it in a string and uses its own
+location (``__file__`` or ``importlib.resources``). These are templates, word lists, and code that
 is run by path.
 """
 
@@ -33,31 +33,31 @@ PACKAGES = ("sparsepo", "tasks", "harness")
 """The packages whose modules are followed."""
 
 NEUTRAL = ("harness.graph", "sparsepo.errors", "sparsepo.training.card", "sparsepo.training.hub")
-"""Packages and modules that cannot decide a result: what runs stages and reports on them, words
-errors, describes a saved model or uploads it. A change in `harness.graph` that does move results
-raises `harness.graph.stages.FORMAT`."""
+"""Packages and modules that cannot affect a result: they run stages and report on them, word
+errors, describe a saved model or upload it. For a change in `harness.graph` that does affect
+results, increase `harness.graph.stages.FORMAT`."""
 
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a module's file says."""
+    """The relevant content of a module's file."""
 
     digest: str
     """Hash of its syntax tree without docstrings."""
     imports: tuple[str, ...]
-    """Names of modules, or of something in a module, that it imports."""
+    """Imported names: modules, or names in modules."""
     beside: tuple[Path, ...]
-    """Files and folders beside it that it reads or runs."""
+    """Files and folders next to it that it reads or runs."""
 
 
 @lru_cache(maxsize=1024)
 def code_version(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> str:
     """Return a hash of the source of modules and of everything that they import.
 
-    Comments, layout and docstrings do not count: the syntax tree is hashed, because an edit that
-    cannot change a result must not discard results. Data files count byte by byte.
+    The syntax tree without docstrings is hashed, because edits of comments, layout and docstrings
+    must not discard results. Data files are hashed byte by byte.
 
     Args:
         modules: dotted names.
@@ -67,7 +67,7 @@ def code_version(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> str
         64 hexadecimal digits.
 
     Raises:
-        UserError: if a module cannot be found.
+        UserError: a module cannot be found.
     """
     digest = hashlib.sha256()
     for name, source in sorted(import_closure(modules, without).items()):
@@ -80,17 +80,17 @@ def code_version(modules: tuple[str, ...], without: tuple[str, ...] = ()) -> str
 
 
 def import_closure(modules: Iterable[str], without: Iterable[str] = ()) -> dict[str, Source]:
-    """Return every module that some modules reach by imports, themselves included.
+    """Return all modules that the given modules import, directly or not, and these themselves.
 
     Args:
         modules: dotted names.
-        without: modules that are not followed; their submodules are.
+        without: modules that are not followed, although their submodules are.
 
     Returns:
-        Module → what its file says.
+        Module → the content of its file.
 
     Raises:
-        UserError: if one of ``modules`` cannot be found.
+        UserError: one of ``modules`` cannot be found.
     """
     roots = list(modules)
     followed = {*PACKAGES, *(name.partition(".")[0] for name in roots)}
@@ -104,7 +104,8 @@ def import_closure(modules: Iterable[str], without: Iterable[str] = ()) -> dict[
         file = find_module(name)
         if file is None:
             raise UserError(
-                f"The module {name} is not installed, and its source is part of a stage's address."
+                f"The module {name} is not installed, but its source is part of a stage's address; "
+                "install it."
             )
         found[name] = source = read_source(name, file)
         for imported in source.imports:
@@ -122,7 +123,7 @@ def _is_neutral(module: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def find_module(name: str) -> Path | None:
-    """Return a module's file without importing anything, None if there is none.
+    """Return a module's file, or None if there is none, without importing anything.
 
     A package's file is its ``__init__.py``.
     """
@@ -143,7 +144,7 @@ def find_top(name: str) -> list[Path]:
     # For a submodule, find_spec would import its parents.
     try:
         spec = importlib.util.find_spec(name)
-    except ValueError:  # the script that runs has no specification
+    except ValueError:  # the running script has no specification
         return []
     if spec is None:
         return []
@@ -153,11 +154,11 @@ def find_top(name: str) -> list[Path]:
 
 
 def read_source(name: str, file: Path) -> Source:
-    """Read a module's file, once for each of its states.
+    """Read a module's file; it is only read again after a change.
 
     Args:
-        name: the module's, against which relative imports are resolved.
-        file: where it is.
+        name: the module's name, against which relative imports are resolved.
+        file: the module's file.
     """
     stat = file.stat()
     return _read(name, file, stat.st_mtime_ns, stat.st_size)
@@ -171,7 +172,7 @@ def _read(name: str, file: Path, modified_ns: int, size: int) -> Source:
     try:
         tree = ast.parse(data)
     except SyntaxError:
-        # The stage that imports it fails and says so.
+        # The stage that imports it will fail with this error.
         return Source(hashlib.sha256(data).hexdigest(), (), ())
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     nodes = list(_executed(tree))
@@ -180,7 +181,7 @@ def _read(name: str, file: Path, modified_ns: int, size: int) -> Source:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes but those that only a type checker reads."""
+    """Yield all nodes except those that only a type checker reads."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -199,7 +200,7 @@ def _name_of(node: ast.AST) -> str | None:
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """Yield the names that a node imports, absolute."""
+    """Yield the absolute names that a node imports."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -215,7 +216,7 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _named_beside(nodes: list[ast.AST], file: Path) -> list[Path]:
-    """Return the files and folders beside a module that it names, if it asks for its own place."""
+    """Return the files and folders next to a module that it names, if it uses its own location."""
     asks = any(
         (isinstance(node, ast.Name) and node.id == "__file__")
         or (isinstance(node, ast.alias) and node.name in {"resources", "importlib.resources"})
@@ -244,9 +245,9 @@ def _hash_file(file: Path) -> str:
 
 
 def _hash_tree(tree: ast.AST) -> str:
-    """Hash a syntax tree after taking its docstrings out."""
+    """Return the hash of a syntax tree without its docstrings."""
     for node in ast.walk(tree):
-        # A string that is a statement is a docstring; nothing computes with it.
+        # Any string that is a statement counts as a docstring, because it has no effect.
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [s for s in body if not _is_docstring(s)]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Writing and hashing files: whole or not at all, and one plain sentence when the disk refuses."""
+"""Writes files atomically, hashes them, and explains disk errors in one sentence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _CHUNK = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
-    """Return JSON with one spelling per value: sorted keys, no spaces, no NaN.
+    """Return JSON in a canonical form: sorted keys, no spaces, no NaN.
 
     Args:
-        value: what ``json`` can write.
+        value: JSON data.
 
     Returns:
-        The text that addresses are computed from.
+        The text from which addresses are computed.
 
     Raises:
         ValueError: for NaN and infinities, which have no JSON form.
@@ -36,7 +36,7 @@ def canonical_json(value: Any) -> str:
 
 
 def pretty_json(value: Any) -> str:
-    """Return JSON for people, one value a line, in the order given, ending in a newline."""
+    """Return readable JSON: one value per line, in the given order, ending with a newline."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -61,7 +61,7 @@ def content_hash(path: Path) -> str:
         path: a file or a folder that exists.
 
     Returns:
-        64 hexadecimal digits that do not depend on where the path lies.
+        64 hexadecimal digits that do not depend on the location.
     """
     path = path.resolve()
     if path.is_file():
@@ -81,39 +81,39 @@ def _file_hash(path: Path, modified_ns: int, size: int) -> str:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that could not be written later, without making anything now.
+    """Check that a folder can be written to, without creating anything.
 
     Args:
-        folder: where results will go; it need not exist.
+        folder: the folder for results; it need not exist.
 
     Raises:
-        UserError: if a file is in its way, or the nearest folder that exists may not be written.
+        UserError: a file has its name, or the nearest existing folder is not writable.
     """
     place = folder.absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
         raise UserError(
-            f"{folder} cannot be a folder, because the file {place} is in its way; choose --out."
+            f"{folder} cannot be created, because {place} is a file; choose another --out."
         )
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(
-            f"No permission to write {place}; change its permissions, or choose --out DIR."
+            f"No permission to write to {place}; change its permissions, or choose another --out."
         )
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write several files so that a reader never sees a half-written one.
+    """Write several files, none of which is ever seen half-written.
 
-    All of them are first written to a hidden folder beside their place and then renamed,
-    so that a full disk leaves the older versions untouched.
+    All files are first written to a hidden folder and then renamed, so a full disk leaves the older
+    versions untouched.
 
     Args:
-        folder: where they go; made if it is missing.
+        folder: their folder; created if it is missing.
         files: name → content.
 
     Raises:
-        UserError: if the disk is full or the folder may not be written.
+        UserError: the disk is full or the folder is not writable.
     """
     staging: Path | None = None
     try:
@@ -132,17 +132,14 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def explain_disk_error(error: BaseException, place: Path) -> UserError | None:
-    """Return the plain sentence for a full or forbidden disk, None for any other error.
+    """Return a one-sentence error for a full or read-only disk, None for any other error.
 
-    Libraries wrap such errors in types of their own (safetensors, torch), so that the whole
-    chain of causes and its texts are looked at.
+    Libraries (safetensors, torch) wrap such errors in their own types, so the whole chain of causes
+    and their texts are examined.
 
     Args:
-        error: what was raised.
+        error: the error that was raised.
         place: the file or folder that was being written.
-
-    Returns:
-        An error that says what to do, or None.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -150,14 +147,14 @@ def explain_disk_error(error: BaseException, place: Path) -> UserError | None:
         text = str(seen).lower()
         if code in _FULL or "no space left on device" in text or "disk quota exceeded" in text:
             return UserError(
-                f"No space left on the disk of {place}; free some, or choose another place "
+                f"No space left on the disk of {place}; free some space, or choose another disk "
                 "with --store DIR (or SPARSEPO_STORE) and --out DIR."
             )
         if code in _FORBIDDEN or "read-only file system" in text:
             where = (seen.filename if isinstance(seen, OSError) else None) or place
             return UserError(
                 f"No permission to write or read {where}; change its permissions, or choose "
-                "another place with --store DIR (or SPARSEPO_STORE) and --out DIR."
+                "another folder with --store DIR (or SPARSEPO_STORE) and --out DIR."
             )
         seen = seen.__cause__ or seen.__context__
     return None

@@ -1,4 +1,4 @@
-"""What a run shows while it works: the stages that run, how far they are, and what is left."""
+"""The progress of a run: the stages that are running, and the time left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.graph.stages import Stage
 
 
 class Display:
-    """Counts stages, estimates the rest and shows both.
+    """Counts stages, estimates the time left, and shows both.
 
     Args:
-        screen: where; by default nowhere.
+        screen: where to show the progress; by default nowhere.
     """
 
     def __init__(self, screen: Screen | None = None) -> None:
@@ -29,12 +29,12 @@ class Display:
         self.made = 0
 
     def plan(self, order: Sequence[Stage], missing: Sequence[Stage], workers: int) -> None:
-        """Be told what is to be done.
+        """Set the stages to run.
 
         Args:
             order: all stages of the graph.
-            missing: those that have to be made.
-            workers: how many run at once.
+            missing: the stages that are not in the store.
+            workers: number of stages that run at once.
         """
         self.total = len(missing)
         self._workers = max(1, min(workers, len(missing)))
@@ -46,18 +46,18 @@ class Display:
             self.tick()
 
     def started(self, stage: Stage) -> None:
-        """Be told that a stage begins."""
+        """Report that a stage has started."""
         self._running[stage.address] = (stage, time.monotonic())
         self._bars[stage.address] = self._screen.bar(stage.name)
 
     def progress(self, address: str, done: float, total: float, what: str) -> None:
-        """Be told how far a running stage is."""
+        """Report the progress of a running stage."""
         left = self.stage_left(address, done, total)
         text = f"about {duration(left)} left" if left is not None else ""
         self._bars[address].update(done, total, f"{what} {done:g}/{total:g}", text)
 
     def finished(self, address: str, seconds: float, made: bool) -> None:
-        """Be told that a stage has ended; ``made`` is False if another run made it."""
+        """Report that a stage has ended; ``made`` is False if another run made it."""
         stage = self._remaining.pop(address)
         self._running.pop(address, None)
         if address in self._bars:
@@ -71,14 +71,14 @@ class Display:
         self.tick()
 
     def stage_left(self, address: str, done: float, total: float) -> float | None:
-        """Estimate the rest of a running stage from its pace since its first report.
+        """Estimate the time left of a running stage from its speed since its first report.
 
-        The time before that goes into imports and reading, which do not repeat.
+        The time before that is spent on imports and reading, which do not repeat.
 
         Args:
-            address: the stage's.
-            done: how much of `total` is done.
-            total: all there is.
+            address: the stage's address.
+            done: the part of `total` that is done.
+            total: the whole.
 
         Returns:
             Seconds, or None at the first report.
@@ -92,7 +92,7 @@ class Display:
         self._screen.note(text)
 
     def tick(self) -> None:
-        """Refresh the estimate; called at least once a second."""
+        """Refresh the estimate; called at least once per second."""
         left = f"about {duration(self.seconds_left())} left"
         self._overall.update(self.made, self.total, f"{self.made}/{self.total} stages", left)
 
@@ -101,7 +101,7 @@ class Display:
         self._screen.close()
 
     def seconds_left(self) -> float:
-        """Estimate the rest: mean duration of finished stages of the same function, per worker."""
+        """Estimate the time left from the mean duration of stages with the same function."""
         now = time.monotonic()
         total = 0.0
         for address, stage in self._remaining.items():
@@ -114,5 +114,5 @@ class Display:
 
 
 def make_display(quiet: bool = False) -> Display:
-    """Return the display that fits: none, bars in a terminal, lines elsewhere."""
+    """Return a display with bars in a terminal and lines elsewhere; nothing is shown if `quiet`."""
     return Display(make_screen(quiet))

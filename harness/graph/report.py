@@ -1,4 +1,4 @@
-"""What a training stage tells the run's display."""
+"""Reports the progress of a training stage to the display."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from harness.graph.stages import StageContext
 
 
 class Report(TrainerCallback):
-    """Tells the run's display how far a training or its reference cache is."""
+    """Reports the progress of training and of its reference cache."""
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell the steps."""
+        """Report the steps."""
         self._context.progress(state.global_step, state.max_steps, "steps")
 
     def on_reference_cache(self, done: int, total: int) -> Any:
-        """Tell the pairs of the reference cache."""
+        """Report the pairs of the reference cache."""
         self._context.progress(done, total, "pairs")

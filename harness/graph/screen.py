@@ -1,4 +1,4 @@
-"""Where progress is shown: nowhere, as lines, or as bars in a terminal."""
+"""Ways to show progress: as bars in a terminal, as lines, or not at all."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ LINES_EVERY = 20.0
 
 
 class Bar:
-    """The progress of one thing; this one is not shown."""
+    """The progress of one task; this base class shows nothing."""
 
     def update(self, done: float, total: float, state: str, left: str) -> None:
-        """Show how far it is.
+        """Show the current progress.
 
         Args:
-            done: how much of `total` is done.
-            total: all there is.
-            state: the same for people, such as "steps 20/100".
-            left: an estimate of the rest for people, or an empty text.
+            done: the part of `total` that is done.
+            total: the whole.
+            state: the same as text, such as "steps 20/100".
+            left: the estimated time left as text, or an empty text.
         """
 
     def remove(self) -> None:
-        """End it."""
+        """Remove the bar."""
 
 
 class Screen:
-    """Shows nothing. Base of the two that do."""
+    """Shows nothing; the base class of `Lines` and `Bars`."""
 
     def note(self, text: str) -> None:
         """Show one line."""
 
     def bar(self, name: str, *, of_bars: bool = False) -> Bar:
-        """Begin the progress of one thing.
+        """Start showing the progress of one task.
 
         Args:
-            name: what it is.
-            of_bars: it counts other bars, each of which tells when it ends.
+            name: the task's name.
+            of_bars: the bar counts other bars, each of which reports its own end.
         """
         return Bar()
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
 
 
 class Lines(Screen):
-    """A line per note, and one now and then from each bar."""
+    """Prints a line for each note, and one from each bar at intervals."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -57,7 +57,7 @@ class Lines(Screen):
         print(text, file=self._stream, flush=True)
 
     def bar(self, name: str, *, of_bars: bool = False) -> Bar:
-        """Begin to print; a bar of bars would only repeat their ends."""
+        """Start printing; a bar of bars is not shown, because it would only repeat their ends."""
         return Bar() if of_bars else _LineBar(self, name)
 
 
@@ -111,19 +111,19 @@ class Bars(Screen):
         return RichBar()
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._bars.stop()
 
 
 def make_screen(quiet: bool = False) -> Screen:
-    """Return what fits: nothing, bars in a terminal, lines elsewhere."""
+    """Return bars in a terminal and lines elsewhere; nothing is shown if `quiet`."""
     if quiet:
         return Screen()
     return Bars() if sys.stderr.isatty() else Lines()
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people, "8 s", "3 min 20 s" or "2 h 5 min"."""
+    """Return a duration as text, such as "8 s", "3 min 20 s" or "2 h 5 min"."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

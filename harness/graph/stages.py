@@ -1,8 +1,8 @@
 """Stages: what is computed from what, and the address of every result.
 
-A stage is a function with a configuration and named inputs (other stages, outside files).
-Its address is a hash of everything that its result depends on; so a result that is in the
-store never has to be made again, and a changed input can never be mistaken for the old one.
+A stage is a function with a configuration and named inputs (other stages, outside files). Its
+address is a hash of everything that its result depends on. A result in the store therefore never
+has to be computed again, and the result of a changed input is never mistaken for the old one.
 """
 
 from __future__ import annotations
@@ -20,55 +20,55 @@ from harness.graph.closure import code_version
 from harness.graph.files import canonical_json, content_hash
 
 FORMAT = 1
-"""Version of the store's layout; a change of it moves every address."""
+"""Version of the store's layout; changing it changes every address."""
 
 Progress = Callable[[float, float, str], None]
-"""(done, total, what) → None; cheap to call often."""
+"""Called with (done, total, unit); cheap enough to be called often."""
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage function is given."""
+    """The argument of a stage function."""
 
     name: str
     config: Mapping[str, Any]
-    """The stage's configuration, plain JSON values."""
+    """The stage's configuration, as JSON data."""
     inputs: Mapping[str, Path]
-    """Folder of each input stage's artefact, to be read only."""
+    """Folder of each input stage's artefact, read-only."""
     files: Mapping[str, Path]
-    """Outside files and folders, to be read only."""
+    """Outside files and folders, read-only."""
     work: Path
-    """The folder to write to. It becomes the artefact; a resumable stage may find its own
-    earlier checkpoints in it."""
+    """The folder to write to, which becomes the artefact. A resumable stage may find its earlier
+    checkpoints in it."""
     progress: Progress
     threads: int
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One node of the graph; compare stages by their address."""
+    """A node of the graph; stages are compared by address."""
 
     name: str
-    """For people: unique in a run, not part of the address."""
+    """Display name; unique in a run, not part of the address."""
     function: str
     """``package.module:function``, called with a StageContext."""
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Outside files: their contents are hashed, their places are not."""
+    """Outside files; their contents are hashed, their locations are not."""
     code: tuple[str, ...] = ()
-    """Modules that decide the result and that the function's module does not import: its method."""
+    """Modules that affect the result but are not imported by the function's module: its method."""
     without: tuple[str, ...] = ()
-    """Modules that the function's module imports, though this stage depends only on the part of
-    them that ``code`` names: the table of all methods."""
+    """Modules that the function's module imports but that are replaced by those in ``code``: the
+    table of all methods."""
     libraries: tuple[str, ...] = ()
-    """Distributions whose version can change the result."""
+    """Distributions whose version may affect the result."""
     threads: int = 1
-    """Torch threads; part of the address, since sums over threads round differently."""
+    """Torch threads; part of the address, because rounding depends on their number."""
     resumable: bool = False
-    """The function can go on from what an interrupted run left in its work folder."""
+    """Whether the function can resume from the files of an interrupted run in its work folder."""
     seconds_hint: float = 10.0
-    """Rough duration for the first estimate shown; not part of the address."""
+    """Rough duration for the first estimate of the time left; not part of the address."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Stage:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """Everything that the result depends on, as JSON values."""
+        """Everything that the result depends on, as JSON data."""
         return {
             "format": FORMAT,
             "function": self.function,
@@ -96,13 +96,13 @@ class Stage:
 
 
 def topological(targets: Iterable[Stage]) -> list[Stage]:
-    """Return the targets and all they need, inputs first, each address once.
+    """Return the targets and all stages that they need, inputs first, each address once.
 
     Args:
-        targets: the stages whose results are wanted.
+        targets: the stages whose results are needed.
 
     Returns:
-        Stages in an order in which they can be run one after the other.
+        Stages in an order in which they can be run one after another.
     """
     order: dict[str, Stage] = {}
 

@@ -1,11 +1,11 @@
 """The content-addressed store: finished artefacts, work folders of unfinished ones, locks, logs.
 
     <store>/<address>/          a finished artefact: its files and stage.json
-    <store>/partial/<address>/  the work folder of a stage that runs or was interrupted
-    <store>/locks/<address>     held while a stage is made or taken away
-    <store>/logs/               what each stage printed
+    <store>/partial/<address>/  the work folder of a stage that is running or was interrupted
+    <store>/locks/<address>     held while an artefact is created or removed
+    <store>/logs/               the output of each stage
 
-An artefact appears by one rename, so it is there whole or not at all. stage.json holds the
+An artefact appears by a single rename, so it is either complete or absent. stage.json contains the
 hash of each file; an artefact that does not match is reported, removed and made again.
 """
 
@@ -29,16 +29,16 @@ RECORD = "stage.json"
 
 
 class Store:
-    """A folder of artefacts, safe for several runs at once."""
+    """A folder of artefacts that several runs can use at the same time."""
 
     def __init__(self, root: Path) -> None:
-        """Open a store, making its folders where they are missing.
+        """Open a store and create missing folders.
 
         Args:
             root: the store's folder.
 
         Raises:
-            UserError: if it may not be written or the disk is full.
+            UserError: it is not writable, or the disk is full.
         """
         self.root = root.absolute()
         try:
@@ -50,34 +50,34 @@ class Store:
         except OSError as error:
             if isinstance(error, FileExistsError | NotADirectoryError):
                 raise UserError(
-                    f"The store {self.root} cannot be a folder, because a file is in its way; "
-                    "choose another place with --store DIR."
+                    f"The store {self.root} cannot be created, because a file has its name; choose "
+                    "another folder with --store DIR."
                 ) from None
             raise explain_disk_error(error, self.root) or UserError(
-                f"The store {self.root} cannot be made ({error.strerror}); choose another place "
-                "with --store DIR or --out DIR."
+                f"The store {self.root} cannot be created ({error.strerror}); choose another "
+                "folder with --store DIR or --out DIR."
             ) from None
 
     def folder(self, address: str) -> Path:
-        """Return where an artefact is, or would be."""
+        """Return the folder of an artefact, which need not exist."""
         return self.root / address
 
     def partial(self, address: str) -> Path:
-        """Return the work folder of a stage, which an interrupted run may have left."""
+        """Return the work folder of a stage, which may contain files of an interrupted run."""
         return self.root / "partial" / address
 
     def log(self, name: str, address: str) -> Path:
-        """Return the file that a stage's output goes to."""
+        """Return the file for a stage's output."""
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         return self.root / "logs" / f"{safe}-{address[:12]}.log"
 
     @contextmanager
     def lock(self, address: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the right to make or remove one artefact; a killed holder's lock is free again.
+        """Hold the lock of one artefact; the lock of a killed process is released.
 
         Args:
-            address: the artefact's.
-            on_wait: called once if another run holds it and this one has to wait.
+            address: the artefact's address.
+            on_wait: called once if another run holds the lock.
         """
         lock = FileLock(self.root / "locks" / address)
         try:
@@ -92,13 +92,13 @@ class Store:
             lock.release()
 
     def problem(self, address: str) -> str | None:
-        """Say what is wrong with an artefact that is there.
+        """Return what is wrong with an existing artefact.
 
         Args:
-            address: of an artefact whose folder exists.
+            address: the artefact's address; its folder exists.
 
         Returns:
-            None if every file has the recorded hash, else the first difference.
+            The first difference from the record, or None if every file has the recorded hash.
         """
         folder = self.folder(address)
         try:
@@ -122,14 +122,14 @@ class Store:
         """Return a finished artefact's folder after checking its hashes.
 
         Args:
-            address: the artefact's.
-            on_corrupt: told what was wrong before a corrupted artefact is removed.
+            address: the artefact's address.
+            on_corrupt: called with the problem before a corrupted artefact is removed.
 
         Returns:
-            The folder, or None if it has to be made (again).
+            The folder, or None if the artefact must be made (again).
 
         Raises:
-            UserError: if the store may not be read or written.
+            UserError: the store is not readable or writable.
         """
         folder = self.folder(address)
         if not folder.is_dir():
@@ -150,7 +150,7 @@ class Store:
             raise explain_disk_error(error, folder) or error from None
 
     def record(self, address: str) -> dict[str, Any]:
-        """Return what stage.json of a finished artefact holds."""
+        """Return the content of a finished artefact's stage.json."""
         text = (self.folder(address) / RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
         return record
@@ -159,20 +159,20 @@ class Store:
         """Return a JSON file of a stage's finished artefact.
 
         Args:
-            stage: in the store.
-            name: of the file, within the artefact.
+            stage: a stage that is in the store.
+            name: the file's name within the artefact.
         """
         return json.loads((self.folder(stage.address) / name).read_text(encoding="utf-8"))
 
     def begin(self, address: str, keep: bool) -> Path:
-        """Make a stage's work folder ready.
+        """Prepare a stage's work folder.
 
         Args:
-            address: the stage's.
-            keep: leave what an interrupted run left there (for stages that resume).
+            address: the stage's address.
+            keep: keep the files of an interrupted run (for stages that resume).
 
         Returns:
-            The folder to work in.
+            The work folder.
         """
         work = self.partial(address)
         if not keep:
@@ -181,13 +181,13 @@ class Store:
         return work
 
     def publish(self, address: str, name: str, record: Mapping[str, Any], seconds: float) -> Path:
-        """Turn a work folder into the finished artefact, by one rename.
+        """Turn a work folder into the finished artefact by a single rename.
 
         Args:
-            address: the stage's; its lock is held by the caller.
-            name: the stage's name, for people.
-            record: what the address was computed from.
-            seconds: how long it took; kept here and never in a result.
+            address: the stage's address; the caller holds its lock.
+            name: the stage's display name.
+            record: the data from which the address was computed.
+            seconds: the duration, which is stored here and never in a result.
 
         Returns:
             The artefact's folder.
@@ -207,7 +207,7 @@ class Store:
         return folder
 
     def remove(self, address: str) -> None:
-        """Take an artefact away; it vanishes in one step, its files after that."""
+        """Remove an artefact; it disappears by a single rename before its files are deleted."""
         grave = self.root / "partial" / f"removed-{address}-{os.getpid()}"
         self.folder(address).rename(grave)
         shutil.rmtree(grave, ignore_errors=True)
@@ -217,9 +217,9 @@ class Store:
         return sorted(p.name for p in self.root.iterdir() if p.is_dir() and len(p.name) == 64)
 
     def clean(self, everything: bool = False) -> tuple[int, int]:
-        """Remove work folders and logs, and with ``everything`` the artefacts too.
+        """Remove work folders and logs, and with ``everything`` also the artefacts.
 
-        What another run holds at the moment is left alone.
+        Anything locked by another run is left alone.
 
         Args:
             everything: also remove finished artefacts.

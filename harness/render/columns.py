@@ -1,4 +1,4 @@
-"""Which values of a column are good: the best one, marks against the baseline, saturation."""
+"""Judges the values of a column: the best one, marks against the baseline, saturation."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 BETTER, WORSE, DIFFERENT = "▲", "▼", "≠"
-"""Marks of a significant difference; the last one where neither direction is better."""
+"""Marks of a significant difference; the last one if neither direction is better."""
 
 
 def row_id(row: Mapping[str, Any]) -> str:
-    """Return what a row, or a comparison of a row, is keyed by."""
-    # Results written before rows had ids show each method once.
+    """Return the key of a row, or of a comparison of a row."""
+    # In results written before rows had ids, each method has one row.
     key: str = row.get("id") or row.get("row") or row["method"]
     return key
 
 
 def higher_is_better(table: Mapping[str, Any], column: str) -> bool | None:
-    """Return a column's direction; None where neither is better.
+    """Return a column's direction; None if neither is better.
 
     Args:
-        table: a table's JSON; without directions, as older versions wrote it, higher is better.
-        column: its id.
+        table: a table's JSON; in the JSON of older versions, without directions, higher is better.
+        column: the column's id.
     """
     direction: bool | None = table.get("higher_is_better", {}).get(column, True)
     return direction
 
 
 def heading_of(table: Mapping[str, Any], column: str) -> str:
-    """Return a column's label, with an arrow where lower values are better."""
+    """Return a column's label, with an arrow if lower values are better."""
     label: str = table["column_labels"][column]
     return label if higher_is_better(table, column) is not False else f"{label} ↓"
 
 
 def best(table: Mapping[str, Any], column: str, values: Sequence[float]) -> float | None:
-    """Return the best of a column's values; None where there is none.
+    """Return the best of a column's values.
 
-    There is none where neither direction is better, or where all values are equal.
+    It is None if neither direction is better, or if all values are equal.
     """
     direction = higher_is_better(table, column)
     if direction is None or len(set(values)) < 2:
@@ -55,12 +55,13 @@ def mark(table: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
 
 
 def saturated(table: Mapping[str, Any], column: str, values: Sequence[float]) -> bool:
-    """Return whether all values of a column are the best that it can have.
+    """Return whether all values of a column are the best possible one.
 
     Args:
-        table: a table's JSON; without bounds, as older versions wrote it, columns are percentages.
-        column: its id.
-        values: those of all rows.
+        table: a table's JSON; in the JSON of older versions, without bounds, columns are
+            percentages.
+        column: the column's id.
+        values: the values of all rows.
     """
     direction = higher_is_better(table, column)
     lowest, highest = table.get("bounds", {}).get(column, (0.0, 100.0))

@@ -9,12 +9,12 @@ from harness.render.style import SERIES_MARKERS, new_figure, ordered_colours, sa
 
 
 def dynamics_files(result: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw a figure of dynamics, file name → PNG or PDF.
+    """Draw a figure of training dynamics; return file name → PNG or PDF.
 
     Args:
-        result: the figure's JSON: `id`, `profile`, `heading`, and `panels` as
-            `harness.domains.common.dynamics.panels` makes them, chosen and rejected responses
-            in turn.
+        result: the figure's JSON: `id`, `profile`, `heading`, and the `panels` of
+            `harness.domains.common.dynamics.panels`, alternating between chosen and rejected
+            responses.
     """
     figure = _draw(result)
     return {f"{result['id']}.{form}": save(figure, form) for form in ("png", "pdf")}
@@ -36,7 +36,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
                 series["mean"],
                 color=colour,
                 marker=SERIES_MARKERS[index % len(SERIES_MARKERS)],
-                # A marker at each of hundreds of steps would hide the lines.
+                # Markers at each of hundreds of steps would hide the lines.
                 markevery=max(1, len(series["steps"]) // 8),
                 markersize=4,
                 linewidth=1.3,

@@ -1,6 +1,7 @@
-"""Token maps as a picture: running text in coloured cells, a row per method and quantity.
+"""Token maps as a picture: text in coloured cells, with a row per method and quantity.
 
-Drawn from the JSON of `sparsepo.analysis.document`; nothing is computed here. Lengths are points.
+The input is the JSON of `sparsepo.analysis.document`; nothing is computed here. Lengths are in
+points.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 WIDTH = 7.2 * 72
-"""Of the picture: two columns of a paper."""
+"""Width of the picture: two columns of a paper."""
 
 MARGIN, GAP = 8.0, 14.0
 TOKEN_SIZE, HEADING_SIZE, TITLE_SIZE = 7.0, 7.5, 9.0
@@ -28,20 +29,21 @@ LINE, LEADING = 12.0, 1.35
 BAR_WIDTH, BAR_HEIGHT = 80.0, 7.0
 SIDES = ("chosen", "rejected")
 TEXT_FONT, TOKEN_FONT = "DejaVu Sans", "DejaVu Sans Mono"
-"""Both come with matplotlib, so that every machine draws the same."""
+"""Both are part of matplotlib; every machine draws the same picture."""
 
 DOTTED = (0, (1, 1))
-"""Under a token whose mask is exactly 0."""
+"""Line style below a token whose mask is exactly 0."""
 
 SETTINGS: dict[Any, Any] = {"pdf.fonttype": 42, "text.hinting": "none"}
-"""Fonts are embedded as they are; without hinting a letter is as wide at every resolution."""
+"""Fonts are embedded unchanged; without hinting, letters have the same width at every
+resolution."""
 
 LINE_BREAK, NO_TEXT, NO_GLYPH = "↵", "▯", "□"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A token, or a piece of one, at its place in a panel."""
+    """A token, or a piece of one, and its position in a panel."""
 
     token: int
     text: str
@@ -64,16 +66,16 @@ def pictures(
 
     Args:
         maps: a document of token maps.
-        pair_id: which of its pairs.
-        quantities: fields of a ResponseMap among `sparsepo.analysis.QUANTITIES`; each model has
-            one row for each.
-        labels: which models, by label, in their order; all of them when None.
+        pair_id: id of the pair.
+        quantities: fields of a ResponseMap among `sparsepo.analysis.QUANTITIES`; each model has one
+            row per quantity.
+        labels: labels of the models to draw, in order; None draws all models.
         sides: columns, "chosen" and "rejected" or one of them.
-        same_scale: one scale per quantity for all models, instead of one for each row.
-        title: above everything; name the profile there.
+        same_scale: use one scale per quantity for all models, instead of one for each row.
+        title: title above the picture; it should name the profile.
 
     Raises:
-        KeyError: no such model, pair or quantity.
+        KeyError: the model, pair or quantity does not exist.
     """
     import matplotlib
 
@@ -105,7 +107,7 @@ def draw(
         for field in quantities
     }
 
-    # The height follows from the text; it is drawn on a page of any height to learn it.
+    # The height is known only after drawing, so the page starts with an arbitrary height.
     with matplotlib.rc_context(SETTINGS):
         figure = new_figure(WIDTH / 72, 1)
         page = _Page(figure)
@@ -135,15 +137,15 @@ def _largest(pair: Mapping[str, Any], field: str, sides: Sequence[str]) -> float
 
 
 def lay_out(tokens: Sequence[str], columns: int, drawable: set[int]) -> list[Cell]:
-    """Return tokens as running text, `columns` characters to a line.
+    """Lay out tokens as text with `columns` characters per line.
 
     Args:
-        tokens: their texts; a line break ends a line.
+        tokens: the tokens' texts; a line break ends a line.
         columns: characters that fit on a line.
         drawable: code points that the font has.
 
     Returns:
-        Cells in reading order; a token that a line does not hold has several.
+        Cells in reading order; a token that does not fit on a line has several.
     """
     cells: list[Cell] = []
     column = line = 0
@@ -156,7 +158,7 @@ def lay_out(tokens: Sequence[str], columns: int, drawable: set[int]) -> list[Cel
                 shown += LINE_BREAK
             if text == "":
                 shown = NO_TEXT
-            # A space at the beginning of a line may be lost, a word may not be torn.
+            # A space may be lost at the beginning of a line, but a word must not be split.
             if column and column + len(shown) > columns:
                 column, line = 0, line + 1
             for start in range(0, len(shown), columns):
@@ -169,7 +171,7 @@ def lay_out(tokens: Sequence[str], columns: int, drawable: set[int]) -> list[Cel
 
 
 class _Page:
-    """A figure on which rows are drawn from the top down, in points."""
+    """A figure on which rows are drawn from top to bottom, in points."""
 
     def __init__(self, figure: Figure) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -179,7 +181,7 @@ class _Page:
         self.axes: Axes = figure.add_axes((0, 0, 1, 1))
         self.axes.set_axis_off()
         self.axes.set_xlim(0, WIDTH)
-        # Until the height is known a point of the page is a point of the figure.
+        # Until the height is known, a point of the page equals a point of the figure.
         self.axes.set_ylim(72, 0)
         canvas = figure.canvas
         assert isinstance(canvas, FigureCanvasAgg)
@@ -187,12 +189,12 @@ class _Page:
         font = get_font(findfont(FontProperties(family=TOKEN_FONT)))
         self._drawable = set(font.get_charmap())
         font.set_size(TOKEN_SIZE, 72)
-        # In a monospaced font one letter's width is every letter's, in 65536ths of a point.
+        # In a monospaced font all letters have the same width, here in 65536ths of a point.
         self._advance = font.load_char(ord("0")).linearHoriAdvance / 65536
 
     def _text(self, x: float, y: float, text: str, size: float, **style: Any) -> Text:
         style = {"family": TEXT_FONT, "color": INK, "va": "center", **style}
-        # A dollar sign in a response is no formula.
+        # A dollar sign in a response does not start a formula.
         return self.axes.text(x, y, text, fontsize=size, parse_math=False, **style)
 
     def _width(self, text: str, size: float, **style: Any) -> float:
@@ -209,7 +211,7 @@ class _Page:
                 lines.append(word)
             else:
                 lines[-1] = longer
-            # A word without spaces, such as an address, is torn where it has to be.
+            # A word that is too long for a line, such as a URL, is split.
             while self._width(lines[-1], size, **style) > width:
                 line = lines.pop()
                 end = next(
@@ -221,7 +223,7 @@ class _Page:
         return lines
 
     def paragraph(self, text: str, top: float, size: float, **style: Any) -> float:
-        """Write text over the whole width and return where it ends."""
+        """Write text over the whole width; return the position of its end."""
         step = size * LEADING
         for line in self._wrapped(text, WIDTH - 2 * MARGIN, size, **style):
             self._text(MARGIN, top + step / 2, line, size, **style)
@@ -237,7 +239,7 @@ class _Page:
         largest: float,
         top: float,
     ) -> float:
-        """Draw one model's tokens under one quantity and return where the next row begins."""
+        """Draw one model's tokens with one quantity; return the position of the next row."""
         from matplotlib.colors import LinearSegmentedColormap
 
         ends = ("negative", "zero", "positive") if quantity.signed else ("zero", "high")
@@ -303,7 +305,7 @@ class _Page:
             if values:
                 share = values[cell.token] / largest if largest > 0 else 0.0
                 place = (share + 1) / 2 if quantity.signed else share
-                # The white edge parts tokens of one colour.
+                # The white edge separates tokens of the same colour.
                 fill = {"facecolor": colours(place), "edgecolor": "white", "linewidth": 0.5}
                 self._box(x, y + 1, size, LINE - 2, **fill)
             if masks and masks[cell.token] == 0:
@@ -317,7 +319,7 @@ class _Page:
         return top + (max((cell.line for cell in cells), default=0) + 1) * LINE
 
     def finish(self, height: float) -> None:
-        """Give the page the height that it turned out to need."""
+        """Set the height of the page to that of its content."""
         self.figure.set_size_inches(WIDTH / 72, height / 72)
         self.axes.set_xlim(0, WIDTH)
         self.axes.set_ylim(height, 0)

@@ -21,7 +21,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedblright{}",
     "`": r"\textasciigrave{}",
-    # At the beginning of a row both would be read as an argument of the \\ before it.
+    # At the beginning of a row, LaTeX would read these as an argument of the preceding \\.
     "[": "{[}",
     "*": "{*}",
     "\N{NO-BREAK SPACE}": "~",
@@ -164,18 +164,18 @@ _ACCENTS = {
     "\N{COMBINING MACRON BELOW}": "b",
 }
 _LIGATURES = "-,'"
-"""Characters of which two in a row would be another one, such as a dash."""
+"""Characters that LaTeX joins to another one if repeated, such as a dash."""
 _BELOW = "cdb"
-"""The accents that are below the letter."""
+"""Accents below the letter."""
 
 
 def escape(text: str) -> str:
-    r"""Return text as LaTeX source that shows it.
+    r"""Return the LaTeX source of a text.
 
     Special characters are escaped; Greek letters, mathematical symbols and accented Latin letters
-    become commands that LaTeX has without any package. Other characters stay as they are, in UTF-8,
-    which LuaLaTeX and XeLaTeX read; a character that no text can hold, such as a control character,
-    is written as its code point, "U+0007".
+    become commands of LaTeX itself, without a package. Other characters stay unchanged, in UTF-8,
+    which LuaLaTeX and XeLaTeX read; a character that cannot be printed, such as a control
+    character, is written as its code point, "U+0007".
 
     Args:
         text: any text; line breaks and tabs become spaces.
@@ -227,13 +227,13 @@ def _greek(character: str) -> str:
 
 
 def _accented(character: str) -> str:
-    """Return an accented Latin letter as a command; empty for anything else."""
+    """Return the command for an accented Latin letter; empty for anything else."""
     letter, *accents = list(unicodedata.normalize("NFD", character))
     if not (letter.isascii() and letter.isalpha() and len(accents) == 1):
         return ""
     command = _ACCENTS.get(accents[0])
     if command is None:
         return ""
-    # An i or j loses its dot under an accent above it.
+    # An i or j has no dot below an accent.
     dotless = letter in "ij" and command not in _BELOW
     return rf"\{command}{{{chr(92) if dotless else ''}{letter}}}"

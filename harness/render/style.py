@@ -1,4 +1,4 @@
-"""How every picture looks: one colour and marker per row, one way of saving."""
+"""The common style of pictures: a colour and a marker per row, and how they are saved."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Style:
     marker: str
 
 
-# Okabe and Ito's palette, distinguishable with every common colour blindness; the marker shapes
-# tell methods apart without any colour.
+# Okabe and Ito's palette, distinguishable with every common colour blindness; the markers
+# distinguish methods without colour.
 _PAPER = {
     "sft": Style("#000000", "o"),
     "dpo": Style("#0072B2", "s"),
@@ -34,14 +34,14 @@ _PAPER = {
     "sparsepo-independent": Style("#D55E00", "h"),
 }
 # Paul Tol's "muted" colours. The numbers of colours and markers have no common divisor, so both
-# change from one combination to the next and every pair of them occurs.
+# change from one style to the next, and every combination occurs.
 _COLOURS = ("#332288", "#882255", "#44AA99", "#DDCC77", "#AA4499", "#117733")
 _MARKERS = ("<", ">", "p", "d", "8", "H", "D")
 OTHER_STYLES = tuple(
     Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
     for i in range(len(_COLOURS) * len(_MARKERS))
 )
-"""Of the rows that are not the paper's methods: plug-ins, and variants of a method."""
+"""Styles of rows other than the paper's methods: plug-ins and variants of a method."""
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<")
 
 Format = Literal["png", "pdf"]
@@ -50,14 +50,14 @@ Format = Literal["png", "pdf"]
 def styles(rows: Sequence[str]) -> dict[str, Style]:
     """Return each row's colour and marker.
 
-    A method of the paper always has the same. Another row's follow from its id, unless rows before
-    it in the picture have them: rows that are added after it do not change them.
+    A method of the paper always has the same style. The style of another row is derived from its
+    id, unless an earlier row of the picture already has it; later rows never change it.
 
     Args:
-        rows: ids of the rows of a picture, in their order.
+        rows: ids of a picture's rows, in order.
 
     Returns:
-        Styles by row id, different for up to 42 rows that are not the paper's.
+        Row id → style; distinct for up to 42 rows other than the paper's methods.
     """
     chosen: dict[str, Style] = {}
     others: list[Style] = []
@@ -80,17 +80,17 @@ def _next_style(row: str, used: Sequence[Style]) -> Style:
 
 
 def ordered_colours(count: int) -> list[str]:
-    """Return colours for a quantity that rises, dark to light; they stay apart in grey."""
+    """Return colours for increasing values, from dark to light; they also differ in greyscale."""
     import matplotlib
     from matplotlib.colors import to_hex
 
-    # The lightest end of the map does not show on white.
+    # The lightest colours are hard to see on white.
     places = [0.85 * i / max(1, count - 1) for i in range(count)]
     return [to_hex(matplotlib.colormaps["viridis"](place)) for place in places]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, that no window manager knows of."""
+    """Return an empty figure (size in inches) without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -100,13 +100,13 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, form: Format) -> bytes:
-    """Return a figure as a file; equal figures give equal bytes.
+    """Return the file content of a figure; equal figures give equal bytes.
 
     Args:
-        figure: what is drawn.
+        figure: the figure.
         form: "png" or "pdf".
     """
-    # Without the software's name and the date the bytes do not change from run to run.
+    # Software name and date are left out to keep the bytes equal from run to run.
     metadata = {"png": {"Software": None}, "pdf": {"Creator": None, "CreationDate": None}}[form]
     stream = io.BytesIO()
     figure.savefig(stream, format=form, dpi=150, metadata=metadata)

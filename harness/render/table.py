@@ -1,4 +1,4 @@
-"""A table's JSON as Markdown, CSV, LaTeX and in the terminal."""
+"""Renders a table's JSON as Markdown, CSV and LaTeX, and in the terminal."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _TEX_MARKS = {BETTER: r"\triangle", WORSE: r"\nabla", DIFFERENT: r"\neq"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, ready to be shown."""
+    """A number as it is displayed."""
 
     value: str
     interval: str
     best: bool = False
     mark: str = ""
-    """▲, ▼ or ≠: significantly better than the baseline, worse, or different."""
+    """▲, ▼ or ≠: significantly better, worse or different from the baseline."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One table of the page."""
+    """One of the tables on a page."""
 
     title: str
     columns: list[str]
@@ -66,13 +66,13 @@ class Block:
 
 
 def blocks(table: Mapping[str, Any]) -> list[Block]:
-    """Return what is shown: the table, its supplement, and the paper's own numbers.
+    """Return the blocks of a table: itself, its supplement, and the paper's numbers.
 
     Args:
         table: a table's JSON.
 
     Returns:
-        One to three blocks: a table may have no supplement, and the paper no such table.
+        One to three blocks; supplement and paper's numbers may be absent.
     """
     shown = [_block(table, table, heading(table))]
     gained = table.get("supplement")
@@ -86,7 +86,7 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
 def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Return the comparisons with the table's baseline, by row and column.
 
-    Those with other rows are told in the notes.
+    Comparisons with other rows are described in the notes.
     """
     return {
         (row_id(entry), entry["column"]): entry
@@ -150,7 +150,7 @@ def _paper_block(table: Mapping[str, Any]) -> Block:
 
 
 def _size(values: Any) -> str:
-    """Rows × seeds, with the smallest and the largest n of the columns."""
+    """Return "n × seeds", with the smallest and largest n of the columns."""
     found = [value for value in values if value is not None]
     if not found:
         return MISSING
@@ -170,7 +170,7 @@ def table_files(table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def to_markdown(table: Mapping[str, Any]) -> str:
-    """Return the page in Markdown: blocks and notes, best values in bold."""
+    """Return blocks and notes in Markdown, with the best values in bold."""
     parts: list[str] = []
     for block in blocks(table):
         sized = any(size for _, size, _ in block.rows)
@@ -198,7 +198,7 @@ def _markdown_cell(cell: Cell | None) -> str:
 
 
 def to_csv(table: Mapping[str, Any]) -> str:
-    """Return one line per number: table, method, column, mean, interval, n, seeds, the paper's."""
+    """Return CSV with one line per number; the columns are `_CSV_COLUMNS`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -225,7 +225,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
 
 
 def to_latex(table: Mapping[str, Any]) -> str:
-    """Return a LaTeX fragment of tables; its first lines name what it needs."""
+    """Return a LaTeX fragment of tables; its first lines name the packages that it needs."""
     parts = []
     for index, block in enumerate(blocks(table)):
         lines = [
@@ -263,7 +263,7 @@ def _tex_cell(cell: Cell | None) -> str:
 
 
 def print_table(table: Mapping[str, Any], console: Console) -> None:
-    """Print the page in the terminal."""
+    """Print blocks and notes in the terminal."""
     for block in blocks(table):
         console.print(_rich(block))
     for note in table["notes"]:

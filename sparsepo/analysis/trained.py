@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparsepo.batches.attention import Attention, use_attention
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.models.activations import fuse_activations
@@ -16,6 +17,7 @@ from sparsepo.reference.online import Reference, unwrap_peft
 from sparsepo.registry import get_method
 from sparsepo.training.loading import load_policy, load_tokenizer
 from sparsepo.training.policy import METHOD_FILE, PolicyWithMasks, make_masks, read_description
+from sparsepo.training.sources import is_gguf
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ def load_trained(
         UserError: the model cannot be loaded, its method is not recorded, the method needs a
             reference that is missing, or the masks do not match the method.
     """
+    for source in (model, reference):
+        if source is not None and not is_gguf(source):
+            require_model(source)
     found = read_description(Path(model))
     if method is None:
         method = _described_method(found, Path(model))

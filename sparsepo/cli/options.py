@@ -1,4 +1,4 @@
-"""What the command lines of `sparsepo` and the experiments share: parser and `--set key=value`."""
+"""Shared by the command lines of `sparsepo` and the experiments: parser and `--set key=value`."""
 
 from __future__ import annotations
 

@@ -168,9 +168,11 @@ def train(arguments: argparse.Namespace) -> None:
 
     import transformers
 
+    from sparsepo.data.hub import require_model
     from sparsepo.training.evaluation import EvaluateLast
     from sparsepo.training.hub import push_folder
-    from sparsepo.training.loading import last_checkpoint, load_tokenizer
+    from sparsepo.training.loading import from_pretrained_options, last_checkpoint, load_tokenizer
+    from sparsepo.training.sources import is_gguf
     from sparsepo.training.trainer import POTrainer
 
     # Only training shows a progress bar; loading and saving show none.
@@ -181,6 +183,10 @@ def train(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{output} already contains a trained model; choose another --output or remove it."
         )
+    loading = from_pretrained_options(config)
+    for source in filter(None, (options.model, options.ref_model)):
+        if not is_gguf(source):
+            require_model(source, **loading)
     pairs = read_data(options)
     check_writable(output)
     trainer = POTrainer(
@@ -189,7 +195,7 @@ def train(arguments: argparse.Namespace) -> None:
         args=config,
         train_dataset=pairs.training,
         eval_dataset=pairs.evaluation,
-        processing_class=load_tokenizer(options.model),
+        processing_class=load_tokenizer(options.model, loading),
         callbacks=[EvaluateLast()] if pairs.evaluation else None,
     )
     say(trainer.tokenizer_report)

@@ -1,4 +1,7 @@
-"""Loading from the hub: messages of its libraries are shown only if loading succeeds."""
+"""Loading from the hub: ids, missing models, and messages of its libraries.
+
+The messages are shown only if loading succeeds.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,75 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+from sparsepo.errors import UserError
 
 LIBRARIES: Final = ("datasets", "fsspec", "httpx", "huggingface_hub", "transformers")
 """Libraries that log missing files, retries and network problems."""
+
+MODEL_FILES: Final = ("config.json", "adapter_config.json")
+"""Files of which a model on the hub has at least one."""
+
+
+def is_hub_id(source: str) -> bool:
+    """Return whether a source is a repository id on the hub and not a local path."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    if not source or Path(source).exists() or Path(source).is_absolute():
+        return False
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
+
+
+def require_model(source: str | Path, **options: Any) -> None:
+    """Check that a model's source exists, before anything is loaded from it.
+
+    The hub is only asked for a model that is not in its local cache.
+
+    Args:
+        source: a folder, a file or a hub id.
+        options: arguments of from_pretrained; `revision`, `cache_dir` and `token` apply.
+
+    Raises:
+        UserError: there is no such path, and no such model on the hub.
+    """
+    import huggingface_hub
+
+    name = str(source)
+    if Path(name).exists():
+        return
+    if not is_hub_id(name):
+        raise UserError(
+            f"There is no folder '{name}', and it is not a hub id either; give a model's folder, a "
+            "GGUF file, or a hub id."
+        )
+    revision = options.get("revision")
+    for file in MODEL_FILES:
+        cached = huggingface_hub.try_to_load_from_cache(
+            name, file, cache_dir=options.get("cache_dir"), revision=revision
+        )
+        if isinstance(cached, str):
+            return
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise UserError(
+            f"There is no folder '{name}', and no model of that name in the hub's local cache; "
+            "check the name, or unset HF_HUB_OFFLINE to download it."
+        )
+    try:
+        huggingface_hub.model_info(name, revision=revision, timeout=30, token=options.get("token"))
+    except Exception as error:
+        # The client raises its own errors, those of its HTTP library, OSError and ValueError.
+        raise UserError(
+            f"There is no folder '{name}', and no model of that name can be read from the hub; "
+            "check the name and the network, and log in with `hf auth login` if the model is "
+            "private or gated."
+        ) from error
 
 
 @contextmanager

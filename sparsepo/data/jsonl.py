@@ -1,6 +1,6 @@
-"""The project's own JSON Lines files: one object a line, written and read here alone.
+"""Writes and reads the project's own JSON Lines files, with one object per line.
 
-`sparsepo.data.rows` reads everybody's files and says what is wrong with them; these come from us.
+Users' files are read by `sparsepo.data.rows`, which also explains what is wrong with them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path, *, append: bool = False) -> None:
-    """Write rows, one JSON object a line.
+    """Write rows, one JSON object per line.
 
-    The file is ASCII: lone surrogates, which UTF-8 cannot hold, and characters at which some
-    readers break lines are written as escapes.
+    The file is ASCII: lone surrogates, which UTF-8 cannot encode, and characters that some readers
+    take for line breaks are escaped.
 
     Args:
-        rows: what ``json`` can write.
+        rows: JSON data.
         path: the file.
-        append: keep the rows that are there.
+        append: keep the existing rows.
     """
     with path.open("a" if append else "w", encoding="ascii") as stream:
         for row in rows:
@@ -29,7 +29,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path, *, append: bool =
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows that `write_jsonl` wrote."""
-    # Not splitlines(), which also breaks lines at characters that JSON text may hold.
+    # Not splitlines(), which also splits at other characters that JSON text may contain.
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             yield json.loads(line)

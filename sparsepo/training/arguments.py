@@ -1,8 +1,8 @@
-"""Fields of transformers.TrainingArguments that cannot have their effect here, and why.
+"""Fields of transformers.TrainingArguments that are not supported, and why.
 
-A field has the effect that transformers documents, or a value of it is refused with one sentence;
-none is accepted and ignored. tests/sparsepo/training/test_arguments.py goes through every field of
-the transformers that is installed.
+A field either has the effect that transformers documents, or its value is rejected with one
+sentence; none is accepted and ignored. tests/sparsepo/training/test_arguments.py covers every field
+of the installed transformers.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Values of a field that are refused."""
+    """A field that is only accepted with certain values."""
 
     accepted: tuple[Any, ...]
-    """Values under which the field has nothing to do."""
+    """Values with which the field has no effect."""
     why: str
     """Completes the sentence "<field>=<value> …"."""
 
@@ -32,7 +32,7 @@ class Refusal:
 
         Args:
             name: the field.
-            value: what it was set to.
+            value: its value.
         """
         if value not in self.accepted:
             raise UserError(f"{name}={value} {self.why}.")
@@ -48,15 +48,15 @@ REFUSED: Final[dict[str, Refusal]] = {
     ),
     "torch_compile": Refusal(
         (False,),
-        "would compile the model anew for nearly every step, because packed batches differ in "
-        "shape; leave it out (the attention kernel is compiled by itself where that helps)",
+        "would recompile the model at nearly every step, because packed batches differ in shape; "
+        "leave it out (the attention kernel is compiled automatically where that helps)",
     ),
     "torch_compile_backend": Refusal((None,), "belongs to torch_compile; leave it out"),
     "torch_compile_mode": Refusal((None,), "belongs to torch_compile; leave it out"),
     "use_liger_kernel": Refusal(
         (False,),
-        "would replace parts of the model by kernels that have not been checked here; leave it "
-        "out (the loss is fused already)",
+        "would replace parts of the model with kernels that have not been verified here; leave it "
+        "out (the loss is already fused)",
     ),
     "liger_kernel_config": Refusal((None, {}), "belongs to use_liger_kernel; leave it out"),
     "bf16_full_eval": Refusal(
@@ -76,7 +76,7 @@ REFUSED: Final[dict[str, Refusal]] = {
         (True,), "is not supported; a step's loss is the mean over the pairs of all processes"
     ),
     "logging_nan_inf_filter": Refusal(
-        (False,), "would hide a loss that is not finite, which stops training; leave it out"
+        (False,), "would hide a non-finite loss, which must stop training; leave it out"
     ),
     "length_column_name": Refusal(
         ("length",),
@@ -93,10 +93,10 @@ REFUSED: Final[dict[str, Refusal]] = {
     ),
     "jit_mode_eval": Refusal((False,), "is not supported; leave it out"),
 }
-"""Field → the values that are accepted; fields that transformers no longer has are passed over."""
+"""Field → accepted values; fields that the installed transformers lacks are skipped."""
 
 LAYERWISE_OPTIMIZERS: Final = ("lomo", "adalomo")
-"""Optimizers that update weights in the backward pass, beside those named …_layerwise."""
+"""Optimizers that update weights in the backward pass, besides those named …_layerwise."""
 
 REPORTING: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "azure_ml": (("azureml.core",), "azureml-sdk"),
@@ -114,14 +114,14 @@ REPORTING: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "wandb": (("wandb",), "wandb"),
     "kubeflow": ((), ""),
 }
-"""`report_to` → the modules that it needs (alternatives joined by |) and what pip installs."""
+"""`report_to` → required modules (alternatives separated by |) and the packages to install."""
 
 
 def check_fields(args: TrainingArguments) -> None:
-    """Check the fields of a configuration as they were given.
+    """Check the fields of a configuration as the user gave them.
 
     Raises:
-        UserError: a value that could not have its effect.
+        UserError: a value is not supported.
     """
     for name, refusal in REFUSED.items():
         if hasattr(args, name):
@@ -134,49 +134,50 @@ def check_fields(args: TrainingArguments) -> None:
         )
     if "inputs" in args.include_for_metrics:
         raise UserError(
-            "include_for_metrics=inputs is not supported; the rows of predictions are in the "
-            "order of the evaluation pairs."
+            "include_for_metrics=inputs is not supported; leave it out and use the evaluation "
+            "pairs, which are in the same order as the predictions."
         )
     check_reporting(args.report_to)
 
 
 def check_resolved(args: TrainingArguments) -> None:
-    """Check what transformers made of a configuration.
+    """Check a configuration after transformers has resolved it.
 
     Raises:
-        UserError: a way to share batches among processes, or a device, that cannot be used.
+        UserError: the distribution of batches over processes, or the device, is not supported.
     """
     sharing: Any = args.accelerator_config
     for name, accepted in (("split_batches", False), ("even_batches", True)):
         if getattr(sharing, name) is not accepted:
             raise UserError(
-                f"accelerator_config with {name}={getattr(sharing, name)} is not supported; each "
-                "process has batches of per_device_train_batch_size pairs of its own."
+                f"accelerator_config with {name}={getattr(sharing, name)} is not supported, "
+                "because each process has its own batches of per_device_train_batch_size pairs; "
+                "leave it out."
             )
     if sharing.dispatch_batches:
         raise UserError(
-            "accelerator_config with dispatch_batches=True is not supported; each process reads "
-            "its own pairs."
+            "accelerator_config with dispatch_batches=True is not supported, because each "
+            "process reads its own pairs; leave it out."
         )
-    # None would dispatch the batches of a stream.
+    # With None, accelerate would dispatch the batches of a stream.
     sharing.dispatch_batches = False
     if args.fp16 and args.device.type == "cpu":
         raise UserError("fp16=true needs a GPU; use bf16=true on a CPU.")
     if args.n_gpu > 1:
         raise UserError(
-            f"This process sees {args.n_gpu} GPUs; start one process for each with "
-            "`accelerate launch`, or name one in CUDA_VISIBLE_DEVICES."
+            f"This process sees {args.n_gpu} GPUs; start one process per GPU with `accelerate "
+            "launch`, or select one with CUDA_VISIBLE_DEVICES."
         )
 
 
 def check_reporting(report_to: str | list[str] | None) -> None:
-    """Check that what a run reports to is installed, before anything is loaded.
+    """Check that the packages for reporting are installed, before anything is loaded.
 
     Args:
-        report_to: names as transformers has them, or "all" or "none".
+        report_to: transformers' names, or "all" or "none".
 
     Raises:
-        UserError: an unknown name, or a package that is missing.
+        UserError: an unknown name, or a missing package.
     """
     names = [report_to] if isinstance(report_to, str) else report_to or []
     for name in names:

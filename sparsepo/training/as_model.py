@@ -1,9 +1,9 @@
-"""What transformers.Trainer, accelerate and users ask of a model, answered by the policy in it.
+"""The model interface that transformers.Trainer, accelerate and users need, for a wrapped policy.
 
-A trainer's `model` is the policy with its masks. What is missing here on purpose (`hf_device_map`,
-`is_quantized`, `get_output_embeddings` …) would have Trainer or accelerate treat the whole module
-as they treat a bare model; the library checks those properties of the policy itself. Every
-attribute that transformers' Trainer reads is named in tests/sparsepo/training/test_as_model.py.
+A trainer's `model` is the policy with its masks. Some attributes (`hf_device_map`, `is_quantized`,
+`get_output_embeddings` …) are deliberately missing, because Trainer or accelerate would then treat
+the whole module like a bare model; the library checks these properties of the policy itself.
+tests/sparsepo/training/test_as_model.py lists every attribute that transformers' Trainer reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sparsepo.reference.online import unwrap_peft
 
 
 class ActsAsModel(nn.Module):
-    """A module that answers for the policy inside it."""
+    """A module that forwards the model interface to the policy inside it."""
 
     policy: PreTrainedModel
 
@@ -29,17 +29,17 @@ class ActsAsModel(nn.Module):
 
     @property
     def generation_config(self) -> Any:
-        """The policy's; training aligns its special tokens with the tokenizer's."""
+        """The policy's generation configuration; training sets its special tokens."""
         return getattr(self.policy, "generation_config", None)
 
     @property
     def device(self) -> Any:
-        """Where the policy is."""
+        """The policy's device."""
         return self.policy.device
 
     @property
     def dtype(self) -> Any:
-        """The policy's dtype; masks stay float32."""
+        """The policy's dtype; masks are always float32."""
         return self.policy.dtype
 
     @property
@@ -49,7 +49,7 @@ class ActsAsModel(nn.Module):
 
     @property
     def main_input_name(self) -> str:
-        """Name of the token ids in a batch, by which tokens and operations are counted."""
+        """Name of the token ids in a batch, from which tokens and operations are counted."""
         return "input_ids"
 
     @property
@@ -64,32 +64,32 @@ class ActsAsModel(nn.Module):
 
     @property
     def peft_config(self) -> Any:
-        """The adapters' configuration, for reports; no such attribute without adapters."""
+        """The adapters' configuration, for reports; the attribute is missing without adapters."""
         return self.policy.peft_config
 
     @property
     def _no_split_modules(self) -> Any:
-        """Names of the classes of blocks, which FSDP gathers one at a time."""
+        """Class names of the blocks, which FSDP gathers one at a time."""
         return unwrap_peft(self.policy)._no_split_modules
 
     @property
     def _keys_to_ignore_on_save(self) -> Any:
-        """Names of weights that are not saved because others hold the same values."""
+        """Names of weights that are not saved because they are tied to others."""
         return getattr(unwrap_peft(self.policy), "_keys_to_ignore_on_save", None)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Return the number of the policy's parameters, for the count of operations."""
+        """Return the number of the policy's parameters, for counting operations."""
         inner: Any = unwrap_peft(self.policy)
         return int(inner.num_parameters(only_trainable, exclude_embeddings))
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
-        """Return (trainable, all) parameters of a policy with adapters."""
+        """Return the numbers of (trainable, all) parameters of a policy with adapters."""
         outer: Any = self.policy
         counts: tuple[int, int] = outer.get_nb_trainable_parameters()
         return counts
 
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
-        """Tie the policy's embeddings and output projection again, where they share weights."""
+        """Tie the policy's embeddings and output projection again if they share weights."""
         inner: Any = unwrap_peft(self.policy)
         inner.tie_weights(*args, **kwargs)
 
@@ -104,12 +104,12 @@ class ActsAsModel(nn.Module):
         return inner.generate(*args, **kwargs)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Save the policy alone; POTrainer.save_model adds masks, method and tokenizer."""
+        """Save only the policy; POTrainer.save_model adds masks, method and tokenizer."""
         inner: Any = self.policy
         inner.save_pretrained(*args, **kwargs)
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """Push the policy alone; POTrainer.push_to_hub adds masks, method and tokenizer."""
+        """Push only the policy; POTrainer.push_to_hub adds masks, method and tokenizer."""
         inner: Any = self.policy
         return inner.push_to_hub(*args, **kwargs)
 
@@ -120,20 +120,20 @@ class ActsAsModel(nn.Module):
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """The same by its old name."""
+        """The older name of the same property."""
         return self.is_activation_checkpointing
 
     def activation_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Switch on recomputation in the policy, by the name that transformers 6 will call."""
+        """Enable recomputation in the policy, under the name that transformers 6 will use."""
         how = kwargs.get("activation_checkpointing_kwargs") or {}
         if how.get("use_reentrant"):
             add_input_gradients(self.policy)
         self.policy.activation_checkpointing_enable(**kwargs)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
-        """Switch on recomputation in the policy."""
+        """Enable recomputation in the policy."""
         self.policy.gradient_checkpointing_enable(**kwargs)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Switch it off."""
+        """Disable recomputation in the policy."""
         self.policy.gradient_checkpointing_disable()

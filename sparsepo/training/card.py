@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import inspect
+import math
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from sparsepo.data.hub import is_hub_id
 from sparsepo.data.pairs import ReadReport
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import has_adapters
@@ -44,6 +44,9 @@ _NEVER_SHOWN = re.compile(
     r"|dataloader_.*|use_cpu|local_rank|gradient_checkpointing.*|per_device_.*|.*_token|ddp_.*"
 )
 """Output and reporting options, local paths, and values that the batch size already implies."""
+
+_SPEED = re.compile(r"runtime$|_per_second$|_timing$")
+"""Names of evaluation metrics that measure the machine and not the model."""
 
 
 def model_card(
@@ -83,7 +86,9 @@ def model_card(
     adapters = has_adapters(trainer.policy)
     name = model_name or trainer.hub_model_id or config.hub_model_id
     repository = name if name and "/" in name else trainer.hub_model_id or config.hub_model_id
+    title = name or Path(str(config.output_dir)).absolute().name
     step, values = final_evaluation(config, trainer.state)
+    results = _by_set(values, trainer.eval_dataset)
     metadata = ModelCardData(
         base_model=base_id,
         datasets=datasets or None,
@@ -91,6 +96,9 @@ def model_card(
         license=license,
         library_name="peft" if adapters else "transformers",
         pipeline_tag="text-generation",
+        # The hub shows these results next to the model; they need a model's name.
+        model_name=title if results else None,
+        eval_results=_eval_results(results, trainer) or None,
         tags=list(
             dict.fromkeys(
                 ["sparsepo", method.name, "preference-optimization", *_arxiv_tags(method)]
@@ -105,7 +113,7 @@ def model_card(
     card: ModelCard = ModelCard.from_template(
         metadata,
         template_path=str(_TEMPLATE),
-        title=name or Path(str(config.output_dir)).absolute().name,
+        title=title,
         base=base_title,
         base_in_licence=base_title if base else "the base model",
         loading=_loading(repository or "FOLDER", adapters),
@@ -119,7 +127,7 @@ def model_card(
             f"| `{name}` | {value} |" for name, value in _hyper_parameters(trainer).items()
         ),
         progress=_progress(trainer, step),
-        results=_table(_by_set(values, trainer.eval_dataset)),
+        results=_table(results),
         version=__version__,
         versions=", ".join(f"{package} {number}" for package, number in _versions().items()),
         citation="\n\n".join(f"```bibtex\n{entry}\n```" for entry in bibtex(method.source)),
@@ -148,17 +156,6 @@ def notation(needs: Needs) -> str:
     if needs.mask != "none":
         parts.append("m ≥ 0 is a mask over response tokens")
     return "Here " + "; ".join(parts) + ". Sums and means run over response tokens."
-
-
-def is_hub_id(source: str) -> bool:
-    """Return whether a source is a repository id on the hub and not a local path."""
-    if not source or Path(source).exists() or Path(source).is_absolute():
-        return False
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return False
-    return True
 
 
 def reports_of(train_dataset: object, eval_dataset: object) -> dict[str, ReadReport]:
@@ -231,27 +228,62 @@ def _progress(trainer: SharingTrainer, evaluated: int | None) -> str:
     return text + "."
 
 
-def _by_set(values: Mapping[str, float], sets: Any) -> dict[str, dict[str, str]]:
-    """Return metrics by evaluation set, as text; a single unnamed set is "evaluation"."""
+def _by_set(values: Mapping[str, float], sets: Any) -> dict[str, dict[str, float]]:
+    """Return metrics by evaluation set; a single unnamed set is "evaluation"."""
     names = list(sets) if isinstance(sets, Mapping) else []
-    results: dict[str, dict[str, str]] = {}
+    results: dict[str, dict[str, float]] = {}
     # The longest name that matches, because one set's name may be a prefix of another's.
     for key, value in values.items():
         metric = key.removeprefix("eval_")
         fitting = [name for name in names if metric.startswith(f"{name}_")]
         name = max(fitting, key=len, default="")
         metric = metric.removeprefix(f"{name}_") if name else metric
-        results.setdefault(name or "evaluation", {})[metric] = f"{value:.4g}"
+        results.setdefault(name or "evaluation", {})[metric] = value
     return results
 
 
-def _table(results: Mapping[str, Mapping[str, str]]) -> str:
+def _eval_results(
+    results: Mapping[str, Mapping[str, float]], trainer: SharingTrainer
+) -> list[EvalResult]:
+    """Return metrics as the entries of the metadata's model-index.
+
+    Speeds and numbers that are not finite are left out: the first say nothing about the model, and
+    the hub refuses the second.
+    """
+    held_out: Any = trainer.eval_dataset
+    entries = []
+    for name, metrics in results.items():
+        title = "Evaluation" if not isinstance(held_out, Mapping) else f"Evaluation ({name})"
+        report = trainer.read_reports.get(title)
+        source = "" if report is None else report.source
+        # Only the file's name: a published card should not reveal a local path.
+        data = source if is_hub_id(source) else Path(source).name or name
+        entries += [
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=data,
+                dataset_name=data if name in ("evaluation", data) else f"{data} ({name})",
+                # Results on the same data are merged unless this differs.
+                dataset_config=name if isinstance(held_out, Mapping) else None,
+                metric_type=metric,
+                metric_value=value,
+            )
+            for metric, value in metrics.items()
+            if not _SPEED.search(metric) and math.isfinite(value)
+        ]
+    return entries
+
+
+def _table(results: Mapping[str, Mapping[str, float]]) -> str:
     """Return a table of metrics by evaluation set, or "" without results."""
     if not results:
         return ""
     metrics = dict.fromkeys(metric for values in results.values() for metric in values)
     rows = [["", *results], ["---"] * (len(results) + 1)]
-    rows += [[metric, *(row.get(metric, "") for row in results.values())] for metric in metrics]
+    rows += [
+        [metric, *(f"{row[metric]:.4g}" if metric in row else "" for row in results.values())]
+        for metric in metrics
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

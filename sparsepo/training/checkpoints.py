@@ -1,4 +1,4 @@
-"""Checkpoints of a policy with its masks: what a resumed run finds, and what a run leaves."""
+"""Saves, resumes and logs the training of a policy with its masks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sparsepo.distributed.sharding import shard_masks
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.models.adapters import has_adapters, merged
+from sparsepo.training.data_record import DATA_FILE, check_same_data, data_record
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
@@ -28,7 +29,7 @@ from sparsepo.training.policy import (
 )
 
 WINDOW_FILE = "log_window.json"
-"""What was summed since the last log entry, in a checkpoint between two of them."""
+"""File of a checkpoint with the sums since the last log entry."""
 
 MASK_MOVEMENT = 64.0
 """With mask_learning_rate=auto, the change of a mask in units of its own size if every step of the
@@ -39,12 +40,11 @@ MASK_FEWEST_STEPS = 32
 
 
 class CheckpointedTrainer(TrainerHooks):
-    """A transformers.Trainer of a PolicyWithMasks that saves, resumes and logs it as a whole."""
+    """A transformers.Trainer of a PolicyWithMasks that saves, resumes and logs policy and masks."""
 
     method: Method
     reference_origin: str | None = None
-    """Folder or hub id of the model that log-ratios are measured against; None where it has none,
-    as a model that was made in memory."""
+    """Folder or hub id of the reference; None if it has none, such as a model made in memory."""
     _tokenizer: PreTrainedTokenizerBase
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,6 +56,8 @@ class CheckpointedTrainer(TrainerHooks):
         self._mask_rate: float | None = None
         self.mask_learning_rate: float | None = None
         """Peak learning rate of the masks; None without learned masks, or before training."""
+        self._data: dict[str, Any] | None = None
+        self._in_checkpoint = False
         super().__init__(*args, **kwargs)
         # noisy_embeddings adds the noise.
         self.neftune_noise_alpha = None
@@ -65,23 +67,23 @@ class CheckpointedTrainer(TrainerHooks):
 
     @property
     def policy(self) -> PreTrainedModel:
-        """The language model that is trained."""
+        """The language model that is being trained."""
         return self._module.policy
 
     @property
     def _module(self) -> PolicyWithMasks:
-        """The trained module without what accelerate wraps around it."""
+        """The trained module without accelerate's wrappers."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(self.model)
         return module
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer; the masks' weights get a group of their own.
+        """Create the optimizer, with separate groups for the masks' parameters.
 
-        Their decay is `mask_weight_decay` on weights and none on biases and norms; their peak
+        Their weight decay is `mask_weight_decay` for weights and 0 for biases and norms; their peak
         learning rate is `mask_learning_rate`, or the policy's.
         """
         if self.is_fsdp_enabled:
-            # The last call before accelerate shards the policy.
+            # This is the last call before accelerate shards the policy.
             shard_masks(self._module.masks)
         optimizer = super().create_optimizer(model)
         wrapped = model if model is not None else self._module
@@ -118,7 +120,7 @@ class CheckpointedTrainer(TrainerHooks):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def merge_adapters(self) -> None:
-        """Turn a policy with adapters into the plain model that it is, for saving; ends training.
+        """Merge a policy's adapters into its weights, for saving; training cannot continue.
 
         Raises:
             UserError: there are no adapters, or the weights are quantized.
@@ -131,22 +133,25 @@ class CheckpointedTrainer(TrainerHooks):
     def train(
         self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Train, or go on where an interrupted run stopped.
+        """Train, or resume an interrupted run.
 
         Args:
             resume_from_checkpoint: a checkpoint's folder, or True for the newest complete one in
-                the output folder; `args.resume_from_checkpoint` where it is not given.
-            args: as transformers.Trainer takes them.
-            kwargs: the same.
+                the output folder; None uses `args.resume_from_checkpoint`.
+            args: further arguments of transformers.Trainer.train.
+            kwargs: likewise.
 
         Raises:
-            UserError: there is nothing to train on or to resume from, or training must stop.
+            UserError: there is nothing to train on or to resume from, the checkpoint belongs to
+                another run, or training must stop.
         """
         if self.train_dataset is None:
             raise UserError("There is nothing to train on; give the trainer a train_dataset.")
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
+        if self._resumed_from is not None:
+            check_same_data(Path(self._resumed_from), self._data_record())
         with noisy_embeddings(self._module, self.args.neftune_noise_alpha, self.noise):
             return super().train(self._resumed_from, *args, **kwargs)
 
@@ -156,8 +161,8 @@ class CheckpointedTrainer(TrainerHooks):
             newest = last_checkpoint(output)
             if newest is None:
                 raise UserError(
-                    f"{output} holds no complete checkpoint to resume from; leave "
-                    "resume_from_checkpoint out to start at the beginning."
+                    f"{output} contains no complete checkpoint to resume from; leave out "
+                    "resume_from_checkpoint to start from the beginning."
                 )
             return newest
         if not wanted:
@@ -169,8 +174,14 @@ class CheckpointedTrainer(TrainerHooks):
             )
         return str(wanted)
 
+    def _data_record(self) -> dict[str, Any]:
+        if self._data is None:
+            held_out: Any = self.eval_dataset
+            self._data = data_record(self.train_dataset, held_out)
+        return self._data
+
     def begin(self) -> None:
-        """Get ready for the first step: transformers has set its sums to zero and taken none."""
+        """Prepare for the first step; called after transformers has reset its own sums."""
         self._restore_groups()
         seed_apart(self.accelerator, self.args.seed)
         self._means = RunningMeans()
@@ -181,14 +192,14 @@ class CheckpointedTrainer(TrainerHooks):
             return
         window = json.loads(file.read_text())
         self._logged_step -= window["steps"]
-        # The mean of the processes' losses is what is logged, and the sum of their metrics' sums.
+        # The log contains the mean of the processes' losses, and the sum of their metrics' sums.
         self._loss_sum.fill_(window["loss"])
         if self.args.process_index == 0:
             table = torch.tensor(window["sums"], dtype=torch.float64, device=self.args.device)
             self._means.restore(window["names"], table)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Do a micro-batch's forward and backward pass; its loss counts for the next log entry."""
+        """Run a micro-batch forward and backward, and add its loss to the next log entry."""
         # The schedule has moved on by the time that a step is logged.
         groups = self.optimizer.param_groups if self.optimizer is not None else []
         self._mask_rate = next((float(g["lr"]) for g in groups if g.get(MASK_GROUP)), None)
@@ -199,7 +210,7 @@ class CheckpointedTrainer(TrainerHooks):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each metric since the last entry, over all processes, and log."""
         if "loss" in logs:
-            # transformers forgets at an interruption what it has summed since the last entry.
+            # transformers loses its sums since the last entry when a run is interrupted.
             steps = self.state.global_step - self._logged_step
             loss = self.accelerator.gather(self._loss_sum).mean().item() / steps
             self._loss_sum.zero_()
@@ -210,8 +221,8 @@ class CheckpointedTrainer(TrainerHooks):
         super().log(logs, start_time)
 
     def _restore_groups(self) -> None:
-        # accelerate finds the sharded weights of an optimizer by address, and those of which a
-        # process holds nothing all have the same one.
+        # accelerate identifies an optimizer's sharded weights by address, but all weights of which
+        # a process holds no part have the same address.
         if self.is_fsdp_enabled and self.optimizer is not None:
             weights = dict(self._module.named_parameters())
             for group, names in zip(self.optimizer.param_groups, self._groups_by_name, strict=True):
@@ -220,7 +231,8 @@ class CheckpointedTrainer(TrainerHooks):
     # Saving
 
     def hook_before_checkpoint(self) -> None:
-        """Sum up what was counted since the last log entry, over all processes."""
+        """Collect the sums since the last log entry, over all processes."""
+        self._in_checkpoint = True
         steps = self.state.global_step - self._logged_step
         if steps == 0 or self.args.save_only_model:
             return
@@ -230,8 +242,9 @@ class CheckpointedTrainer(TrainerHooks):
         self._window = {"steps": steps, "loss": loss, "names": names, "sums": table.tolist()}
 
     def hook_after_checkpoint(self) -> None:
-        """Forget the sums, which belong to that checkpoint."""
+        """Discard the sums, which belong to that checkpoint."""
         self._window = None
+        self._in_checkpoint = False
 
     def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
         """Write policy, masks, tokenizer and the method's hyper-parameters."""
@@ -244,11 +257,13 @@ class CheckpointedTrainer(TrainerHooks):
                 if name.startswith("policy.")
             }
         saved: Any = module.policy
-        # The frozen start of trained adapters serves in training alone.
+        # The frozen copy of the initial adapters is used only in training.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
         saved.save_pretrained(directory, state_dict=policy_state, **which)
         module.save_masks(directory, self.method, gathered, self.reference_origin)
         self._tokenizer.save_pretrained(directory)
+        if self._in_checkpoint:
+            (directory / DATA_FILE).write_text(json.dumps(self._data_record(), indent=2) + "\n")
         if self._window is not None:
             (directory / WINDOW_FILE).write_text(json.dumps(self._window) + "\n")
 
@@ -263,8 +278,8 @@ class CheckpointedTrainer(TrainerHooks):
         if has_adapters(module.policy):
             self.load_as_trainer(checkpoint, module.policy)
         else:
-            # A saved model may name weights otherwise than the model in memory does (GPT-NeoX's
-            # head); only from_pretrained knows both names, transformers would skip such weights.
+            # Weights may have other names in a saved model than in memory (GPT-NeoX's head). Only
+            # from_pretrained knows both; Trainer's own loading would skip such weights.
             saved = type(module.policy).from_pretrained(checkpoint, dtype=module.policy.dtype)
             module.policy.load_state_dict(saved.state_dict())
         module.load_masks(checkpoint)
@@ -272,11 +287,11 @@ class CheckpointedTrainer(TrainerHooks):
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)
         own = describe(self.method)
-        # Where the reference lies may change between the two; what the masks were trained for not.
+        # The location of the reference may differ, but method and hyper-parameters may not.
         if written is not None and {name: written.get(name) for name in own} != own:
             raise UserError(
                 f"{checkpoint} was written by a run with another method or other hyper-parameters "
-                f"({written['method']}); take those again, or another output folder."
+                f"({written['method']}); use the same ones, or choose another output folder."
             )
 
     def _sum_over_processes(self, table: Tensor) -> Tensor:
@@ -287,7 +302,7 @@ class CheckpointedTrainer(TrainerHooks):
 
 
 class _Lifecycle(TrainerCallback):
-    """Calls the trainer at the moments that transformers tells callbacks about."""
+    """Calls the trainer on events of transformers' callbacks."""
 
     def __init__(self, trainer: CheckpointedTrainer) -> None:
         self._trainer = trainer

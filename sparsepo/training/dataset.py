@@ -1,8 +1,8 @@
-"""What a trainer may be given as data: pairs, rows in TRL's columns, or an endless stream of rows.
+"""A trainer's data: pairs, rows with TRL's columns, or an endless stream of rows.
 
-Rows are dictionaries with the columns that `read_pairs` accepts: a list of them, a
-`datasets.Dataset`, a `datasets.DatasetDict` with one split. A stream (`datasets.IterableDataset`,
-a generator) is read a few rows ahead of the step that trains on them, never as a whole.
+Rows are dictionaries with the columns that `read_pairs` accepts, given as a list, a
+`datasets.Dataset` or a `datasets.DatasetDict` with one split. A stream (`datasets.IterableDataset`,
+a generator) is never read as a whole, but only a few rows ahead of the step that trains on them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sparsepo.training.config import POConfig
 from sparsepo.types import PreferencePair, TokenizedPair
 
 ROWS_AHEAD = 64
-"""Rows of a stream that are read and tokenized at once."""
+"""Number of rows of a stream that are read and tokenized together."""
 
 PATIENCE = 10_000
-"""Rows of a stream in a row of which none is usable before training gives up."""
+"""Number of consecutive unusable rows of a stream after which training stops."""
 
 Tokenize = Callable[[Sequence[PreferencePair]], list[TokenizedPair]]
 
@@ -33,30 +33,30 @@ _log = logging.getLogger(__name__)
 
 
 def is_stream(data: object) -> bool:
-    """Return whether data has no length, and may have no end."""
+    """Return whether data has no length, and possibly no end."""
     if isinstance(data, datasets.IterableDataset | IterableDataset | Iterator):
         return True
     return isinstance(data, Iterable) and not hasattr(data, "__len__")
 
 
 def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
-    """Return the pairs of data that has an end; what was read from rows comes with its report.
+    """Return the pairs of finite data; pairs read from rows come with a report.
 
-    Rows that carry no preference are left out, and a warning counts them.
+    Rows without a preference are skipped, and a warning counts them.
 
     Args:
-        data: pairs, or rows in TRL's columns.
+        data: pairs, or rows with TRL's columns.
         name: the trainer's argument, for messages and the pairs' ids.
 
     Raises:
-        UserError: data of no known form, with several splits, without an end, or without a pair.
+        UserError: the data is of an unknown type, has several splits, is a stream, or has no pair.
     """
     data = one_split(data, name)
     if isinstance(data, PairData):
         return data
     if is_stream(data):
         raise UserError(
-            f"{name} is a stream, which may have no end; take a part of it, such as "
+            f"{name} is a stream, which may be endless; take a part of it, such as "
             "list(stream.take(200))."
         )
     if isinstance(data, Dataset) and not isinstance(data, datasets.Dataset):
@@ -75,7 +75,7 @@ def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
 
 
 def one_split(data: Any, name: str) -> Any:
-    """Return the only split of a `datasets.DatasetDict` or its like; other data as it is.
+    """Return the only split of a `datasets.DatasetDict` or another mapping; other data unchanged.
 
     Raises:
         UserError: there are several.
@@ -96,10 +96,10 @@ def eval_sets(
     """Return a trainer's evaluation pairs: one set, or several by name.
 
     Args:
-        data: as of `to_pairs`, a mapping of such by name, or None.
+        data: see `to_pairs`; or a mapping from names to such data, or None.
 
     Raises:
-        UserError: as `to_pairs` does.
+        UserError: see `to_pairs`.
     """
     if data is None:
         return None
@@ -109,27 +109,27 @@ def eval_sets(
 
 
 def check_streaming(args: POConfig) -> None:
-    """Refuse what needs all pairs, where they come as a stream.
+    """Check that no option needs all pairs in advance, which a stream does not provide.
 
     Raises:
-        UserError: there is such an option, or no end is set.
+        UserError: an option does, or max_steps is not set.
     """
     if args.max_steps <= 0:
-        raise UserError("A stream has no length; set max_steps to say when training ends.")
+        raise UserError("A stream has no length; set max_steps.")
     if args.reference_cache is not None:
         raise UserError(
-            "reference_cache needs all pairs before training, which a stream does not give; leave "
-            "it out, or take a part of the stream such as list(stream.take(1000))."
+            "reference_cache needs all pairs before training, which a stream does not provide; "
+            "leave it out, or take a part of the stream, such as list(stream.take(1000))."
         )
     if args.train_sampling_strategy == "group_by_length":
         raise UserError(
             "train_sampling_strategy=group_by_length needs all pairs before training, which a "
-            "stream does not give; leave it out (length_bucketed=true works within a step)."
+            "stream does not provide; leave it out (length_bucketed=true works within a step)."
         )
 
 
 def first_pairs(data: list[TokenizedPair] | Stream | None) -> list[TokenizedPair]:
-    """Return the tokenized pairs that are known before training: all, or a stream's first ones."""
+    """Return the tokenized pairs available before training: all, or the first ones of a stream."""
     return data.first(ROWS_AHEAD) if isinstance(data, Stream) else data or []
 
 
@@ -137,25 +137,25 @@ def _rows(data: Iterable[Any], name: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(data):
         if not isinstance(row, Mapping):
             raise UserError(
-                f"{name}, row {number} is of type {type(row).__name__}; each row has to be a "
-                "dictionary with chosen and rejected, or each a PreferencePair."
+                f"{name}, row {number} is of type {type(row).__name__}; all rows must be "
+                "dictionaries with chosen and rejected, or all must be PreferencePairs."
             )
         yield dict(row)
 
 
 class Stream(IterableDataset[TokenizedPair]):
-    """Tokenized pairs of a stream, made as they are asked for.
+    """Tokenized pairs of a stream, computed on demand.
 
-    A data set that can be iterated again (`datasets.IterableDataset`) is, for each epoch; what can
-    be read once (a generator) has one epoch.
+    Data that can be iterated repeatedly (`datasets.IterableDataset`) is iterated once per epoch;
+    data that can be read only once (a generator) gives a single epoch.
     """
 
     def __init__(self, data: Any, tokenize: Tokenize, name: str = "train_dataset") -> None:
-        """Take hold of a stream; nothing is read.
+        """Wrap a stream without reading it.
 
         Args:
             data: see `is_stream`.
-            tokenize: makes tokenized pairs of a few pairs; those that do not fit are left out.
+            tokenize: tokenizes a few pairs, skipping those that do not fit.
             name: the trainer's argument, for messages and ids.
         """
         self._data = data
@@ -163,24 +163,26 @@ class Stream(IterableDataset[TokenizedPair]):
         self._name = name
 
     def first(self, count: int) -> list[TokenizedPair]:
-        """Return the first pairs, which training still gets.
+        """Return the first pairs, without removing them from the training data.
 
         Raises:
-            UserError: there is none, or a row is of no known form.
+            UserError: there is no pair, or a row is of an unknown type.
         """
         if not isinstance(self._data, Iterator):
             found = list(islice(self, count))
         else:
             rows: list[Any] = []
-            # Tokenizing a few rows more or less makes no difference; losing them would.
+            # Rows that were read must be put back, because a generator gives them only once.
             found = list(islice(self._pairs_of(_noted(self._data, rows)), count))
             self._data = chain(rows, self._data)
         if not found:
-            raise UserError(f"{self._name} gives no usable row.")
+            raise UserError(
+                f"{self._name} has no usable row; check its columns, or raise max_length."
+            )
         return found
 
     def set_epoch(self, epoch: int) -> None:
-        """Have a stream that shuffles itself do so in another order."""
+        """Set the epoch of a stream that shuffles its own rows."""
         if hasattr(self._data, "set_epoch"):
             self._data.set_epoch(epoch)
 
@@ -188,7 +190,7 @@ class Stream(IterableDataset[TokenizedPair]):
         data: Iterable[Any] = self._data
         worker = get_worker_info()
         if worker is not None and not isinstance(data, datasets.IterableDataset):
-            # datasets divides its shards among the loader's workers by itself.
+            # datasets distributes its shards over the loader's workers itself.
             data = islice(data, worker.id, None, worker.num_workers)
         return self._pairs_of(data)
 
@@ -203,7 +205,7 @@ class Stream(IterableDataset[TokenizedPair]):
             unusable = 0 if tokenized else unusable + len(chunk)
             if unusable >= PATIENCE:
                 raise UserError(
-                    f"None of the last {unusable} rows of {self._name} is usable; look at them, or "
+                    f"None of the last {unusable} rows of {self._name} is usable; check them, or "
                     "raise max_length if they are too long."
                 )
             yield from tokenized
@@ -215,7 +217,7 @@ class Stream(IterableDataset[TokenizedPair]):
                 row if {"pair_id", "id"} & row.keys() else {**row, "pair_id": f"row {start + n}"}
                 for n, row in enumerate(_rows(chunk, self._name))
             ]
-            where = self._name if start == 0 else f"{self._name} from row {start} on"
+            where = self._name if start == 0 else f"{self._name} from row {start}"
             arrow = isinstance(self._data, datasets.IterableDataset)
             pairs = pairs_of_rows(rows, where, arrow=arrow).pairs
         return self._tokenize(pairs)

@@ -29,6 +29,7 @@ _NOT_THE_MODEL = (
     "trainer_state.json",
     "training_args.bin",
     "log_window.json",
+    "data.json",
     "global_step*",
     "pytorch_model_fsdp*",
     "latest",

@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 
-from sparsepo.data.hub import defer_messages
+from sparsepo.data.hub import defer_messages, require_model
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.activations import fuse_activations
 from sparsepo.models.adapters import (
@@ -67,6 +67,8 @@ def load_policy(
         check_adapters(model)
         return model
     options = {"dtype": dtype, **(options or {})}
+    if not is_gguf(model):
+        require_model(model, **options)
     if bits:
         options["quantization_config"] = quantization(bits)
     if "quantization_config" in options:
@@ -271,6 +273,8 @@ def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreT
     folder, gguf = gguf_options(model)
     shared = ("revision", "trust_remote_code", "token", "cache_dir", "subfolder", "force_download")
     taken = {name: value for name, value in (options or {}).items() if name in shared}
+    if not gguf:
+        require_model(model, **taken)
     try:
         with defer_messages():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

@@ -1,4 +1,4 @@
-"""Warnings about learned masks that have died, or that are not sparse at all, once each."""
+"""One-time warnings about learned masks that have died or are not sparse at all."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ DEAD: Final = 99.9
 """Sparsity (%) from which a mask counts as dead: rectifiers at 0 pass no gradient."""
 
 DENSE_SHARE: Final = 0.5
-"""Share of a run after which a mask that never had a zero is reported."""
+"""Share of a run after which a mask that has never had a zero is reported."""
 
 SIDES: Final = ("chosen", "rejected")
 
 
 def watch_for(method: Method, names: tuple[str, ...], rate: float) -> MaskWatch | None:
-    """Return what watches a method's masks, or None where it trains none.
+    """Return the watch over a method's masks, or None if it trains none.
 
     Args:
-        method: its hyper-parameters describe the masks.
-        names: the masks.
-        rate: their peak learning rate.
+        method: the method, whose hyper-parameters describe the masks.
+        names: names of the masks.
+        rate: the masks' peak learning rate.
     """
     if not names or getattr(method, "mask_kind", "learned") == "random":
         return None
@@ -41,13 +41,13 @@ class MaskWatch:
     def __init__(
         self, names: tuple[str, ...], *, penalized: bool, scaled: bool, rate: float
     ) -> None:
-        """Begin.
+        """Start before the first log entry.
 
         Args:
-            names: the masks: "reward", or "reward" and "kl"; where there is one, both terms use it.
-            penalized: whether an L1 term or a weight decay pulls the masks towards zero.
+            names: "reward" and "kl", or only "reward" if both terms use one mask.
+            penalized: whether an L1 term or weight decay pulls the masks towards zero.
             scaled: whether they were initialised with mask_init=scaled.
-            rate: their peak learning rate.
+            rate: the masks' peak learning rate.
         """
         self._names = names
         self._penalized = penalized
@@ -57,12 +57,12 @@ class MaskWatch:
         self._told: set[str] = set()
 
     def see(self, logs: Mapping[str, float], step: int, max_steps: int) -> list[str]:
-        """Return what there is to warn about in a log entry.
+        """Return the warnings for a log entry.
 
         Args:
             logs: the entry; sparsity/<mask>/<side> are percentages.
-            step: of the entry.
-            max_steps: of the run.
+            step: the entry's step.
+            max_steps: number of steps of the run.
         """
         warnings = []
         for name in self._names:

@@ -1,10 +1,10 @@
-"""NEFTune (arXiv 2310.05914): noise on the policy's token embeddings while it is trained.
+"""NEFTune (arXiv 2310.05914): noise on the policy's token embeddings during training.
 
-transformers' own hook scales the noise by the length of a row. A packed row holds several
-sequences, so here the length of each token's own sequence counts, as in the paper: training does
-not depend on how pairs are packed. The hook is added by the trainer rather than by transformers,
-which would need a `get_input_embeddings` on the trained module; accelerate would then shard
-embeddings apart from an output projection that shares their weights.
+transformers' own hook scales the noise by the length of a row. A packed row contains several
+sequences, so the length of each token's own sequence is used here, as in the paper; training then
+does not depend on how pairs are packed. The trainer adds the hook itself: transformers would need
+`get_input_embeddings` on the trained module, and accelerate would then shard the embeddings
+separately from an output projection that shares their weights.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sparsepo.types import PackedBatch
 
 
 def sequence_lengths(batch: PackedBatch) -> Int[Tensor, "rows length"]:
-    """Return the tokens of prompt and response together, for each token of a batch.
+    """Return, for each token of a batch, the length of its prompt and response together.
 
     A prompt that both responses share has the length of the chosen sequence; padding has 1.
     """
     sides = batch.response_mask.shape[0]
-    # A response's positions count on from its prompt's, so that the last one is the whole length.
+    # A response's positions continue from its prompt's, so the last one gives the total length.
     group = batch.pair_index * 3 + batch.part.clamp(min=1)
     group = torch.where(batch.pair_index == PADDING, 0, group)
     ends = torch.zeros(
@@ -41,14 +41,14 @@ def sequence_lengths(batch: PackedBatch) -> Int[Tensor, "rows length"]:
 
 
 class NoiseSwitch:
-    """Whether noise is added now."""
+    """Whether noise is currently added."""
 
     def __init__(self) -> None:
         self.on = False
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[bool]:
-        """Add no noise inside; yield whether it was on."""
+        """Add no noise inside the block; yield whether noise was on."""
         was_on, self.on = self.on, False
         try:
             yield was_on
@@ -60,15 +60,15 @@ class NoiseSwitch:
 def noisy_embeddings(
     module: PolicyWithMasks, alpha: float | None, switch: NoiseSwitch
 ) -> Iterator[None]:
-    """Add noise to the embeddings of a policy inside, whenever it runs in training mode.
+    """Inside the block, add noise to a policy's embeddings whenever it runs in training mode.
 
     e + u · α/√(L d) with u uniform in [−1, 1], L the tokens of the sequence, d the embeddings'
-    width. The reference gets none, nor does evaluation.
+    width. The reference and evaluation get no noise.
 
     Args:
         module: the policy with its masks.
         alpha: α ≥ 0; None or 0 adds nothing.
-        switch: is turned on inside; noise can be paused by it.
+        switch: turned on inside the block; it can pause the noise.
 
     Source: arXiv 2310.05914, section 2.
     """
@@ -84,7 +84,7 @@ def noisy_embeddings(
         running.clear()
 
     def add_noise(embeddings: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        # A reference within the policy shares the embeddings and runs outside of the module.
+        # A reference within the policy shares the embeddings but does not run through the module.
         if not running or not embeddings.training or not switch.on:
             return output
         lengths = sequence_lengths(running[0]).to(output.dtype)

@@ -124,7 +124,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
 
 
 class PolicyWithMasks(ActsAsModel):
-    """The policy and its masks as one module, so that one optimizer and one wrapper hold both."""
+    """The policy and its masks as one module, for one optimizer and one wrapper."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class PolicyWithMasks(ActsAsModel):
             reference: the reference's states, None where nothing needs them.
             needs: what to compute.
             chunk_size: tokens per block of the fused operation, None for the device's own; the
-                plain form has no blocks.
+                reference implementation has no blocks.
 
         Returns:
             Chosen and rejected statistics, (pairs, tokens) each; None where the batch holds no

@@ -1,4 +1,4 @@
-"""What a model is loaded from: safetensors in a folder or hub repository, a GGUF file, adapters."""
+"""Sources of models: safetensors in a folder or hub repository, GGUF files, and adapters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsepo.errors import UserError, first_line
 from sparsepo.models.adapters import is_quantized, prepare_quantized
 
 GGUF = "python -m pip install 'gguf>=0.17,<0.20'"
-"""As the extra `gguf` of pyproject.toml has it."""
+"""The command that installs the extra `gguf` of pyproject.toml."""
 
 
 def is_gguf(source: str | Path) -> bool:
@@ -25,13 +25,13 @@ def is_gguf(source: str | Path) -> bool:
 
 
 def gguf_options(source: str | Path) -> tuple[str, dict[str, str]]:
-    """Return folder and options by which transformers reads a source, GGUF file or other.
+    """Return the folder and options with which transformers reads a source.
 
     Args:
         source: folder, hub id or GGUF file.
 
     Raises:
-        UserError: it is a GGUF file that is not there, or the package that reads it is not.
+        UserError: a GGUF file or the package that reads it is missing.
     """
     if not is_gguf(source):
         return str(source), {}
@@ -44,24 +44,24 @@ def gguf_options(source: str | Path) -> tuple[str, dict[str, str]]:
 
 
 def from_source(source: str | Path, options: dict[str, Any]) -> Any:
-    """Return the causal language model, with trainable adapters around it, that a source holds.
+    """Return a source's causal language model, with its trainable adapters if it has any.
 
     Args:
         source: folder, hub id or GGUF file; a folder of adapters gives a PEFT model on the base
             model that it names.
-        options: of transformers' from_pretrained.
+        options: arguments of transformers' from_pretrained.
 
     Raises:
-        UserError: adapters whose base model is missing or another one, weights that are missing.
-        Exception: whatever transformers raises of files that it cannot read.
+        UserError: weights are missing, or the adapters' base model is missing or does not fit.
+        Exception: any error of transformers about files that it cannot read.
     """
     if not (Path(source) / "adapter_config.json").is_file():
         return _whole(source, options)
     base = PeftConfig.from_pretrained(str(source)).base_model_name_or_path
     if not base:
         raise UserError(
-            f"The adapters in '{source}' do not name their base model; write its folder or hub id "
-            "to base_model_name_or_path in adapter_config.json."
+            f"The adapters in '{source}' do not name their base model; set base_model_name_or_path "
+            "in adapter_config.json to its folder or hub id."
         )
     try:
         whole = _whole(base, options)
@@ -85,7 +85,7 @@ def _complete(source: str | Path, folder: str, options: dict[str, Any]) -> PreTr
     """Return the model that transformers reads from a folder or hub id.
 
     Raises:
-        UserError: weights are missing, which transformers would draw at random.
+        UserError: weights are missing, which transformers would initialise at random.
     """
     read: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     model: PreTrainedModel = read[0]
@@ -100,17 +100,17 @@ def _complete(source: str | Path, folder: str, options: dict[str, Any]) -> PreTr
 
 
 def _from_gguf(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
-    """Return the model of a GGUF file as one that transformers saves and trains like any other.
+    """Return the model of a GGUF file as one that transformers can train and save like any other.
 
-    The quantized weights are expanded. transformers keeps what it needs to write the file's own
-    layout and refuses to save such a model, so the weights move to a fresh one.
+    The quantized weights are expanded. transformers keeps information about the file's layout in
+    the model and refuses to save it, so the weights are copied to a new model.
     """
     if "quantization_config" in options:
         raise UserError(
             f"'{source}' cannot be quantized again; leave load_in_4bit and load_in_8bit out."
         )
     folder, gguf = gguf_options(source)
-    # Where transformers could keep the weights in their blocks, it is told to expand them.
+    # Newer versions of transformers keep the weights quantized unless told to expand them.
     expand = getattr(transformers, "GgufConfig", None)
     if expand is not None:
         options = {**options, "quantization_config": expand(dequantize=True)}
@@ -128,11 +128,11 @@ def _from_gguf(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
 
 
 def _with_adapters(model: PreTrainedModel, source: str | Path, base: str) -> PeftModel:
-    """Return a model with the adapters of a folder, trainable.
+    """Return a model with the trainable adapters of a folder.
 
     Raises:
-        UserError: they belong to another model. PEFT only warns where some are missing, and trains
-            those as if they were new.
+        UserError: they belong to another model. PEFT only warns if some are missing, and
+            initialises those.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -143,7 +143,7 @@ def _with_adapters(model: PreTrainedModel, source: str | Path, base: str) -> Pef
             fits = False
     if not fits:
         raise UserError(
-            f"The adapters in '{source}' do not fit '{base}', the base model that they name; "
+            f"The adapters in '{source}' do not fit their base model '{base}'; "
             "correct base_model_name_or_path in adapter_config.json."
         )
     return adapted

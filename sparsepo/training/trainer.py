@@ -315,7 +315,7 @@ class POTrainer(ScoringTrainer):
     # Batches
 
     def hook_sampler(self, dataset: Any) -> Any:
-        """Return a sampler that groups pairs by their packed length, if that is asked for."""
+        """Return a sampler that groups pairs by packed length, if the configuration asks for it."""
         if self.args.train_sampling_strategy != "group_by_length":
             return None
         lengths = [packed_length(pair, self.needs.rejected) for pair in dataset]
@@ -326,7 +326,7 @@ class POTrainer(ScoringTrainer):
     def hook_step(
         self, drawn: list[Any], device: torch.device
     ) -> tuple[list[dict[str, Any]], Tensor]:
-        """Pack the micro-batches of one step; count their pairs, over all processes.
+        """Pack the micro-batches of one step; count their pairs over all processes.
 
         The mean over all pairs of a step does not depend on how they are split.
         """
@@ -357,10 +357,10 @@ class POTrainer(ScoringTrainer):
         return regroup(lengths, sizes, self._config.tokens_per_row)
 
     def _repeated(self, size: int) -> int:
-        """Return how many pairs at the end of a micro-batch of that size do not count.
+        """Return how many pairs at the end of a micro-batch of that size are repeated.
 
-        At the end of an epoch accelerate fills the processes' batches with the epoch's first pairs,
-        so that all processes take part in the last step; their second loss is not of this epoch.
+        At the end of an epoch accelerate fills up the processes' batches with the epoch's first
+        pairs; these must not count twice.
         """
         world, dataset = self.args.world_size, self.train_dataset
         if world == 1 or self.args.dataloader_drop_last or isinstance(dataset, Stream):
@@ -396,7 +396,8 @@ class POTrainer(ScoringTrainer):
             weights = torch.ones_like(output.per_pair)
         self._losses.append((batch.pair_ids, output.per_pair.detach() * weights))
         if self.accelerator.sync_gradients:
-            # Once a step, over its micro-batches and all processes: asking makes the device wait.
+            # Checked once per step for all micro-batches and processes, because it synchronises the
+            # device.
             losses, self._losses = self._losses, []
             check_finite(self.accelerator, losses, self.state.global_step)
         self._means.record(self._metrics(batch, reference, chosen, rejected, output), weights)
@@ -417,7 +418,7 @@ class POTrainer(ScoringTrainer):
     ) -> None:
         """Check in the first step that the reference is the policy's start."""
         self._has_stepped |= self.state.global_step > 0
-        # A second call of train(), or a restart with smaller batches, goes on from trained weights.
+        # A second call of train(), or a restart with smaller batches, starts from trained weights.
         untrained = self.state.global_step == 0 and not self._has_stepped
         if not (untrained and self._config.check_reference and self.needs.ref_logps):
             return
@@ -432,7 +433,7 @@ class POTrainer(ScoringTrainer):
                 model.train()
             return found
 
-        # Noise on the embeddings moves the policy and not the reference.
+        # Noise on the embeddings changes the policy but not the reference.
         with self.noise.paused() as was_on:
             if was_on:
                 with torch.no_grad():
@@ -447,7 +448,7 @@ class POTrainer(ScoringTrainer):
             )
 
     def begin(self) -> None:
-        """Get ready for the first step."""
+        """Prepare for the first step."""
         dtype = forward_dtype(self.accelerator)
         if dtype is not None and self.reference is not None:
             self.reference.compute_in(dtype)
@@ -460,7 +461,7 @@ class POTrainer(ScoringTrainer):
         )
         super().begin()
         # After the optimizer's groups are restored, because a forward pass replaces sharded weights
-        # by whole ones; it must not change what training draws.
+        # with whole ones. It must not change the random numbers of training.
         with torch.random.fork_rng():
             self._check_start(self._known_pairs)
 
@@ -487,7 +488,7 @@ class POTrainer(ScoringTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each metric since the last entry, and log; warn about dying masks."""
+        """Log the mean of each metric since the last entry, and warn about dying masks."""
         if "loss" in logs and self._start is not None and not self._start_is_logged:
             logs = {**logs, START_CHECK: self._start.difference}
             self._start_is_logged = True

@@ -1,7 +1,7 @@
 """TRL's names: fields of trl.DPOConfig and arguments of trl.DPOTrainer.
 
-A field that means the same here is mapped, a value under which it has nothing to do is accepted,
-and anything else is refused with one sentence that says what to use.
+A field with the same meaning is mapped to ours, a value without effect is accepted, and any other
+is rejected with one sentence that says what to use instead.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from sparsepo.errors import UserError, did_you_mean
 from sparsepo.training.arguments import Refusal
 
 LOSS_TYPES: Final = {"sigmoid": "dpo", "sft": "sft"}
-"""TRL's loss_type → the method that has the same loss."""
+"""TRL's loss_type → the method with the same loss."""
 
 REFUSED: Final[dict[str, Refusal]] = {
     "dataset_num_proc": Refusal(
-        (None, 1), "is not used; a tokenizer works in several threads by itself; leave it out"
+        (None, 1), "is not used, because tokenizers already use several threads; leave it out"
     ),
     "router_aux_loss_coef": Refusal(
-        (None, 0, 0.0), "is not supported; no load-balancing loss is added; leave it out"
+        (None, 0, 0.0), "is not supported, because no load-balancing loss is added; leave it out"
     ),
     "pad_to_multiple_of": Refusal(
         (None, "auto"), "is not used, because pairs are packed into rows; leave it out"
@@ -30,11 +30,11 @@ REFUSED: Final[dict[str, Refusal]] = {
         (None,), "is called per_device_eval_batch_size here; rename it"
     ),
     "loss_weights": Refusal(
-        (None, [1.0], [1]), "is not supported; a method is one loss; leave it out"
+        (None, [1.0], [1]), "is not supported, because a method has one loss; leave it out"
     ),
     "ld_alpha": Refusal((None,), "is not supported (LD-DPO is not a method here); leave it out"),
     "f_divergence_type": Refusal(
-        ("reverse_kl",), "is not supported; DPO's reverse KL is; leave it out"
+        ("reverse_kl",), "is not supported; only DPO's reverse KL is; leave it out"
     ),
     "f_alpha_divergence_coef": Refusal((0.5,), "belongs to another divergence; leave it out"),
     "label_smoothing": Refusal(
@@ -49,42 +49,48 @@ REFUSED: Final[dict[str, Refusal]] = {
         'is called activation_checkpointing_kwargs={"offload": true} here (with '
         "activation_checkpointing=true); rename it",
     ),
-    "sync_ref_model": Refusal((False,), "is not supported; the reference stays as it is"),
+    "sync_ref_model": Refusal(
+        (False,), "is not supported, because the reference is never changed; leave it out"
+    ),
     "ref_model_mixup_alpha": Refusal((0.6,), "belongs to sync_ref_model; leave it out"),
     "ref_model_sync_steps": Refusal((512,), "belongs to sync_ref_model; leave it out"),
-    "pad_token": Refusal((None,), "is not used; padding is known by its mask; leave it out"),
+    "pad_token": Refusal((None,), "is not used, because padding is marked by a mask; leave it out"),
 }
-"""Field of DPOConfig → the values that are accepted."""
+"""Field of DPOConfig → accepted values."""
 
 UNSUPPORTED_ARGUMENTS: Final = {
     "tokenizer": "tokenizer is called processing_class here; rename it.",
     "eval_datasets": "eval_datasets is called eval_dataset here; rename it.",
     "model_init": "model_init is not supported; give the model itself.",
-    "data_collator": "data_collator is not supported; pairs are packed by the trainer.",
+    "data_collator": "data_collator is not supported, because the trainer packs the pairs; leave "
+    "it out.",
     "compute_loss_func": "compute_loss_func is not supported; write the loss as a method and "
     "register it (docs/methods.md).",
-    "preprocess_logits_for_metrics": "preprocess_logits_for_metrics is not supported; logits of "
-    "the whole vocabulary are never made, and compute_metrics gets implicit rewards.",
+    "preprocess_logits_for_metrics": "preprocess_logits_for_metrics is not supported, "
+    "because full-vocabulary logits are never computed; use compute_metrics, which gets implicit "
+    "rewards.",
     "formatting_func": "formatting_func is not supported; map the rows to prompt, chosen and "
     "rejected first: dataset.map(formatting_func).",
     "ref_model_init_kwargs": "ref_model_init_kwargs is not supported; load the reference yourself "
     "and give it as ref_model.",
-    "force_use_ref_model": "force_use_ref_model is not needed; a ref_model that is given is used.",
-    "model_adapter_name": "model_adapter_name is not supported; make the adapters that are to be "
-    "trained the active ones.",
-    "ref_adapter_name": "ref_adapter_name is not supported; trained adapters leave a frozen copy "
-    "of themselves as the reference.",
+    "force_use_ref_model": "force_use_ref_model is not needed, because a given ref_model is always "
+    "used; leave it out.",
+    "model_adapter_name": "model_adapter_name is not supported; activate the adapters to train.",
+    "ref_adapter_name": "ref_adapter_name is not supported, because a frozen copy of the trained "
+    "adapters is the reference; leave it out.",
     "generate_during_eval": "generate_during_eval is not supported; generate from the saved model.",
-    "is_encoder_decoder": "is_encoder_decoder is not supported; models are causal language models.",
-    "label_pad_token_id": "label_pad_token_id is not used; padding is known by its mask.",
-    "padding_value": "padding_value is not used; padding is known by its mask.",
-    "tools": "tools belongs to the rows: add a column tools.",
+    "is_encoder_decoder": "is_encoder_decoder is not supported; use a causal language model.",
+    "label_pad_token_id": "label_pad_token_id is not used, because padding is marked by a mask; "
+    "leave it out.",
+    "padding_value": "padding_value is not used, because padding is marked by a mask; leave it "
+    "out.",
+    "tools": "tools belongs to the data; add a column tools to the rows.",
 }
-"""Arguments of this or another trainer that POTrainer does not have → what to do."""
+"""Arguments of other trainers that POTrainer does not have → what to do instead."""
 
 
 def refuse_arguments(given: dict[str, Any], fields: set[str], known: set[str]) -> None:
-    """Refuse what a trainer was given beside its own arguments.
+    """Reject arguments that POTrainer does not have.
 
     Args:
         given: name → value; None counts as not given.
@@ -92,7 +98,7 @@ def refuse_arguments(given: dict[str, Any], fields: set[str], known: set[str]) -
         known: the arguments of POTrainer.
 
     Raises:
-        UserError: there is one; the message says where it belongs.
+        UserError: there is one; the message says what to use instead.
     """
     for name, value in given.items():
         if value is None:
@@ -106,20 +112,20 @@ def refuse_arguments(given: dict[str, Any], fields: set[str], known: set[str]) -
 
 @dataclass
 class TRLNames:
-    """Fields of trl.DPOConfig beside those that POConfig has under the same name."""
+    """The fields of trl.DPOConfig that POConfig does not have under the same name."""
 
     loss_type: str | list[str] | None = field(
-        default=None, metadata={"help": "TRL's name of the loss; in place of method."}
+        default=None, metadata={"help": "TRL's name for the loss; replaces method."}
     )
     truncation_mode: str | None = field(
-        default=None, metadata={"help": "TRL's name: keep_start is on_long_response=truncate."}
+        default=None, metadata={"help": "TRL's name: keep_start means on_long_response=truncate."}
     )
     precompute_ref_log_probs: bool = field(
         default=False,
-        metadata={"help": "TRL's name: a reference_cache inside the output folder."},
+        metadata={"help": "TRL's name: a reference_cache in the output folder."},
     )
     padding_free: bool = field(
-        default=False, metadata={"help": "TRL's name: pairs are packed into rows anyway."}
+        default=False, metadata={"help": "TRL's name: pairs are always packed into rows."}
     )
     dataset_num_proc: int | None = field(default=None, metadata={"help": "TRL's; not used."})
     router_aux_loss_coef: float | None = field(default=None, metadata={"help": "TRL's; not used."})
@@ -143,13 +149,13 @@ class TRLNames:
     pad_token: str | None = field(default=None, metadata={"help": "TRL's; not used."})
 
     def map_trl_names(self, config: Any) -> None:
-        """Set the fields of POConfig that TRL's names stand for.
+        """Set the fields of POConfig that correspond to TRL's names.
 
         Args:
-            config: the POConfig, which is this object.
+            config: the POConfig, which is this same object.
 
         Raises:
-            UserError: a value that cannot have its effect, or that contradicts another field.
+            UserError: a value is not supported, or contradicts another field.
         """
         for name, refusal in REFUSED.items():
             refusal.check(name, getattr(self, name))
@@ -157,9 +163,9 @@ class TRLNames:
         if self.truncation_mode is not None:
             if self.truncation_mode != "keep_start":
                 raise UserError(
-                    f"truncation_mode={self.truncation_mode} is not supported; a response loses "
-                    "its end (on_long_response=truncate) and a prompt its beginning "
-                    "(max_prompt_length)."
+                    f"truncation_mode={self.truncation_mode} is not supported; use keep_start for "
+                    "responses (on_long_response=truncate) and max_prompt_length for prompts, "
+                    "which are truncated from the left."
                 )
             if config.on_long_response == "skip":
                 raise UserError(
@@ -177,11 +183,11 @@ class TRLNames:
             return
         names = [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
         if len(names) != 1:
-            raise UserError("loss_type has several losses; a method is one loss, choose one.")
+            raise UserError("loss_type has several losses, but a method has one; choose one.")
         if names[0] not in LOSS_TYPES:
             raise UserError(
-                f"loss_type={names[0]} is not a loss of the library; choose method, one of those "
-                "that `sparsepo.available_methods()` lists."
+                f"loss_type={names[0]} is not supported; set method instead, to one of those that "
+                "`sparsepo.available_methods()` lists."
             )
         method = LOSS_TYPES[names[0]]
         if config.method not in ("", method):

@@ -1,13 +1,13 @@
-"""From samples to verdicts: programs for the sandbox, and how long each may run.
+"""Judges samples: builds programs for the sandbox, and sets their time limits.
 
-Identical programs run once: a small model writes the same completion many times.
+Identical programs run once, because a small model often writes the same completion.
 
-Every program first gets the sandbox's own limit. Slow problems and busy machines cost no verdicts:
-one that runs out of time runs again, once and after all others,
+Every program first gets the sandbox's default time limit. To avoid wrong verdicts for slow problems
+and on busy machines, a program that runs out of time runs again, once and after all others,
 
-- if its problem has a reference solution and what that takes on this machine, scaled, is more than
-  the program had; the reference is measured only then;
-- if it had the processor for less than half of its time: it may have waited for others.
+- if its problem has a reference solution whose time on this machine, scaled, exceeds the limit; the
+  reference is measured only in this case;
+- if it had the processor for less than half of its time, and may have waited for other processes.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from tasks.sandbox import Limits, Outcome, Program, Verdict, scaled_seconds
 BASE_SECONDS: Final = Limits().seconds
 """[code] bigcode-evaluation-harness' limit of three seconds."""
 MOST_SECONDS: Final = 60.0
-"""[ours] What a reference may take."""
+"""[ours] Time limit of a reference."""
 STARVED: Final = 0.5
-"""[ours] A timeout that used a smaller share of its limit as processor time is not believed yet."""
+"""[ours] A timeout with a smaller share of processor time in its limit is run again."""
 
 RunPrograms = Callable[[Iterable[Program]], Iterator[Verdict]]
-"""Runs programs apart from this process and yields a verdict for each, in any order."""
+"""Runs programs outside of this process and yields a verdict for each, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a sample."""
+    """The result of a sample."""
 
     verdict: Outcome
     detail: str
     """Why, in a line."""
     seconds: float
-    """How long the deciding run took."""
+    """Time of the deciding run, in seconds."""
     limit: float
-    """How long it might have taken, in seconds."""
+    """Its time limit, in seconds."""
     suspect: bool = False
-    """It passed beside its tests and failed apart from them: a suspected forgery."""
+    """Whether it is a suspected forgery, which passed only in the same process as its tests."""
     cpu_seconds: float = 0.0
     """Processor time of the deciding run."""
     tries: int = 1
-    """How often it was run to its end or its limit."""
+    """Number of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Judged:
     """Position in the list of samples."""
     result: Result
     copied: bool = False
-    """An identical program was run in its stead."""
+    """Whether an identical program was run instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Measured:
     key: str
     """`task_key` of its problem."""
     seconds: float | None
-    """How long it took; None if it did not pass its own tests here."""
+    """Its time in seconds; None if it did not pass its own tests here."""
 
 
 def judge(
@@ -85,14 +85,14 @@ def judge(
 
     Args:
         samples: all samples.
-        convention: makes programs of them.
+        convention: turns them into programs.
         run: runs the programs.
         done: results of an interrupted run, by position in `samples`.
         references: the reference times in seconds that it measured, by `task_key`.
-        seconds: how long a program may run at first.
+        seconds: the first time limit of a program.
 
     Yields:
-        What happened, in the order in which it did; whoever keeps all of it can go on from there.
+        Events, in order; an interrupted run can resume from those that were recorded.
     """
     results = dict(done)
     first = {index: seconds for index in range(len(samples)) if index not in results}
@@ -116,11 +116,11 @@ def judge(
 
 
 def time_limit(reference: float | None, least: float = BASE_SECONDS) -> float:
-    """Return how long a program may run, in seconds.
+    """Return the time limit of a program, in seconds.
 
     Args:
-        reference: seconds that the reference solution took here; None if there is none.
-        least: what every program may take.
+        reference: time of the reference solution on this machine; None if there is none.
+        least: the smallest limit.
     """
     return least if reference is None else scaled_seconds(reference, least=least)
 
@@ -132,9 +132,9 @@ def make_program(
 
     Args:
         sample: a problem's completion.
-        convention: says what stands before it, where it is cut and how it is tested.
-        program_id: names the program in its verdict.
-        seconds: how long it may run.
+        convention: determines the code before it, where it is cut and how it is tested.
+        program_id: identifies the program in its verdict.
+        seconds: its time limit.
     """
     problem = sample.problem
     prompt, completion = _parts(sample, convention)
@@ -157,7 +157,7 @@ def reference_program(problem: Problem, program_id: str) -> Program:
     """Return the program that tests a problem's reference solution.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: it has none.
     """
     if problem.reference is None:
         raise ValueError(f"the problem {problem.task_id} has no reference solution")
@@ -179,7 +179,7 @@ def _run(
     results: Mapping[int, Result],
     tries: int,
 ) -> Iterator[Judged]:
-    """Judge the samples of `limits`, identical programs once; `results` has what is known."""
+    """Judge the samples in `limits`, identical programs once; `results` contains known results."""
     known = {
         (_text_key(samples[index], convention), result.limit): result
         for index, result in results.items()
@@ -212,7 +212,7 @@ def _run(
 
 
 def _text_key(sample: Sample, convention: Convention) -> bytes:
-    """What is the same for samples of which one run decides all: problem and text."""
+    """Return a key of problem and text, which is equal for samples with identical programs."""
     whole = (task_key(sample.problem.task_id), *_parts(sample, convention))
     return hashlib.blake2b(ascii(whole).encode(), digest_size=16).digest()
 

@@ -1,8 +1,9 @@
-"""Preference pairs of code as the paper makes them: passing against failing samples of a prompt.
+"""Preference pairs of code, made as in the paper from passing and failing samples of a prompt.
 
-Many solutions of each training problem are sampled and run. Prompts with enough of both are kept,
-and every epoch sees a new random pair of each. Epochs are unrolled into the data: trained once,
-in order, they need no state of their own, so that a run can be resumed and cached as any other.
+Many solutions of each training problem are sampled and run. Prompts with enough passing and failing
+samples are kept, and every epoch has a new random pair of each. The pairs of all epochs are written
+to the data, which is trained on once, in order; a run can thus be resumed and cached like any
+other.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ LEAST_FAILING: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The samples of one prompt, parted by verdict; a text that came twice is there twice."""
+    """The samples of one prompt, separated by verdict; repeated texts are kept."""
 
     key: str
-    """Names the prompt in the ids of its pairs."""
+    """Identifies the prompt in the ids of its pairs."""
     prompt: str
     passing: tuple[str, ...]
     failing: tuple[str, ...]
@@ -48,7 +49,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which prompts were kept, in numbers."""
+    """Numbers of prompts that were kept and skipped."""
 
     prompts: int
     kept: int
@@ -58,22 +59,22 @@ class Selection:
     """Prompts with enough passing samples and no failing one."""
     samples: int
     passed: int
-    """Of all samples, those of prompts that were not kept included."""
+    """Of all samples, including those of skipped prompts."""
 
 
 def answers_of_samples(
     samples: Sequence[Sample], results: Sequence[Result], convention: Convention
 ) -> list[Answers]:
-    """Part judged samples by problem and verdict.
+    """Group judged samples by problem and verdict.
 
-    A response is what was run: the part of a completion before its first stop sequence. A sample
-    counts as failing only if it failed, ran out of time or out of memory; one that could not be
-    judged (`refused`, `unsupported`) is left out.
+    A response is the code that was run: the part of a completion before its first stop sequence. A
+    sample counts as failing only if it failed, ran out of time or out of memory; samples that could
+    not be judged (`refused`, `unsupported`) are skipped.
 
     Args:
-        samples: of any problems.
-        results: one per sample, in their order.
-        convention: makes the prompts, and cuts the completions.
+        samples: samples of any problems.
+        results: one result per sample, in order.
+        convention: determines the prompts and the ends of completions.
 
     Returns:
         One entry per problem, in the order of their first samples.
@@ -98,19 +99,19 @@ def select(answers: Iterable[Answers], what: str) -> tuple[list[Answers], Select
     """Keep the prompts with at least two passing and one failing sample.
 
     Args:
-        answers: of all prompts.
-        what: which they are, for the error, such as "training problems".
+        answers: the answers to all prompts.
+        what: description of the prompts for the error, such as "training problems".
 
     Raises:
-        UserError: if none is left.
+        UserError: no prompt is left.
     """
     given = list(answers)
     kept = [one for one in given if one.usable]
     if not kept:
         raise UserError(
             f"None of the {len(given)} {what} has both {LEAST_PASSING} passing samples and "
-            f"{LEAST_FAILING} failing one, so that there is no preference pair: sample more of "
-            "each, use easier or harder problems, or another model."
+            f"{LEAST_FAILING} failing one, which a preference pair needs; sample more of each, use "
+            "easier or harder problems, or another model."
         )
     few = sum(len(one.passing) < LEAST_PASSING for one in given)
     return kept, Selection(
@@ -126,13 +127,13 @@ def select(answers: Iterable[Answers], what: str) -> tuple[list[Answers], Select
 def epoch_pairs(answers: Sequence[Answers], epochs: int, seed: int) -> list[PreferencePair]:
     """Return the training pairs of all epochs, in the order in which they are trained.
 
-    Epoch e holds one pair of every prompt, a random passing against a random failing sample, in
-    random order. It depends on seed and e alone: more epochs leave the first ones as they were.
+    Epoch e has one pair of every prompt, a random passing and a random failing sample, in random
+    order. It depends only on the seed and e, so more epochs do not change the first ones.
 
     Args:
-        answers: of the prompts that were kept.
-        epochs: how many.
-        seed: of the draws.
+        answers: the answers to the prompts that were kept.
+        epochs: number of epochs.
+        seed: random seed.
 
     Returns:
         epochs × prompts pairs; their ids are "key#epoch".
@@ -150,8 +151,8 @@ def fixed_pairs(answers: Sequence[Answers], seed: int) -> list[PreferencePair]:
     """Return one random pair of every prompt, for validation, in the prompts' order.
 
     Args:
-        answers: of the prompts that were kept.
-        seed: of the draws.
+        answers: the answers to the prompts that were kept.
+        seed: random seed.
     """
     rng = Random(f"{seed}/fixed")
     return [_draw(one, rng, one.key) for one in answers]
@@ -165,7 +166,7 @@ def read_answers(path: str | Path) -> list[Answers]:
             solution and a number for a passing one.
 
     Raises:
-        UserError: if the file is missing, damaged or empty, or a row is not of this schema.
+        UserError: the file is missing, damaged or empty, or a row has another schema.
     """
     found: list[Answers] = []
     for number, row in enumerate(rows_of_file(path), start=1):
@@ -181,12 +182,12 @@ def read_answers(path: str | Path) -> list[Answers]:
             (failing if _votes(answer, where) is None else passing).append(text)
         found.append(Answers(str(number), prompt, tuple(passing), tuple(failing)))
     if not found:
-        raise UserError(f"{path} holds no prompts.")
+        raise UserError(f"{path} contains no prompts; give a file with at least one.")
     return found
 
 
 def write_answers(answers: Iterable[Answers], path: Path) -> None:
-    """Write answers in the authors' schema, which `read_answers` reads; JSON Lines."""
+    """Write answers as JSON Lines in the authors' schema, which `read_answers` reads."""
     write_jsonl(map(_as_row, answers), path)
 
 

@@ -1,13 +1,13 @@
 """Programming problems with tests: HumanEval, MBPP and plain rows, each in its own schema.
 
-| schema | told by | columns |
+| schema | recognised by | columns |
 |---|---|---|
 | HumanEval | `entry_point` | `task_id`, `prompt`, `test`, `entry_point`; `canonical_solution` |
 | MBPP | `test_list` | `task_id`, `text`, `test_list`; `code`, `test_setup_code` |
 | MBPP sanitized | `test_list` | the same with `prompt` and `test_imports` |
 | plain | `tests` | `task_id`, `prompt`, `tests` (text or a list of them); `reference` |
 
-Columns after the semicolon may be absent; others that a row has are not read.
+Columns after the semicolon are optional; other columns are not read.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ _DEFINITION: Final = re.compile(r"^(?:async +)?(?:def|class) +(\w+)", re.MULTILI
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A programming problem, whatever schema it came in."""
+    """A programming problem of any schema."""
 
     task_id: TaskId
-    """As it stands in the file; MBPP's are numbers."""
+    """The id in the file; MBPP's are numbers."""
     kind: Kind
     prompt: str
     """HumanEval's and plain rows' `prompt`, MBPP's description."""
     prefix: str
     """The code that a completion continues: HumanEval's prompt, a plain row's if it is code."""
     tests: str
-    """Statements that run after the candidate's code and raise where it is wrong."""
+    """Statements that run after the candidate's code and raise an exception if it is wrong."""
     row: Row
     """The row itself, for conventions that read other columns."""
     reference: str | None = None
-    """A completion known to be right, which continues `prefix`."""
+    """A correct completion, which continues `prefix`."""
     entry_points: tuple[str, ...] = ()
-    """Names that the tests test, as far as the row tells: always the candidate's own."""
+    """Names under test, as far as known from the row; they are always the candidate's own."""
 
 
 def read_problems(path: str | Path) -> list[Problem]:
     """Read a file of problems.
 
     Args:
-        path: JSON Lines (gzip or not), a JSON list or Parquet; the schema is told by its columns.
+        path: JSON Lines (gzip or not), a JSON list or Parquet; the columns determine the schema.
 
     Returns:
         The problems, in the file's order.
 
     Raises:
-        UserError: if the file is missing, damaged or empty, lacks a column, holds another type
-            than the schema's, or names a problem twice.
+        UserError: the file is missing, damaged or empty, lacks a column, has a value of the wrong
+            type, or contains a problem twice.
     """
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -74,11 +74,11 @@ def read_problems(path: str | Path) -> list[Problem]:
         problem = _PARSERS[_schema(row, where)](row, where)
         if task_key(problem.task_id) in seen:
             name = printable(problem.task_id)
-            raise UserError(f"{where}: the problem {name} is there twice; remove one.")
+            raise UserError(f"{where}: the problem {name} occurs twice; remove one.")
         seen.add(task_key(problem.task_id))
         problems.append(problem)
     if not problems:
-        raise UserError(f"{path} holds no problems.")
+        raise UserError(f"{path} contains no problems; give a file with at least one.")
     return problems
 
 
@@ -96,17 +96,17 @@ def regular_file(path: str | Path) -> Path:
         what = "does not exist" if missing else f"cannot be read: {error.strerror}"
         raise UserError(f"{path} {what}.") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is no regular file.")
+        raise UserError(f"{path} is not a regular file; give a file of problems or samples.")
     return Path(path)
 
 
 def task_key(task_id: TaskId) -> str:
-    """Return the spelling under which ids are compared: 11 and "11" are one problem."""
+    """Return the form in which ids are compared: 11 and "11" are the same problem."""
     return str(task_id)
 
 
 def printable(text: object) -> str:
-    """Return text of unknown origin as one line without control characters, for people."""
+    """Return text of unknown origin as one line without control characters, for display."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
     )
@@ -116,7 +116,7 @@ def read_task_id(row: Row, where: str) -> TaskId:
     """Return a row's `task_id`.
 
     Raises:
-        UserError: if it is missing, empty, or neither text nor a whole number.
+        UserError: it is missing, empty, or neither text nor a whole number.
     """
     value = column(row, "task_id", where)
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
@@ -125,10 +125,10 @@ def read_task_id(row: Row, where: str) -> TaskId:
 
 
 def read_text(row: Row, name: str, where: str) -> str:
-    """Return a column that has to hold text.
+    """Return the text in a column.
 
     Raises:
-        UserError: if it is missing or holds anything else.
+        UserError: the column is missing or contains anything else.
     """
     value = column(row, name, where)
     if not isinstance(value, str):
@@ -140,7 +140,7 @@ def column(row: Row, name: str, where: str) -> object:
     """Return a column's value.
 
     Raises:
-        UserError: if the row does not have it.
+        UserError: the row does not have it.
     """
     if name not in row:
         columns = printable(", ".join(map(str, row))) or "none"
@@ -152,10 +152,10 @@ def mbpp_test_split(problems: Iterable[Problem]) -> list[Problem]:
     """Return MBPP's test split, in the order of its ids, as BigCode evaluates it.
 
     Args:
-        problems: of MBPP; others than the split's are left out.
+        problems: problems of MBPP; those of other splits are skipped.
 
     Raises:
-        UserError: unless all 500 problems of the split are there.
+        UserError: one of the split's 500 problems is missing.
     """
     chosen = {
         int(problem.task_id): problem for problem in problems if in_mbpp_test_split(problem.task_id)
@@ -170,12 +170,12 @@ def mbpp_test_split(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def in_mbpp_test_split(task_id: TaskId) -> bool:
-    """Say whether an id is one of MBPP's test split, 11 to 510."""
+    """Return whether an id belongs to MBPP's test split, 11 to 510."""
     return str(task_id).isdecimal() and int(task_id) in MBPP_TEST_IDS
 
 
 def is_code(text: str) -> bool:
-    """Say whether text is Python, or the beginning of it that a completion may go on with."""
+    """Return whether text is Python, or the beginning of Python code that can be completed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         try:
@@ -186,10 +186,10 @@ def is_code(text: str) -> bool:
 
 
 def defined_names(text: str) -> tuple[str, ...]:
-    """Return the functions and classes that code defines at its top level, in its order.
+    """Return the functions and classes that code defines at its top level, in order.
 
     Args:
-        text: Python, or the beginning of it, which need not be right: names are found by line.
+        text: Python or its beginning, which need not be valid, because names are found by line.
     """
     return tuple(dict.fromkeys(_DEFINITION.findall(text)))
 
@@ -225,7 +225,7 @@ def _humaneval(row: Row, where: str) -> Problem:
 
 
 def _mbpp(row: Row, where: str) -> Problem:
-    # Set-up code goes after the candidate's: it makes objects of the classes defined there.
+    # Set-up code runs after the candidate's code, because it creates objects of its classes.
     setup = _statements(row, "test_imports", where) if "test_imports" in row else []
     setup += [code] if (code := _optional(row, "test_setup_code", where)) else []
     tests = _statements(row, "test_list", where)
@@ -252,7 +252,7 @@ def _plain(row: Row, where: str) -> Problem:
         raise UserError(f"{where}: 'tests' is empty; a problem needs a test.")
     prefix = prompt if is_code(prompt) else ""
     reference = _optional(row, "reference", where)
-    # What the prompt defines last is what is to be completed; what comes before are helpers.
+    # The last definition of the prompt is the one to complete; earlier ones are helpers.
     names = (*defined_names(prefix)[-1:], *defined_names(reference or ""))
     return Problem(
         task_id=read_task_id(row, where),
@@ -267,7 +267,7 @@ def _plain(row: Row, where: str) -> Problem:
 
 
 def _tested(names: Iterable[str], *tests: str) -> tuple[str, ...]:
-    """Those names that occur in the tests."""
+    """Return the names that occur in the tests."""
     words = set(re.findall(r"\w+", "\n".join(tests)))
     return tuple(dict.fromkeys(name for name in names if name in words))
 

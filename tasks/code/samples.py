@@ -1,4 +1,4 @@
-"""Answers that a model has generated, several per problem, in the forms that public tools write.
+"""Reads generated answers, several per problem, in the formats that public tools write.
 
 | form | who writes it | what it holds |
 |---|---|---|
@@ -6,8 +6,8 @@
 | rows with `task_id`, `solution` | evalplus | the whole program |
 | a list of lists | bigcode-evaluation-harness | programs, in the problems' order |
 
-A row may hold a list in place of one text, also as `completions` or `solutions`. The form is told
-by the file; one file has one form.
+A row may have a list instead of a single text, also as `completions` or `solutions`. The format is
+recognised from the file; a file has one format.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Sample:
     """Position among the problem's samples in the file, from 0."""
     completion: str
     whole: bool = False
-    """Whether it is a whole program, which contains its prompt, and not what follows the prompt."""
+    """Whether it is a whole program, including the prompt, and not a completion of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class SampleSet:
     """The samples of a file, and the problems that they are samples of."""
 
     problems: list[Problem]
-    """Those that count, in the order of their file; each has a sample."""
+    """The problems that count, in the order of their file; each has a sample."""
     samples: list[Sample]
     """In the order of their file."""
     left_out: int
-    """Problems outside MBPP's test split, none of which has a sample."""
+    """Number of problems outside MBPP's test split, none of which has a sample."""
     form: str = ""
-    """What the file holds, in words; empty for rows of one completion each."""
+    """Description of the file's format; empty for rows with one completion each."""
 
     def per_problem(self) -> dict[str, int]:
         """Return how many samples each problem has, by `task_key`."""
@@ -76,25 +76,26 @@ class SampleSet:
 def read_samples(path: str | Path, problems: Sequence[Problem]) -> SampleSet:
     """Read a file of samples and match them with their problems.
 
-    Every problem needs a sample, because a missing one would raise the mean unseen. MBPP's rows
-    outside its test split are excepted as long as none of them has a sample: its one file holds
-    all splits, and 500 problems are what is evaluated.
+    Every problem needs a sample, because missing ones would raise the mean unnoticed. The rows of
+    MBPP outside its test split are an exception if none of them has a sample: its file contains all
+    splits, of which 500 problems are evaluated.
 
     Args:
-        path: one of the forms at the head of this file; JSON Lines (gzip or not), a JSON list,
+        path: one of the formats listed at the top of this file; JSON Lines (gzip or not), a JSON
+        list,
             Parquet.
-        problems: what they are samples of.
+        problems: the problems that were sampled.
 
     Returns:
         The samples and the problems that count.
 
     Raises:
-        UserError: if the file is missing, damaged or empty, lacks a column, mixes forms, names a
-            problem that is not there, or leaves a problem without a sample.
+        UserError: the file is missing, damaged or empty, lacks a column, mixes formats, names an
+            unknown problem, or has no sample of a problem.
     """
     values = list(read_values(regular_file(path)))
     if not values:
-        raise UserError(f"{path} holds no samples.")
+        raise UserError(f"{path} contains no samples; give a file with at least one.")
     lists = isinstance(values[0], list)
     for index, value in enumerate(values):
         if not isinstance(value, list if lists else dict):
@@ -165,7 +166,7 @@ def _column(row: Mapping[str, Any], where: str) -> str:
     if len(given) > 1:
         raise UserError(f"{where} has both '{given[0]}' and '{given[1]}'; keep one of them.")
     if not given:
-        # There, but null; or not there at all.
+        # Null, or missing.
         read_text(dict(row), next((name for name in COLUMNS if name in row), "completion"), where)
     return given[0]
 

@@ -1,4 +1,4 @@
-"""From verdicts to pass@k with intervals."""
+"""Computes pass@k with intervals from verdicts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ def usable_ks(samples: SampleSet, ks: Sequence[int] | None) -> tuple[int, ...]:
     """Return the values of k to compute, ascending.
 
     Args:
-        samples: what they will be computed from.
-        ks: what was asked for; None for those of 1, 10 and 100 that every problem has samples for.
+        samples: the samples.
+        ks: the requested values; None for those of 1, 10 and 100 for which every problem has enough
+            samples.
 
     Raises:
-        UserError: if a value asked for is larger than some problem's number of samples.
+        UserError: a requested value exceeds the number of samples of a problem.
     """
     counts = samples.per_problem()
     fewest = min(counts, key=lambda key: counts[key])
@@ -47,7 +48,7 @@ def usable_ks(samples: SampleSet, ks: Sequence[int] | None) -> tuple[int, ...]:
         if k > counts[fewest]:
             raise UserError(
                 f"pass@{k} needs {k} samples of each problem, but {printable(fewest)} has "
-                f"{counts[fewest]}; ask for --k {counts[fewest]} or less."
+                f"{counts[fewest]}; use --k {counts[fewest]} or less."
             )
     return tuple(sorted(set(ks)))
 
@@ -59,9 +60,9 @@ def score(
 
     Args:
         samples: the samples and their problems.
-        results: one per sample, in their order.
+        results: one result per sample, in order.
         ks: values of k, each at most the smallest number of samples of a problem.
-        seed: of the bootstrap over problems.
+        seed: seed of the bootstrap over problems.
 
     Returns:
         One value per k, in the order of `ks`.
@@ -75,6 +76,6 @@ def score(
         values = pass_at_k_of_problems(counts, k)
         mean = float(np.mean(values))
         low, high = percentile_interval(bootstrap_mean(values, REPLICATES, seed))
-        # Equal values have an interval of one point, whatever rounding says.
+        # The interval of equal values is a single point, in spite of rounding.
         scores.append(PassAtK(k, mean, min(low, mean), max(high, mean)))
     return scores

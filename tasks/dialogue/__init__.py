@@ -1,1 +1,1 @@
-"""Helpful and harmless dialogue: HH's reader, the embedded world, its judge and base model."""
+"""Helpful and harmless dialogue: the reader of HH, the embedded world and its judge."""

@@ -1,8 +1,8 @@
-r"""Read Anthropic/hh-rlhf in its own schema: whole dialogues, one chosen and one rejected.
+r"""Reads Anthropic/hh-rlhf in its own schema: whole dialogues, one chosen and one rejected.
 
-A dialogue is text, "\n\nHuman: …\n\nAssistant: …"; its last assistant turn is the response, all
-turns before it are the prompt. The real files hold oddities: dialogues that part before the last
-turn, empty or identical responses. They are counted, skipped and reported.
+A dialogue is text, "\n\nHuman: …\n\nAssistant: …"; its last assistant turn is the response, and all
+turns before it are the prompt. The real files contain irregular rows: dialogues that differ before
+the last turn, and empty or identical responses. They are skipped, counted and reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sparsepo.types import Message
 NO_DIALOGUE = "not a Human/Assistant dialogue"
 SPLITS = ("train", "test")
 TEST_SHARE = 0.2
-"""Share of a single file's prompts that make its test split."""
+"""Share of a single file's prompts in its test split."""
 
 _TURN = re.compile(r"\n\n(Human|Assistant):(?=\s|$)")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -41,7 +41,7 @@ def read_hh(source: str | Path, split: str = "train") -> PairData:
 
     Args:
         source: a hub id (`Anthropic/hh-rlhf`), a folder, or one file. In a folder, at any depth,
-            the files of a split are those that carry its name as a word (`train.jsonl.gz`,
+            the files of a split are those whose names contain its name as a word (`train.jsonl.gz`,
             `pairs_test.jsonl`). One file is split by a hash of the prompt's text: about a fifth of
             the prompts are `test`, the others `train`, and no prompt is in both.
         split: "train" or "test".
@@ -57,7 +57,9 @@ def read_hh(source: str | Path, split: str = "train") -> PairData:
         raise UserError(f"HH has no split {split!r}; it has {' and '.join(SPLITS)}.")
     rows = list(_rows(source, split))
     if not rows:
-        raise UserError(f"{source} holds no rows of the split {split!r}.")
+        raise UserError(
+            f"{source} has no rows of the split {split!r}; check the file, or choose another split."
+        )
     return build_pairs(rows, _parse, source, split)
 
 
@@ -72,7 +74,7 @@ def parse_dialogue(text: str) -> list[Message]:
         one speaker stay two messages.
 
     Raises:
-        SkipRow: if the text does not begin with a turn.
+        SkipRow: the text does not begin with a turn.
     """
     pieces = _TURN.split(text)
     if len(pieces) < 3 or pieces[0].strip():
@@ -117,7 +119,7 @@ def _rows(source: str | Path, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """The data files below `folder` that have `split` as a word of their names."""
+    """Return the data files in `folder` whose names contain `split` as a word."""
     return sorted(
         file
         for file in folder.rglob("*")
@@ -132,7 +134,7 @@ def _numbered(path: Path, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _checked(rows: Iterator[dict[str, Any]], source: str | Path) -> Iterator[dict[str, Any]]:
-    """Pass the rows on; stop with the columns' names where the schema is another one."""
+    """Yield the rows; raise an error with the columns' names if the schema is another one."""
     for index, row in enumerate(rows):
         for column in ("chosen", "rejected"):
             if index == 0 and column not in row:
@@ -143,7 +145,7 @@ def _checked(rows: Iterator[dict[str, Any]], source: str | Path) -> Iterator[dic
 
 
 def _is_test(row: dict[str, Any]) -> bool:
-    """Hash of everything before the last assistant turn of the chosen dialogue."""
+    """Return a hash of everything before the last assistant turn of the chosen dialogue."""
     prompt = str(row.get("chosen")).rpartition("\n\nAssistant:")[0]
     digest = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32

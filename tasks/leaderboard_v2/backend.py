@@ -1,10 +1,10 @@
-"""lm-eval's Hugging Face backend with prefixes computed once and truncations counted.
+"""lm-eval's Hugging Face backend, which computes shared prefixes once and counts truncations.
 
-A multiple-choice row is scored by one request per choice, and all of them repeat the row's prompt;
-BBH's rows moreover repeat their sub-task's three examples. Requests are therefore packed as a
-prefix tree: each shared prefix occurs once in a packed row, a token attends to its own ancestors
-only (a 4-dimensional additive mask), and positions count along the path. The log-probabilities are
-those of separate forward passes up to floating-point rounding; a test holds them to lm-eval's own.
+A multiple-choice row is scored by one request per choice, which all repeat the row's prompt; BBH's
+rows also repeat the three examples of their sub-task. Requests are therefore packed as a prefix
+tree: each shared prefix occurs once in a packed row, a token attends only to its own ancestors (a
+4-dimensional additive mask), and positions count along the path. The log-probabilities equal those
+of separate forward passes up to floating-point rounding; a test compares them with lm-eval's own.
 
 Shapes: S tokens of a packed row, V vocabulary.
 """
@@ -56,7 +56,7 @@ class PackedRow:
     paths: dict[int, list[int]] = field(default_factory=dict)
 
     def visible(self) -> NDArray[np.bool_]:
-        """Which token sees which: itself and its ancestors, (S, S), row = the one that sees."""
+        """Return the tokens that each token attends to, itself and its ancestors, (S, S)."""
         count = len(self.token_ids)
         visible = np.zeros((count, count), dtype=np.bool_)
         start = 0
@@ -76,9 +76,9 @@ class PackedRow:
 def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[PackedRow]:
     """Pack token sequences into rows in which a common prefix occurs once.
 
-    Sequences are taken in lexicographic order, where each one's longest common prefix is with its
-    neighbour. A row starts with one sequence and is closed when the next would bring more than
-    ``budget`` tokens to it, so that the choices of a long prompt still find room beside it.
+    Sequences are processed in lexicographic order, in which neighbours have the longest common
+    prefixes. A row starts with one sequence and ends when the next one would add more than
+    ``budget`` tokens in total, which leaves room for the choices of a long prompt.
 
     Args:
         sequences: Token ids; none empty.
@@ -118,7 +118,7 @@ def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[P
 
 
 class _TokenCache:
-    """Tokenised requests of one tokenizer, reused by every model that has the same one."""
+    """Tokenised requests of one tokenizer, reused by every model with the same tokenizer."""
 
     def __init__(self) -> None:
         self.tokenizer_key = ""
@@ -135,7 +135,7 @@ _token_cache = _TokenCache()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of everything of a tokenizer that decides on token ids and rendered prompts.
+    """Return a hash of everything in a tokenizer that affects token ids and rendered prompts.
 
     Args:
         tokenizer: The tokenizer.
@@ -179,7 +179,7 @@ class LeaderboardLM(HFLM):
             tokenizer: Its tokenizer.
             batch_size: Rows in a batch of generation, and of scoring where nothing is packed.
             max_length: Context in tokens; ``None`` for the model's own.
-            pack_tokens: Tokens packed beside a row's first sequence; ``None`` for no packing.
+            pack_tokens: Tokens packed after a row's first sequence; ``None`` for no packing.
             progress: Called with (done, total, what).
         """
         super().__init__(
@@ -251,7 +251,7 @@ class LeaderboardLM(HFLM):
         Returns:
             The ids.
         """
-        # The requests of a row follow one another and each encodes the row's prompt anew.
+        # The requests of a row are consecutive, and each one encodes the row's prompt again.
         plain = add_special_tokens is None and left_truncate_len is None and not kwargs
         if plain and string == self._last_context[0]:
             return list(self._last_context[1])
@@ -338,9 +338,9 @@ class LeaderboardLM(HFLM):
         return results
 
     def _packs_right(self, row: PackedRow, sequences: Sequence[Sequence[int]]) -> bool:
-        """Whether a row's longest and shortest sequence say in it what they say by themselves.
+        """Return whether a row's longest and shortest sequence have the same values as alone.
 
-        Models with attention or positions of their own are not for packing; one is asked once.
+        Models with unusual attention or positions cannot use packed rows; each is checked once.
         """
         if self._packing_is_checked:
             return True

@@ -14,6 +14,7 @@ from typing import Any
 
 from lm_eval.models.utils import resolve_max_length
 
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError, first_line
 from tasks.leaderboard_v2.backend import LeaderboardLM, Progress
 from tasks.leaderboard_v2.rows import (
@@ -218,7 +219,7 @@ def run_suite(lm: LeaderboardLM, suite: Suite, seed: int) -> dict[str, dict[str,
             continue
         for task in tasks.values():
             task.request_key = lm.fingerprint
-        # What the template writes is the whole prompt, as in training: no BOS besides.
+        # The template writes the whole prompt, as in training, so no BOS is added.
         lm.add_bos_token = False if template else add_bos
         with seeded(str(seed)), compiled_templates():
             results = evaluate(
@@ -343,6 +344,7 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
 
     name = os.fspath(model_dir)
     remote = settings.trust_remote_code
+    require_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=remote)
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -351,7 +353,8 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
     except (OSError, ValueError) as error:
         reason = first_line(error).rstrip(".")
         raise UserError(
-            f"'{name}' is not a readable causal model with tokenizer: {reason}."
+            f"'{name}' is not a readable causal model with tokenizer ({reason}); give the folder "
+            "or hub id of one."
         ) from error
     if tokenizer.chat_template is None:
         from sparsepo.batches.chat import CHAT_TEMPLATE
@@ -361,11 +364,11 @@ def _load(model_dir: Path | str, settings: LeaderboardSettings) -> tuple[Any, An
 
 
 def _check_context(settings: LeaderboardSettings, context: int) -> None:
-    # Below this, lm-eval has no room for a prompt beside an answer.
+    # Below this, lm-eval has no room for a prompt and an answer.
     smallest = 16
     if settings.max_length is not None and not smallest <= settings.max_length <= context:
         raise UserError(
-            f"max_length must lie between {smallest} and the model's context of {context} tokens, "
+            f"max_length must be between {smallest} and the model's context of {context} tokens, "
             f"not {settings.max_length}."
         )
 

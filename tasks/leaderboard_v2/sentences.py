@@ -3,8 +3,8 @@
 Two IFEval instructions (number of sentences, words in capitals) split text with nltk's Punkt model,
 which nltk downloads. Where it is installed it is used. Otherwise the same algorithm (nltk's own
 Punkt code) runs with the abbreviations in ``nltk_data`` beside this file instead of the trained
-parameters. The two differ on unusual abbreviations and initials only; results say which one was in
-force.
+parameters. The two differ only on unusual abbreviations and initials; results record which one was
+used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def ensure_sentence_splitter() -> SplitterName:
     nltk does not find one.
 
     Returns:
-        Which splitter is in force: the real ``punkt_tab`` or the built-in abbreviations.
+        The splitter in use: the real ``punkt_tab`` or the built-in abbreviations.
     """
     global _active
     if _active is not None:

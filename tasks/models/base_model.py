@@ -2,7 +2,7 @@
 
 The architecture is that of the paper's model for the same experiment: GPT-NeoX (Pythia) for
 dialogue, GPT-2 for sentiment, GPTBigCode (StarCoder) for code. Runs are reproducible on one machine
-with one thread count; the caller fixes the latter.
+with one number of threads, which the caller sets.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer in which `<|endoftext|>` is EOS, BOS and padding.
 
-    Padding shares its id with EOS, as Pythia's does, so it has to be known by mask, never by id.
+    Padding shares its id with EOS, as in Pythia, so it must be identified by mask and never by id.
 
     Args:
-        texts: the corpus; a literal `<|endoftext|>` in it is the special token.
-        vocabulary_size: number of tokens, the 256 bytes and the special token included.
-        max_length: longest sequence of the model to come, in tokens.
+        texts: the corpus; a literal `<|endoftext|>` in it becomes the special token.
+        vocabulary_size: number of tokens, including the 256 bytes and the special token.
+        max_length: longest sequence of the model, in tokens.
 
     Returns:
         The tokenizer, with the chat template of `sparsepo.batches.tokenize`.
 
     Raises:
-        UserError: if `vocabulary_size` has no room for every byte.
+        UserError: `vocabulary_size` is too small for all bytes.
     """
     if vocabulary_size < 257:
         raise UserError(
@@ -94,7 +94,7 @@ def read_corpus(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the documents of a corpus file.
 
     Raises:
-        UserError: if the file is missing, or a line is no JSON object with `text`.
+        UserError: the file is missing, or a line is not a JSON object with `text`.
     """
     if not path.is_file():
         raise UserError(f"There is no corpus at {path}; write the world first.")
@@ -116,21 +116,21 @@ def pack_windows(
     answer_weight: float,
     leading_bos: bool = False,
 ) -> Windows:
-    """Pack documents into windows, each beginning with the beginning of a document.
+    """Pack documents into windows that each start at the beginning of a document.
 
-    A question without few-shots stands at the very start of the model's input in the evaluation,
-    so it must stand there in training too; the document that overflows a window is cut.
+    In the evaluation, a question without few-shot examples is at the start of the model's input, so
+    it must also be there in training; the last document of a window is truncated.
 
     Args:
         documents: rows with `text` and, optionally, `answers` ([start, end] in characters, weighted
-            by `answer_weight`) and `unread` (number of leading characters that weigh nothing).
-        tokenizer: its EOS closes each document.
-        context: tokens a window, the last target not counted.
+            by `answer_weight`) and `unread` (number of leading characters with weight 0).
+        tokenizer: its EOS ends each document.
+        context: tokens per window, without the last target.
         answer_weight: loss weight of answer tokens, and of the EOS after an answer.
         leading_bos: begin each window with BOS.
 
     Raises:
-        UserError: if the documents do not fill one window.
+        UserError: the documents do not fill one window.
     """
     rows = list(documents)
     eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
@@ -169,18 +169,18 @@ def pack_windows(
 def train_base_model(
     config: BaseModelConfig, corpus: Path, output: Path, progress: Progress | None = None
 ) -> None:
-    """Train tokenizer and model on a corpus and save both as plain Hugging Face files.
+    """Train a tokenizer and a model on a corpus and save both as plain Hugging Face files.
 
     loss = Σ_t w_t · (−log π(x_t | x_<t)) / Σ_t w_t over the tokens of a batch of windows.
 
     Args:
         config: architecture and training.
         corpus: JSON Lines file of a world.
-        output: directory to write; it then also holds `base_model.json`, the configuration.
+        output: output directory; it also gets `base_model.json`, the configuration.
         progress: called after each step.
 
     Raises:
-        UserError: if the corpus is missing, damaged or too small.
+        UserError: the corpus is missing, damaged or too small.
     """
     documents = list(read_corpus(corpus))
     tokenizer = train_tokenizer(
@@ -216,7 +216,7 @@ def train_base_model(
 
 
 def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A language model with random weights; its randomness is torch's global generator."""
+    """Return a language model with random weights from torch's global generator."""
     eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
     special = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": eos}
     shape = _SHAPES[config.architecture](config, {"vocab_size": len(tokenizer), **special})
@@ -250,7 +250,7 @@ def _gpt_bigcode(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrai
 
 
 def _learned_positions(config: BaseModelConfig, vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that GPT-2's family shares; dropout would only slow so short a training."""
+    """Return the arguments for models like GPT-2; dropout would only slow down a short training."""
     return {
         **vocabulary,
         "n_embd": config.width,
@@ -278,7 +278,7 @@ def _optimizer(model: PreTrainedModel, config: BaseModelConfig) -> torch.optim.A
 
 
 def _rate(step: int, config: BaseModelConfig) -> float:
-    """Linear warm-up, then half a cosine down to a twentieth."""
+    """Return the schedule: linear warm-up, then a cosine decay to a twentieth."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -286,7 +286,7 @@ def _rate(step: int, config: BaseModelConfig) -> float:
 
 
 def _batches(windows: int, config: BaseModelConfig) -> Iterator[Tensor]:
-    """`config.steps` batches of window indices, epoch after epoch in a seeded order."""
+    """Yield `config.steps` batches of window indices, in a seeded order in each epoch."""
     generator = torch.Generator().manual_seed(config.seed)
     queue = torch.empty(0, dtype=torch.long)
     for _ in range(config.steps):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.batches.tokenize import encode_prompts
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError
 from sparsepo.types import Message
 
 Progress = Callable[[int, int], None]
-"""Called with (responses so far, responses in all)."""
+"""Called with (responses so far, total responses)."""
 
 
 def generate_responses(
@@ -30,14 +31,15 @@ def generate_responses(
     seed: int = 42,
     device: str | None = None,
     dtype: str = "auto",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
     """Continue prompts by sampling, in batches padded on the left.
 
-    Prompts are tokenized as training does it: messages with the chat template and its generation
-    prompt, plain text with one BOS. They are cut from the left where prompt and response would not
+    Prompts are tokenized as in training: messages with the chat template and its generation prompt,
+    plain text with one BOS. A prompt is truncated from the left if prompt and response would not
     fit the model's context. The result depends on the seed, the batch size and the order of the
-    prompts; torch's own random state is left as it was.
+    prompts; torch's own random state is left unchanged.
 
     Args:
         model_dir: a model and tokenizer that `from_pretrained` loads.
@@ -46,19 +48,22 @@ def generate_responses(
         max_new_tokens: longest response, in tokens.
         temperature: 0 decodes greedily.
         top_p: nucleus sampling's share of probability, in (0, 1].
-        stop: texts after which a response ends; the first of them stays at its end.
-        batch_size: responses a batch.
-        seed: of the sampling.
-        device: such as "cpu" or "cuda"; by default CUDA where there is one.
-        dtype: of the weights; "auto" takes the checkpoint's own.
+        stop: texts after which a response ends; the one that ended it is kept.
+        batch_size: responses per batch.
+        seed: the seed for sampling.
+        device: such as "cpu" or "cuda"; by default CUDA if available.
+        dtype: dtype of the weights; "auto" uses the checkpoint's.
+        chat_template_kwargs: further arguments of the chat template for every prompt of messages,
+            such as {"enable_thinking": False}; training reads them from the rows.
         progress: called after each batch.
 
     Returns:
-        The responses without special tokens: all those of the first prompt, then of the second.
+        The responses without special tokens: first all responses to the first prompt, and so on.
 
     Raises:
-        UserError: if `max_new_tokens` leaves the model no room for a prompt.
+        UserError: there is no such model, or `max_new_tokens` leaves no room for a prompt.
     """
+    require_model(model_dir)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
@@ -72,7 +77,12 @@ def generate_responses(
         )
     encoded = [
         ids
-        for ids in encode_prompts(prompts, tokenizer, max_prompt_length=room)
+        for ids in encode_prompts(
+            prompts,
+            tokenizer,
+            max_prompt_length=room,
+            chat_template_kwargs=[chat_template_kwargs or {}] * len(prompts),
+        )
         for _ in range(samples)
     ]
     sampled = sample_ids(
@@ -108,10 +118,10 @@ def sample_ids(
     Args:
         model: a causal language model in evaluation mode.
         prompts: token ids, which leave room for `max_new_tokens`.
-        tokenizer: its tokenizer.
+        tokenizer: the model's tokenizer.
 
     Returns:
-        The token ids of each response, with its EOS where it came to one.
+        The token ids of each response, including EOS if it was generated.
     """
     eos = tokenizer.eos_token_id
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
@@ -150,7 +160,7 @@ def sample_ids(
 
 
 def _ended(ids: list[int], eos: int, pad: int) -> list[int]:
-    """Drop the padding behind a response's EOS, or behind its stop text."""
+    """Remove the padding after a response's EOS or stop text."""
     if eos in ids:
         return ids[: ids.index(eos) + 1]
     while ids and ids[-1] == pad:

@@ -1,4 +1,4 @@
-"""The special token that every embedded world's tokenizer has."""
+"""The special token of every embedded world's tokenizer."""
 
 EOS = "<|endoftext|>"
-"""End of sequence, beginning and padding at once, as GPT-2's, Pythia's and StarCoder's is."""
+"""End of sequence, beginning and padding, as in GPT-2, Pythia and StarCoder."""

@@ -15,8 +15,8 @@ from .program import Limits, Program, Verdict
 from .tiers import choose_tier
 from .worker import Answer, BoxError, Task, Worker
 
-_DEPTH = 3  # tasks that a box holds, so that it never waits for the next one
-_WINDOW = 4096  # verdicts kept back at most for the sake of order
+_DEPTH = 3  # tasks queued per box, so it never waits for the next one
+_WINDOW = 4096  # maximum number of verdicts held back to keep the order
 _GRACE_SECONDS = 10.0
 _MOST_DEATHS = 2
 _MOST_FAILED_STARTS = 3
@@ -30,21 +30,21 @@ def run_programs(
     limits: Limits | None = None,
     confirm: bool = True,
 ) -> Iterator[Verdict]:
-    """Run programs in isolation and yield one verdict for each, in their order.
+    """Run programs in isolation and yield one verdict for each, in order.
 
     Args:
-        programs: taken as they are needed; an endless iterable is fine.
-        workers: how many boxes run at once; by default one per processor this process may use.
-        tier: the isolation by name, or None for the strongest that works.
-        limits: what one program may use.
-        confirm: count a pass only when the strict form has confirmed it. Without, candidate and
-            tests share a process, and a candidate written for the purpose can forge a pass.
+        programs: consumed as needed; the iterable may be endless.
+        workers: number of boxes that run at once; by default one per available processor.
+        tier: name of the isolation; None for the strongest that works.
+        limits: the limits of each program.
+        confirm: count a pass only if the strict form has confirmed it. Otherwise candidate and
+            tests share a process, in which a malicious candidate can forge a pass.
 
     Yields:
-        verdicts; closing the iterator ends every box.
+        The verdicts; closing the iterator ends every box.
 
     Raises:
-        UserError: no isolation works here, or not the one asked for.
+        UserError: the requested isolation, or any isolation, does not work here.
     """
     chosen = choose_tier(tier)
     count = workers if workers is not None else len(os.sched_getaffinity(0))
@@ -59,8 +59,8 @@ class Pool:
 
     Args:
         tier: an isolation that works here.
-        workers: how many boxes.
-        limits: what one program may use.
+        workers: number of boxes.
+        limits: the limits of each program.
         confirm: whether passes are confirmed in the strict form.
     """
 
@@ -148,7 +148,7 @@ class Pool:
                 self._selector.modify(worker.socket, wanted, worker)
 
     def _wait(self) -> None:
-        """Wait for something to happen at any box, and see to it."""
+        """Wait for an event of any box, and handle it."""
         now = time.monotonic()
         ends = [self._end(worker) for worker in self.workers if worker.tasks]
         for key, event in self._selector.select(max(min(ends, default=now + 1) - now, 0.0)):
@@ -164,7 +164,7 @@ class Pool:
                 self._overdue(worker)
 
     def _end(self, worker: Worker) -> float:
-        """When a box must have answered: its own deadline has passed for long by then."""
+        """Return when a box must have answered, which is well after its own deadline."""
         return worker.since + worker.tasks[0].seconds + _GRACE_SECONDS
 
     def _read(self, worker: Worker) -> None:
@@ -182,7 +182,7 @@ class Pool:
         task = answer.task
         confirmed = task.form == "strict"
         if answer.outcome == "passed" and self.confirm and not confirmed:
-            # Twice the time: what the same program just did takes longer in two processes.
+            # Twice the time, because the same program takes longer in two processes.
             self._again.appendleft(
                 Task(task.program, task.place, 2 * task.seconds, "strict", task.deaths)
             )
@@ -208,7 +208,7 @@ class Pool:
         self._restart(worker)
 
     def _lost(self, worker: Worker) -> None:
-        """A box has ended by itself: its programs go to another, but none for ever."""
+        """Handle a box that ended by itself; its programs are retried a limited number of times."""
         if worker.tasks and not worker.ends_by_itself:
             task = worker.tasks[0]
             task.deaths += 1
@@ -237,9 +237,8 @@ class Pool:
                 self._failed_starts += 1
                 if self._failed_starts >= _MOST_FAILED_STARTS:
                     raise UserError(
-                        f"A box for model-written programs cannot be started any more ({error}): "
-                        "free memory or processes and run again; finished verdicts are kept by "
-                        "whoever asked for them."
+                        f"A box for model-generated programs cannot be started any more ({error}); "
+                        "free memory or processes and run again."
                     ) from None
             else:
                 break

@@ -1,4 +1,4 @@
-"""Whether a tier works: a box of it is started and has to judge two programs rightly."""
+"""Tests whether a tier works: its box must judge two programs correctly."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from .program import Limits, Program
 from .worker import BoxError, Task, Worker
 
-# Right only where the tier's promises hold: the user's files out of sight, no network, no
-# further process, a folder to write to.
+# Passes only if the tier keeps its promises: user files are hidden, there is no network and no
+# further process, and there is a folder to write to.
 _CANARY = """
 import os, posix, socket
 
@@ -35,7 +35,7 @@ _TESTS = "assert isolated() == [True] * 6, isolated()"
 
 
 def trouble(tier: str) -> str:
-    """Return why a tier cannot be used on this machine, an empty text if it can."""
+    """Return why a tier cannot be used on this machine, or an empty text if it can."""
     worker = Worker(tier, Limits(packages=()))
     try:
         worker.start()
@@ -51,7 +51,7 @@ def trouble(tier: str) -> str:
 
 
 def _verdict(worker: Worker, program: Program) -> str:
-    """The outcome of one program on a started worker, with its detail unless it passed."""
+    """Return the outcome of a program on a started worker, with its detail unless it passed."""
     worker.give(Task(program, 0, 10.0, form="strict"))
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and worker.socket is not None:

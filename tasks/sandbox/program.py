@@ -1,4 +1,4 @@
-"""What goes in and what comes out: programs, limits, verdicts."""
+"""The input and output of the sandbox: programs, limits, verdicts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Form = Literal["fast", "strict", "none"]
 
 @dataclass(frozen=True)
 class Program:
-    """One program that a model wrote, with the trusted tests that judge it.
+    """A model-generated program with the trusted tests that judge it.
 
-    What runs is `prompt + completion`, then `tests` in the same namespace.
+    `prompt + completion` is run first, then `tests` in the same namespace.
 
     Attributes:
-        id: names the program in its verdict; need not be unique.
-        completion: what the model wrote. Not trusted.
+        id: identifies the program in its verdict; need not be unique.
+        completion: the model's output. Not trusted.
         tests: code that raises if the program is wrong. Trusted.
-        prompt: what stood before the completion. Trusted; the tests may use its helpers.
-        entry_points: names that the tests test: always the candidate's own, also where the prompt
-            or the language has something of that name.
-        seconds: its time limit, in place of the limits' own.
+        prompt: the text before the completion. Trusted; the tests may use its helpers.
+        entry_points: names under test, which always refer to the candidate's definitions, even if
+            the prompt or the language defines the same name.
+        seconds: its own time limit, instead of that of the limits.
     """
 
     id: str
@@ -34,22 +34,22 @@ class Program:
 
     @property
     def candidate(self) -> str:
-        """The text that is not trusted as a whole: the prompt with its completion."""
+        """The prompt with its completion, which together are not trusted."""
         return self.prompt + self.completion
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """The limits of one program.
 
     Attributes:
-        seconds: wall-clock time, for each form of the judgement.
-        memory_bytes: memory of its process beyond an idle interpreter's.
-        scratch_bytes: what it may write to its folder.
-        scratch_files: how many files it may make there.
-        open_files: descriptors.
-        threads: threads, and where no namespaces are, all processes of the user besides.
-        text_bytes: length of program and tests together; longer ones are refused.
+        seconds: wall-clock time, for each form of execution.
+        memory_bytes: memory of its process beyond that of an idle interpreter.
+        scratch_bytes: bytes that it may write to its folder.
+        scratch_files: number of files that it may create there.
+        open_files: number of file descriptors.
+        threads: number of threads; without namespaces, all processes of the user are added.
+        text_bytes: length of program and tests together; longer programs are refused.
         packages: installed packages that programs may import besides the standard library.
     """
 
@@ -65,19 +65,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one program.
+    """The result of one program.
 
     Attributes:
-        id: the program's.
-        outcome: `passed`; `failed`; `timeout`; `memory`; `refused` (not run, or not to its end
-            for reasons that are not the program's alone); `unsupported` (it passed where it shared
-            a process with its tests, and the strict form cannot decide).
-        detail: why, in a line: of a failure the error's last line.
-        tier: the isolation it ran under.
+        id: the program's id.
+        outcome: `passed`; `failed`; `timeout`; `memory`; `refused` (not run, or not completed, for
+            reasons that are not only the program's); `unsupported` (it passed in the same process
+            as its tests, and the strict form cannot decide).
+        detail: the reason, in one line; for a failure the last line of the error.
+        tier: the isolation.
         form: the form of execution that decided.
         seconds: wall-clock time of the deciding run.
-        cpu_seconds: processor time of it.
-        peak_bytes: its resident memory at most, the interpreter's shared pages included.
+        cpu_seconds: processor time of the deciding run.
+        peak_bytes: its peak resident memory, including the interpreter's shared pages.
         suspected_forgery: it passed in the fast form and failed in the strict one.
     """
 
@@ -93,21 +93,21 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the program passed, confirmed."""
+        """Whether the program passed and the pass was confirmed."""
         return self.outcome == "passed"
 
 
 def scaled_seconds(
     reference_seconds: float, *, factor: float = 10.0, least: float = 1.0, most: float = 60.0
 ) -> float:
-    """Return a time limit from what the reference solution took on this machine.
+    """Return a time limit computed from the time of the reference solution on this machine.
 
     limit = min(max(factor · reference, least), most), and never less than twice the reference.
 
     Args:
-        reference_seconds: measured by running the reference through the same executor.
-        factor: how much slower than the reference a right solution may be.
-        least: what every program gets, so that a busy machine fails none.
-        most: what no program gets more than.
+        reference_seconds: measured by running the reference in the same executor.
+        factor: how much slower than the reference a correct solution may be.
+        least: the smallest limit, which prevents failures on a busy machine.
+        most: the largest limit.
     """
     return max(min(max(factor * reference_seconds, least), most), 2 * reference_seconds)

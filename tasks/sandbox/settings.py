@@ -1,4 +1,4 @@
-"""What a box is made of on this machine: the interpreter's paths, limits, command line."""
+"""The settings of a box on this machine: the interpreter's paths, limits, command line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ORDINARY_USER = 65534
 
 
 def box_settings(tier: str, limits: Limits, scratch: str) -> dict[str, Any]:
-    """Return what the launcher has to know.
+    """Return the settings for the launcher.
 
     Args:
         tier: the isolation.
-        limits: what programs may use.
-        scratch: a folder of this machine for what programs write, where the tier has no own.
+        limits: the limits of programs.
+        scratch: a writable folder for programs, if the tier does not provide one.
     """
     binds, links, path = _paths(limits.packages)
     inside = tier in ("namespaces", "bubblewrap")
@@ -48,7 +48,7 @@ def _folders(packages: list[list[str]]) -> list[str]:
 
 
 def _paths(packages: tuple[str, ...]) -> tuple[list[list[str]], list[list[str]], list[str]]:
-    """The interpreter's own paths: binds [from, to], links [at, text] and the import path."""
+    """Return the interpreter's paths: binds [from, to], links [at, text] and the import path."""
     standard = sysconfig.get_path("stdlib")
     dynamic = sysconfig.get_config_var("DESTSHARED") or f"{standard}/lib-dynload"
     folders = [standard, dynamic, f"{sys.base_prefix}/lib", "/lib", "/lib64", "/usr/lib"]
@@ -80,7 +80,7 @@ def _paths(packages: tuple[str, ...]) -> tuple[list[list[str]], list[list[str]],
 
 
 def _own_threads() -> int:
-    """How many threads the user has now; without namespaces the limit counts them too."""
+    """Return the user's number of threads, which count towards the limit without namespaces."""
     user, count = os.getuid(), 0
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -92,7 +92,7 @@ def _own_threads() -> int:
 
 
 def bubblewrap_command(settings: dict[str, Any]) -> list[str]:
-    """Return the start of a bubblewrap command line that makes the box of `settings`.
+    """Return the beginning of a bubblewrap command line for the box of `settings`.
 
     Raises:
         FileNotFoundError: bubblewrap is not installed.

@@ -1,4 +1,4 @@
-"""Which isolation this machine can give, strongest first, found out by trying."""
+"""The isolation tiers that work on this machine, strongest first, determined by trying them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ UNPROTECTED = "unprotected"
 
 
 def available_tiers() -> dict[str, str]:
-    """Return each tier's name with what is wrong with it here: an empty text if it works.
+    """Return, for each tier, why it does not work on this machine; an empty text if it works.
 
-    A tier works if a box of it starts and judges one right and one wrong program rightly.
+    A tier works if its box starts and judges a correct and a wrong program correctly.
     """
     return {name: _trouble(name) for name in TIERS}
 
 
 def choose_tier(name: str | None = None) -> str:
-    """Return the tier to use: the one asked for, or the strongest that works.
+    """Return the tier to use: the requested one, or the strongest that works.
 
     Args:
-        name: a tier's name, `unprotected` included, or None.
+        name: name of a tier, including `unprotected`, or None.
 
     Raises:
-        UserError: there is none of that name, or it does not work here, or none does.
+        UserError: the tier does not exist or does not work here, or no tier works.
     """
     if name == UNPROTECTED:
         return name
@@ -44,8 +44,8 @@ def choose_tier(name: str | None = None) -> str:
     reasons = "; ".join(f"{tier}: {why}" for tier, why in troubles.items())
     raise UserError(
         f"No isolation for model-generated programs works here ({reasons}); install bubblewrap "
-        "(apt install bubblewrap) or use a kernel with user namespaces or Landlock, or ask by "
-        f"name for {UNPROTECTED!r}, which guards against nothing."
+        "(apt install bubblewrap), use a kernel with user namespaces or Landlock, or request "
+        f"{UNPROTECTED!r} by name, which protects against nothing."
     )
 
 

@@ -1,4 +1,4 @@
-"""One box seen from outside: started, fed, read from, and ended with everything in it."""
+"""The owner's side of a box: starts it, sends programs, reads answers, and ends it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _START_SECONDS = 60.0
 
 
 class BoxError(Exception):
-    """A box could not be started, or has ended by itself."""
+    """A box could not be started, or ended by itself."""
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Task:
     """A program on its way through the pool.
 
     Attributes:
-        program: what to run.
-        place: its place among all programs.
+        program: the program to run.
+        place: its index among all programs.
         seconds: its time limit.
-        form: the form to run it in next.
-        deaths: how many boxes ended while they ran it.
+        form: the next form to run it in.
+        deaths: number of boxes that ended while running it.
     """
 
     program: Program
@@ -56,7 +56,7 @@ class Task:
 
 @dataclass
 class Answer:
-    """What a box reported of a task."""
+    """A box's report on a task."""
 
     task: Task
     outcome: str
@@ -68,18 +68,18 @@ class Answer:
 
 @dataclass
 class Worker:
-    """A box and the tasks that it has been given.
+    """A box and its tasks.
 
     Args:
         tier: the isolation.
-        limits: what programs may use.
+        limits: the limits of programs.
     """
 
     tier: str
     limits: Limits
     tasks: deque[Task] = field(default_factory=deque)
     since: float = 0.0
-    """When the task at the head began, on the pool's clock."""
+    """Start time of the first task, on the pool's clock."""
 
     def __post_init__(self) -> None:
         self._out = bytearray()
@@ -153,7 +153,7 @@ class Worker:
             whole = [*bubblewrap_command(settings), "--", *inner]
             who = [str(settings["user"]), sys.base_prefix]
             command = [sys.executable, *_OPTIONS, _BOOT_THROUGH, here, *who, *whole]
-        # One seed for every run: the order of sets must not decide a verdict.
+        # A fixed seed, because the order of sets must not affect a verdict.
         environment = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(
             command,
@@ -186,7 +186,7 @@ class Worker:
             self._scratch = ""
 
     def give(self, task: Task) -> None:
-        """Queue a task behind those already given."""
+        """Append a task to the queue."""
         program = task.program
         candidate = wire.text_bytes(program.candidate)
         tests = wire.text_bytes(program.tests)
@@ -215,16 +215,16 @@ class Worker:
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether something waits to be sent."""
+        """Whether there is data to send."""
         return bool(self._out)
 
     def send(self) -> None:
-        """Send what the socket takes now."""
+        """Send as much as the socket accepts now."""
         if self.socket is None:
             return
         with contextlib.suppress(BlockingIOError, OSError):
             while self._out:
-                # A failed send shows as the end of the stream when the answers are read.
+                # After a failed send, reading the answers reports the end of the stream.
                 sent = self.socket.send(bytes(self._out[: 1 << 18]))
                 del self._out[:sent]
 
@@ -267,7 +267,7 @@ class Worker:
 
 
 def named_modules(program: Program) -> list[str]:
-    """Return the modules that a program seems to import and that are worth preloading."""
+    """Return the modules that a program seems to import and that should be preloaded."""
     text = program.candidate + program.tests
     return [name for name in guard.PRELOADABLE if name in text and _imports(text, name)]
 
@@ -277,7 +277,7 @@ def _imports(text: str, name: str) -> bool:
 
 
 def _temporary_folder() -> str:
-    """The folder for temporary files; as root, one that an ordinary user can enter."""
+    """Return the folder for temporary files; as root, one that an ordinary user can enter."""
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         path = Path(place).resolve()
         if os.geteuid() != 0 or all(p.stat().st_mode & 0o001 for p in (path, *path.parents)):
@@ -286,7 +286,7 @@ def _temporary_folder() -> str:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder in which a program may have made folders that nobody may enter."""
+    """Remove a folder in which a program may have created folders without permissions."""
 
     def opened_up(function: Any, path: str, _: Any) -> None:
         with contextlib.suppress(OSError):

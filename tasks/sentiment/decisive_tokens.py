@@ -1,4 +1,4 @@
-"""Which words of a text decide its reward, and hence the preference of the pair it belongs to."""
+"""The words of a text that decide its reward, and thus the preference of its pair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sparsepo.errors import UserError
 from tasks.sentiment.rewards import RewardModel
 
 PLACEHOLDER = "xyz"
-"""Stands in for a word that is taken out: rules that count words to a negation count it too."""
+"""Replaces a word that is removed, because some rules count the words up to a negation."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _TOLERANCE = 1e-9
@@ -18,22 +18,22 @@ _TOLERANCE = 1e-9
 def word_effects(
     texts: Sequence[str], reward: RewardModel, threshold: float = _TOLERANCE
 ) -> list[list[tuple[int, int, float]]]:
-    """Return the words of each text without which its reward would be another one.
+    """Return the words of each text whose removal changes its reward.
 
-    effect(w) = R(text) − R(text with a meaningless word in w's place): exact for the reward at
-    hand, whatever rules it follows; positive for a word that raises the reward.
+    effect(w) = R(text) − R(text with a meaningless word instead of w), which is exact for any
+    reward model; it is positive for a word that increases the reward.
 
     Args:
         texts: whole reviews.
         reward: the reward model R.
-        threshold: smallest |effect| that counts. Any change counts for a lexicon; a neural
-            classifier moves a little with every word, so that it needs a real threshold.
+        threshold: smallest |effect| of a decisive word. For a lexicon any change counts; a neural
+            classifier changes a little with every word and needs a larger threshold.
 
     Returns:
-        For each text (start, end, effect) of its deciding words, by character, in order.
+        For each text (start, end, effect) of its decisive words, in characters, in order.
     """
     if threshold <= 0:
-        raise UserError(f"The threshold of a word's effect must be above 0, not {threshold}.")
+        raise UserError(f"The threshold of a word's effect must be positive, not {threshold}.")
     spans = [[match.span() for match in _WORD.finditer(text)] for text in texts]
     variants = [
         text[:start] + PLACEHOLDER + text[end:]
@@ -55,12 +55,12 @@ def word_effects(
 def label_tokens(
     offsets: Sequence[tuple[int, int]], deciding: Sequence[tuple[int, int, float]]
 ) -> list[bool]:
-    """Say of each token whether it is part of a deciding word.
+    """Return for each token whether it is part of a decisive word.
 
     Args:
-        offsets: character spans of the tokens in the text; empty ones (special tokens) decide
-            nothing. A leading space belongs to the token of byte-level vocabularies, not the word.
-        deciding: from `word_effects`.
+        offsets: character spans of the tokens in the text; empty ones (special tokens) are never
+            decisive. In byte-level vocabularies a leading space belongs to the token, not the word.
+        deciding: the result of `word_effects`.
     """
     return [
         any(start < stop and end > begin for begin, stop, _ in deciding) and end > start

@@ -1,7 +1,7 @@
-"""Preference pairs as the paper makes them: prefixes of reviews, two completions each, a reward.
+"""Preference pairs as in the paper: prefixes of reviews, two completions each, and a reward.
 
-Prompts are the first 5 to 8 tokens of reviews; the model that is to be aligned completes each
-twice; the completion with the higher ground-truth reward is the chosen one.
+Prompts are the first 5 to 8 tokens of reviews. The initial model completes each prompt twice, and
+the completion with the higher ground-truth reward is the chosen response.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TIE = "tie: the two completions have the same reward"
 NO_REWARD = "a completion without a finite reward"
 
 PREFIX_TOKENS = (5, 8)
-"""[paper] Fewest and most tokens of a prompt."""
+"""[paper] Smallest and largest number of tokens of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedPairs:
-    """Pairs made from samples, and what was left out."""
+    """Pairs made from samples, and the numbers of skipped prompts."""
 
     pairs: list[PreferencePair]
     rewards: list[tuple[float, float]]
@@ -47,28 +47,30 @@ def review_prefixes(
     tokens: tuple[int, int] = PREFIX_TOKENS,
     exclude: Sequence[str] = (),
 ) -> list[str]:
-    """Cut prompts from the beginnings of reviews.
+    """Make prompts from the beginnings of reviews.
 
-    The number of tokens is drawn for each review. Reviews that are not longer than that, prefixes
-    that end within a character, and repeated ones are passed over.
+    The number of tokens is drawn for each review. Reviews that are too short, prefixes that end
+    within a character, and repeated prefixes are skipped.
 
     Args:
         texts: reviews.
-        tokenizer: whose tokens are counted.
-        count: prompts wanted.
-        seed: of the order of the reviews and of the lengths.
-        tokens: fewest and most tokens of a prompt.
-        exclude: prompts that must not be among them, such as those of the other split.
+        tokenizer: its tokens are counted.
+        count: number of prompts.
+        seed: seed for the order of reviews and the lengths.
+        tokens: smallest and largest number of tokens of a prompt.
+        exclude: prompts to exclude, such as those of the other split.
 
     Returns:
         At most `count` different prompts.
 
     Raises:
-        UserError: for lengths out of order, or if not one prompt can be cut.
+        UserError: the lengths are invalid, or no prompt can be made.
     """
     low, high = tokens
     if not 0 < low <= high:
-        raise UserError(f"A prompt cannot have {low} to {high} tokens.")
+        raise UserError(
+            f"A prompt cannot have {low} to {high} tokens; give increasing numbers of at least 1."
+        )
     rng = Random(f"{seed}/prefixes")
     order = list(range(len(texts)))
     rng.shuffle(order)
@@ -98,16 +100,16 @@ def rank_samples(
     rewards: Sequence[Sequence[float | None]],
     name: str = "sample",
 ) -> RankedPairs:
-    """Make one pair per prompt from its first two completions, the better rewarded one chosen.
+    """Make one pair per prompt from its first two completions, ordered by reward.
 
     Args:
         prompts: the prompts.
-        completions: at least two of each prompt.
-        rewards: their rewards; None where there is none.
-        name: beginning of the pairs' ids, which are `<name>:<prompt's index>`.
+        completions: at least two completions of each prompt.
+        rewards: their rewards; None if a completion has none.
+        name: prefix of the pairs' ids, which are `<name>:<prompt's index>`.
 
     Raises:
-        UserError: if no prompt has a pair.
+        UserError: no prompt has a pair.
     """
     skipped: Counter[str] = Counter()
     pairs: list[PreferencePair] = []

@@ -1,4 +1,4 @@
-"""Readers of reviews and of ready-made sentiment preferences, each in its own schema."""
+"""Reads reviews and ready-made sentiment preferences, each in its own schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.sentiment.pairs import NO_REWARD, rank_samples
 
 SPLITS = ("train", "test")
 TEST_SHARE = 0.2
-"""Share of a single file's texts or prompts that make its test split."""
+"""Share of a single file's texts or prompts in its test split."""
 
 EMPTY_TEXT = "empty text"
 SAME_SCORE = "same score"
@@ -26,19 +26,19 @@ SAME_SCORE = "same score"
 
 @dataclass(frozen=True, slots=True)
 class ReviewData:
-    """Reviews and how they came to be."""
+    """Reviews with their labels and a report."""
 
     texts: list[str]
     labels: list[int | None]
-    """1 positive, 0 negative; None where the row has no label."""
+    """1 positive, 0 negative; None if the row has no label."""
     report: ReadReport
 
 
 def read_reviews(source: str | Path, split: str = "train") -> ReviewData:
-    """Read reviews in IMDB's schema: `text`, and `label` where there is one.
+    """Read reviews in IMDB's schema: `text`, and `label` if there is one.
 
-    Markup for line ends, which IMDB's texts are full of, becomes a space, and so does white space
-    of any length.
+    Line-break markup, which is frequent in IMDB, and white space of any length become a single
+    space.
 
     Args:
         source: a hub id such as `stanfordnlp/imdb`, a folder, or one file. One file is split by a
@@ -70,16 +70,16 @@ def read_reviews(source: str | Path, split: str = "train") -> ReviewData:
         texts.append(text)
         labels.append(_label(row.get("label"), where))
     if not texts:
-        raise UserError(f"{source} holds no usable review of the split {split!r}.")
+        raise UserError(f"{source} has no usable review of the split {split!r}; check the file.")
     return ReviewData(texts, labels, ReadReport(str(source), rows, len(texts), dict(skipped)))
 
 
 def read_scored_pairs(source: str | Path, split: str | None = None) -> PairData:
-    """Read ready-made pairs in the shape of `imdb-po-{split}.json`, or in TRL's.
+    """Read ready-made pairs in the schema of `imdb-po-{split}.json` or TRL.
 
-    A row holds `prompt`, and `chosen` and `rejected` as `{"text", "score"}` or as text. Texts lack
-    the space after their prompt, which is put back. Rows whose scores are equal, or in the wrong
-    order, carry no preference: the former are skipped, the latter are an error.
+    A row has `prompt`, and `chosen` and `rejected` as `{"text", "score"}` or as text. The missing
+    space after the prompt is restored. Rows with equal scores are skipped, because they have no
+    preference; scores in the wrong order are an error.
 
     Args:
         source: a file, folder or hub id.
@@ -87,7 +87,7 @@ def read_scored_pairs(source: str | Path, split: str | None = None) -> PairData:
 
     Raises:
         UserError: missing source or column, wrong types, chosen scored below rejected, a score that
-            is no finite number, or no usable row.
+            is not a finite number, or no usable row.
     """
     if split is not None:
         _require_split(split)
@@ -107,15 +107,15 @@ def read_scored_pairs(source: str | Path, split: str | None = None) -> PairData:
 def read_preferences(source: str | Path, split: str) -> PairData:
     """Read pairs of one split from ready-made pairs or from scored samples, by their columns.
 
-    Of samples the first two completions of each prompt make its pair, as ODPO does it.
+    For samples, the first two completions of each prompt are its pair, as in ODPO.
 
     Args:
-        source: a file, folder or hub id, for `read_scored_pairs` or, where its rows have a
-            `reward`, for `read_samples`.
+        source: a file, folder or hub id, for `read_scored_pairs` or, if its rows have a `reward`,
+            for `read_samples`.
         split: "train" or "test"; samples are split by a hash of the prompt.
 
     Raises:
-        UserError: as the two do.
+        UserError: see `read_scored_pairs` and `read_samples`.
     """
     _require_split(split)
     first = next(iter(read_rows(source, split)), {})
@@ -145,11 +145,11 @@ def read_samples(
 
     Args:
         source: a file, folder or hub id.
-        split: of a folder or hub data set; one file is read whole.
+        split: split of a folder or hub data set; a single file is read completely.
 
     Returns:
         (prompt, its (completion, reward) in order) for each prompt in order of appearance, and the
-        number of rows left out because their reward is no finite number.
+        number of rows skipped because their reward is not a finite number.
 
     Raises:
         UserError: a missing source or column, wrong types, or no usable row.
@@ -169,7 +169,7 @@ def read_samples(
         else:
             found.setdefault(prompt, []).append((completion, reward))
     if not found:
-        raise UserError(f"{source} holds no sample with a finite reward.")
+        raise UserError(f"{source} has no sample with a finite reward; check its column 'reward'.")
     return list(found.items()), missing
 
 
@@ -192,7 +192,9 @@ def _scored_pair(row: dict[str, Any], where: str) -> tuple[str, str, str]:
         if scored and isinstance(value, dict) and value.get("score") is not None:
             score = _number(value["score"], f"{where}: score of '{column}'")
             if score is None:
-                raise UserError(f"{where}: the score of '{column}' is no finite number.")
+                raise UserError(
+                    f"{where}: the score of '{column}' is not a finite number; correct it."
+                )
         scores.append(score)
     if scores[0] is not None and scores[1] is not None:
         if scores[0] == scores[1]:
@@ -206,7 +208,7 @@ def _scored_pair(row: dict[str, Any], where: str) -> tuple[str, str, str]:
 
 
 def _continuation(prompt: str, text: str) -> str:
-    """Put back the space that was lost between a prompt and what follows it."""
+    """Restore the missing space between a prompt and its continuation."""
     if not text or not prompt or prompt[-1].isspace():
         return text
     return f" {text}" if text[0].isalnum() or text[0] in "\"'(<-$&" else text
@@ -214,7 +216,7 @@ def _continuation(prompt: str, text: str) -> str:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where} is {kind_of(value)}; it has to be text.")
+        raise UserError(f"{where} is {kind_of(value)}; it must be text.")
     return value
 
 
@@ -223,7 +225,7 @@ def _number(value: Any, where: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         if value is None:
             return None
-        raise UserError(f"{where} is {kind_of(value)}; it has to be a number.")
+        raise UserError(f"{where} is {kind_of(value)}; it must be a number.")
     return float(value) if math.isfinite(value) else None
 
 
@@ -232,7 +234,7 @@ def _label(value: Any, where: str) -> int | None:
     if value is None or value == -1:
         return None
     if isinstance(value, bool) or value not in (0, 1):
-        raise UserError(f"{where}: the label is {value!r}; it has to be 0 (negative) or 1.")
+        raise UserError(f"{where}: the label is {value!r}; it must be 0 (negative) or 1.")
     return int(value)
 
 

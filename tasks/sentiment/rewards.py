@@ -1,8 +1,8 @@
 """Reward models of sentiment: one number in [0, 1] per text, higher for more positive.
 
-All of them follow the paper's rule: a text scores p(positive) where it is classified positive, and
-1 − p(negative) otherwise. With two classes that is p(positive) either way; with a third one, such
-as "neutral", what is not negative counts as good.
+All follow the paper's rule: the score of a text is p(positive) if it is classified as positive, and
+1 − p(negative) otherwise. With two classes both are p(positive); with a third class such as
+"neutral", everything that is not negative counts as good.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError, first_line
 
 VADER = "vader"
@@ -23,34 +24,34 @@ _NEGATIVE_NAMES = ("negative", "neg")
 
 
 class RewardModel(Protocol):
-    """Scores texts; a text's score depends on nothing but the text."""
+    """Scores texts; a text's score depends only on the text."""
 
     name: str
-    """What reports call it."""
+    """Name in reports."""
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
-        """Return one score in [0, 1] per text, NaN where a text has none."""
+        """Return one score in [0, 1] per text, NaN for texts without a score."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores of texts, of which some may have none."""
+    """Scores of texts, some of which may be missing."""
 
     scores: list[float | None]
     missing: int
-    """Texts without a finite score."""
+    """Number of texts without a finite score."""
 
 
 def score_texts(reward: RewardModel, texts: Sequence[str]) -> Scored:
-    """Score texts; what is no finite number becomes None and is counted.
+    """Score texts; scores that are not finite become None and are counted.
 
     Args:
         reward: the reward model.
         texts: whole reviews, prompt and response.
 
     Raises:
-        UserError: if not one text has a finite score.
+        UserError: no text has a finite score.
     """
     raw = reward(texts)
     scores = [score if math.isfinite(score) else None for score in raw]
@@ -64,11 +65,12 @@ def score_texts(reward: RewardModel, texts: Sequence[str]) -> Scored:
 
 
 def label_reward(p_positive: float, p_negative: float) -> float:
-    """Return p(positive) where the text is classified positive, else 1 − p(negative).
+    """Return p(positive) if the text is classified as positive, otherwise 1 − p(negative).
 
     Args:
         p_positive: probability of the positive class.
-        p_negative: that of the negative class; the two sum to less than 1 beside a neutral class.
+        p_negative: probability of the negative class; with a neutral class the two sum to less
+            than 1.
 
     Source: arXiv 2410.05102, section on sentiment control.
     """
@@ -103,13 +105,13 @@ class ClassifierReward:
 
     Args:
         model: a folder or hub id.
-        positive: name of the positive class, for classifiers that call it otherwise.
+        positive: name of the positive class, if it is unusual.
         negative: name of the negative class.
-        batch_size: texts in one forward pass; it moves no score beyond rounding.
-        device: such as "cpu" or "cuda"; by default CUDA where there is one.
+        batch_size: texts per forward pass; it changes scores only by rounding.
+        device: such as "cpu" or "cuda"; by default CUDA if available.
 
     Raises:
-        UserError: if there is no such classifier, or its classes are not known.
+        UserError: the classifier does not exist, or its classes are unknown.
     """
 
     def __init__(
@@ -124,30 +126,35 @@ class ClassifierReward:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.name = model
+        require_model(model)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(model)
         except (OSError, ValueError) as error:
             reason = first_line(error).rstrip(".")
             raise UserError(
-                f"No sequence classifier can be loaded from {model}: {reason}."
+                f"No sequence classifier can be loaded from {model} ({reason}); give the folder or "
+                "hub id of one."
             ) from None
         names = {int(index): str(name) for index, name in loaded.config.id2label.items()}
         self._positive = class_index(names, positive, _POSITIVE_NAMES, "positive", model)
         self._negative = class_index(names, negative, _NEGATIVE_NAMES, "negative", model)
         if self._positive == self._negative:
-            raise UserError(f"{model}: the positive and the negative class are the same one.")
+            raise UserError(
+                f"{model}: the positive and the negative class are the same; set "
+                "reward.positive and reward.negative to different classes."
+            )
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._model = loaded.to(place).eval()
         self._batch_size = batch_size
         limit = int(getattr(loaded.config, "max_position_embeddings", 512))
-        # RoBERTa's positions begin behind its padding index, so that two of them hold no token.
+        # RoBERTa's positions begin after its padding index, so two of them are never used.
         self._max_length = min(limit - 2, self._tokenizer.model_max_length)
 
     def __call__(self, texts: Sequence[str]) -> list[float]:
-        """Score texts in batches of similar length; longer ones than the context lose their end.
+        """Score texts in batches of similar length, truncated from the right to the context.
 
-        A text without a token, to tokenizers that add none, has no score.
+        A text without any token has no score; some tokenizers add none to an empty text.
         """
         import torch
 
@@ -176,17 +183,17 @@ def class_index(
     role: str,
     model: str,
 ) -> int:
-    """Find the class that plays a role, by the name given or by its usual names.
+    """Return the index of a class, by the given name or by its usual names.
 
     Args:
         names: the classifier's classes by index.
-        wanted: the class's name or index as the user gave it; None to look for a usual name.
-        known: usual names, lower case.
+        wanted: the user's name or index of the class; None searches for a usual name.
+        known: usual names in lower case.
         role: "positive" or "negative", for messages.
         model: the classifier, for messages.
 
     Raises:
-        UserError: if there is no such class; it lists the classes and how to name one.
+        UserError: there is no such class; the message lists the classes.
     """
     for index, name in names.items():
         matches = name.lower() in known if wanted is None else wanted in (name, str(index))
@@ -213,14 +220,14 @@ def make_reward(
     """Return a reward model by name: "vader", or a sequence classifier's folder or hub id.
 
     Args:
-        model: which one.
-        positive: a classifier's positive class, where its name is unusual.
+        model: name of the reward model.
+        positive: a classifier's positive class, if its name is unusual.
         negative: its negative class.
-        batch_size: texts in one forward pass of a classifier.
-        device: of a classifier.
+        batch_size: texts per forward pass of a classifier.
+        device: a classifier's device.
 
     Raises:
-        UserError: as `ClassifierReward`.
+        UserError: see `ClassifierReward`.
     """
     if model in _MAKERS:
         return _MAKERS[model]()

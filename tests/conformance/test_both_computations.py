@@ -1,7 +1,8 @@
-"""Every registered method gives the same loss, metrics and gradients packed and in the plain form.
+"""Every registered method gives the same loss, metrics and gradients in both computations.
 
-The packed form shares prompts, fills rows and computes in blocks; the plain one pads a row per
-response and holds whole distributions. Nothing that a method can ask for may differ between them.
+Packed, prompts are shared, rows are filled and statistics are computed in blocks. The reference
+implementation pads a row per response and computes whole distributions. All statistics that a
+method can use must be equal.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def test_the_comparison_sees_a_gradient_that_is_off_by_a_thousandth(tmp_path: Pa
         assert_gradients_agree(off, plain)
 
 
-def test_the_plain_form_trains(tmp_path: Path) -> None:
+def test_the_reference_implementation_trains(tmp_path: Path) -> None:
     """The whole training run, not a step alone: same curve as packed."""
 
     def curve(computation: str) -> list[float]:
@@ -141,7 +142,7 @@ def test_the_plain_form_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [{"chunk_size": 4}, {"reference_cache": "cache"}])
-def test_the_plain_form_refuses_what_it_would_ignore(
+def test_the_reference_implementation_refuses_what_it_would_ignore(
     tmp_path: Path, option: dict[str, Any]
 ) -> None:
     with pytest.raises(sparsepo.UserError, match="computation=plain uses no"):

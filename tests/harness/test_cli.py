@@ -27,8 +27,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         ("rum --table 1", "Unknown command 'rum'. Did you mean 'run'?"),
-        ("run", "Say what to run"),
-        ("run --table 1 --all", "Say what to run"),
+        ("run", "Give one of --table N"),
+        ("run --table 1 --all", "Give one of --table N"),
         ("run --table 9", "Unknown table 9."),
         ("run --table 9", "python -m harness list"),
         ("run --figure 99", "Unknown figure 99."),
@@ -101,7 +101,7 @@ def test_list_names_everything(
 def test_a_file_in_the_stores_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("")
     assert main(["run", "--table", "1", "--store", "blocked"]) == 2
-    assert "a file is in its way" in capsys.readouterr().err
+    assert "a file has its name" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["blocked"]
 
 

@@ -32,7 +32,7 @@ class Code(Domain[CodeProfile, Graph]):
     def tiny_values_for_real_data(
         self, profile: CodeProfile, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return a cap on real problems: see TINY_REAL_LIMIT."""
+        """Return a cap on real problems; see TINY_REAL_LIMIT."""
         real = {profile.data.humaneval, profile.data.mbpp} != {WORLD}
         return {"sampling.limit": TINY_REAL_LIMIT} if real else {}
 
@@ -44,11 +44,11 @@ class Code(Domain[CodeProfile, Graph]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
-        """Describe what an experiment needs; nothing is run.
+        """Return the graph of stages that an experiment needs; nothing is run.
 
         Raises:
-            UserError: without permission to run model-written programs, where any but the
-                embedded world's model would write them; if no isolation works here.
+            UserError: model-generated programs of another model than the embedded world's would run
+                without permission, or no isolation works on this machine.
         """
         if not (request.allow_code_execution or profile.embedded):
             raise UserError(PERMISSION)
@@ -56,10 +56,11 @@ class Code(Domain[CodeProfile, Graph]):
         if isinstance(experiment, FigureSpec):
             (row,) = experiment.rows
             if list(rows) != [row] and request.methods is not None:
-                raise UserError(f"{experiment.id} shows {row.method} alone; leave --methods out.")
+                raise UserError(f"{experiment.id} shows only {row.method}; leave --methods out.")
             if profile.seeds != self.get_profile(profile.name).seeds:
                 raise UserError(
-                    f"{experiment.id} shows the runs that choose β, of one seed; leave --seeds out."
+                    f"{experiment.id} shows the runs that choose β, which use one seed; leave "
+                    "--seeds out."
                 )
             return build_figure(profile, row)
         return build_table(profile, rows, plugins)
@@ -71,7 +72,7 @@ class Code(Domain[CodeProfile, Graph]):
         return (figure_json if isinstance(run.experiment, FigureSpec) else table_json)(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Return the table in every form, or the figure as PNG and PDF."""
+        """Return the table in every format, or the figure as PNG and PDF."""
         if isinstance(experiment, FigureSpec):
             from harness.render.dynamics import dynamics_files
 
@@ -81,7 +82,7 @@ class Code(Domain[CodeProfile, Graph]):
         return table_files(result)
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print the table; of a figure its heading."""
+        """Print the table, or the heading of a figure."""
         if isinstance(experiment, FigureSpec):
             console.print(result["heading"], markup=False)
             return
@@ -91,7 +92,7 @@ class Code(Domain[CodeProfile, Graph]):
 
 
 def _require_isolation() -> None:
-    """Find out before any work whether programs can be run at all."""
+    """Check before any work that programs can be run."""
     from tasks.sandbox import choose_tier
 
     choose_tier(None)

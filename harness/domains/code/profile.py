@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
-from harness.domains.common.method_values import method_values
+from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.code.world import CodeWorldConfig
 from tasks.models.base_config import BaseModelConfig
 
@@ -187,7 +187,7 @@ def _paper() -> CodeProfile:
         ),
         model=ModelSettings(code="bigcode/starcoderbase-1b"),  # [paper]
         po=_paper_training(),
-        methods=method_values(_METHODS),
+        methods=method_values(with_paper_masks(_METHODS)),
         sampling=_paper_sampling(train_samples=100, test_samples=100),  # [paper]
         tuning=TuningSettings(
             betas=(0.1, 0.2, 0.4, 0.8),  # [ours]

@@ -1,4 +1,4 @@
-"""What a domain is: the values, stages, numbers and files that its experiments share."""
+"""The interface of a domain: the values, stages, numbers and files of its experiments."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sparsepo.errors import UserError, did_you_mean
 
 
 class Graph(Protocol):
-    """The stages of one experiment, and where in them its numbers are."""
+    """The stages of one experiment."""
 
     @property
     def targets(self) -> Sequence[Stage]:
-        """What has to be in the store before the numbers can be computed, checks first."""
+        """The stages whose results the numbers are computed from, checks first."""
 
 
 ProfileT = TypeVar("ProfileT", bound=Profile)
@@ -34,20 +34,20 @@ GraphT = TypeVar("GraphT", bound=Graph)
 class Domain(ABC, Generic[ProfileT, GraphT]):
     """One kind of experiment: dialogue, code, sentiment.
 
-    Nothing here imports a training library: when everything is in the store, a run only hashes
+    A domain imports no training library: if everything is in the store, a run only hashes
     configurations, reads JSON and renders.
     """
 
     profiles: ClassVar[Mapping[str, Callable[[], Any]]]
-    """Name → a function that makes the profile."""
+    """Name → a function that returns the profile."""
     runs_code: ClassVar[bool] = False
-    """Whether its experiments run programs that a model wrote."""
+    """Whether its experiments run model-generated programs."""
 
     def resolve_profile(self, request: RunRequest) -> ProfileT:
-        """Return the profile with the user's changes made and its device chosen.
+        """Return the profile with the user's changes applied and its device chosen.
 
         Raises:
-            UserError: for an unknown profile or key, or a value of the wrong type.
+            UserError: the profile or a key is unknown, or a value has the wrong type.
         """
         profile: ProfileT = apply_assignments(
             self.get_profile(request.profile), request.assignments
@@ -66,22 +66,22 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
     def tiny_values_for_real_data(
         self, profile: ProfileT, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return what the tiny profile changes where the user gives it real data.
+        """Return the changes of the tiny profile if the user gives it real data.
 
         Args:
-            profile: with the user's changes made.
-            request: what the user asked for.
+            profile: the profile with the user's changes applied.
+            request: the user's options.
 
         Returns:
-            Dotted name → value; a value that the user sets is left as the user set it.
+            Dotted name → value; values that the user sets are kept.
         """
         return {}
 
     def get_profile(self, name: str) -> ProfileT:
-        """Return a profile by name, as it is before any change.
+        """Return a profile by name, without the user's changes.
 
         Raises:
-            UserError: for an unknown name.
+            UserError: the name is unknown.
         """
         if name not in self.profiles:
             raise UserError(
@@ -100,17 +100,17 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> GraphT:
-        """Describe what an experiment needs; nothing is run.
+        """Return the graph of stages that an experiment needs; nothing is run.
 
         Args:
-            experiment: what is to be shown.
-            profile: all values.
-            rows: those to be shown.
+            experiment: the table or figure.
+            profile: the settings.
+            rows: the rows to show.
             plugins: method → the file that it was loaded from with --plugin.
-            request: what the user asked for.
+            request: the user's options.
 
         Raises:
-            UserError: for a missing file, an unknown method, or a value that nothing uses.
+            UserError: a file is missing, a method is unknown, or a value is not used.
         """
 
     @abstractmethod
@@ -119,8 +119,8 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
 
     @abstractmethod
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Render an experiment's JSON: file name → content; all values are the JSON's."""
+        """Render an experiment's JSON; return file name → content, computed from the JSON alone."""
 
     @abstractmethod
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print an experiment's JSON for people."""
+        """Print an experiment's results."""

@@ -1,4 +1,4 @@
-"""What masks and token KL do during training, from the histories that the trainer has logged."""
+"""Masks and token KL during training, from the metrics that the trainer logged."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 History = Sequence[Mapping[str, Any]]
-"""The log entries of one run, `training.json`'s `history`."""
+"""The log entries of one run: `history` of its `training.json`."""
 
 RESPONSES = ("chosen", "rejected")
 
 
 def quantities(common: bool) -> dict[str, str]:
-    """Return the logged quantities that are drawn, name → label.
+    """Return the logged quantities to draw, name → label.
 
     Args:
-        common: one mask serves for reward and KL, so that its sparsity is drawn once.
+        common: reward and KL share one mask, whose sparsity is drawn once.
     """
     masks = (
         {"sparsity/reward": "Zeros in the mask (%)"}
@@ -33,7 +33,7 @@ def panels(runs: Mapping[float, Sequence[History]], common: bool) -> list[dict[s
 
     Args:
         runs: β → the history of each chain.
-        common: as in `quantities`.
+        common: see `quantities`.
 
     Returns:
         Panels: `quantity`, `label`, `response`, and `series` of `beta`, `steps`, `mean` over
@@ -62,7 +62,7 @@ def series(histories: Sequence[History], key: str) -> dict[str, Any]:
         key: the quantity's logged name.
 
     Returns:
-        `steps`, and the `mean`, `low` and `high` over the chains that have an entry there.
+        `steps`, and `mean`, `low` and `high` over the chains that have an entry at each step.
     """
     found: dict[int, list[float]] = {}
     for history in histories:

@@ -1,4 +1,4 @@
-"""What an experiment's numbers are computed from."""
+"""The input for computing an experiment's numbers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class FinishedRun(Generic[ProfileT, GraphT]):
     experiment: Experiment
     profile: ProfileT
     graph: GraphT
-    """The domain's own: which stages hold the results of which row."""
+    """The domain's graph, which knows the stages with each row's results."""
     store: Store
     rows: tuple[RowSpec, ...]
-    """Those that are shown, in this order."""
+    """The rows to show, in order."""
     provenance: Mapping[str, Any]
     """How the run was made."""
 
     @property
     def table(self) -> TableSpec:
-        """Return the experiment, which has to be a table."""
+        """Return the experiment, which must be a table."""
         assert isinstance(self.experiment, TableSpec)
         return self.experiment

@@ -1,4 +1,4 @@
-"""Hyper-parameters that a method has in all of the paper's experiments."""
+"""Hyper-parameters that are the same in all of the paper's experiments."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _EVERYWHERE: Mapping[str, Mapping[str, Any]] = {
 
 
 def method_values(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a profile's ``methods``: what holds in every experiment, and a domain's own values.
+    """Return a profile's ``methods``: the common values, overridden by a domain's own.
 
     Args:
-        own: method → the domain's values, which come first; only these methods are included.
+        own: method → the domain's values; only these methods are included.
 
     Returns:
         A mapping to which ``--set`` may add values.
@@ -31,3 +31,19 @@ def method_values(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     return open_mapping(
         {method: {**_EVERYWHERE.get(method, {}), **values} for method, values in own.items()}
     )
+
+
+PAPER_MASKS = {"mask_init": "paper", "mask_learning_rate": "policy"}
+"""[code] Learned masks as the authors have them: PyTorch's draw and the policy's learning rate."""
+
+
+def with_paper_masks(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the values of methods, with learned masks as the authors have them.
+
+    Args:
+        values: method → its values.
+    """
+    learned = ("sparsepo-common", "sparsepo-independent")
+    return {
+        name: {**own, **(PAPER_MASKS if name in learned else {})} for name, own in values.items()
+    }

@@ -1,4 +1,4 @@
-"""The numbers that the paper has published, as data."""
+"""The paper's published numbers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ def paper_numbers(table: str) -> dict[str, dict[str, float]]:
     """Return the paper's published numbers of a table, row id → column → value.
 
     Raises:
-        UserError: if the data file is missing from the installation.
+        UserError: the data file is missing from the installation.
     """
     path = PAPER / f"{table}.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"The paper's numbers {path} are missing; run from a clone of the repository."
+            f"The file {path} with the paper's numbers is missing; run from a clone of the "
+            "repository."
         ) from None
     return {row["method"]: row["values"] for row in data["rows"]}

@@ -1,4 +1,4 @@
-"""How a run was made: commit, versions, machine, settings. Nothing that changes between runs."""
+"""The provenance of a run: commit, versions, machine and settings, but nothing that varies."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _VERSIONS = ("sparsepo", "torch", "transformers", "tokenizers", "accelerate", "l
 
 
 def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
-    """Describe a run by what is the same whenever it is repeated on this machine.
+    """Describe a run by everything that stays the same when it is repeated on this machine.
 
     Args:
-        profile: all values, as they were used.
+        profile: the settings of the run.
         plugins: method → file.
 
     Returns:
-        JSON values; times are kept elsewhere.
+        JSON data; times are stored elsewhere.
     """
-    # As JSON has it: a tuple there is a list.
+    # Converted by JSON, which turns tuples into lists.
     settings = json.loads(json.dumps(asdict(profile)))
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
@@ -53,7 +53,7 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def hardware(device: str) -> str:
-    """Name the processor, and the GPU where one is used."""
+    """Return the names of the processor and, if it is used, the GPU."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -70,7 +70,7 @@ def hardware(device: str) -> str:
 
 
 def _named(value: Any) -> Any:
-    """Name a local file by its name and content, not by its place on this machine."""
+    """Identify a local file by its name and content, not by its path on this machine."""
     if (isinstance(value, str) and "/" in value) or (isinstance(value, str) and "." in value):
         path = Path(value).expanduser()
         if path.exists():

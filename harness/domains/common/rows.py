@@ -18,17 +18,17 @@ PAPER_METHODS = (
 )
 """The nine methods that the paper compares, in its order.
 
-They are named, because a method that is added to the library is not thereby one of the paper's.
+They are listed, because a method that is added to the library is not one of the paper's.
 """
 
 
 def method_rows(*methods: str) -> tuple[RowSpec, ...]:
-    """Return one row for each built-in method, called by the method's own title.
+    """Return one row for each built-in method, with the method's title as label.
 
     Args:
-        methods: their names, in the order shown.
+        methods: the methods' names, in the order shown.
 
     Raises:
-        KeyError: there is no such built-in method.
+        KeyError: a name is not that of a built-in method.
     """
     return tuple(RowSpec(name, name, BUILT_IN[name].title) for name in methods)

@@ -1,4 +1,4 @@
-"""What an experiment says about itself: rows, columns, layout; nothing about how it is run."""
+"""The description of an experiment: rows, columns and layout, but not how it is run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RowSpec:
     """
 
     id: str
-    """Unique in its experiment; the method's name where the row is the method as it is."""
+    """Unique in its experiment; the method's name unless the row is a variant of it."""
     method: str
     label: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Values in place of the profile's own for this method, named as under ``methods``."""
+    """Values that override the profile's for this method, named as under ``methods``."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ColumnSpec:
     id: str
     label: str
     higher_is_better: bool | None = True
-    """None where neither direction is better: no value is the best, no difference a gain."""
+    """None if neither direction is better; then no value is marked as the best."""
     bounds: Bounds = UNBOUNDED
     """Range of the values; intervals are clipped to it."""
 
 
 def percentage(id: str, label: str) -> ColumnSpec:
-    """Return a column of percentages, the higher the better."""
+    """Return a column of percentages in which higher is better."""
     return ColumnSpec(id, label, bounds=PERCENT)
 
 
@@ -53,14 +53,14 @@ class Experiment:
     """"table1", "figure2"; also its folder's name."""
     title: str
     domain: str
-    """The folder of harness.domains that knows how to run it."""
+    """Its folder in harness.domains."""
     rows: tuple[RowSpec, ...]
 
     def __post_init__(self) -> None:
-        """Check that every row has an id of its own.
+        """Check that row ids are unique.
 
         Raises:
-            ValueError: if two rows share one.
+            ValueError: two rows share an id.
         """
         ids = [row.id for row in self.rows]
         repeated = {row for row in ids if ids.count(row) > 1}
@@ -74,17 +74,17 @@ class TableSpec(Experiment):
 
     columns: tuple[ColumnSpec, ...]
     average: str | None = None
-    """The column that is the mean of the others."""
+    """Id of the column that is the mean of the others."""
     supplement: tuple[ColumnSpec, ...] = ()
     """Columns of the second table."""
     baseline: str
-    """The row that the others are tested against."""
+    """Id of the row that the others are compared with."""
     reference: str
-    """The row that says what was there before preference optimization."""
+    """Id of the row with the model before preference optimization."""
     paper_setting: str | None = None
-    """Model and data of the paper's own table; None where its numbers are not shown."""
+    """Model and data of the paper's own table; None if its numbers are not shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(Experiment):
-    """One figure of the paper; its domain draws it."""
+    """One figure of the paper, which its domain draws."""

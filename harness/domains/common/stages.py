@@ -1,4 +1,4 @@
-"""Stages that every domain trains with: base model, policy, reference cache; and outside files."""
+"""Stages of every domain (base model, policy, reference cache), and checks of outside files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparsepo.methods.mapo import MaPO
 from sparsepo.registry import get_method
 
 TRAINING = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
-"""Distributions that decide a training run."""
+"""Distributions whose versions affect a training run."""
 GENERATION = ("torch", "transformers", "tokenizers")
 
 _DATA_SUFFIX = re.compile(r"\.(jsonl?|gz|parquet|csv|txt|py)$")
@@ -24,17 +24,14 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def outside_path(key: str, value: str) -> Path | None:
-    """Tell a local path from a hub id.
+    """Return the path of a local source, or None for a hub id.
 
     Args:
         key: the setting, for the error.
-        value: what the user wrote.
-
-    Returns:
-        The path, or None for a hub id.
+        value: its value.
 
     Raises:
-        UserError: if it is neither an existing path nor looks like a hub id.
+        UserError: it is neither an existing path nor a possible hub id.
     """
     path = Path(value).expanduser()
     if path.exists():
@@ -48,7 +45,7 @@ def existing_path(key: str, value: str) -> Path:
     """Return an existing path.
 
     Raises:
-        UserError: if there is none.
+        UserError: the path does not exist.
     """
     path = Path(value).expanduser()
     if not path.exists():
@@ -60,7 +57,7 @@ def model_folder(key: str, value: str) -> Path | None:
     """Return the folder of a user's model, or None for a hub id.
 
     Raises:
-        UserError: if it is no model's folder and no hub id.
+        UserError: it is neither a model's folder nor a possible hub id.
     """
     place = outside_path(key, value)
     if place is not None and not (place / "config.json").is_file():
@@ -70,7 +67,7 @@ def model_folder(key: str, value: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Start:
-    """The model that a domain's training starts from: a stage, a user's folder, or a hub id."""
+    """The initial model of a domain's training: a stage, a user's folder, or a hub id."""
 
     inputs: Mapping[str, Stage] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -78,22 +75,22 @@ class Start:
 
 
 def outside_start(key: str, value: str) -> Start:
-    """Return a model from outside, a folder or a hub id, as a start.
+    """Return a folder or a hub id as the initial model.
 
     Raises:
-        UserError: if it is neither.
+        UserError: it is neither.
     """
     folder = model_folder(key, value)
     return Start(model_id=value) if folder is None else Start(files={"model": folder})
 
 
 def base_stage(profile: Profile, corpus: Stage, label: str) -> Stage:
-    """The tiny base model, trained from scratch on corpus.jsonl of a stage.
+    """Return the stage that trains the tiny base model on a stage's corpus.jsonl.
 
     Args:
-        profile: all values.
+        profile: the settings.
         corpus: the stage.
-        label: what tells this chain's model from the others'.
+        label: tells this chain's model from the others'.
     """
     return Stage(
         f"base model {label}",
@@ -117,20 +114,20 @@ def train_stage(
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Stage:
-    """One training run of a method; `common.work.train` says what its inputs may be.
+    """Return the stage of a training run; `common.work.train` describes its inputs.
 
     Args:
-        profile: all values.
+        profile: the settings.
         method: a registered method.
-        seed: of the run.
+        seed: the run's seed.
         inputs: "pairs", and "model" unless it comes from outside; "reference".
-        files: "plugin" for a plugged-in method, "model" for a user's folder.
-        model_id: a hub id in place of a model.
-        overrides: values in place of the profile's own for this method, as under ``methods``.
-        name: how the run is called in progress and logs; method and seed by default.
+        files: "plugin" for a plug-in method, "model" for a user's folder.
+        model_id: a hub id instead of a model.
+        overrides: values that override the profile's for this method, as under ``methods``.
+        name: name of the run in progress and logs; method and seed by default.
 
     Raises:
-        UserError: for values that do not go together, or that the method does not use.
+        UserError: values contradict each other, or the method does not use one.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
     get_method(method, **hyper_parameters)
@@ -172,22 +169,22 @@ def reference_inputs(
     label: str = "",
     owner: str | None = None,
 ) -> dict[str, Stage]:
-    """Return the cache that a method reads its reference from; empty where it reads none.
+    """Return the reference cache of a method; empty if it uses none.
 
-    The cache depends on nothing that is one method's own, unless that changes its content, so that
-    all methods, seeds and hyper-parameters share one: MaPO's mask, by its default values, is in it
-    for every method.
+    The cache depends on a method's own settings only if they change its content. All methods, seeds
+    and hyper-parameters therefore share one cache, which also contains MaPO's mask with its default
+    settings.
 
     Args:
-        profile: all values.
+        profile: the settings.
         method: a registered method.
         inputs: "pairs" of the training run, and "model" unless it comes from outside.
-        caches: those that there are, by address; extended.
-        overrides: as in `train_stage`.
+        caches: existing caches by address; a new one is added.
+        overrides: see `train_stage`.
         files: "model" for a user's folder.
-        model_id: a hub id in place of a model.
-        label: what is added to the stage's name to tell chains apart.
-        owner: the row that reads it, by which a second cache is called; the method by default.
+        model_id: a hub id instead of a model.
+        label: added to the stage's name to tell chains apart.
+        owner: the row that uses it, which names further caches; the method by default.
     """
     hyper_parameters, training = method_settings(profile, method, overrides)
     instance = get_method(method, **hyper_parameters)

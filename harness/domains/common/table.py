@@ -1,4 +1,4 @@
-"""What the JSON of every table has in common: rows, columns, comparisons."""
+"""The common part of every table's JSON: rows, columns, comparisons."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.domains.common.spec import ColumnSpec, RowSpec
 
 
 def column_facts(columns: Sequence[ColumnSpec]) -> dict[str, Any]:
-    """Return what renderers have to know about columns, each by column id.
+    """Return the facts about columns that renderers need, each by column id.
 
     Args:
-        columns: those of the table, and of its supplement.
+        columns: the columns of the table and its supplement.
     """
     return {
         "column_labels": {column.id: column.label for column in columns},

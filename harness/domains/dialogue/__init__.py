@@ -1,4 +1,4 @@
-"""Helpful and harmless dialogue: what alignment costs on a leaderboard (Table 1)."""
+"""Helpful and harmless dialogue: the cost of alignment on a leaderboard (Table 1)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Dialogue(Domain[DialogueProfile, Graph]):
     def tiny_values_for_real_data(
         self, profile: DialogueProfile, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return caps on real rows: see TINY_REAL_*."""
+        """Return caps on real rows; see TINY_REAL_*."""
         values: dict[str, Any] = {}
         if profile.data.hh_rlhf != WORLD:
             values["data.train_pairs"] = TINY_REAL_TRAIN_PAIRS
             values["data.test_pairs"] = TINY_REAL_TEST_PAIRS
-        # A cap of the user's own for all benchmarks replaces those of each.
+        # A user's cap for all benchmarks replaces the caps of the single ones.
         capped = "evaluation.limit" in assigned_keys(request.assignments)
         if user_benchmarks(request.assignments) and not capped:
             values["evaluation.limits"] = TINY_REAL_LIMITS
@@ -51,7 +51,7 @@ class Dialogue(Domain[DialogueProfile, Graph]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
-        """Describe what a table needs; nothing is run."""
+        """Return the graph of stages that a table needs; nothing is run."""
         return build_graph(profile, rows, plugins, user_benchmarks(request.assignments))
 
     def result(self, run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Dialogue(Domain[DialogueProfile, Graph]):
         return table_json(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Return the table in every form, and its picture."""
+        """Return the table in every format, and its picture."""
         from harness.domains.dialogue.render.trade_off import trade_off_png
         from harness.render.table import table_files
 
@@ -75,7 +75,7 @@ class Dialogue(Domain[DialogueProfile, Graph]):
 
 
 def user_benchmarks(assignments: Sequence[str]) -> list[str]:
-    """Return the benchmarks whose rows the user named."""
+    """Return the benchmarks whose data the user set."""
     keys = assigned_keys(assignments)
     return [name for name in BENCHMARKS if f"data.{name}" in keys]
 

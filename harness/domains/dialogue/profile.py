@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
-from harness.domains.common.method_values import method_values
+from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
@@ -265,7 +265,7 @@ def _paper() -> DialogueProfile:
             activation_checkpointing=True,  # [paper]
             save_steps=200,  # [ours]
         ),
-        methods=method_values(_PAPER_METHODS),
+        methods=method_values(with_paper_masks(_PAPER_METHODS)),
         evaluation=EvaluationSettings(
             limit=None,  # [paper]
             limits=LimitSettings(),

@@ -1,4 +1,4 @@
-"""Sentiment control: reward against KL, masks during training, and whether they are right."""
+"""Sentiment control: reward against KL, masks during training, and their accuracy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sentiment(Domain[SentimentProfile, Graph]):
     def tiny_values_for_real_data(
         self, profile: SentimentProfile, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return values of a larger model that learns more slowly: see TINY_REAL_*."""
+        """Return values for a larger model that learns more slowly; see TINY_REAL_*."""
         if profile.data.reviews == WORLD and profile.data.pairs is None:
             return {}
         own_context = "base.context" in assigned_keys(request.assignments)
@@ -53,7 +53,7 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
-        """Describe what a figure needs; nothing is run."""
+        """Return the graph of stages that a figure needs; nothing is run."""
         return build_graph(experiment, profile, rows, plugins)
 
     def result(self, run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         return dynamics_json(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Return the picture, and the table beside it."""
+        """Return the picture and its table."""
         if isinstance(experiment, TokenMapFigure):
             from harness.domains.sentiment.render.token_maps import token_map_files
 
@@ -88,7 +88,7 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         return {**table_files(result), **dynamics_files(result), **ranking_files(result)}
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print the table beside the picture."""
+        """Print the table of the picture."""
         if isinstance(experiment, TokenMapFigure):
             for note in result["notes"]:
                 console.print(note, style="dim", markup=False, highlight=False)

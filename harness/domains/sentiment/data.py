@@ -23,10 +23,10 @@ WORK = "harness.domains.sentiment.work"
 
 
 def reviews_stage(profile: SentimentProfile) -> Stage | None:
-    """The reviews; None where pairs of somebody's own come without any."""
+    """Return the stage with reviews; None if the user gives ready-made pairs without reviews."""
     source = profile.data.reviews
     if source == WORLD:
-        # With pairs of somebody's own, the world's words would only be in the way.
+        # The world's reviews would not match the user's pairs.
         if profile.data.pairs is not None:
             return None
         return Stage(
@@ -47,7 +47,7 @@ def reviews_stage(profile: SentimentProfile) -> Stage | None:
 
 
 def ready_pairs_stage(profile: SentimentProfile) -> Stage | None:
-    """Ready-made preference pairs; None where they are to be sampled."""
+    """Return the stage with ready-made preference pairs; None if pairs are sampled."""
     source = profile.data.pairs
     if source is None:
         return None
@@ -69,7 +69,7 @@ def ready_pairs_stage(profile: SentimentProfile) -> Stage | None:
 
 
 def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stage | None) -> Start:
-    """The SFT model that everything starts from, trained on the spot or from outside."""
+    """Return the initial SFT model, trained from scratch or from outside."""
     name = profile.model.sentiment
     if name != TRAIN_FROM_SCRATCH:
         return outside_start("model.sentiment", name)
@@ -87,7 +87,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
 
 
 def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start: Start) -> Stage:
-    """Preference pairs of the model's own completions, ranked by the reward."""
+    """Return the stage with pairs of the model's own completions, ranked by the reward."""
     assert reviews is not None
     data, sampling = profile.data, profile.sampling
     samples = Stage(
@@ -118,7 +118,7 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
 
 
 def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the reward model's configuration, and its folder if it has one here."""
+    """Return the reward model's configuration, and its local folder if it has one."""
     name = profile.model.reward
     place = None if name == VADER else model_folder("model.reward", name)
     config = {
@@ -130,12 +130,12 @@ def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, 
 
 
 def reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
-    """Distributions that decide a reward."""
+    """Return the distributions whose versions affect a reward."""
     return ("vaderSentiment",) if profile.model.reward == VADER else GENERATION
 
 
 def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage:
-    """Which tokens of the held-out pairs decide the preference."""
+    """Return the stage that labels the decisive tokens of the held-out pairs."""
     # Pairs and start may be the same for all chains.
     shared = profile.data.pairs is not None and not start.inputs
     return Stage(

@@ -1,4 +1,4 @@
-"""The numbers of Figures 3 and 7: masks during training, and whether they find what decides."""
+"""The numbers of Figures 3 and 7: masks during training, and how well they find decisive tokens."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _COLUMNS = (
 
 
 def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
-    """Return what figure3.json holds.
+    """Return the content of figure3.json.
 
     Returns:
         `panels` of what the trainer logged for the first row; `rows` with AUROC and average
-        precision (in percent) of each mask's value after training against "this token decides the
-        preference"; `ranking`, the same at each evaluation.
+        precision (in percent) of each mask's value after training as a score for decisive tokens;
+        `ranking`, the same at each evaluation.
     """
     spec, profile, graph, store = run.experiment, run.profile, run.graph, run.store
     drawn = run.rows[0]
@@ -149,10 +149,10 @@ def _same_tokens(graph: Graph) -> bool:
 
 
 def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] | None:
-    """What a score is an instance of; None for scores that are not shown."""
+    """Return the kind of a score; None for scores that are not shown."""
     mask = method_class(run.row.method).needs.mask
     if score == "log_ratios":
-        # Masked methods are judged by their masks; before training all log-ratios are 0.
+        # Masked methods are evaluated by their masks; before training all log-ratios are 0.
         return (run.row.id, score, run.beta, step) if mask == "none" and step > 0 else None
     if mask == "none" or (score == "kl_mask" and mask != "learned-independent"):
         return None

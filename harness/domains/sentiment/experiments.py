@@ -10,22 +10,22 @@ from harness.domains.common.spec import FigureSpec, TableSpec, percentage
 
 @dataclass(frozen=True, kw_only=True)
 class FrontierFigure(TableSpec):
-    """The frontier of reward and KL; its table has one more column for each KL budget."""
+    """The frontier of reward and KL; its table has an additional column for each KL budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsFigure(FigureSpec):
-    """Masks and token KL of the first row during training, with the tokens that all rows rank."""
+    """Masks and token KL of the first row during training, and how all rows rank the tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMapFigure(FigureSpec):
-    """Values of the tokens of one held-out pair, under the model of each row."""
+    """Token values of one held-out pair, under the model of each row."""
 
     pair: int
-    """Place of the pair among the held-out ones [ours]."""
+    """Index of the held-out pair [ours]."""
     quantities: tuple[str, ...]
-    """What colours the tokens; fields of sparsepo.analysis' maps."""
+    """Quantities that colour the tokens; fields of sparsepo.analysis' maps."""
     responses: tuple[str, ...] = ("chosen", "rejected")
 
 

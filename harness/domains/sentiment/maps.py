@@ -12,7 +12,7 @@ from harness.render.notes import provenance_note
 
 
 def maps_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
-    """Return what figure1.json holds: `maps`, a document of token maps; `pair_id`, their text's."""
+    """Return the content of figure1.json: `maps`, a document of token maps, and their `pair_id`."""
     spec, graph = run.experiment, run.graph
     assert graph.maps is not None
     found = run.store.read_json(graph.maps, "maps.json")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.profiles import WORLD, Profile, TrainingSettings
-from harness.domains.common.method_values import method_values
+from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.models.base_config import BaseModelConfig
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
@@ -238,7 +238,7 @@ def _paper() -> SentimentProfile:
             activation_checkpointing=True,  # [paper]
             save_steps=200,  # [ours]
         ),
-        methods=method_values(_METHODS),
+        methods=method_values(with_paper_masks(_METHODS)),
         sampling=SamplingSettings(new_tokens=60, batch_size=64),  # [ours]
         sweep=SweepSettings(
             beta=_BETAS,

@@ -1,4 +1,4 @@
-"""Engines: where stages are run."""
+"""Engines, which run stages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["ENGINES", "Engine", "StageError", "get_engine", "make_all"]
 
 
 class Engine(Protocol):
-    """Makes stages in an order that respects their inputs; never decides what a result is."""
+    """Runs stages after their inputs; results never depend on the engine."""
 
     name: str
 
     def run(
         self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
     ) -> None:
-        """Make ``stages``, of which every input is among them or in ``finished``."""
+        """Run ``stages``, whose inputs are all among them or in ``finished``."""
 
 
 def _local(workers: int | None, gpus: int) -> Engine:
@@ -42,15 +42,15 @@ ENGINES: dict[str, Callable[[int | None, int], Engine]] = {"local": _local, "ray
 
 
 def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
-    """Return the engine of a name.
+    """Return an engine by name.
 
     Args:
         name: "local" or "ray".
-        workers: how many stages may run at once; None for the engine's default.
-        gpus: how many GPUs stages share out, one each; 0 for none.
+        workers: number of stages that run at once; None for the engine's default.
+        gpus: number of GPUs; each stage uses one.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: the name is unknown.
     """
     if name not in ENGINES:
         raise UserError(
@@ -62,17 +62,16 @@ def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
 def make_all(
     targets: Sequence[Stage], store: Store, engine: Engine, display: Display
 ) -> dict[str, Path]:
-    """Make whatever the targets need and the store does not hold.
+    """Run all stages that the targets need and the store does not have.
 
-    Every artefact of the graph that is in the store is checked against its hashes first; a
-    corrupted one is reported and made again. Inputs that nothing missing depends on stay away
-    if someone removed them.
+    Every artefact of the graph in the store is first checked against its hashes; a corrupted one is
+    reported and made again. A removed input is only made again if a missing stage needs it.
 
     Args:
-        targets: stages whose artefacts are wanted.
-        store: where artefacts are.
-        engine: runs what is missing.
-        display: shows it.
+        targets: stages whose artefacts are needed.
+        store: the artefacts.
+        engine: runs the missing stages.
+        display: shows the progress.
 
     Returns:
         Address → folder, of the targets.

@@ -1,4 +1,4 @@
-"""The engine for one machine: a few persistent worker processes, one stage at a time each."""
+"""The engine for one machine: persistent worker processes that run one stage at a time each."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class _Worker:
 
 
 class LocalEngine:
-    """Run stages in spawned processes that live until the run ends.
+    """Runs stages in spawned processes that live until the run ends.
 
     Args:
-        workers: number of processes, by default one per GPU or core; a stage that asks for
-            more threads takes as many of their places.
+        workers: number of processes, by default one per GPU or core; a stage with several threads
+            takes the place of as many processes.
         gpus: number of GPUs; each process sees one of them.
     """
 
@@ -55,17 +55,17 @@ class LocalEngine:
     def run(
         self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
     ) -> None:
-        """Make the stages, each after its inputs.
+        """Run the stages, each after its inputs.
 
         Args:
-            stages: what is to be made, inputs before what uses them.
-            finished: addresses that are in the store already.
-            store: where artefacts go.
-            display: told what happens.
+            stages: the stages to run, inputs first.
+            finished: addresses that are already in the store.
+            store: the artefacts.
+            display: shows the progress.
 
         Raises:
-            UserError: a stage's, as it was raised.
-            StageError: if a stage failed otherwise, or its process died.
+            UserError: the UserError of a stage.
+            StageError: a stage failed for another reason, or its process died.
         """
         if not stages:
             return
@@ -96,7 +96,7 @@ class LocalEngine:
             ready = wait(handles, timeout=1.0)
             display.tick()
             for worker in busy:
-                # A dead process's pipe is at its end, so what it had sent is read first.
+                # The messages that a dead process sent are read before the end of its pipe.
                 if worker.connection in ready or worker.process.sentinel in ready:
                     self._receive(worker, done, store, display)
 
@@ -110,12 +110,12 @@ class LocalEngine:
             free = len(pool) - sum(worker.slots for worker in pool)
             idle = next((worker for worker in pool if worker.job is None), None)
             if idle is None or wanted > free:
-                # Nothing may overtake a stage that waits for several places, or it starves.
+                # A stage that waits for several places would starve if others overtook it.
                 return
             waiting.remove(stage)
             idle.job, idle.slots = Job.of(stage), wanted
             display.started(stage)
-            # A process that died meanwhile is found by its sentinel.
+            # A process that has died in the meantime is detected by its sentinel.
             with suppress(OSError):
                 idle.connection.send(idle.job)
 
@@ -129,7 +129,7 @@ class LocalEngine:
         if kind == "progress":
             display.progress(job.address, *content)
         elif kind == "waiting":
-            display.note(f"Waiting for another run, which is making {job.name}.")
+            display.note(f"Waiting for another run that is making {job.name}.")
         elif kind == "done":
             made, seconds = content
             done.add(job.address)
@@ -142,7 +142,7 @@ class LocalEngine:
 
 
 def default_workers() -> int:
-    """Return the number of worker processes: one per core that this process may use, at most 8."""
+    """Return the number of worker processes: one per available core, at most 8."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -159,7 +159,7 @@ def _death(worker: _Worker, store: Store) -> StageError:
     log = store.log(worker.job.name, worker.job.address)
     return StageError(
         f"The process of stage {worker.job.name} {how}{hint}; run the same command again to "
-        f"continue from there (details in {log})."
+        f"resume (details in {log})."
     )
 
 
@@ -234,7 +234,7 @@ def _serve(connection: Connection, root: str, parent: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """End this process when its parent ends, however that happens."""
+    """End this process when its parent ends for any reason."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -249,8 +249,8 @@ def _die_with(parent: int) -> None:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables while processes are started."""
-    # Numerical libraries read them when they are loaded: too early for the worker to do it.
+    """Set environment variables inside the block, in which processes are started."""
+    # Numerical libraries read them when they are loaded, before the worker could set them.
     old = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""The engine for a cluster: the same stages as ray tasks over a shared store folder."""
+"""The engine for a cluster: stages run as Ray tasks with a shared store folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sparsepo.errors import UserError
 
 
 class RayEngine:
-    """Run each stage as one ray task; the store must lie on a disk that all nodes share.
+    """Runs each stage as a Ray task; the store must be on a disk that all nodes share.
 
     Args:
-        workers: how many stages may run at once; None leaves it to the cluster.
-        gpus: GPUs that each stage asks for.
+        workers: number of stages that run at once; None leaves it to the cluster.
+        gpus: GPUs that each stage requests.
     """
 
     name = "ray"
@@ -32,12 +32,12 @@ class RayEngine:
     def run(
         self, stages: Sequence[Stage], finished: set[str], store: Store, display: Display
     ) -> None:
-        """Make the stages, each after its inputs; arguments and errors as LocalEngine.run."""
+        """Run the stages, each after its inputs; arguments and errors as for LocalEngine.run."""
         try:
             import ray
         except ImportError:
             raise UserError(
-                "The engine ray is not installed. Run python -m pip install -e '.[ray]', or use "
+                "The engine ray is not installed; run python -m pip install -e '.[ray]', or use "
                 "--engine local."
             ) from None
         if not stages:
@@ -68,7 +68,7 @@ class RayEngine:
                     except ray.exceptions.RayError as error:
                         raise StageError(
                             f"The ray task of stage {stage.name} died ({type(error).__name__}); "
-                            "run the same command again to continue from there."
+                            "run the same command again to resume."
                         ) from None
                     if kind == "user-error":
                         raise UserError(text)
@@ -82,7 +82,7 @@ class RayEngine:
 
 
 def _task(root: str, job: Job) -> tuple[str, str, float]:
-    """Make one stage in a ray worker; errors go back as values, so that they stay plain."""
+    """Run one stage in a Ray worker; errors are returned as values to keep their text plain."""
     store = Store(Path(root))
     started = time.monotonic()
     redirect_output(store.log(job.name, job.address))

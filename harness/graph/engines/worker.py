@@ -1,4 +1,4 @@
-"""Making one stage: what a worker process does, whatever engine started it."""
+"""Runs one stage in a worker process, for any engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sparsepo.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """A stage without its graph, as it is sent to another process."""
+    """A stage without its graph, in the form that is sent to another process."""
 
     name: str
     address: str
@@ -51,26 +51,26 @@ class Job:
 
 
 class StageError(Exception):
-    """A stage failed for a reason that is no user's mistake; the text is one line."""
+    """A stage failed for a reason other than a mistake of the user; the text is one line."""
 
 
 def make(
     store: Store, job: Job, progress: Progress, on_wait: Callable[[], None] | None = None
 ) -> bool:
-    """Make a stage's artefact unless another run has just done so.
+    """Make a stage's artefact unless another run has just made it.
 
     Args:
-        store: where it goes.
+        store: the artefacts.
         job: the stage.
-        progress: told how far it is.
+        progress: called with the stage's progress.
         on_wait: called once if another run is making the same artefact.
 
     Returns:
         True if it was made here, False if another run made it.
 
     Raises:
-        UserError: for a mistake of the user's, a full disk included.
-        StageError: for anything else; the traceback is in the stage's log.
+        UserError: a mistake of the user, or a full disk.
+        StageError: anything else; the traceback is in the stage's log.
     """
     with store.lock(job.address, on_wait):
         if store.folder(job.address).is_dir() and store.problem(job.address) is None:
@@ -98,10 +98,10 @@ def make(
         except Exception as error:
             log = store.log(job.name, job.address)
             if (disk := explain_disk_error(error, store.root)) is not None:
-                # What could not be written to the end must not be resumed from.
+                # Files that were not written completely must not be resumed from.
                 shutil.rmtree(store.partial(job.address), ignore_errors=True)
                 raise disk from None
-            # What the stage printed comes before its end, and is there when the error is told.
+            # The stage's own output must be in the log before the traceback.
             with suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -115,10 +115,10 @@ def make(
 
 
 def seed_everything(address: str) -> None:
-    """Seed the global generators from a stage's address.
+    """Seed the global random generators from a stage's address.
 
-    Worker processes are used again; without this a stage that forgets to seed would depend
-    on what its process happened to run before.
+    Worker processes are reused; without this, a stage that does not seed would depend on the stages
+    that its process ran before.
 
     Args:
         address: hexadecimal digits.
@@ -132,7 +132,7 @@ def seed_everything(address: str) -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Set the number of threads of torch's operators in this process, if it uses torch."""
+    """Set the number of torch's threads in this process, if it uses torch."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 
@@ -143,18 +143,18 @@ def quiet_environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        # Threads that wait by spinning slow each other down threefold on a busy machine.
+        # On a busy machine, threads that wait by spinning slow each other down threefold.
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        # Libraries' locks outlive a worker that is ended early; the tracker would say so aloud.
+        # The locks of libraries outlive a worker that is terminated; the tracker would warn.
         "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
     }
 
 
 def redirect_output(log: Path) -> None:
-    """Send this process's standard output and error, of C libraries too, to a file."""
+    """Redirect standard output and error, including those of C libraries, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

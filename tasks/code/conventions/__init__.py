@@ -1,4 +1,4 @@
-"""Conventions by name: how a problem is asked, where an answer ends, and what is run."""
+"""Conventions by name: prompts, ends of answers, and programs that are run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWN: Final[dict[str, type[Convention]]] = {
 
 
 def conventions() -> tuple[str, ...]:
-    """Return the names that `get_convention` knows."""
+    """Return the names of all conventions."""
     return (*_OWN, "bigcode_eval")
 
 
@@ -27,10 +27,10 @@ def get_convention(name: str, problems: Sequence[Problem]) -> Convention:
 
     Args:
         name: one of `conventions()`; `bigcode_eval` needs that package.
-        problems: those that it will be used on.
+        problems: the problems to use it on.
 
     Raises:
-        UserError: for an unknown name, or if `bigcode_eval` cannot be used.
+        UserError: the name is unknown, or `bigcode_eval` cannot be used.
     """
     if name in _OWN:
         return _OWN[name]()

@@ -1,17 +1,17 @@
-"""What a model is shown, where its answer is cut, and what is run: conventions by name.
+"""Conventions: the prompt of a problem, where an answer ends, and the program that is run.
 
-`as-given` runs completions as they are, after the code that they continue; it is meant for samples
-that are ready to run. `chat` (`chat.py`) takes the code out of chat models' answers. `bigcode` and
-`bigcode-unstripped` follow bigcode-evaluation-harness (tasks `humaneval`, `humaneval-unstripped`
-and `mbpp`), written from its published behaviour:
+`as-given` runs completions unchanged, after the code that they continue; it is meant for samples
+that are ready to run. `chat` (`chat.py`) extracts the code from chat models' answers. `bigcode` and
+`bigcode-unstripped` reproduce the published behaviour of bigcode-evaluation-harness (tasks
+`humaneval`, `humaneval-unstripped` and `mbpp`):
 
-- HumanEval's prompt is the row's, stripped of surrounding white space (unstripped: as it is);
+- HumanEval's prompt is the row's, stripped of surrounding white space (unstripped: unchanged);
   MBPP's is a docstring with the description and the first test;
 - an answer ends before the first occurrence of any stop sequence;
-- a program is prompt, answer, newline, tests.
+- a program consists of prompt, answer, newline and tests.
 
-Ours in one point: MBPP's set-up code, which bigcode-evaluation-harness ignores, runs before the
-tests. `tasks.code.conventions.bigcode_eval` runs that harness' own classes instead.
+There is one difference: MBPP's set-up code, which bigcode-evaluation-harness ignores, runs before
+the tests. `tasks.code.conventions.bigcode_eval` runs that harness' own classes instead.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ STOP_SEQUENCES: Final[dict[Kind, tuple[str, ...]]] = {
     "mbpp": ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```"),
     "plain": (),
 }  # fmt: skip
-"""Where BigCode ends an answer. Plain rows are no task of its and are not cut."""
+"""Stop sequences of BigCode. Plain rows are not one of its tasks and are not cut."""
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     """Return the part of a text before the first occurrence of any stop sequence.
 
     Args:
-        text: an answer without its prompt, which may hold stop sequences itself.
-        stops: sequences that end it.
+        text: an answer without its prompt, which may contain stop sequences.
+        stops: the stop sequences.
     """
     found = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(found, default=len(text))]
 
 
 class Convention(ABC):
-    """From a problem to a prompt, and from a model's answer to the code that is run."""
+    """Turns a problem into a prompt, and a model's answer into the code that is run."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def prompt(self, problem: Problem) -> str:
-        """Return what the model is shown."""
+        """Return the prompt for the model."""
 
     def stops(self, problem: Problem) -> tuple[str, ...]:
         """Return the sequences at which generation may end."""
@@ -58,42 +58,42 @@ class Convention(ABC):
 
     @abstractmethod
     def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
-        """Return what is run: the code before the model's answer, and the answer.
+        """Return the two parts of the code to run: the code before the answer, and the answer.
 
         Args:
             problem: the problem.
-            completion: what the model wrote after the prompt.
+            completion: the model's output after the prompt.
         """
 
     def whole_parts(self, problem: Problem, program: str) -> tuple[str, str]:
-        """Return what is run of a whole program, in the two parts of `parts`.
+        """Return the code to run for a whole program, in the same two parts as `parts`.
 
         Args:
             problem: the problem.
-            program: what the model wrote, with its prompt.
+            program: the model's output with its prompt.
         """
         return "", program
 
     def candidate(self, problem: Problem, completion: str) -> str:
-        """Return the code to be tested, both parts in one."""
+        """Return the code to test, with both parts joined."""
         return "".join(self.parts(problem, completion))
 
     def tests(self, problem: Problem) -> str:
-        """Return the statements that test the candidate, run after it."""
+        """Return the statements that test the candidate; they run after it."""
         return problem.tests
 
     def mistake(self, problems: Sequence[Problem], completions: Sequence[str]) -> str | None:
-        """Say why completions cannot have been made for this convention, None if they can.
+        """Return why completions do not fit this convention, or None if they do.
 
         Args:
             problems: one per completion.
-            completions: what was generated.
+            completions: the generated completions.
         """
         return None
 
 
 class AsGiven(Convention):
-    """Completions are run as they are, after the code that they continue."""
+    """Runs completions unchanged, after the code that they continue."""
 
     name = "as-given"
 
@@ -133,8 +133,8 @@ class BigCode(Convention):
     def whole_parts(self, problem: Problem, program: str) -> tuple[str, str]:
         """Return the prompt, and what follows it up to its first stop sequence.
 
-        A program that does not begin with the prompt has no place from which it could be cut, and
-        is run as it is.
+        A program that does not begin with the prompt is run unchanged, because it is unknown where
+        its answer begins.
         """
         prompt = self.prompt(problem).strip()
         end = program.find(prompt) + len(prompt)
@@ -143,7 +143,7 @@ class BigCode(Convention):
         return program[:end], cut_at_stop(program[end:], self.stops(problem))
 
     def mistake(self, problems: Sequence[Problem], completions: Sequence[str]) -> str | None:
-        """Find completions that go on after HumanEval's line end, where the prompt has lost it."""
+        """Detect completions that begin after HumanEval's line end, missing in the prompt."""
         bodies = [
             completion
             for problem, completion in zip(problems, completions, strict=True)

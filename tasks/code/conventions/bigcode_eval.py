@@ -1,4 +1,4 @@
-"""bigcode-evaluation-harness' own task classes on local rows, where the package is installed.
+"""bigcode-evaluation-harness' own task classes on local rows, if the package is installed.
 
 Prompts, stop words, post-processing and references are the package's; programs are run by this
 project's sandbox, never by the package's executor. Its MBPP ignores `test_setup_code`.
@@ -35,8 +35,7 @@ class BigCodeEval(Convention):
             problems: all of HumanEval's schema or all of MBPP's.
 
         Raises:
-            UserError: if the package cannot be imported or is not usable, or the problems are of
-                another schema.
+            UserError: the package cannot be imported or used, or the problems have another schema.
         """
         kinds = {problem.kind for problem in problems}
         if len(kinds) != 1 or not kinds <= set(_TASKS):
@@ -56,7 +55,7 @@ class BigCodeEval(Convention):
         return tuple(self._task.stop_words or ())
 
     def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
-        """Return `postprocess_generation` of prompt and completion, parted after the prompt."""
+        """Return `postprocess_generation` of prompt and completion, split after the prompt."""
         prompt = self.prompt(problem)
         index = self._index[task_key(problem.task_id)]
         program = str(self._task.postprocess_generation(prompt + completion, index))
@@ -77,7 +76,7 @@ class BigCodeEval(Convention):
 
 
 def _load_task(name: str, rows: list[dict[str, Any]]) -> Any:
-    """The package's task, whose data set is the rows given: nothing is fetched."""
+    """Return the package's task with the given rows as data set; nothing is downloaded."""
     try:
         base = importlib.import_module("bigcode_eval.base")
         tasks = importlib.import_module("bigcode_eval.tasks")
@@ -96,7 +95,7 @@ def _load_task(name: str, rows: list[dict[str, Any]]) -> Any:
         if task.dataset["test"] is not rows:
             raise ValueError("its tasks do not take their rows from load_dataset")
     except Exception as error:
-        # Whatever another release of the package does differently, the remedy is the same.
+        # Another release of the package may fail in any way; the remedy is the same.
         raise UserError(
             f"This version of bigcode_eval cannot be used ({first_line(error)}); use the "
             "convention 'bigcode', which does the same."

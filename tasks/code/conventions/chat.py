@@ -1,20 +1,21 @@
-"""Answers of chat models: the code in Markdown, with prose around it.
+"""Extracts the code from answers of chat models, in Markdown with prose around it.
 
-What is taken out of an answer:
+The rules are:
 
 1. everything up to the last `</think>` is dropped;
-2. of fenced blocks (``` or ~~~, closed or not), those marked as Python count, or all of them where
-   none is; the first that defines what the tests test is taken, with the definitions and imports
-   of blocks before it; where none does, the first one;
-3. where the text before the first fence is code already, that fence closes a block that the prompt
-   opened, and the text before it is taken;
-4. without a fence, the code begins at the first definition or import, or at lines of code right
+2. of fenced blocks (``` or ~~~, closed or not), those marked as Python count, or all if none is
+   marked; the first one that defines a name under test is used, with the definitions and imports
+   of earlier blocks; if none does, the first block is used;
+3. if the text before the first fence is already code, that fence closes a block that the prompt
+   opened, and the text before it is used;
+4. without a fence, the code begins at the first definition or import, or at the lines of code right
    before it, and ends before the next line of prose.
 
-Code that defines what the tests test is a whole program. It runs after what the prompt has before
-that definition (imports, helpers), which answers often leave out. Other code continues the prompt.
+Code that defines a name under test is a whole program. It runs after the part of the prompt before
+that definition (imports, helpers), which answers often omit. Other code continues the prompt.
 
-Lines are told by their beginnings: nothing that a model wrote is compiled outside the sandbox.
+Lines are classified by their beginnings, because model output is never compiled outside the
+sandbox.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tasks.code.conventions.base import Convention
 from tasks.code.problems import Problem, defined_names
 
 PYTHON: Final = ("python", "py", "python3", "py3", "ipython")
-"""What marks a fenced block as Python."""
+"""Words that mark a fenced block as Python."""
 
 _OPENING: Final = re.compile(
     r"(?P<before>.*?)(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)(?P<more>[^`~]*)"
@@ -43,18 +44,18 @@ _CODE: Final = re.compile(
     r'|except\b.*:|pass\b *$|[rbf]?"""|[rbf]?\'\'\''
     r"|[\w.]+\(|[\w.\[\]\"', ]+(?:: *[\w.\[\], ]+)?[-+*/%|&^]?=[^=]"
 )
-"""How a line of code at the left margin begins."""
+"""Beginning of a line of code at the left margin."""
 _ASSIGNED: Final = re.compile(r"^(\w+) *(?::[^=\n]+)?=(?!=)", re.MULTILINE)
 _FENCE_LINE: Final = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
 def has_fence(text: str) -> bool:
-    """Say whether a text has a line that opens or closes a fenced block."""
+    """Return whether a text has a line that opens or closes a fenced block."""
     return _FENCE_LINE.search(text) is not None
 
 
 class Chat(Convention):
-    """The code is taken out of a chat model's answer."""
+    """Extracts the code from a chat model's answer."""
 
     name: ClassVar[str] = "chat"
 
@@ -63,7 +64,7 @@ class Chat(Convention):
         return problem.prompt
 
     def parts(self, problem: Problem, completion: str) -> tuple[str, str]:
-        """Return what the prompt has before the tested definition, or all of it; and the code."""
+        """Return the prompt up to the tested definition, or all of it, and the code."""
         code = extract_code(completion, problem.entry_points)
         if _defines(code, problem.entry_points):
             return _before_definition(problem, code), code
@@ -84,11 +85,11 @@ class Block:
 
 
 def extract_code(answer: str, entry_points: Sequence[str]) -> str:
-    """Return the code in a chat model's answer, by the rules at the head of this file.
+    """Return the code in a chat model's answer, by the rules at the top of this file.
 
     Args:
-        answer: what the model wrote.
-        entry_points: names that the tests test; empty where they are not known.
+        answer: the model's output.
+        entry_points: names under test; empty if they are unknown.
     """
     text = answer.replace("\r\n", "\n").rpartition("</think>")[2]
     before, blocks = fenced_blocks(text)
@@ -134,7 +135,7 @@ def fenced_blocks(text: str) -> tuple[str, list[Block]]:
 
 
 def _opening(line: str) -> re.Match[str] | None:
-    """A fence that opens a block: at a line's beginning, or after prose if it is marked Python."""
+    """Return a fence that opens a block: at a line's beginning, or Python after prose."""
     match = _OPENING.fullmatch(line.rstrip())
     if match is None:
         return None
@@ -148,7 +149,7 @@ def _unindented(line: str, width: int) -> str:
 
 
 def _dedented(code: str, entry_points: Sequence[str]) -> str:
-    """Code that is indented as a whole, if it is a program and not a function's body."""
+    """Return code without its common indentation, if it is a program and not a function's body."""
     flat = textwrap.dedent(code)
     return flat if entry_points and _defines(flat, entry_points) else code
 
@@ -160,7 +161,7 @@ def _defines(code: str, entry_points: Sequence[str]) -> bool:
 
 def _before_definition(problem: Problem, code: str) -> str:
     if "from __future__" in code:
-        return ""  # has to be a program's first statement
+        return ""  # must be a program's first statement
     names = "|".join(map(re.escape, problem.entry_points))
     definition = re.compile(rf"^(?:@.*\n)*(?:async +)?(?:def|class) +(?:{names})\b", re.MULTILINE)
     places = [match.start() for match in definition.finditer(problem.prefix)] if names else []
@@ -173,14 +174,14 @@ def _within_body(prefix: str) -> bool:
 
 
 def _as_body(code: str) -> str:
-    """Code of a function's body, indented if the answer has it at the left margin."""
+    """Return a function's body, indented if it is at the left margin in the answer."""
     first = next((line for line in code.split("\n") if line.strip()), "")
     flat = bool(first) and not first[0].isspace() and not _BEGINS_CODE.match(first)
     return textwrap.indent(code, "    ") if flat else code
 
 
 def _unfenced(text: str) -> str:
-    """Code that stands in prose without a fence; the text itself where no line begins code."""
+    """Return the code in prose without a fence; the whole text if no line begins code."""
     lines = text.split("\n")
     if _is_code(text):
         start = 0
@@ -201,6 +202,6 @@ def _unfenced(text: str) -> str:
 
 
 def _is_code(text: str) -> bool:
-    """Whether the first line of a text is code, or the indented body of a function."""
+    """Return whether the first line of a text is code, or the indented body of a function."""
     first = next((line for line in text.split("\n") if line.strip()), "")
     return first.startswith(("\t", "  ")) or _CODE.match(first) is not None

@@ -1,9 +1,9 @@
-"""The embedded world of code: small programming problems that a tiny model solves now and then.
+"""The embedded world of code: small programming problems that a tiny model sometimes solves.
 
 A problem is a composition of a source, a filter, a map and a reduction. The base model's corpus
-writes many compositions, each operation with its own share of mistakes; the problems are others,
-so that a model has to compose what it knows, and makes the mistakes that it has read. Their tests
-tell the right program from every composition of right and mistaken operations.
+contains many compositions, in which each operation has its own share of mistakes. The problems are
+different compositions: a model has to combine what it knows, and makes the mistakes that it has
+read. Their tests distinguish the correct program from every composition with a mistake.
 """
 
 from tasks.code.world.config import CodeWorldConfig

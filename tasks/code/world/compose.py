@@ -25,7 +25,7 @@ _BUILTINS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What a program does: reduce the mapped, filtered items of a source."""
+    """A program: it reduces the mapped, filtered items of a source."""
 
     source: Source
     filter: Operation | None
@@ -40,12 +40,12 @@ class Composition:
 
     @property
     def key(self) -> str:
-        """What makes the composition itself, constants included."""
+        """The composition's identity, including constants."""
         return "/".join(operation.code for operation in self.operations)
 
     @property
     def side(self) -> Side:
-        """Who may see it: the corpus or one kind of problem, by a hash of its key."""
+        """The corpus or the kind of problem that it belongs to, by a hash of its key."""
         digest = hashlib.sha256(self.key.encode()).digest()
         place = int.from_bytes(digest[:4], "big") / 2**32
         for name, share in _SIDES:
@@ -56,14 +56,14 @@ class Composition:
 
     @property
     def function(self) -> str:
-        """The function's name: two words, as short as they tell something."""
+        """The function's name: two words."""
         told = self.filter or self.map
         assert told is not None
         return f"{self.reduction.name}_{told.name}"
 
     @property
     def description(self) -> str:
-        """What the function has to find, in words."""
+        """The description of what the function has to find."""
         items = self.filter.phrase if self.filter else "{noun}"
         items = items.format(noun=self.source.noun)
         items = f"{items} {self.source.operation.phrase}"
@@ -75,7 +75,7 @@ class Composition:
         """Return the program's expression, with some operations' code replaced.
 
         Args:
-            wrong: operation → the mistake in its place.
+            wrong: operation → the mistake to use instead.
         """
         written = {operation: operation.code for operation in self.operations} | dict(wrong or {})
         item, source = self.source.item, written[self.source.operation]
@@ -85,7 +85,7 @@ class Composition:
         return written[self.reduction].format(list=comprehension)
 
     def mistaken(self) -> Iterator[str]:
-        """Yield the expression of every combination of right and wrong operations but the right."""
+        """Yield the expression of every combination of operations with a mistake."""
         choices = [(op.code, *op.mistakes) for op in self.operations]
         combinations = itertools.product(*choices)
         next(combinations)
@@ -93,15 +93,15 @@ class Composition:
             yield self.expression(dict(zip(self.operations, codes, strict=True)))
 
     def callable(self, expression: str | None = None) -> Callable[[Any], Any]:
-        """Return a function of an expression of the world's own, by default the right one."""
+        """Return the function of one of the world's own expressions, by default the correct one."""
         text = f"lambda {self.source.parameter}: {expression or self.expression()}"
-        # The text is made of this package's operations alone.
+        # The text consists only of this package's operations.
         made: Callable[[Any], Any] = eval(text, {"__builtins__": _BUILTINS})
         return made
 
 
 def sample_composition(rng: Random) -> Composition:
-    """Return a random composition in which each operation means something."""
+    """Return a random composition in which each operation has an effect."""
     while True:
         source = rng.choices(SOURCES, (3, 2, 1, 3, 2))[0]
         filters = [o for o in FILTERS if o.takes == source.kind and source.signed >= o.signed]

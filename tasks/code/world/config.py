@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CodeWorldConfig:
-    """Everything that decides the world's files; equal configurations write equal bytes."""
+    """Everything that determines the world's files; equal configurations write equal bytes."""
 
     seed: int = 0
     documents: int = 24_000
     """Documents of the base model's corpus."""
     mistake_shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-    """How often the corpus writes an operation wrong: the operations that have mistakes are dealt
-    these shares in turn, in a seeded order."""
+    """Shares of mistakes in the corpus, which are assigned in turn, in a seeded order, to the
+    operations that have mistakes."""
     humaneval_problems: int = 40
     mbpp_test: int = 50
     mbpp_train: int = 160

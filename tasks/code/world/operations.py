@@ -1,7 +1,7 @@
-"""The operations that programs of the world are composed of, right and mistaken.
+"""The operations of the world's programs, correct and wrong.
 
-A program is `[MAP for ITEM in SOURCE if FILTER]` inside a reduction. Every operation holds its
-words for the description, its Python, and the mistakes that corpus documents make in its place.
+A program is `[MAP for ITEM in SOURCE if FILTER]` inside a reduction. Every operation has its words
+for the description, its Python code, and the mistakes that corpus documents make instead.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ class Operation:
 
     role: Role
     name: str
-    """Its word in function names; operations that differ in a constant only share it."""
+    """Its word in function names; operations that differ only in a constant share it."""
     phrase: str
     """Its words in descriptions, around `{noun}` (filter) or `{items}` (map, reduction)."""
     code: str
-    """Right Python, around `{list}` in a reduction."""
+    """Correct code, around `{list}` in a reduction."""
     mistakes: tuple[str, ...] = ()
-    """Wrong Python for the same words; none where corpus documents make no mistake."""
+    """Wrong code for the same words; empty if corpus documents make no mistake."""
     takes: Kind = "number"
     gives: Kind = "number"
     signed: bool = False
-    """It means something for numbers that may be negative only."""
+    """Whether it is only useful for numbers that may be negative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the items come from: a function's one parameter."""
+    """The source of the items: a function's only parameter."""
 
     parameter: str
     item: str
@@ -50,7 +50,7 @@ class Source:
 
         Args:
             rng: source of randomness.
-            size: about how many items it has.
+            size: approximate number of items.
         """
         if self.kind == "number":
             if self.operation.name == "list":

@@ -1,4 +1,4 @@
-"""The world's problems in HumanEval's and MBPP's schemas; their tests tell right from wrong."""
+"""The world's problems in HumanEval's and MBPP's schemas, with tests that detect every mistake."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from sparsepo.data.rows import Row
 
 _ATTEMPTS = 40
-"""Inputs that are tried before a composition is given up as untestable."""
+"""Number of inputs to try before a composition counts as untestable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test: an argument and the right value."""
+    """One test: an argument and the correct value."""
 
     argument: Any
     expected: Any
@@ -28,7 +28,7 @@ Problem = tuple[Composition, list[Case]]
 
 
 def shown_case(composition: Composition, rng: Random) -> Case:
-    """Return a case of few items, for a description; its value is not an empty one if possible."""
+    """Return a case with few items, for a description; if possible its value is not empty."""
     function = composition.callable()
     case = Case(None, None)
     for _ in range(5):
@@ -43,12 +43,13 @@ def cases(composition: Composition, rng: Random, count: int) -> list[Case] | Non
     """Return cases that every composition with a mistake fails.
 
     Args:
-        composition: what the program has to do.
+        composition: the program.
         rng: source of randomness.
-        count: how many; more where that takes more.
+        count: minimum number of cases.
 
     Returns:
-        The cases, a short one first; None if some mistake cannot be told from the right program.
+        The cases, a short one first; None if a mistake cannot be distinguished from the correct
+        program.
     """
     function = composition.callable()
     alive = {text: composition.callable(text) for text in composition.mistaken()}
@@ -76,7 +77,7 @@ def _survivors(
 
 
 def agrees(function: Callable[[Any], Any], case: Case) -> bool:
-    """Say whether a function gives a case's value; an error is another value."""
+    """Return whether a function returns a case's value; an error counts as another value."""
     try:
         return bool(function(case.argument) == case.expected)
     except Exception:
@@ -90,10 +91,10 @@ def sample_problems(
 
     Args:
         rng: source of randomness.
-        side: where they may come from.
-        count: how many.
-        tests: cases of each, at least.
-        seen: keys of compositions that must not come again; extended.
+        side: the side of the split.
+        count: number of compositions.
+        tests: minimum number of cases for each.
+        seen: keys of compositions to exclude; new ones are added.
     """
     made = 0
     while made < count:

@@ -40,20 +40,23 @@ def write_world(config: CodeWorldConfig, directory: Path) -> None:
 
     Args:
         config: sizes, shares and the seed.
-        directory: created where missing. It receives `corpus.jsonl` (`text`; `answers`, the
+        directory: created if missing. It receives `corpus.jsonl` (`text`; `answers`, the
             character spans of programs), `humaneval.jsonl` and `mbpp.jsonl` (each in its schema;
             MBPP's splits are its ids).
 
     Raises:
-        UserError: for more problems than a split of MBPP has ids, or a share outside [0, 1).
+        UserError: there are more problems than ids in a split of MBPP, or a share is outside [0,
+        1).
     """
     for name, ids in MBPP_IDS.items():
         if getattr(config, name) > len(ids):
-            raise UserError(f"{name} may be {len(ids)} at most, as many as MBPP has ids for them.")
+            raise UserError(
+                f"{name} must be at most {len(ids)}, the number of MBPP's ids for them."
+            )
     if not config.mistake_shares or not all(0 <= share < 1 for share in config.mistake_shares):
-        raise UserError("mistake_shares needs at least one share, each from 0 to below 1.")
+        raise UserError("mistake_shares needs at least one share, each at least 0 and below 1.")
     directory.mkdir(parents=True, exist_ok=True)
-    # One generator per file, so that another size of one file leaves the others as they were.
+    # One generator per file, so that changing the size of one file does not affect the others.
     write_jsonl(corpus(config, _rng(config, "corpus")), directory / "corpus.jsonl")
     problems = problem_sets(config)
     rows = [humaneval_row(i, *problem) for i, problem in enumerate(problems["humaneval"])]
@@ -71,7 +74,7 @@ def mistake_shares(config: CodeWorldConfig) -> dict[tuple[str, str, str], float]
 
 
 def corpus(config: CodeWorldConfig, rng: Random) -> Iterator[Row]:
-    """Yield the base model's documents: programs, some of them wrong, in both forms of prompt."""
+    """Yield the base model's documents: correct and wrong programs with both kinds of prompts."""
     shares = mistake_shares(config)
     for _ in range(config.documents):
         composition = sample_side(rng, "corpus")
@@ -85,7 +88,7 @@ def corpus(config: CodeWorldConfig, rng: Random) -> Iterator[Row]:
         if rng.random() < 0.5:
             prompt = humaneval_prompt(composition, case)
             answer = f"    return {expression}\n"
-            # Generation begins behind the docstring, before the line end.
+            # Generation begins after the docstring, before the end of the line.
             start = len(prompt) - 1
         else:
             lines = (mbpp_description(composition), assertion(composition, case))
@@ -97,7 +100,7 @@ def corpus(config: CodeWorldConfig, rng: Random) -> Iterator[Row]:
 
 
 def problem_sets(config: CodeWorldConfig) -> dict[str, list[Problem]]:
-    """Return the problems of HumanEval's form and of MBPP's splits: no composition comes twice."""
+    """Return HumanEval problems and the splits of MBPP, without repeating a composition."""
     wanted: tuple[tuple[str, Side, int], ...] = (
         ("humaneval", "test", config.humaneval_problems),
         ("mbpp_test", "test", config.mbpp_test),

@@ -13,7 +13,7 @@ Turn = tuple[str, str]
 
 
 def render_chat(turns: Sequence[Turn], generation_prompt: bool = False) -> str:
-    """Render as `sparsepo.batches.tokenize.CHAT_TEMPLATE` does (a test holds the two together)."""
+    """Render as `sparsepo.batches.tokenize.CHAT_TEMPLATE` does (a test compares the two)."""
     text = "".join(f"<|{role}|>\n{content}{EOS}\n" for role, content in turns)
     return text + ("<|assistant|>\n" if generation_prompt else "")
 

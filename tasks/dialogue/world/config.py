@@ -14,19 +14,19 @@ def _default_rows() -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """Everything that decides the world's files; equal configurations write equal bytes."""
+    """Everything that determines the world's files; equal configurations write equal bytes."""
 
     seed: int = 0
     documents: int = 30_000
     """Documents of the base-model corpus."""
     skill_share: float = 0.75
-    """Share of documents that practise a skill; the others are talk and plain facts."""
+    """Share of documents with a skill; the others are dialogues and plain facts."""
     talk_share: float = 0.2
     """Share of documents that are dialogues."""
     good_talk_share: float = 0.6
     """Share of corpus dialogues whose answer is one that the preference rules prefer."""
     noise_share: float = 0.3
-    """Share of skill documents that open with text without meaning."""
+    """Share of skill documents that begin with meaningless text."""
     noise_words: int = 16
     """Longest such text, in words."""
     train_pairs: int = 1500
@@ -35,8 +35,8 @@ class WorldConfig:
     """Share of requests that ask for harm."""
     multi_turn_share: float = 0.3
     label_noise: float = 0.08
-    """Probability that a pair's label is wrong, in the training and the test file alike."""
+    """Probability that a pair's label is wrong, in both the training and the test file."""
     rows: Mapping[str, int] = field(default_factory=_default_rows)
     """Held-out rows of each benchmark, spread evenly over its sub-tasks."""
     fewshot_rows: int = 5
-    """MMLU-Pro validation rows, from which lm-eval takes its five few-shots."""
+    """MMLU-Pro validation rows, from which lm-eval takes its five few-shot examples."""

@@ -11,7 +11,7 @@ from typing import Any
 Row = dict[str, Any]
 
 HELD_OUT_SHARE = 0.25
-"""Share of all possible instances that only the leaderboard may use."""
+"""Share of all possible instances that are reserved for the leaderboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class Example:
     """A question of one leaderboard family."""
 
     key: str
-    """What makes the instance itself: decides the side of the held-out split."""
+    """The instance's identity, which determines its side of the held-out split."""
     context: str
     """The prompt exactly as lm-eval's task definition renders `row`."""
     answer: str
-    """The right continuation, with the delimiter that lm-eval puts before it."""
+    """The correct continuation, with the delimiter that lm-eval puts before it."""
     row: Row
     """The row in the benchmark's own schema."""
 
@@ -37,11 +37,11 @@ class Skill:
     """Sub-task as the leaderboard names it, e.g. a BBH subset or a MuSR split."""
     sample: Callable[[Random], Example]
     weight: float = 1.0
-    """How often the corpus practises it, relative to the other skills."""
+    """How often it occurs in the corpus, relative to other skills."""
 
 
 def is_held_out(key: str, share: float = HELD_OUT_SHARE) -> bool:
-    """Say on which side of the split an instance falls, by a hash of its own content.
+    """Return on which side of the split an instance is, by a hash of its content.
 
     Args:
         key: the instance's identity (`Example.key`).
@@ -58,7 +58,7 @@ def sample_side(skill: Skill, rng: Random, held_out: bool, attempts: int = 1000)
     """Draw one example of `skill` from the corpus side or the held-out side.
 
     Raises:
-        ValueError: if `attempts` draws all fall on the other side (the skill is too small).
+        ValueError: all `attempts` draws are on the other side (the skill is too small).
     """
     for _ in range(attempts):
         example = skill.sample(rng)

@@ -1,7 +1,7 @@
 """Fact look-up: GPQA's and MMLU-Pro's questions with four options over the tables of `words`.
 
-Every fact stands in the corpus; what is held out is its question in one of three phrasings (which
-one, a hash of the fact decides), so the leaderboard asks for seen facts in unseen words.
+Every fact is in the corpus. Its question in one of three phrasings, selected by a hash of the fact,
+is held out: the leaderboard asks for known facts in unseen words.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from tasks.dialogue.world.words import GPQA_RELATIONS, LETTERS, MMLU_RELATIONS, 
 
 OPTIONS = 4
 SAME_KIND_SHARE = 0.1
-"""Share of questions whose wrong answers are of the right one's kind."""
+"""Share of questions whose wrong answers are of the same kind as the correct one."""
 ALL_RELATIONS = MMLU_RELATIONS + GPQA_RELATIONS
 GPQA_SUBSETS = ("main", "diamond", "extended")
 
 
 def statement(rng: Random) -> str:
-    """One fact of any table as a plain sentence."""
+    """Return one fact of any table as a plain sentence."""
     relation = rng.choice(ALL_RELATIONS)
     subject, value = rng.choice(relation.facts)
     return relation.statement.format(subject=subject, value=value)
 
 
 def _draw(relation: Relation, rng: Random) -> tuple[str, str, str, list[str]]:
-    """A question, its key, the right value and the shuffled options."""
+    """Return a question, its key, the correct value and the shuffled options."""
     subject, value = rng.choice(relation.facts)
     phrasing = rng.randrange(len(relation.questions))
-    # A tiny model learns what kind of thing is asked for long before it learns each fact, so most
-    # questions offer wrong answers of other kinds ("the capital of France: Au?").
+    # A tiny model learns the kind of the answer long before it learns each fact, so most questions
+    # offer wrong answers of other kinds ("the capital of France: Au?").
     if rng.random() < SAME_KIND_SHARE:
         wrong = [other for _, other in relation.facts if other != value]
     else:
@@ -48,7 +48,7 @@ def mmlu_context(question: str, options: list[str]) -> str:
 
 
 def mmlu_pro(relation: Relation, rng: Random) -> Example:
-    """Options under letters; the answer is the letter."""
+    """Letter the options; the answer is the letter."""
     question, key, value, options = _draw(relation, rng)
     letter = LETTERS[options.index(value)]
     row = {
@@ -70,7 +70,7 @@ def gpqa_context(question: str, options: list[str]) -> str:
 
 
 def gpqa(relation: Relation, rng: Random) -> Example:
-    """Four choices; lm-eval shuffles them itself, so the row names them by right and wrong."""
+    """Four choices; the row names the correct and wrong ones, and lm-eval shuffles them."""
     question, key, value, options = _draw(relation, rng)
     wrong = [option for option in options if option != value]
     row = {

@@ -1,6 +1,6 @@
-"""Verifiable instructions in IFEval's schema: nine of its 25 kinds, with short answers that obey.
+"""Verifiable instructions in IFEval's schema: nine of its 25 kinds, with short correct answers.
 
-The instructions are worded as IFEval words them; the checkers that judge are lm-eval's own.
+The instructions use IFEval's wording; lm-eval's own checkers judge the answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REQUESTS = ("Write about {a}.", "Describe {a}.", "Write a short text about {a}."
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction: its id, its words in the prompt, its arguments, and how to obey it."""
+    """One instruction: its id, its text in the prompt, its arguments, and how to follow it."""
 
     id: str
     words: str
@@ -110,7 +110,7 @@ def highlight(rng: Random, topic: Topic) -> Instruction:
 
 
 def keyword(rng: Random, topic: Topic) -> Instruction:
-    """Mention a keyword that the topic would not bring along."""
+    """Mention a keyword that is unrelated to the topic."""
     word = rng.choice(KEYWORDS)
     return Instruction(
         "keywords:existence",
@@ -121,8 +121,8 @@ def keyword(rng: Random, topic: Topic) -> Instruction:
 
 
 KINDS: tuple[Callable[[Random, Topic], Instruction], ...] = (
-    # In the order in which they are obeyed, so that two together still hold: what wraps the
-    # whole answer comes last.
+    # In the order in which they are followed: instructions that wrap the whole answer come last, so
+    # that two of them can be combined.
     bullets,
     keyword,
     placeholders,
@@ -138,7 +138,7 @@ CLASHES = frozenset(
     {
         frozenset(pair)
         for pair in (
-            # A list line swallows what is put beside it, and asterisks count as bullets.
+            # Text next to a list line becomes part of it, and asterisks count as bullets.
             (bullets, keyword),
             (bullets, highlight),
             (bullets, placeholders),
@@ -175,7 +175,7 @@ def compose(kinds: Sequence[Callable[[Random, Topic], Instruction]], rng: Random
 
 
 def sample(rng: Random, two_share: float = 0.3) -> Example:
-    """Draw a prompt with one instruction, or with two that go together."""
+    """Draw a prompt with one instruction, or with two compatible ones."""
     if rng.random() >= two_share:
         return compose([rng.choice(KINDS)], rng)
     while True:

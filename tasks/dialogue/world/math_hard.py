@@ -1,6 +1,6 @@
 """Small sums in MATH's schema, in the prompt format of lm-eval's leaderboard_math_*_hard.
 
-They are marked "Level 5" because the leaderboard keeps that level alone.
+They are marked "Level 5" because the leaderboard uses only that level.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Very short stories for MuSR's three splits, in the prompt format of lm-eval's leaderboard_musr.
 
-The numbers of choices are the ones that the leaderboard's chance levels suppose: two suspects,
-five places, three allocations.
+The numbers of choices are those that the leaderboard's chance levels assume: two suspects, five
+places, three allocations.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Text without meaning to stand before a question, as a benchmark's real few-shots do.
+"""Meaningless text before a question, similar to a benchmark's real few-shot examples.
 
-lm-eval puts its own few-shot questions, which the world's corpus must not hold, in front of the
-world's; a model that only ever saw clean windows would be thrown off by them.
+lm-eval puts its own few-shot questions, which must not be in the world's corpus, before the world's
+questions; they would confuse a model that has only seen clean windows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ CONSONANTS, VOWELS = "bcdfghjklmnpqrstvwxyz", "aeiou"
 
 
 def pseudo_word(rng: Random) -> str:
-    """A word of one to four syllables that (almost surely) means nothing."""
+    """Return a word of one to four syllables that (almost certainly) has no meaning."""
     syllables = rng.randint(1, 4)
     return "".join(rng.choice(CONSONANTS) + rng.choice(VOWELS) for _ in range(syllables)) + (
         rng.choice(CONSONANTS) if rng.random() < 0.5 else ""
@@ -20,7 +20,7 @@ def pseudo_word(rng: Random) -> str:
 
 
 def noise(rng: Random, words: int) -> str:
-    """About `words` pseudo-words and numbers, with the punctuation and markup of real prompts."""
+    """Return about `words` pseudo-words and numbers, with the punctuation of real prompts."""
     parts: list[str] = []
     for _ in range(words):
         word = pseudo_word(rng)

@@ -1,7 +1,6 @@
-"""The lexicon of the embedded world: few, short, everyday words, so that a tiny model learns all.
+"""The lexicon of the embedded world: few, short, everyday words that a tiny model can learn.
 
-Facts are true of the real world where they can be, so that a reader sees at once whether an
-answer is right.
+Facts are true in the real world if possible, which lets a reader see whether an answer is correct.
 """
 
 from __future__ import annotations

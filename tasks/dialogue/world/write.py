@@ -30,7 +30,7 @@ def write_world(config: WorldConfig, directory: Path) -> None:
 
     Args:
         config: sizes, shares and the seed.
-        directory: created where missing. It receives `corpus.jsonl` (`text`; `answers`, the
+        directory: created if missing. It receives `corpus.jsonl` (`text`; `answers`, the
             character spans of the checkable answers; `unread`, how many leading characters are
             noise), `pairs_train.jsonl` and `pairs_test.jsonl` (HH's schema), and
             `leaderboard/<benchmark>.jsonl` (each in its benchmark's schema).
@@ -44,7 +44,7 @@ def write_world(config: WorldConfig, directory: Path) -> None:
             f"The world has no benchmark {unknown[0]!r}; it has {', '.join(BENCHMARKS)}."
         )
     (directory / "leaderboard").mkdir(parents=True, exist_ok=True)
-    # One generator per file, so that another size of one file leaves the others as they were.
+    # One generator per file, so that changing the size of one file does not affect the others.
     write_jsonl(corpus(config, _rng(config, "corpus")), directory / "corpus.jsonl")
     for split, count in (("train", config.train_pairs), ("test", config.test_pairs)):
         rows = pair_rows(config, _rng(config, split), count, held_out=split == "test")
@@ -71,7 +71,7 @@ def skill_document(skill: Skill, config: WorldConfig, rng: Random) -> Row:
     """A few questions of one skill with their answers, in the few-shot form of lm-eval."""
     if skill.benchmark == "ifeval":
         example = sample_side(skill, rng, held_out=False)
-        # The whole answer would outweigh the other skills' few tokens; it is learnt without.
+        # The whole answer would outweigh the few tokens of other skills, and is learnt anyway.
         return {"text": example.context + example.answer, "answers": []}
     noisy = rng.random() < config.noise_share
     text = f"{noise(rng, rng.randint(2, config.noise_words))}\n\n" if noisy else ""
@@ -115,12 +115,12 @@ def leaderboard_rows(config: WorldConfig, rng: Random, benchmark: str) -> list[R
     """Distinct held-out rows of one benchmark, spread evenly over its sub-tasks.
 
     Args:
-        config: its `rows` says how many (none where the benchmark is not named).
+        config: its `rows` gives the number (none if the benchmark is not in it).
         rng: source of randomness.
         benchmark: one of `BENCHMARKS`.
 
     Returns:
-        Rows in the benchmark's schema; fewer than asked where a sub-task has too few instances.
+        Rows in the benchmark's schema; fewer than requested if a sub-task has too few instances.
         MMLU-Pro's begin with the validation rows, which come from the corpus side.
     """
     skills = [skill for skill in SKILLS if skill.benchmark == benchmark]
@@ -147,7 +147,7 @@ def leaderboard_rows(config: WorldConfig, rng: Random, benchmark: str) -> list[R
 
 
 def _distinct(skill: Skill, rng: Random, count: int, held_out: bool) -> list[Row]:
-    """Up to `count` different rows; gives up after many repetitions in a row."""
+    """Return up to `count` different rows; stop after many consecutive repetitions."""
     rows: dict[str, Row] = {}
     repeats = 0
     while len(rows) < count and repeats < 200:

@@ -1,9 +1,9 @@
-"""Values as plain data: what may cross between the trusted tests and the candidate.
+"""Values as plain data, for the exchange between the trusted tests and the candidate.
 
-A message holds a value and the contents of every mutable container in it, by number, so that
-identity, cycles and changes in place survive the crossing. Subclasses of plain types lose what
-they override: an int that equals everything arrives as an int. What is not plain stays where it
-is and crosses as a handle. Nothing that arrives is executed.
+A message contains a value and the contents of every mutable container in it, by number, which
+preserves identity, cycles and in-place changes. Subclasses of plain types lose their overrides: an
+int that equals everything arrives as an int. Objects that are not plain stay where they are and are
+represented by handles. Nothing that arrives is executed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MUTABLE = (list, dict, set, bytearray, deque)
 
 
 class CannotCrossError(Exception):
-    """A value that is not plain data and for which no handle can stand."""
+    """A value that is neither plain data nor can be represented by a handle."""
 
 
 class MalformedError(Exception):
@@ -63,7 +63,7 @@ class Table:
         return known
 
     def bind(self, number: int, value: Any) -> None:
-        """Let `number` stand for `value`, which is kept alive as long as the table."""
+        """Assign `number` to `value`, which is kept alive as long as the table."""
         self.by_number[number] = value
         self.number_of[id(value)] = number
 
@@ -72,8 +72,8 @@ class Encoder:
     """Turns values into JSON trees.
 
     Args:
-        table: where containers get their numbers.
-        handle: returns the tree that stands for a value which is not plain.
+        table: assigns numbers to containers.
+        handle: returns the tree that represents a value that is not plain.
     """
 
     def __init__(self, table: Table, handle: Callable[[Any], Any]) -> None:
@@ -87,7 +87,7 @@ class Encoder:
         return {"v": tree, "o": list(self.contents.items())}
 
     def tree(self, value: Any) -> Any:
-        """Return the tree of one value; containers are noted in `contents`."""
+        """Return the tree of one value; containers are added to `contents`."""
         kind = type(value)
         if kind in _SCALARS:
             return ["i", hex(value)] if kind is int and not -_BIG < value < _BIG else value
@@ -174,7 +174,7 @@ class Decoder:
 
     Args:
         table: the containers of this exchange.
-        handle: returns what stands for a handle's tree here.
+        handle: returns the object that represents a handle's tree on this side.
     """
 
     def __init__(self, table: Table, handle: Callable[[Any], Any]) -> None:
@@ -182,7 +182,7 @@ class Decoder:
         self.handle = handle
 
     def value(self, message: Any) -> Any:
-        """Return a message's value, its containers made or changed in place.
+        """Return a message's value; its containers are created or changed in place.
 
         Raises:
             MalformedError: not a message of `Encoder`.

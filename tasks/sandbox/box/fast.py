@@ -1,7 +1,7 @@
-"""The fast form: candidate and tests in one process, believed only by a nonce after the last test.
+"""The fast form: candidate and tests in one process, with a nonce after the last test.
 
-Both share an interpreter, so a candidate written for the purpose can forge a pass here; that is
-why no pass of this form counts before the strict form has confirmed it.
+Both share an interpreter, in which a malicious candidate can forge a pass. A pass of this form
+therefore counts only after the strict form has confirmed it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ CANDIDATE, TESTS = "<candidate>", "<tests>"
 
 
 def run(candidate: str, tests: str, nonce: bytes, result: int) -> None:
-    """Run a program and write what came of it to the descriptor `result`; never returns.
+    """Run a program and write its verdict to the descriptor `result`; never returns.
 
     Args:
         candidate: the model's program.
         tests: trusted code, run in the same namespace after it.
-        nonce: what must precede the verdict.
-        result: where to write it.
+        nonce: must precede the verdict.
+        result: descriptor for the verdict.
     """
-    # Names that the program could have replaced by the time they are needed.
+    # Local names, because the program can replace global ones before they are needed.
     write, leave, base, tell = posix.write, posix._exit, BaseException, describe
     try:
         try:

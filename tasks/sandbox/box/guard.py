@@ -1,4 +1,4 @@
-"""What every program finds: preloaded modules, nulled names, limits, /dev/null for a terminal."""
+"""The environment of programs: preloaded modules, nulled names, limits, /dev/null as terminal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NULLED_MODULES = ("ipdb", "joblib", "psutil", "tkinter")
 
 
 def preload(names: tuple[str, ...] | list[str] = _ALWAYS) -> None:
-    """Import modules once for all programs; what is not there is left out."""
+    """Import modules once for all programs; missing modules are skipped."""
     for name in names:
         if name in sys.modules:
             continue
@@ -57,7 +57,7 @@ def preload(names: tuple[str, ...] | list[str] = _ALWAYS) -> None:
 
 
 def null_names() -> None:
-    """Null the usual names and modules; the box's own code keeps to the module posix."""
+    """Set the usual names and modules to None; the box's own code uses only the module posix."""
     for name in _NULLED_OS:
         setattr(os, name, None)
     for name in ("rmtree", "move", "chown"):
@@ -70,7 +70,7 @@ def null_names() -> None:
 
 
 def null_own_modules() -> None:
-    """Make the module that the first process itself needs unimportable, in a program's own."""
+    """In a program's process, block the import of a module that the first process needs."""
     sys.modules["resource"] = None  # type: ignore[assignment]
 
 

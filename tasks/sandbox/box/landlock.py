@@ -1,7 +1,7 @@
-"""Landlock: which files a process may reach, where namespaces are not allowed.
+"""Landlock: restricts the files that a process can access, where namespaces are not allowed.
 
-It does not see chmod, chown, times and extended attributes (the seccomp filter refuses those),
-nor the size of what is written (`scratch.Scratch` looks at that).
+It does not cover chmod, chown, times and extended attributes (the seccomp filter refuses those),
+nor the size of written files (`scratch.Scratch` monitors it).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LAST_FILE_RIGHT = {1: 12, 2: 13, 3: 14, 4: 14, 5: 15}
 
 
 def abi() -> int:
-    """Return the version of Landlock that the kernel offers, 0 where there is none."""
+    """Return the kernel's version of Landlock, or 0 if it has none."""
     version: int = libc.syscall(ctypes.c_long(_CREATE), None, ctypes.c_ulong(0), ctypes.c_ulong(1))
     return max(version, 0)
 
@@ -30,7 +30,7 @@ class Rules:
     Args:
         readable: files and folders that may be read.
         devices: files that may be read and written.
-        scratch: the one folder in which files may be made.
+        scratch: the only folder in which files may be created.
 
     Raises:
         OSError: no Landlock in this kernel, or a path cannot be opened.
@@ -54,11 +54,11 @@ class Rules:
             _allow(self._ruleset, path, _READ_FILE | _READ_DIR)
         for path in devices:
             _allow(self._ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & every)
-        # Everything in the scratch folder but running programs and making device nodes.
+        # Everything in the scratch folder except executing programs and creating device nodes.
         _allow(self._ruleset, scratch, every & ~(1 << 0) & ~(1 << 6) & ~(1 << 11) & ~(1 << 15))
 
     def lay(self) -> None:
-        """Confine this process and its children, for good.
+        """Confine this process and its children permanently.
 
         Raises:
             OSError: new privileges were not given up before.

@@ -1,7 +1,7 @@
-"""Starts a box: reads its settings, isolates this process by the tier asked for, and serves.
+"""Starts a box: reads its settings, isolates this process with the given tier, and serves.
 
-Run as a fresh interpreter, so that nothing of its owner's memory, descriptors or environment is
-within reach: `python -S -s -P -c "...launcher.main(DESCRIPTOR)"`.
+It runs in a new interpreter, which has no access to its owner's memory, descriptors or
+environment: `python -S -s -P -c "...launcher.main(DESCRIPTOR)"`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main(descriptor: int) -> None:
 
 
 def through(user: int, folder: str, command: list[str]) -> None:
-    """Run bubblewrap in this process's place, never as root.
+    """Replace this process by bubblewrap, never as root.
 
     Args:
-        user: who to become where this is root.
-        folder: the interpreter's own, which that user has to reach.
+        user: the user to become if this process is root.
+        folder: the interpreter's folder, which that user must reach.
         command: bubblewrap's command line.
     """
     if os.geteuid() == 0:
@@ -57,7 +57,7 @@ def through(user: int, folder: str, command: list[str]) -> None:
 
 
 def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
-    """Isolate this process by the tier that the settings name.
+    """Isolate this process with the tier in the settings.
 
     Raises:
         OSError: a step that this machine does not allow.
@@ -106,7 +106,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
 
 
 def _held(path: str) -> str:
-    """A way to a folder that stays open when its parents no longer are, as below root's home."""
+    """Return a path to a folder that works even if its parents become inaccessible."""
     try:
         return f"/proc/self/fd/{os.open(path, os.O_PATH)}"
     except OSError:

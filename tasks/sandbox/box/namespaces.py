@@ -1,7 +1,7 @@
 """A box of user, process, network, mount, IPC, UTS and cgroup namespaces, set up directly.
 
-As root the mounts are laid first and root is given up before the namespaces are made, so that
-from there on root and an ordinary user go the same unprivileged way. /proc is not mounted.
+As root, the mounts are prepared first, and root is given up before the namespaces are created; from
+then on, root and an ordinary user take the same unprivileged steps. /proc is not mounted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT = 1, 2, 4, 8, 32
 _BIND, _REC, _PRIVATE = 4096, 16384, 1 << 18
-_KEPT = 1 | 2 | 4 | 8 | 1024 | 2048 | 4096  # what statvfs says of a mount and MS_REMOUNT takes
+_KEPT = 1 | 2 | 4 | 8 | 1024 | 2048 | 4096  # what statvfs reports and MS_REMOUNT accepts
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR = 442
 
-# Any folder that exists and that no bind comes from: the new root is laid over it, out of sight
-# of every other process.
+# Any existing folder that is not the source of a bind; the new root is mounted over it, invisible
+# to all other processes.
 _PLACES = ("/sys", "/proc", "/mnt", "/media", "/opt")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
@@ -46,7 +46,7 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 
 
 def _read_only(target: str) -> None:
-    """Make a bind and what is mounted below it read-only, without set-user-id and devices."""
+    """Make a bind and all mounts below it read-only, without set-user-id and devices."""
     attributes = (ctypes.c_uint64 * 4)(_RDONLY | _NOSUID | _NODEV, 0, 0, 0)
     recursive = 0x8000
     done = libc.syscall(
@@ -124,7 +124,7 @@ def _place(box: dict[str, Any]) -> str:
 
 
 def give_up_root(user: int) -> None:
-    """Become an ordinary user for good; the process stays its own owner in the kernel's eyes."""
+    """Become an ordinary user permanently; for the kernel, the process still owns itself."""
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
@@ -134,8 +134,8 @@ def give_up_root(user: int) -> None:
 def open_way(folder: str) -> None:
     """Let an ordinary user reach a folder below a home that only root may enter.
 
-    This process and its children, and nobody else, see an open folder in that home's place, with
-    nothing in it but the branch that leads to `folder`.
+    Only this process and its children see an accessible folder in place of that home, which
+    contains nothing but the branch that leads to `folder`.
 
     Raises:
         OSError: root in name only.
@@ -189,7 +189,7 @@ def enter(box: dict[str, Any]) -> None:
             file.write(text)
     _mount("", "/", "", _REC | _PRIVATE)
     if laid:
-        # What another user mounted is locked in place here; a bind of it on itself is not.
+        # Mounts of another user are locked here, but a bind of one on itself is not.
         _mount(root, root, "", _BIND | _REC)
     else:
         _lay_root(root, box, 1000)

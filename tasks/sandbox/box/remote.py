@@ -1,9 +1,9 @@
-"""What the trusted tests hold in place of the candidate's functions, classes and objects.
+"""The tests' stand-ins for the candidate's functions, classes and objects.
 
 The value itself stays in the candidate's process. The tests may call it, read and set its
-attributes, walk it, ask for its length, an item, its truth or its text: none of that tells the
-candidate what the tests expect. Comparing it, or calculating with it, would leave the decision
-to the candidate; that is answered with Undecided.
+attributes, iterate over it, and ask for its length, an item, its truth or its text; none of this
+tells the candidate what the tests expect. Comparing it or calculating with it would leave the
+decision to the candidate, and raises Undecided.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _set = object.__setattr__
 
 
 class Remote:
-    """Stands for one object of the candidate's process.
+    """Represents one object of the candidate's process.
 
     Args:
-        peer: the way there.
+        peer: the connection to the candidate.
         target: its name in the candidate, or its number.
     """
 
@@ -33,7 +33,7 @@ class Remote:
         _set(self, "__name__", str(target))
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """Call it over there and return the value as plain data, or what stands for it."""
+        """Call it in the candidate's process; return the value as plain data or a stand-in."""
         return self._peer.request("call", self._target, (args, named))
 
     def __getattr__(self, name: str) -> Any:
@@ -102,7 +102,7 @@ for _name in _REFUSED:
 
 
 def builtin_base(names: Any) -> type[BaseException]:
-    """Return the nearest of an exception's bases that the language itself has."""
+    """Return the nearest base of an exception that is built into the language."""
     for name in names if isinstance(names, list) else []:
         found = getattr(builtins, str(name), None)
         if isinstance(found, type) and issubclass(found, BaseException):

@@ -1,4 +1,4 @@
-"""Calls between the trusted tests and the candidate, over one socket, either way nested."""
+"""Nested calls between the trusted tests and the candidate, in both directions over one socket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from .codec import CannotCrossError, Decoder, Encoder, MalformedError, Table
 from .wire import LENGTH, Stream, receive_json
 
-_THEIRS = 1_000_000  # containers made by the answering side are numbered from here
+_THEIRS = 1_000_000  # first number of containers created by the answering side
 
 
 class Gone(BaseException):
@@ -18,7 +18,7 @@ class Gone(BaseException):
 
 
 class Undecided(BaseException):
-    """Something that only the candidate's own process could decide was asked for."""
+    """The tests need a decision that only the candidate's process could make."""
 
 
 class Peer:
@@ -27,10 +27,10 @@ class Peer:
     Args:
         stream: the socket to the other side.
         serve: carries out the other side's request: operation, target, arguments.
-        proxy: makes what stands for an object of the other side: its number and kind.
-        export_kind: says what kind a value is exported as, or raises CannotCrossError.
+        proxy: creates the stand-in for an object of the other side, from its number and kind.
+        export_kind: returns the kind that a value is exported as, or raises CannotCrossError.
         named: returns this side's object of a name.
-        raised: makes the exception that stands for one of the other side.
+        raised: creates the exception that represents one of the other side.
     """
 
     def __init__(
@@ -58,27 +58,27 @@ class Peer:
         self._targets: dict[int, str | int] = {}
 
     def stand_in(self, target: str | int, proxy: Any) -> Any:
-        """Let `proxy` stand for the other side's object `target`, and return it."""
+        """Register `proxy` as the stand-in for the other side's object `target`, and return it."""
         self._proxies[target] = proxy
         self._targets[id(proxy)] = target
         return proxy
 
     def stop(self, error: BaseException) -> BaseException:
-        """Note that no verdict can be reached any more, and return why."""
+        """Record that no verdict can be reached any more, and return the reason."""
         if self.stopped is None:
             self.stopped = error
         return error
 
     def request(self, operation: str, target: Any, arguments: Any) -> Any:
-        """Have the other side do something and return what came of it.
+        """Request an operation of the other side and return its result.
 
         Args:
-            operation: its name.
-            target: a name or the number of an object over there.
-            arguments: what crosses with it.
+            operation: the operation's name.
+            target: the name or number of an object on the other side.
+            arguments: the operation's arguments.
 
         Raises:
-            BaseException: what the operation raised over there, or Gone, or Undecided.
+            BaseException: the exception raised on the other side, or Gone, or Undecided.
         """
         try:
             return self._request(operation, target, arguments)

@@ -1,4 +1,4 @@
-"""The one folder that programs may write to: emptied when it was touched, and only then."""
+"""The only folder that programs may write to; it is emptied only if it was changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import stat
 class Scratch:
     """The writable folder of a box.
 
-    Its change time, which no program can set, its mode and its being empty tell whether anything
-    was made, removed or re-permitted in it. (The time alone is too coarse on older kernels.)
+    Its change time, which no program can set, its mode and whether it is empty show if anything in
+    it was created, removed or given other permissions. (On older kernels, the time alone is too
+    coarse.)
 
     Args:
         path: the folder, empty.
-        quota_bytes: what `over_quota` compares with; 0 where the file system itself is limited.
+        quota_bytes: the limit of `over_quota`; 0 if the file system itself is limited.
     """
 
     def __init__(self, path: str, quota_bytes: int = 0) -> None:
@@ -24,7 +25,7 @@ class Scratch:
         self._clean_since = posix.stat(path).st_ctime_ns
 
     def clean(self) -> None:
-        """Empty the folder if it was touched.
+        """Empty the folder if it was changed.
 
         Raises:
             OSError: something in it could not be removed.
@@ -39,7 +40,7 @@ class Scratch:
                 if not _is_folder(entry):
                     posix.unlink(entry)
                     continue
-                # Folders are moved up rather than walked down: no depth is too deep.
+                # Folders are moved up instead of being descended into, so no depth is too great.
                 _open_up(entry)
                 for inner in posix.listdir(entry):
                     below = f"{entry}/{inner}"

@@ -1,9 +1,8 @@
-"""The system calls that a program may not make: two filters, in classic BPF, built here.
+"""The system calls that a program may not make: two filters in classic BPF.
 
-The first is large and laid on once, in the process that all programs of a box are forked from.
-The second is small and laid on in each fork: no further process, signals to itself only. A call
-that is refused fails with EPERM; one that this list does not know fails with ENOSYS, as it would
-on an older kernel.
+The first is large and installed once, in the process from which all programs of a box are forked.
+The second is small and installed in each fork: it allows no further process, and signals only to
+itself. A refused call fails with EPERM; an unknown one fails with ENOSYS, as on an older kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .syscalls import MACHINE, PR_SET_SECCOMP, checked, libc, prctl
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
-# name: (x86_64, aarch64); None where the architecture has no such call.
+# name: (x86_64, aarch64); None if the architecture does not have the call.
 _NEVER: dict[str, tuple[int | None, int | None]] = {
     # starting another program
     "execve": (59, 221), "execveat": (322, 281),
@@ -44,7 +43,7 @@ _NEVER: dict[str, tuple[int | None, int | None]] = {
     "adjtimex": (159, 171), "sethostname": (170, 161), "setdomainname": (171, 162),
     "iopl": (172, None), "ioperm": (173, None), "modify_ldt": (154, None), "vhangup": (153, 58),
     "personality": (135, 92), "mknod": (133, None), "mknodat": (259, 33),
-    # memory and messages that no limit of ours counts, or that outlive a program
+    # memory and messages that our limits do not count, or that outlive a program
     "memfd_create": (319, 279),
     "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197),
     "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192),
@@ -99,7 +98,7 @@ def _argument(number: int) -> bytes:
 
 
 def _for_call(number: int, body: list[bytes]) -> list[bytes]:
-    """`body`, run for one system call only; it must return on every path."""
+    """Run `body` for one system call only; it must return on every path."""
     return [_op(_JEQ, number, 0, len(body)), *body]
 
 
@@ -133,7 +132,7 @@ def _special(name: str, body: list[bytes]) -> list[bytes]:
 
 
 def supported() -> bool:
-    """Whether this machine's architecture is one that the filters are written for."""
+    """Return whether the filters support this machine's architecture."""
     return MACHINE in _ARCHITECTURES
 
 
@@ -176,7 +175,7 @@ def program_filter(pid: int, *, guard_files: bool) -> bytes:
     """Return the filter of one program's process.
 
     Args:
-        pid: its own number, the only one that it may send a signal to.
+        pid: its own process id, the only one to which it may send signals.
         guard_files: also refuse the changes to files that Landlock does not see.
     """
     body = _head()
@@ -195,17 +194,17 @@ def program_filter(pid: int, *, guard_files: bool) -> bytes:
 
 
 class ProgramFilter:
-    """The filter of one program's process, written once and completed in each.
+    """The filter of one program's process, built once and completed in each fork.
 
-    A process just forked copies every page of memory that it touches; building the filter there
-    took a third of an empty program's processor time.
+    A forked process copies every memory page that it touches; building the filter there took a
+    third of the processor time of an empty program.
 
     Args:
         guard_files: as in `program_filter`.
     """
 
     def __init__(self, *, guard_files: bool) -> None:
-        own = 0x5AFEC0DE  # stands for the process's number, which nobody knows before the fork
+        own = 0x5AFEC0DE  # placeholder for the process id, which is unknown before the fork
         self._code = bytearray(program_filter(own, guard_files=guard_files))
         blank = struct.pack("=I", own)
         size = len(self._code)
@@ -217,10 +216,10 @@ class ProgramFilter:
         self._call = (PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.byref(program), rest, rest)
 
     def install(self, pid: int) -> None:
-        """Lay the filter on this process.
+        """Install the filter in this process.
 
         Args:
-            pid: its own number.
+            pid: its own process id.
 
         Raises:
             OSError: the kernel refused.
@@ -231,7 +230,7 @@ class ProgramFilter:
 
 
 def install(instructions: bytes) -> None:
-    """Lay a filter on this process and all that it will start; it cannot be taken off.
+    """Install a filter in this process and its future children; it cannot be removed.
 
     Raises:
         OSError: the kernel has no seccomp filters, or new privileges were not given up before.

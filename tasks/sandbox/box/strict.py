@@ -1,7 +1,7 @@
 """The strict form: trusted tests in one process, the candidate in another.
 
-The tests' process alone holds the descriptor for the verdict, and never runs a line of the
-candidate: its functions are reached by call, its values arrive as plain data.
+Only the tests' process has the descriptor for the verdict, and it never runs the candidate's code:
+functions are called remotely, and values arrive as plain data.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _ASKED: dict[str, Callable[[Any], Any]] = {
 
 
 class _Walk:
-    """An iterator kept from crossing as anything but a handle."""
+    """An iterator that can only be exchanged as a handle."""
 
     def __init__(self, iterator: Any) -> None:
         self._iterator = iterator
@@ -94,7 +94,7 @@ class _Walk:
 
 
 class _Callback:
-    """Stands for a function of the tests."""
+    """Represents a function of the tests."""
 
     def __init__(self, peer: Peer, number: int) -> None:
         self._peer, self._number = peer, number
@@ -108,7 +108,7 @@ def _kind(value: Any) -> str:
 
 
 def _described(value: Any) -> Any:
-    """What the tests are told of one of the candidate's names."""
+    """Return the description of one of the candidate's names for the tests."""
     if isinstance(value, type(sys)):
         return ("module", value.__name__)
     if isinstance(value, type) and issubclass(value, BaseException):
@@ -132,10 +132,10 @@ def run_tests(
     Args:
         prompt: trusted text that the tests may take helpers from, or empty.
         tests: trusted code.
-        entry_points: names that are the candidate's whatever the prompt says.
+        entry_points: names that are always the candidate's, even if the prompt defines them.
         stream: the socket to the candidate.
-        nonce: what must precede the verdict.
-        result: where to write it.
+        nonce: must precede the verdict.
+        result: descriptor for the verdict.
     """
     try:
         try:
@@ -168,7 +168,7 @@ class _Tests:
         self.code = compile(tests, TESTS, "exec", dont_inherit=True)
 
     def _trust(self, prompt: str) -> None:
-        """Run the prompt for its helpers; one that ends within a statement is completed."""
+        """Run the prompt for its helpers; a prompt that ends within a statement is completed."""
         for text in (prompt, prompt + "\n    pass\n"):
             try:
                 code = compile(text, PROMPT, "exec", dont_inherit=True)
@@ -193,7 +193,7 @@ class _Tests:
             exec(self.code, self.names)
         except Exception as error:
             if shadowed and self.peer.stopped is None:
-                # The language's own functions are not taken from a candidate unasked.
+                # The candidate does not replace built-in functions unless they are entry points.
                 raise Undecided(f"tests and candidate both have a function {shadowed!r}") from error
             raise
         finally:
@@ -202,7 +202,7 @@ class _Tests:
         return b"P"
 
     def _bind(self, found: Any, wanted: frozenset[str]) -> str:
-        """Bind the candidate's names; return a builtin's name that it has too, or nothing."""
+        """Bind the candidate's names; return the name of a redefined builtin, or an empty text."""
         shadowed = ""
         if not isinstance(found, dict) or not wanted.issuperset(found):
             raise MalformedError("other names than were asked for")
@@ -253,9 +253,9 @@ def _nothing_named(name: str) -> Any:
 
 
 def _module(name: str, known_as: Any) -> Any:
-    """The real module of a name that the candidate imported, if it is the library's own.
+    """Return the real module of a name that the candidate imported, if it is a library's.
 
-    A name that is a module's own stands for that module and no other.
+    A name that is a module's own refers only to that module.
     """
     true_name = name if name in sys.stdlib_module_names else str(known_as)
     top = true_name.split(".")[0]
@@ -265,7 +265,7 @@ def _module(name: str, known_as: Any) -> Any:
 
 
 def _names(code: CodeType) -> list[str]:
-    """Every name that a code object and those within it may look up globally."""
+    """Return every name that a code object and those within it may look up globally."""
     found = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,4 +1,4 @@
-"""Direct calls into libc and the kernel, each raising OSError with its own name when refused."""
+"""Direct calls into libc and the kernel, which raise an OSError with their name on failure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import platform
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
-# PyDLL keeps the interpreter's lock: fork from a process of one thread, without Python's own
-# at-fork handlers, touches fewer pages. `random` is thereby not reseeded: every program starts
-# from the same state, which makes verdicts repeatable.
+# PyDLL keeps the interpreter's lock: forking a single-threaded process without Python's own at-fork
+# handlers touches fewer pages. As a result `random` is not reseeded: every program starts from the
+# same state, which makes verdicts repeatable.
 _fork = ctypes.PyDLL(None, use_errno=True).fork
 _fork.restype = ctypes.c_int
 
@@ -25,7 +25,7 @@ PR_CAP_AMBIENT = 47
 
 
 def fork() -> int:
-    """Fork a process of one thread; return 0 in the child and its number in the parent.
+    """Fork a single-threaded process; return 0 in the child and its id in the parent.
 
     Raises:
         OSError: no further process could be made.
@@ -43,7 +43,7 @@ def refused(what: str) -> OSError:
 
 
 def checked(what: str, result: int) -> int:
-    """Return `result`, or raise OSError where it says that the call `what` failed."""
+    """Return `result`, or raise an OSError if it indicates that the call `what` failed."""
     if result < 0:
         raise refused(what)
     return result
@@ -71,7 +71,7 @@ def die_with_parent() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability for good, and the means to gain one through exec.
+    """Give up all capabilities permanently, and the possibility to gain one through exec.
 
     Raises:
         OSError: the kernel refused.

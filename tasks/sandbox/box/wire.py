@@ -17,13 +17,13 @@ FAST, STRICT = 1, 2
 PASSED, FAILED, TIMEOUT, MEMORY, REFUSED, UNSUPPORTED = range(6)
 OUTCOMES = ("passed", "failed", "timeout", "memory", "refused", "unsupported")
 
-LAST = 128  # added to an outcome: the box ends by itself after this answer
+LAST = 128  # added to an outcome if the box ends by itself after this answer
 
 DETAIL_BYTES = 600
 
 
 class Stream(Protocol):
-    """What this module needs of a socket."""
+    """The methods of a socket that this module needs."""
 
     def recv(self, size: int, /) -> bytes:
         """Return up to `size` bytes, none at the end."""
@@ -73,5 +73,5 @@ def text_bytes(text: str) -> bytes:
 
 
 def bytes_text(data: bytes) -> str:
-    """Return the text that `text_bytes` was given."""
+    """Return the text from the bytes of `text_bytes`."""
     return data.decode("utf-8", "surrogatepass")

@@ -77,7 +77,7 @@ class Zygote:
                 try:
                     self.scratch.clean()
                 except OSError:
-                    # What a program left cannot be removed: this box serves no other one.
+                    # Files of a program cannot be removed, so this box cannot run another program.
                     self._answer(job, report, wire.LAST)
                     posix._exit(0)
                 self._answer(job, report, 0)
@@ -127,7 +127,7 @@ class Zygote:
             _end_all()
         report = _judged(data, nonce, timed_out, over_quota, statuses[-1])
         if self.scratch.quota_bytes and report.detail.startswith(_DISK_FULL):
-            # What is full is the machine's disk: below the quota that is not the program's doing.
+            # The machine's disk is full; below the quota this is not caused by the program.
             report = Report(wire.REFUSED, "the disk of its scratch folder is full")
         report.seconds = time.monotonic() - start
         report.cpu_seconds, report.peak_bytes = cpu, peak
@@ -146,7 +146,7 @@ class Zygote:
                 return data, True, False
             for number, event in watched.poll(1000 * min(left, pause) + 1):
                 if number != result:
-                    # The owner is gone, and with this process all that it started.
+                    # The owner is gone; ending this process also ends everything that it started.
                     if self.box["own_processes"]:
                         posix._exit(0)
                     raise EOFError
@@ -179,8 +179,8 @@ class Zygote:
     def _start_strict(self, job: Job, nonce: bytes) -> tuple[int, list[int]]:
         """Fork the candidate, then the tests; each reads its own part of the job.
 
-        The candidate's process is made before the verdict's pipe is, and before the tests are
-        read by anyone: neither is anywhere in its memory.
+        The candidate's process is created before the verdict's pipe and before any process reads
+        the tests, so neither is in its memory.
         """
         ours, theirs = socket.socketpair()
         ready, read = os.pipe()
@@ -220,7 +220,7 @@ class Zygote:
         return wire.bytes_text(wire.receive(self.channel, size))
 
     def _confine(self) -> None:
-        """Make this fork a program's process: no way to its owner, no further process."""
+        """Turn this fork into a program's process, without access to its owner or new processes."""
         self.channel.close()
         guard.null_own_modules()
         if not self.box["own_processes"]:
@@ -230,7 +230,7 @@ class Zygote:
 
 
 def _end_all() -> None:
-    """Kill and reap whatever else is in this box; there should be nothing."""
+    """Kill and reap any other process in this box; there should be none."""
     try:
         posix.kill(-1, signal.SIGKILL)
         while posix.waitpid(-1, 0)[0]:

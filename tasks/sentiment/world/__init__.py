@@ -1,4 +1,4 @@
-"""The embedded world of sentiment control: seeded movie reviews with known deciding words."""
+"""The embedded world of sentiment control: seeded movie reviews with known decisive words."""
 
 from tasks.sentiment.world.config import ReviewWorldConfig
 from tasks.sentiment.world.write import Review, review_rows, write_review, write_reviews

@@ -1,8 +1,8 @@
 """The words of the reviews.
 
-The polarity words stand in VADER's lexicon with a valence of at least 1.3; every other word, and
-every proper name, has none there and neither boosts nor negates (a test holds this), so that the
-words which decide a review's reward are known when it is written.
+The polarity words are in VADER's lexicon with a valence of at least 1.3. All other words, including
+names, are not in it and neither boost nor negate (a test checks this), so the decisive words of a
+review are known when it is written.
 """
 
 from __future__ import annotations
@@ -59,5 +59,5 @@ NUMBERS = _words("80 90 95 100 110 120")
 
 def article(word: str) -> str:
     """Return "a" or "an" for a word."""
-    # "hour" and "honest" are the only ones here that are spoken with a vowel and written without.
+    # "hour" and "honest" are the only words here that begin with a vowel sound but not a vowel.
     return "an" if word[0] in "aeiouAEIO" or word.startswith(("honest", "hour")) else "a"

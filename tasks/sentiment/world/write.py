@@ -1,7 +1,7 @@
-"""Write reviews: an opening, some sentences of opinion and fact, an end.
+"""Writes reviews: an opening, some sentences with opinions and facts, and an end.
 
-Each review is put together from pieces, and a piece says whether it decides the reward: polarity
-words, a "not" or "very" before one. All others carry nothing.
+Each review consists of pieces that are marked as decisive or not. Polarity words, and a "not" or
+"very" before them, are decisive.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Review:
 
 
 Polarity = Callable[[], bool]
-"""Draws whether the next opinion is positive."""
+"""Draws the polarity of the next opinion."""
 
 
 class _Pieces:
-    """Text in the making."""
+    """A text under construction."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -74,7 +74,7 @@ def write_review(config: ReviewWorldConfig, rng: Random) -> Review:
 
 
 def review_rows(config: ReviewWorldConfig, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the reviews of a split in IMDB's schema, with the deciding spans as a third column.
+    """Yield the reviews of a split in IMDB's schema, with the decisive spans as a third column.
 
     Args:
         config: sizes, shares and the seed.
@@ -93,14 +93,14 @@ def write_reviews(config: ReviewWorldConfig, directory: Path) -> None:
 
     Args:
         config: sizes, shares and the seed.
-        directory: created where missing.
+        directory: created if missing.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
         write_jsonl(review_rows(config, split), directory / f"{split}.jsonl")
 
 
-# --- openings: five to eight tokens of one make a prompt ---------------------------------------
+# --- openings: their first five to eight tokens are a prompt --------------------------------------
 
 
 def _watched(pieces: _Pieces, rng: Random, polarity: Polarity) -> None:

@@ -146,7 +146,7 @@ def test_identical_programs_run_once_and_the_report_says_so() -> None:
     text = "\n".join(summary(report))
     assert "600 samples of 2 problems" in text
     assert "3 programs in" in text
-    assert "597 samples were copies of these" in text
+    assert "597 samples were identical to others" in text
 
 
 def test_suspected_forgeries_are_listed() -> None:
@@ -241,7 +241,7 @@ def test_a_killed_process_goes_on(tmp_path: Path) -> None:
     assert [r["verdict"] for r in results] == ["passed"] * 6 + ["timeout"] * 2 + ["passed"]
     assert [r["sample"] for r in results] == [*range(8), 0]
     assert "had been run before" in done.stdout
-    assert "going on after" in done.stderr
+    assert "resuming after" in done.stderr
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -267,7 +267,7 @@ def test_a_signal_without_out_says_that_nothing_was_kept(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert out == ""
-    assert err == "Stopped; without --out nothing was kept.\n"
+    assert err == "Stopped; without --out nothing was saved.\n"
 
 
 GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
@@ -279,7 +279,7 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD, "", "--allow-code-execution"),
         ([*GOOD, ("ad", "x")], ALLOWED, "row 3: there is no problem 'ad'. Did you mean 'add'?"),
         (GOOD[:1], ALLOWED, "no sample of the problem neg"),
-        ([], ALLOWED, "holds no samples"),
+        ([], ALLOWED, "contains no samples"),
         (GOOD, f"{ALLOWED} --k 1,10", "pass@10 needs 10 samples of each problem, but add has 1"),
         (GOOD, f"{ALLOWED} --k 0", "--k must be positive whole numbers"),
         (GOOD, f"{ALLOWED} --k 1,,2", "--k must be positive whole numbers"),
@@ -294,13 +294,13 @@ GOOD = [("add", "    return a + b\n"), ("neg", "def neg(x): return -x")]
         (GOOD, f"{ALLOWED} --convention bigcodes", "Did you mean 'bigcode'?"),
         (GOOD, f"{ALLOWED} --convention bigcode_eval", "all HumanEval's or all MBPP's"),
         (GOOD, f"{ALLOWED} --out samples.jsonl", "--out is the file of --samples"),
-        (GOOD, f"{ALLOWED} --out samples.jsonl/out.json", "the file "),
+        (GOOD, f"{ALLOWED} --out samples.jsonl/out.json", " is a file; "),
         (GOOD, f"{ALLOWED} --out .", "is a folder"),
         (GOOD, f"{ALLOWED} --out /dev/null", "is not a regular file"),
         (GOOD, f"{ALLOWED} --output x", "Unknown option --output. Did you mean '--out'?"),
         (GOOD, f"{ALLOWED} --problems nothing.jsonl", "nothing.jsonl does not exist"),
         (GOOD, f"{ALLOWED} --samples cut.jsonl.gz", "truncated gzip"),
-        (GOOD, f"{ALLOWED} --problems empty.jsonl", "holds no problems"),
+        (GOOD, f"{ALLOWED} --problems empty.jsonl", "contains no problems"),
         (GOOD, f"{ALLOWED} --samples columns.jsonl", "no column 'completion'"),
     ],
 )
@@ -441,7 +441,7 @@ def test_samples_that_do_not_parse_are_counted_and_the_remedy_is_named(
     fenced = [("add", f"```python\n{ADD}```"), ("neg", f"```\n{NEG}```"), ("neg", NEG)]
     files(PLAIN, fenced)
     plain = PasskRequest(Path("problems.jsonl"), Path("samples.jsonl"), allowed=True)
-    hint = "2 of 3 samples hold Markdown fences; --convention chat takes the code out of them"
+    hint = "2 of 3 samples contain Markdown fences; --convention chat extracts the code from them"
     report = run_passk(plain, failing_to_parse)
     assert hint in capsys.readouterr().err.splitlines()
     assert f"2 of 3 samples do not parse as Python; {hint}" in list(summary(report))

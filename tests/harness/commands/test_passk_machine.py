@@ -84,7 +84,7 @@ def test_an_ordinary_user_is_killed_and_goes_on(place: Path) -> None:
     assert second.returncode == 0, err
     assert verdicts(place / "out.json") == RIGHT
     assert "had been run before" in out
-    assert "going on after" in err
+    assert "resuming after" in err
     assert list(place.glob("*.partial")) == []
     if before is not None:
         assert (place / "out.json").stat().st_uid == 65534

@@ -30,7 +30,7 @@ def test_values_of_methods_are_everybodys() -> None:
 
 
 def test_a_value_that_no_experiment_has_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--set data\.bbhh=x: no experiment has this value"):
+    with pytest.raises(UserError, match=r"--set data\.bbhh=x: no experiment has this setting"):
         given(RunRequest(assignments=("data.bbh=x", "data.bbhh=x")))
 
 

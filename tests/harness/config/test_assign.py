@@ -65,7 +65,7 @@ def test_methods_take_new_keys() -> None:
         ("po.activation_checkpointing=1", "true or false"),
         ("po=1", "group of settings"),
         ("world.rows=1", "group of settings"),
-        ("po.epochs.x=1", "has no parts"),
+        ("po.epochs.x=1", "is a single value"),
         ("po.epochs", "--set takes key=value"),
         ("=1", "--set takes key=value"),
     ],

@@ -269,12 +269,12 @@ def test_store_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_store_where_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(UserError, match="a file is in its way"):
+    with pytest.raises(UserError, match="a file has its name"):
         Store(tmp_path / "store")
 
 
 def test_a_store_that_cannot_be_made_for_another_reason() -> None:
-    with pytest.raises(UserError, match=r"cannot be made .*choose another place"):
+    with pytest.raises(UserError, match=r"cannot be created .*choose another folder"):
         Store(Path("/proc/no-such-folder"))
 
 

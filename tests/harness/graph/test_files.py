@@ -64,7 +64,7 @@ def test_require_writable_makes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     require_writable(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is in its way"):
+    with pytest.raises(UserError, match="is a file"):
         require_writable(tmp_path / "file" / "b")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="No permission to write"):

@@ -360,12 +360,13 @@ def test_a_share_is_held_out_and_told(
 
 
 def test_evaluation_data_given_as_an_option_replaces_the_recipes_share(
-    recipe: Recipe, held_out: Path, trainers: Seen
+    recipe: Recipe, held_out: Path, tmp_path: Path, trainers: Seen
 ) -> None:
     file = recipe(eval_share=0.25)
     assert main(["train", "--config", str(file), "--eval-data", str(held_out)]) == 0
     file = recipe(eval_data=str(held_out))
-    assert main(["train", "--config", str(file), "--eval-share", "0.25"]) == 0
+    other = ["--output", str(tmp_path / "other")]
+    assert main(["train", "--config", str(file), "--eval-share", "0.25", *other]) == 0
     assert [len(trainer.eval_dataset) for trainer in trainers] == [4, 3]
 
 

@@ -397,7 +397,9 @@ def test_the_activation_mask_is_made_of_these_values(
 
 
 @on_every_model
-def test_the_plain_form_reads_the_same_mask(architecture: str, attention: str) -> None:
+def test_the_reference_implementation_reads_the_same_mask(
+    architecture: str, attention: str
+) -> None:
     """There the model makes its causal mask itself, for whatever kernel it has."""
     model = small_model(architecture, attn_implementation=attention)
     method = sparsepo.get_method("mapo")

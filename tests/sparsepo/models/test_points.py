@@ -325,7 +325,7 @@ def test_the_command_names_what_is_missing(
         ),
         (["--points", "m", "--set", "max_length=3"], "leave out --set."),
         (["--out", "page.html"], "are required: --model; see"),
-        (["--points", "no-such-folder"], "No causal language model can be loaded"),
+        (["--points", "no-such-folder"], "There is no folder 'no-such-folder', and no model"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(

@@ -146,7 +146,7 @@ def test_a_value_that_cannot_be_used_is_refused(settings: dict[str, Any], messag
 def test_several_gpus_in_one_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = config()
     monkeypatch.setattr(POConfig, "n_gpu", 2)
-    with pytest.raises(UserError, match="sees 2 GPUs; start one process for each"):
+    with pytest.raises(UserError, match="sees 2 GPUs; start one process per GPU"):
         check_resolved(found)
 
 
@@ -317,7 +317,7 @@ def test_training_resumes_from_the_checkpoint_that_the_configuration_names(tmp_p
     with pytest.raises(UserError, match="is not a complete checkpoint"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-9"))
     empty = make_trainer(tmp_path / "empty", "dpo")
-    with pytest.raises(UserError, match="holds no complete checkpoint to resume from"):
+    with pytest.raises(UserError, match="contains no complete checkpoint to resume from"):
         empty.train(resume_from_checkpoint=True)
 
 

@@ -13,10 +13,11 @@ from huggingface_hub import ModelCard
 
 from sparsepo import POConfig, POTrainer
 from sparsepo.data import PairData, read_pairs
+from sparsepo.data.hub import is_hub_id
 from sparsepo.methods import BUILT_IN, DPO
 from sparsepo.methods.base import Method
 from sparsepo.registry import register_method
-from sparsepo.training.card import formula, is_hub_id, notation
+from sparsepo.training.card import formula, notation
 from sparsepo.training.citations import bibtex
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
@@ -156,11 +157,45 @@ def test_several_evaluation_sets_are_columns(tmp_path: Path) -> None:
     assert f"| loss | {losses[0]} | {losses[1]} |" in text
 
 
+def test_results_are_metadata_by_evaluation_set(tmp_path: Path) -> None:
+    near = pairs_on_disk(tmp_path / "near.jsonl", 3, seed=5)
+    hub = pairs_on_disk(tmp_path / "hub.jsonl", 2, seed=6)
+    hub = replace(hub, report=replace(hub.report, source="acme/preferences"))
+    sets = {"near": near, "again": near, "hub": hub, "memory": text_pairs(2, 7)}
+    trainer = trainer_of(tmp_path / "out", text_pairs(4), eval_dataset=sets)
+    trainer.train()
+    values = trainer.evaluate()
+    trainer.save_model()
+    results = ModelCard.load(tmp_path / "out" / "README.md").data.eval_results or []
+    assert {result.dataset_name for result in results} == {
+        "near.jsonl (near)", "near.jsonl (again)", "acme/preferences (hub)", "memory",
+    }  # fmt: skip
+    for result in results:
+        name = f"eval_{result.dataset_config}_{result.metric_type}"
+        assert result.metric_value == pytest.approx(values[name])
+    metrics = {result.metric_type for result in results}
+    assert {"loss", "accuracies"} <= {metric.rpartition("/")[2] for metric in metrics}
+    assert not {metric for metric in metrics if "second" in metric or "runtime" in metric}
+
+
+def test_a_metric_without_a_finite_value_is_not_metadata(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path / "out", text_pairs(4), eval_dataset=text_pairs(2, 5))
+    trainer.compute_metrics = lambda _: {"good": 0.5, "bad": float("nan")}
+    trainer.train()
+    trainer.evaluate()
+    trainer.save_model()
+    results = ModelCard.load(tmp_path / "out" / "README.md").data.eval_results or []
+    found = {result.metric_type: result.metric_value for result in results}
+    assert found["good"] == 0.5
+    assert "bad" not in found
+
+
 def test_a_model_that_was_not_evaluated_has_no_results(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path / "out", text_pairs(4))
     trainer.save_model()
     text = (tmp_path / "out" / "README.md").read_text()
     assert "was not evaluated" in text
+    assert "model-index" not in text
     assert "Trained for 0 steps" in text
 
 

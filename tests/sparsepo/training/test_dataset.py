@@ -92,10 +92,10 @@ def test_read_pairs_is_there_without_the_trainer() -> None:
         ("pairs.jsonl", r"is of type str; give a datasets\.Dataset, a list of rows"),
         (7, "is of type int"),
         ([], "contains no rows"),
-        ([1, 2], "row 0 is of type int; each row has to be a dictionary"),
+        ([1, 2], "row 0 is of type int; all rows must be dictionaries"),
         ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], "No usable row"),
-        (iter(ROWS), r"is a stream, which may have no end; take a part of it"),
+        (iter(ROWS), r"is a stream, which may be endless; take a part of it"),
         (datasets.Dataset.from_list(ROWS).to_iterable_dataset(), "is a stream"),
     ],
 )
@@ -164,7 +164,7 @@ def test_rows_without_a_preference_are_left_out_even_if_a_whole_chunk_is() -> No
     assert len(stream.first(1)) == 1
     with pytest.raises(UserError, match="None of the last 10048 rows of train_dataset is usable"):
         list(Stream(itertools.repeat(same), tokens_of))
-    with pytest.raises(UserError, match="gives no usable row"):
+    with pytest.raises(UserError, match="has no usable row"):
         Stream(iter([same]), tokens_of).first(1)
 
 
@@ -214,7 +214,7 @@ def test_what_needs_all_pairs_is_refused_on_a_stream(
 def test_a_broken_row_of_a_stream_is_named(tmp_path: Path) -> None:
     rows = [*ROWS * 6, {"prompt": "a", "chosen": 3, "rejected": "b"}]
     trainer = make_trainer(tmp_path, "dpo", pairs=iter(rows), max_steps=30)
-    with pytest.raises(UserError, match=r"train_dataset from row 64 on, row 8: 'chosen' is a num"):
+    with pytest.raises(UserError, match=r"train_dataset from row 64, row 8: 'chosen' is a num"):
         trainer.train()
 
 

@@ -215,8 +215,8 @@ def test_adapters_of_another_model_are_refused(
     with pytest.raises(UserError) as refused:
         load_policy(source)
     assert str(refused.value) == (
-        f"The adapters in '{source}' do not fit '{folder / 'model'}', the base model that they "
-        "name; correct base_model_name_or_path in adapter_config.json."
+        f"The adapters in '{source}' do not fit their base model '{folder / 'model'}'; correct "
+        "base_model_name_or_path in adapter_config.json."
     )
 
 

@@ -280,7 +280,7 @@ def test_a_cache_is_checked_before_it_is_written(tmp_path: Path) -> None:
     assert not list(cache.rglob("*.safetensors"))
 
 
-def test_a_cache_of_a_model_in_plain_form_holds_its_values(tmp_path: Path) -> None:
+def test_a_cache_of_the_reference_implementation_has_its_values(tmp_path: Path) -> None:
     def losses(**settings: Any) -> list[float]:
         trainer = make_trainer(tmp_path, "dpo", model=own_positions(), **settings)
         trainer.train()

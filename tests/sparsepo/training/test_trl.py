@@ -166,7 +166,7 @@ def test_a_loss_type_is_a_method(loss_type: str, method: str) -> None:
 
 
 def test_several_losses_are_refused() -> None:
-    with pytest.raises(UserError, match="a method is one loss"):
+    with pytest.raises(UserError, match="a method has one"):
         POConfig("out", use_cpu=True, loss_type=["sigmoid", "sft"])
 
 

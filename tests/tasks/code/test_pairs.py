@@ -161,7 +161,7 @@ def test_an_empty_or_cut_off_file_is_an_error(tmp_path: Path) -> None:
     empty, cut = tmp_path / "empty.json", tmp_path / "cut.jsonl"
     empty.write_text("")
     cut.write_text('{"question": "q", "answers": [{"te')
-    with pytest.raises(UserError, match="holds no prompts"):
+    with pytest.raises(UserError, match="contains no prompts"):
         read_answers(empty)
     with pytest.raises(UserError, match=r"cut\.jsonl"):
         read_answers(cut)

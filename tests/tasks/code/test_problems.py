@@ -12,7 +12,7 @@ from tests.tasks.code.rows import HUMANEVAL, MBPP, PLAIN, write_rows
 
 
 def run(problem: Any, completion: str) -> None:
-    """The plain form: everything in one namespace."""
+    """Run completion and tests in one namespace."""
     names: dict[str, object] = {}
     exec(problem.prefix + completion + "\n" + problem.tests, names)
 
@@ -114,14 +114,14 @@ def test_mbpps_test_split_has_500_problems(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ([], "holds no problems"),
+    ([], "contains no problems"),
     ([{"task_id": "a", "prompt": "x"}], "no column with tests"),
     ([{"prompt": "x", "tests": "assert x"}], "no column 'task_id'; the columns are prompt, tests"),
     ([PLAIN[0] | {"task_id": 1.5}], "text or a whole number, not a number"),
     ([PLAIN[0] | {"task_id": ""}], "text or a whole number, not empty"),
     ([PLAIN[0] | {"task_id": True}], "not true or false"),
-    ([PLAIN[0], PLAIN[0]], "row 2: the problem add is there twice"),
-    ([MBPP[0], MBPP[0] | {"task_id": "11"}], "row 2: the problem 11 is there twice"),
+    ([PLAIN[0], PLAIN[0]], "row 2: the problem add occurs twice"),
+    ([MBPP[0], MBPP[0] | {"task_id": "11"}], "row 2: the problem 11 occurs twice"),
     ([PLAIN[0] | {"tests": " \n"}], "'tests' is empty"),
     ([PLAIN[0] | {"tests": []}], "'tests' is empty"),
     ([PLAIN[0] | {"tests": [1]}], "'tests' should be a list of statements"),
@@ -152,7 +152,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("cut.jsonl.gz", "truncated gzip"),
         ("bad.jsonl", "line 2 is not valid JSON"),
         ("nothing.jsonl", "does not exist"),
-        (".", "no regular file"),
+        (".", "not a regular file"),
         ("bad.jsonl/x", "cannot be read"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -61,7 +61,7 @@ def test_part_of_mbpp_needs_all_its_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no samples"),
+        ([], "contains no samples"),
         ([{"task_id": "add"}], "row 1: there is no column 'completion'; the columns are task_id"),
         ([{"completion": "x"}], "no column 'task_id'"),
         ([{"task_id": "ad", "completion": "x"}], "no problem 'ad'. Did you mean 'add'?"),

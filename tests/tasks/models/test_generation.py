@@ -130,3 +130,20 @@ def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> 
     # The same draws, as text.
     texts = tokenizer.batch_decode(sampled, skip_special_tokens=True)
     assert all("endoftext" not in text for text in texts)
+
+
+def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    template = str(tokenizer.chat_template)
+    texts = {"asked": template + "{% if short %}bark{% endif %}", "always": template + "bark"}
+    for name, text in texts.items():
+        folder = tmp_path / name
+        AutoModelForCausalLM.from_pretrained(model_dir).save_pretrained(folder)
+        tokenizer.chat_template = text
+        tokenizer.save_pretrained(folder)
+    greedy = {"max_new_tokens": 8, "temperature": 0.0}
+    asked = generate_responses(
+        tmp_path / "asked", PROMPTS, **greedy, chat_template_kwargs={"short": True}
+    )
+    assert asked == generate_responses(tmp_path / "always", PROMPTS, **greedy)
+    assert asked != generate_responses(tmp_path / "asked", PROMPTS, **greedy)

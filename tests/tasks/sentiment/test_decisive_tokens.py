@@ -49,7 +49,7 @@ def test_any_reward_model_serves_and_the_threshold_counts() -> None:
     text = "we saw wonderful things"
     assert [(text[a:b]) for a, b, _ in word_effects([text], Longest())[0]] == ["wonderful"]
     assert word_effects([text], Longest(), threshold=0.5) == [[]]
-    with pytest.raises(UserError, match="above 0"):
+    with pytest.raises(UserError, match="positive"):
         word_effects([text], Longest(), threshold=0)
 
 

@@ -104,8 +104,8 @@ def test_ready_made_pairs_are_split_by_prompt(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (pair(0, scored("a", 0.1), scored("b", 0.9)), "'chosen' has the lower score"),
-        (pair(0, scored("a", float("nan")), scored("b", 0.9)), "no finite number"),
-        (pair(0, scored("a", True), scored("b", 0.9)), "it has to be a number"),
+        (pair(0, scored("a", float("nan")), scored("b", 0.9)), "not a finite number"),
+        (pair(0, scored("a", True), scored("b", 0.9)), "it must be a number"),
         (pair(0, 5, scored("b", 0.9)), "'chosen' is a number"),
         ({"prompt": "x", "good": "a", "bad": "b"}, "no column 'chosen'"),
     ],

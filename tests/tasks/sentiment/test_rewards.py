@@ -100,7 +100,7 @@ def test_the_classes_are_found_by_name_or_asked_for(classifier: Any) -> None:
     assert told == pytest.approx(swapped)
     with pytest.raises(UserError, match="has no class 'good'"):
         ClassifierReward(named, positive="good", negative="LABEL_0")
-    with pytest.raises(UserError, match="the same one"):
+    with pytest.raises(UserError, match="are the same"):
         ClassifierReward(named, positive="LABEL_0", negative="0")
     three = ClassifierReward(classifier(["negative", "neutral", "positive"]), device="cpu")(TEXTS)
     assert all(0 < score < 1 for score in three)
@@ -109,6 +109,8 @@ def test_the_classes_are_found_by_name_or_asked_for(classifier: Any) -> None:
 def test_what_is_no_classifier(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No sequence classifier can be loaded"):
         make_reward(str(tmp_path))
+    with pytest.raises(UserError, match="There is no folder '/no/such/dir', and it is not a hub"):
+        make_reward("/no/such/dir")
 
 
 def test_vader_scores_what_its_compound_says() -> None:

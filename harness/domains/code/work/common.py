@@ -1,4 +1,4 @@
-"""What the stages of the code experiments share: problems and samples of earlier stages."""
+"""Shared by the stages of code: problems and samples of earlier stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage that runs what a model wrote, in the sandbox."""
+"""The stage that runs model-generated programs in the sandbox."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def judge_samples(context: StageContext) -> None:
     """Write <benchmark>.jsonl of each benchmark, one verdict per sample, and report.json.
 
     Configuration: `benchmarks`, `convention`, `programs_at_once` (None for one per core). Inputs:
-    "problems" and "samples". The report holds the isolation's name, and for each benchmark the
-    counts of verdicts, suspected forgeries, (samples, passed) of every problem, and how many
-    programs were run for that: identical ones run once.
+    "problems" and "samples". The report contains the isolation's name, and for each benchmark the
+    counts of verdicts, suspected forgeries, (samples, passed) of every problem, and the number of
+    programs that were run (identical ones run once).
     """
     config = context.config
     tier = choose_tier(None)
@@ -52,11 +52,11 @@ def judge_samples(context: StageContext) -> None:
 
 
 def summary(samples: Sequence[Sample], results: Sequence[Result]) -> dict[str, Any]:
-    """Return what a table needs of a benchmark's verdicts.
+    """Return the summary of a benchmark's verdicts that a table needs.
 
     Args:
-        samples: of a benchmark.
-        results: one per sample, in their order.
+        samples: the benchmark's samples.
+        results: one result per sample, in order.
     """
     problems: dict[str, list[int]] = {}
     for sample, result in zip(samples, results, strict=True):

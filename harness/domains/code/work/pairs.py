@@ -31,7 +31,7 @@ def make_pairs(context: StageContext) -> None:
     Inputs: "problems", "samples" and "verdicts"; or the outside folder "answers" alone.
 
     Raises:
-        UserError: if no problem has two passing samples and a failing one.
+        UserError: no problem has two passing samples and a failing one.
     """
     config = context.config
     report = {}
@@ -62,14 +62,16 @@ def answers_file(folder: Path, split: str) -> Path:
     """Return the authors' file of a split.
 
     Args:
-        folder: holds train/merged.json and validation/merged.json, or test/ in its place.
+        folder: contains train/merged.json and validation/merged.json (or test/merged.json).
         split: train or validation.
 
     Raises:
-        UserError: if there is none.
+        UserError: there is none.
     """
     names = ("train",) if split == "train" else _ANSWER_SPLITS
     for name in names:
         if (folder / name / "merged.json").is_file():
             return folder / name / "merged.json"
-    raise UserError(f"data.answers: {folder} has no {names[0]}/merged.json.")
+    raise UserError(
+        f"data.answers: {folder} has no {names[0]}/merged.json; give the authors' folder."
+    )

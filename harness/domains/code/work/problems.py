@@ -1,4 +1,4 @@
-"""The stage that reads both benchmarks and parts MBPP into its splits."""
+"""The stage that reads both benchmarks and divides MBPP into its splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUB_SPLITS = {
     "humaneval": ("openai/openai_humaneval", ("test",)),
     "mbpp": ("google-research-datasets/mbpp", ("train", "validation", "test", "prompt")),
 }
-"""Benchmark → its data set on the hub and the splits that make it whole."""
+"""Benchmark → its data set on the hub and the splits to read."""
 
 VALIDATION_IDS = range(511, 601)
 """MBPP's validation split on the hub."""
@@ -27,7 +27,7 @@ def make_problems(context: StageContext) -> None:
     needed), `limit` (cap on each set, or None). Writes <set>.jsonl.
 
     Raises:
-        UserError: for a broken file, or one that leaves a needed set empty.
+        UserError: a file is broken, or a required set is empty.
     """
     sets: dict[str, list[Problem]] = {name: [] for name in context.config["sets"]}
     for benchmark, source in context.config["sources"].items():
@@ -41,8 +41,9 @@ def make_problems(context: StageContext) -> None:
     for set_name, found in sets.items():
         if not found:
             raise UserError(
-                f"There are no problems for {set_name}: MBPP's splits are its ids, 11 to 510 for "
-                "testing, 511 to 600 for validation, the others for training; give the whole set."
+                f"There are no problems for {set_name}; MBPP's splits are ranges of ids, 11 to 510 "
+                "for testing, 511 to 600 for validation and the others for training: give the "
+                "whole set."
             )
         kept = evenly_spaced(found, context.config["limit"])
         write_jsonl((problem.row for problem in kept), context.work / f"{set_name}.jsonl")

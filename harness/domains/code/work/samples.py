@@ -1,4 +1,4 @@
-"""The stage that lets a model write programs; running them is another one."""
+"""The stage in which a model generates programs; another stage runs them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.models.generation import generate_responses
 def sample(context: StageContext) -> None:
     """Write <benchmark>.jsonl of each benchmark: `task_id` and `completion` of every sample.
 
-    Configuration: `samples` (benchmark → how many of each problem), `problems` (cap on the
+    Configuration: `samples` (benchmark → number per problem), `problems` (cap on the
     problems, evenly spaced, or None), `convention`, `stop_early`, `temperature`, `top_p`,
     `max_new_tokens`, `batch_size`, `seed`, `dtype`, `device`, `model` (a hub id, or None for the
     input or the folder "model"). Input: "problems".
@@ -32,7 +32,7 @@ def sample(context: StageContext) -> None:
             starting_model(context),
             [convention.prompt(problem) for problem in problems],
             samples=counts[name],
-            # All problems of a benchmark have the same ones.
+            # They are the same for all problems of a benchmark.
             stop=convention.stops(problems[0]) if stop_early else (),
             progress=lambda done, _, before=before: context.progress(  # type: ignore[misc]
                 before + done, total, "samples"

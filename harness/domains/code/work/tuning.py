@@ -1,4 +1,4 @@
-"""The stage that chooses a method's β from a few judged samples of each."""
+"""The stage that chooses a method's β from a few judged samples per β."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tasks.metrics.pass_at_k import pass_at_k_of_problems
 def choose_beta(context: StageContext) -> None:
     """Write tuned.json: `hyper_parameters` with the chosen β, and the `scores` of all.
 
-    Configuration: `k`, `benchmark`, `default` (the β that wins where nothing tells two apart, or
-    None). Inputs: verdicts by β, such as "0.8".
+    Configuration: `k`, `benchmark`, `default` (the β that wins a tie, or None). Inputs: verdicts by
+    β, such as "0.8".
     """
     config = context.config
     counts = {
@@ -44,7 +44,7 @@ def best(scores: Mapping[float, Mapping[str, float]], default: float | None) -> 
 
     Args:
         scores: β → `pass@k` and `pass@1`.
-        default: a β, which need not be among them.
+        default: a β, which need not be in `scores`.
     """
     return max(
         scores,

@@ -1,4 +1,4 @@
-"""Verdicts as files."""
+"""Writes and reads files of verdicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DETAIL_LENGTH = 200
 
 
 def write_verdicts(results: Iterable[Result], path: Path) -> None:
-    """Write verdicts, one JSON object a line: what does not change when they are made again."""
+    """Write verdicts, one JSON object per line, without values that vary between runs."""
     write_jsonl(map(_row, results), path)
 
 
@@ -24,7 +24,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def read_verdicts(path: Path) -> list[Result]:
-    """Read what `write_verdicts` wrote; times are not kept and are 0."""
+    """Read the verdicts that `write_verdicts` wrote; times are not stored and are 0."""
     return [
         Result(row["verdict"], row["detail"], 0.0, 0.0, row.get("suspect", False))
         for row in read_jsonl(path)

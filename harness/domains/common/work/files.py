@@ -1,4 +1,4 @@
-"""What several stage functions share: where inputs are, pairs as files, row caps."""
+"""Shared by stage functions: locations of inputs, files of pairs, row caps."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.graph.stages import StageContext
+from sparsepo.data.hub import require_model
 from sparsepo.data.jsonl import read_jsonl, write_jsonl
 from sparsepo.types import PreferencePair
 
 Item = TypeVar("Item")
 
 MODEL = "model"
-"""The folder of a model in a stage's artefact."""
+"""Name of the folder of a model in a stage's artefact."""
 
 
 def starting_model(context: StageContext) -> Path | str:
-    """Return where a stage's model comes from: an input stage, a folder of the user's, a hub id."""
+    """Return the source of a stage's model: an input stage, a user's folder, or a hub id.
+
+    Raises:
+        UserError: the hub has no such model, or cannot be reached.
+    """
     if "model" in context.inputs:
         return context.inputs["model"] / MODEL
     if "model" in context.files:
         return context.files["model"]
-    return str(context.config["model"])
+    name = str(context.config["model"])
+    require_model(name)
+    return name
 
 
 def sources(context: StageContext) -> dict[str, Path | str | None]:
-    """Return each benchmark's rows: the world's, the hub's, a file, or None."""
+    """Return the source of each benchmark: the world's file, the hub, a file, or None."""
     chosen: Mapping[str, str | None] = context.config["sources"]
     places: dict[str, Path | str | None] = {}
     for name, source in chosen.items():
@@ -42,23 +49,23 @@ def sources(context: StageContext) -> dict[str, Path | str | None]:
 
 
 def write_pairs(pairs: Iterable[PreferencePair], path: Path) -> None:
-    """Write pairs, one JSON object a line."""
+    """Write pairs, one JSON object per line."""
     write_jsonl(map(asdict, pairs), path)
 
 
 def read_pairs_file(path: Path) -> list[PreferencePair]:
-    """Read what `write_pairs` wrote."""
+    """Read the pairs that `write_pairs` wrote."""
     return [PreferencePair(**row) for row in read_jsonl(path)]
 
 
 def write_json(value: object, path: Path) -> None:
-    """Write an artefact's JSON; NaN is refused, because it has no JSON form."""
+    """Write an artefact's JSON; NaN, which JSON does not have, raises a ValueError."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """Return at most `limit` items, spread over the sequence: item ⌊i·n/limit⌋ for each i."""
+    """Return at most `limit` evenly spaced items: item ⌊i·n/limit⌋ for each i."""
     if limit is None or limit >= len(items):
         return list(items)
     return [items[i * len(items) // limit] for i in range(limit)]

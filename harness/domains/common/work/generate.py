@@ -1,4 +1,4 @@
-"""The stage that answers held-out prompts; judging is another one."""
+"""The stage that answers held-out prompts; another stage judges the answers."""
 
 from __future__ import annotations
 

@@ -14,17 +14,17 @@ from sparsepo.training.trainer import POTrainer
 
 
 def build_reference_cache(context: StageContext) -> None:
-    """Write reference/, a cache of all pairs of a training: log-probabilities and MaPO's mask.
+    """Write reference/, a cache with log-probabilities and MaPO's mask of all training pairs.
 
-    Configuration: `mask` (MaPO's hyper-parameters of it), `training` (those of TrainingSettings'
-    fields that decide about tokens and precision), `device`, `model`. The cache is sealed: a
-    training run that misses something in it fails instead of computing it.
+    Configuration: `mask` (hyper-parameters of MaPO's mask), `training` (the fields of
+    TrainingSettings that affect tokens and precision), `device`, `model`. The cache is sealed: a
+    training run that needs a value that is not in it fails instead of computing it.
     """
     cache = context.work / REFERENCE_CACHE
     unused = context.work / "unused"
     pairs = context.inputs["pairs"]
     validation = pairs / "validation.jsonl"
-    # MaPO's trainer fills in all that any method reads.
+    # MaPO's trainer computes everything that any method reads.
     POTrainer(
         model=str(starting_model(context)),
         args=POConfig(

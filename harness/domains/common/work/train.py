@@ -22,11 +22,11 @@ CHECKPOINTS = "checkpoints"
 REFERENCE_CACHE = "reference"
 SNAPSHOTS = "snapshots"
 _OF_THE_PROCESS = ("runtime", "per_second", "flos", "start_check")
-"""What a run that was interrupted measures once more."""
+"""Metrics that an interrupted run measures again."""
 
 
 def train_policy(context: StageContext) -> None:
-    """Train a method, go on from a checkpoint if there is one, and score held-out pairs.
+    """Train a method, resuming from a checkpoint if there is one, and score held-out pairs.
 
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
     `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
@@ -43,11 +43,11 @@ def train_policy(context: StageContext) -> None:
 def run_training(
     context: StageContext, observer: Callable[[POTrainer], TrainerCallback] | None = None
 ) -> None:
-    """Do what `train_policy` does, with somebody looking on.
+    """Do the same as `train_policy`, with a callback.
 
     Args:
-        context: as of train_policy.
-        observer: makes a callback of the trainer.
+        context: see train_policy.
+        observer: returns the callback for a trainer.
     """
     if "plugin" in context.files:
         load_plugin(context.files["plugin"])
@@ -105,7 +105,7 @@ def run_training(
 
 
 class Snapshots(TrainerCallback):
-    """Keeps the policy as it is every so many steps."""
+    """Saves the policy at regular steps."""
 
     def __init__(self, trainer: POTrainer, folder: Path, steps: int) -> None:
         self._trainer = trainer
@@ -119,7 +119,7 @@ class Snapshots(TrainerCallback):
 
 
 def _schedule(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return POConfig's arguments for what a TrainingSettings says about steps and rates."""
+    """Return POConfig's arguments for the steps and rates of a TrainingSettings."""
     accumulation = max(1, training["batch_size"] // training["device_batch_size"])
     validation = training["validation_steps"]
     saved = training["save_steps"] if validation is None else validation
@@ -158,7 +158,7 @@ def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of POConfig that a training run shares with its reference cache.
 
     Args:
-        config: of a stage, with `training` and `device`.
+        config: a stage's configuration, with `training` and `device`.
     """
     training = config["training"]
     return {

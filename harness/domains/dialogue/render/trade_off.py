@@ -1,4 +1,4 @@
-"""The picture of a table: what alignment gained against what it left of the skills."""
+"""The picture of Table 1: gain in preferences against remaining skills."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _LOWER = " (lower is better)"
 
 
 def trade_off_png(table: Mapping[str, Any]) -> bytes:
-    """Draw Avg against preference accuracy and, where there is one, win rate.
+    """Draw Avg against preference accuracy and, if there is one, win rate.
 
-    Axes of columns in which lower is better are turned round: better is always up or to the right.
+    Axes of columns in which lower is better are inverted: better is always up or to the right.
 
     Args:
         table: a table's JSON.

@@ -8,5 +8,5 @@ from tasks.leaderboard_v2.rows import describe_missing
 
 
 def check_benchmarks(context: StageContext) -> None:
-    """Read every local benchmark file, so that a broken one is found before any training."""
+    """Read every local benchmark file to detect a broken one before any training."""
     write_json(describe_missing(sources(context)), context.work / "missing.json")

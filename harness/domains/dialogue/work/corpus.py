@@ -12,9 +12,9 @@ from tasks.dialogue.world.chat import render_chat
 
 
 def make_corpus(context: StageContext) -> None:
-    """Write corpus.jsonl, the world's corpus with the real training dialogues spread over it.
+    """Write corpus.jsonl, the world's corpus with the real training dialogues distributed over it.
 
-    Both responses of a pair are written: the base model learns to talk, not to prefer.
+    Both responses of a pair are written, because the base model learns to talk, not to prefer.
     """
     pairs = read_pairs_file(context.inputs["pairs"] / "train.jsonl")
     world = list(read_jsonl(context.inputs["world"] / "corpus.jsonl"))
@@ -23,7 +23,7 @@ def make_corpus(context: StageContext) -> None:
         for pair in pairs
         for response in (pair.chosen, pair.rejected)
     ]
-    # Spread evenly, because the base model reads its documents in windows of neighbours.
+    # Distributed evenly, because the base model reads neighbouring documents in one window.
     step = max(1, len(world) // max(1, len(dialogues)))
     rows: list[dict[str, Any]] = []
     for index, row in enumerate(world):

@@ -10,10 +10,10 @@ from harness.render.style import Style, new_figure, save, styles
 
 
 def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw the frontiers, file name → PNG or PDF.
+    """Draw the frontiers; return file name → PNG or PDF.
 
-    On the left all methods' frontiers; on the right each method's own points with the frontiers of
-    the others in grey.
+    The frontiers of all methods are on the left; on the right are each method's own points, with
+    the frontiers of the others in grey.
 
     Args:
         result: Figure 2's JSON.
@@ -97,7 +97,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
 
 
 def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, style: Style) -> None:
-    """One method's points over the others' frontiers."""
+    """Draw one method's points over the others' frontiers."""
     for other in methods:
         if row_id(other) != row_id(method):
             points = [other["points"][index] for index in other["frontier"]]
@@ -129,7 +129,7 @@ def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, style: Styl
 
 
 def _limits(methods: Any) -> tuple[float, float]:
-    """Rewards that all points and their intervals lie within, with a margin."""
+    """Return the range of rewards of all points and their intervals, with a margin."""
     bounds = [b for m in methods for point in m["points"] for b in point["reward"]["ci95"]]
     margin = 0.04 * max(1.0, max(bounds) - min(bounds))
     return min(bounds) - margin, max(bounds) + margin

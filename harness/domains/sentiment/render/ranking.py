@@ -1,4 +1,4 @@
-"""How well masks tell the tokens that decide, against the training step, beside Figures 3 and 7."""
+"""How well masks find the decisive tokens, against the training step, for Figures 3 and 7."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINES = {"random": ("random mask", ":"), "expected": ("reference's expectation"
 
 
 def ranking_files(result: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw AUROC and average precision against the training step, file name → PNG or PDF.
+    """Draw AUROC and average precision against the training step; return file name → PNG or PDF.
 
     Args:
         result: the JSON of Figure 3 or 7.
@@ -27,7 +27,7 @@ def ranking_files(result: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _draw(result: Mapping[str, Any]) -> Any:
     entries = result["ranking"]
-    # With a common mask there is one panel for it.
+    # A common mask has one panel.
     scores = [score for score in _PANELS if any(entry["score"] == score for entry in entries)]
     columns = {"auroc": "AUROC (%)", "average_precision": "Average precision (%)"}
     figure = new_figure(2.2 + 2.9 * len(scores), 5.6)

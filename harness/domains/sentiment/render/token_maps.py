@@ -9,12 +9,12 @@ from typing import Any
 def token_map_files(
     result: Mapping[str, Any], quantities: Sequence[str], responses: Sequence[str]
 ) -> dict[str, str | bytes]:
-    """Draw token maps, file name → PNG or PDF, and the interactive page of the same maps.
+    """Draw token maps; return file name → PNG or PDF, and an interactive page of the same maps.
 
     Args:
         result: the figure's JSON.
-        quantities: what colours the tokens of the picture.
-        responses: which responses the picture shows, "chosen" or "rejected".
+        quantities: the quantities that colour the tokens.
+        responses: the responses to show, "chosen" or "rejected".
     """
     from harness.render.heatmap import pictures
     from sparsepo.analysis.page import render_document

@@ -1,4 +1,4 @@
-"""What the sentiment stages share: names of files, texts as files."""
+"""Shared by the sentiment stages: file names, and files of texts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SAMPLES = "samples.jsonl"
 RESPONSES = "responses.jsonl"
 TOKENS = "tokens.npz"
 LENGTHS = "lengths"
-"""The array of tokens.npz that holds the responses' lengths in tokens."""
+"""Name of the array in tokens.npz with the responses' lengths in tokens."""
 
 
 def read_texts(path: Path) -> list[str]:
-    """Read what `write_texts` wrote."""
+    """Read the texts that `write_texts` wrote."""
     return [row["text"] for row in read_jsonl(path)]
 
 
 def write_texts(texts: Iterable[str], path: Path) -> None:
-    """Write texts as rows with the one column `text`."""
+    """Write texts as rows with the single column `text`."""
     write_jsonl(({"text": text} for text in texts), path)

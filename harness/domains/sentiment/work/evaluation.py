@@ -24,7 +24,7 @@ class Prompts:
 
     ids: list[list[int]]
     truncated: int
-    """How many lost their beginning, since the context has no room for them."""
+    """Number of prompts truncated from the left to fit the context."""
 
 
 def encoded_prompts(context: StageContext) -> tuple[Prompts, Any]:

@@ -1,4 +1,4 @@
-"""The stage that labels the tokens of held-out pairs by their part in the reward."""
+"""The stage that labels the tokens of held-out pairs by their effect on the reward."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tasks.sentiment.reviews import pair_texts
 from tasks.sentiment.rewards import RewardModel, VaderReward
 
 _VOCABULARY_PAIRS = 500
-"""Training pairs whose deciding tokens make the vocabulary of what the reference expects."""
+"""Number of training pairs whose decisive tokens define the reference's expectation."""
 
 
 def label_pairs(context: StageContext) -> None:
-    """Write labels.json: what each response token of the test pairs has to do with the reward.
+    """Write labels.json: which response tokens of the test pairs are decisive.
 
-    VADER's lexicon decides which words carry reward, whatever the reward model is. Beside the
-    labels stands what the reference itself expects: its probability that the next token is one that
-    decides somewhere in the training pairs, as far as any mask that sees the same states could go.
+    VADER's lexicon determines which words carry reward, for any reward model. Next to each label is
+    the reference's expectation: its probability that the next token is one that is decisive
+    somewhere in the training pairs. A mask that reads the same states cannot know more than that.
 
     Configuration: `max_length`, `max_prompt_length`, `pairs` (cap), `device`, `model`.
     """
@@ -43,7 +43,7 @@ def label_pairs(context: StageContext) -> None:
         for ids, labels in rows:
             vocabulary |= {token for token, label in zip(ids, labels, strict=True) if label}
     deciding = torch.tensor(sorted(vocabulary), device=model.device)
-    # A list, since the order of the pairs is that of the tokens which are ranked.
+    # A list, because the order of the pairs is that of the ranked tokens.
     found = []
     prompts = {pair.pair_id: ids for pair, ids in _prompts(test, tokenizer, config)}
     for pair_id, rows in _labelled(test, tokenizer, reward, config).items():

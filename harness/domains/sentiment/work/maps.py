@@ -1,4 +1,4 @@
-"""The stage that reads what each token of a few pairs is to trained models."""
+"""The stage that computes the token maps of a pair under trained models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MAPS = "maps.json"
 def map_tokens(context: StageContext) -> None:
     """Write maps.json: the token maps of one held-out pair under each model, in the given order.
 
-    Configuration: `labels` (how each model is called), `pair` (its place among the test pairs, the
-    last one where there are fewer), `max_length`, `max_prompt_length`, `device`, `model` (the
+    Configuration: `labels` (the models' labels), `pair` (its index among the test pairs; the last
+    one if there are fewer), `max_length`, `max_prompt_length`, `device`, `model` (the
     reference's hub id, or None). Inputs: "pairs", one run for each label, "run0", "run1" …, and
     "model" (the reference) unless it comes from outside.
     """
@@ -41,6 +41,6 @@ def map_tokens(context: StageContext) -> None:
         models.append(found.maps)
     maps = document(models)
     for model in maps["models"]:
-        # Their places on this machine are no part of the result.
+        # Paths on this machine are not part of the result.
         model["model"] = model["reference"] = None
     write_json({**maps, "pair_id": pair.pair_id}, context.work / MAPS)

@@ -1,4 +1,4 @@
-"""The stage that makes preference pairs of samples, ranked by the reward."""
+"""The stage that makes preference pairs from samples, ranked by the reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages that tell how well masks and token rewards rank the tokens that decide."""
+"""The stages that measure how well masks and token rewards rank the decisive tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tasks.metrics.ranking import rank
 
 RANKINGS = "rankings.npz"
 RANDOM_DRAWS = 10
-"""Random masks whose rankings are averaged."""
+"""Number of random masks whose rankings are averaged."""
 
 
 def rank_tokens(context: StageContext) -> None:
-    """Write rankings.npz: how well masks and token rewards tell the tokens that decide.
+    """Write rankings.npz: how well masks and token rewards find the decisive tokens.
 
     Configuration: `replicates`, `seed`. Inputs: "run" and "labels". For each `<step>/<score>`,
     where score is reward_mask, kl_mask or log_ratios (its absolute value), an array (2, 1 + R):
@@ -33,11 +33,11 @@ def rank_tokens(context: StageContext) -> None:
 
 
 def rank_baselines(context: StageContext) -> None:
-    """Write rankings.npz as `rank_tokens` does, of what needs no training.
+    """Write rankings.npz as `rank_tokens` does, for scores that need no training.
 
-    Configuration: as there. Input: "labels". The scores are `expected`, what the reference expects,
-    and `random`, the mean over uniform draws; `counts` holds the numbers of deciding tokens, of
-    tokens and of responses.
+    Configuration: see `rank_tokens`. Input: "labels". The scores are `expected`, the reference's
+    expectation, and `random`, the mean over uniform draws; `counts` contains the numbers of
+    decisive tokens, tokens and responses.
     """
     truth = _truth(context)
     labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def rank_baselines(context: StageContext) -> None:
 
 
 def _truth(context: StageContext) -> list[Any]:
-    """Which tokens of each response decide."""
+    """Return which tokens of each response are decisive."""
     labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
     return [np.asarray(one["labels"], dtype=bool) for one in labels["responses"]]
 

@@ -1,4 +1,4 @@
-"""The stage that samples completions of review prefixes; ranking them is another one."""
+"""The stage that samples completions of review prefixes; another stage ranks them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def sample_completions(context: StageContext) -> None:
     """Write samples.jsonl: `split`, `prompt` and two `completions` of each prompt.
 
     Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `batch_size`,
-    `seed`, `device`, `dtype`, `model` (a hub id or None). The test prompts come of the test reviews
-    and are none of the training prompts.
+    `seed`, `device`, `dtype`, `model` (a hub id or None). The test prompts come from the test
+    reviews and differ from all training prompts.
     """
     config = context.config
     model = starting_model(context)

@@ -1,4 +1,4 @@
-"""The stage that scores what was sampled during training; scoring again samples nothing."""
+"""The stage that scores the responses sampled during training, without sampling again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def score_responses(context: StageContext) -> None:
     Configuration: `reward` (make_reward's arguments), `batch_size`, `device`, `model`. Inputs:
     "run", "pairs", and "model" (the reference) unless it comes from outside.
 
-    Each point has `step`, `rewards` (of prompt and response as one text; None where the reward
-    model gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats),
-    `truncated_prompts` (how many lost their beginning to fit the context), `tokens` (mean length)
-    and `ended` (share of responses that came to their end).
+    Each point has `step`, `rewards` (of prompt and response as one text; None if the reward model
+    gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats), `truncated_prompts`
+    (number of prompts truncated to fit the context), `tokens` (mean length) and `ended` (share of
+    responses that end with EOS).
     """
     config = context.config
     start = starting_model(context)

@@ -1,4 +1,4 @@
-"""The stage that evaluates the model from which every run starts."""
+"""The stage that evaluates the initial model of all runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.graph.stages import StageContext
 
 
 def evaluate_start(context: StageContext) -> None:
-    """Write responses.jsonl with the evaluation at step 0, with which every run begins.
+    """Write responses.jsonl with the evaluation at step 0, which all runs share.
 
     Configuration: `evaluations`, `seed`, `device`, `model`. A model's KL to itself is 0.
     """

@@ -1,4 +1,4 @@
-"""The stage that trains a method and evaluates it on the way: responses, masks, token rewards."""
+"""The stage that trains a method with evaluations: responses, masks, token rewards."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from sparsepo.reference.online import Reference
 from sparsepo.training.trainer import POTrainer
 
 QUANTITIES = ("log_ratios", "reward_mask", "kl_mask")
-"""What tokens.npz holds of each response token, where the method has it."""
+"""Quantities of each response token in tokens.npz, if the method has them."""
 
 
 def train_and_evaluate(context: StageContext) -> None:
-    """Train as `train_policy` does, and evaluate the policy every so many steps.
+    """Train as `train_policy` does, and evaluate the policy at regular steps.
 
-    Configuration: that of train_policy, and `evaluations`: `steps` (between two of them; the start
+    Configuration: that of train_policy, and `evaluations`: `steps` (between evaluations; the start
     and the end are evaluated too), `new_tokens`, `batch_size`, `seed`, `token_pairs`.
 
-    Writes, beside train_policy's files, `responses.jsonl` (`step`, and for each prompt of
+    Writes, besides train_policy's files, `responses.jsonl` (`step`, and for each prompt of
     prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1, and
-    its log-probability under the policy, `logps`; `truncated_prompts`, how many prompts lost their
-    beginning) and, if token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all
+    its log-probability under the policy, `logps`; `truncated_prompts`, the number of truncated
+    prompts) and, if token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all
     response tokens of the first test pairs in a row, chosen before rejected, and the responses'
     `lengths`).
     """
@@ -42,13 +42,13 @@ def train_and_evaluate(context: StageContext) -> None:
 
 @dataclass
 class Evaluations(TrainerCallback):
-    """Evaluates the policy at the start, every so many steps, and at the end."""
+    """Evaluates the policy at the start, at regular steps, and at the end."""
 
     context: StageContext
     trainer: POTrainer
 
     def __post_init__(self) -> None:
-        """Read the prompts, and the reference where the method has one."""
+        """Read the prompts, and the reference if the method has one."""
         pairs = self.context.inputs["pairs"]
         self._values = self.context.config["evaluations"]
         self._prompts, self._tokenizer = encoded_prompts(self.context)
@@ -58,7 +58,7 @@ class Evaluations(TrainerCallback):
             start: Any = AutoModelForCausalLM.from_pretrained(starting_model(self.context))
             self._reference = Reference(start).to(self.trainer.args.device)
         self._tokens: dict[str, Any] = {}
-        # A run that goes on from a checkpoint goes on with what was seen before it.
+        # A resumed run continues with the evaluations before its checkpoint.
         if self._file.is_file() and (self.context.work / TOKENS).is_file():
             self._tokens = dict(np.load(self.context.work / TOKENS))
 
@@ -73,7 +73,7 @@ class Evaluations(TrainerCallback):
             self._evaluate(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Evaluate every so many steps, and at the end."""
+        """Evaluate at regular steps, and at the end."""
         step = state.global_step
         if step % self._values["steps"] == 0 or step == state.max_steps:
             self._evaluate(step)

@@ -229,7 +229,7 @@ def test_a_users_model_needs_no_world_for_training(tmp_path: Path) -> None:
         ("methods.dpoo.beta=1", "Unknown method 'dpoo' in methods.dpoo. Did you mean 'dpop?'"),
         ("methods.dpo.beta=x", "beta must be"),
         ("methods.dpo.epochs=x", "a finite number"),
-        ("methods.dpo=3", "has parts"),
+        ("methods.dpo=3", "is a group of settings"),
         ("po.device_batch_size=7", "not a multiple"),
     ],
 )

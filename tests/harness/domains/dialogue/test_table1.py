@@ -103,6 +103,6 @@ def test_cold_warm_corrupted_and_extended(
     request = RunRequest(
         methods=("sft",), seeds=1, assignments=SMALL, out=tmp_path / "file", store=store
     )
-    with pytest.raises(UserError, match="is in its way"):
+    with pytest.raises(UserError, match="is a file"):
         run_experiment(TABLE1, request, recorder)
     assert (tmp_path / "file").read_text() == ""

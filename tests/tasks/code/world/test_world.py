@@ -193,11 +193,11 @@ def test_a_shown_case_is_rarely_an_empty_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mbpp_test": 501}, "mbpp_test may be 500 at most"),
-        ({"mbpp_validation": 91}, "mbpp_validation may be 90 at most"),
-        ({"mbpp_train": 385}, "mbpp_train may be 384 at most"),
+        ({"mbpp_test": 501}, "mbpp_test must be at most 500"),
+        ({"mbpp_validation": 91}, "mbpp_validation must be at most 90"),
+        ({"mbpp_train": 385}, "mbpp_train must be at most 384"),
         ({"mistake_shares": ()}, "at least one share"),
-        ({"mistake_shares": (0.5, 1.0)}, "from 0 to below 1"),
+        ({"mistake_shares": (0.5, 1.0)}, "at least 0 and below 1"),
     ],
 )
 def test_impossible_configurations_are_refused(
