@@ -90,7 +90,11 @@ def chains_note(table: Mapping[str, Any], items: str) -> str:
         if single
         else ""
     )
-    return f"Means over {chains} chains with 95 % intervals for the mean of all such chains.{alone}"
+    return (
+        f"Means over {chains} chains with 95 % intervals for the mean of all such chains.{alone} "
+        "The bytes repeat on this machine; on another one the chains are others, and only the "
+        "intervals hold (docs/reproducibility.md)."
+    )
 
 
 def detectable_note(*parts: Mapping[str, Any], labels: Mapping[str, str]) -> str:
