@@ -93,6 +93,19 @@ def test_each_chain_has_its_own_pairs_and_its_methods_share_them() -> None:
         assert one.inputs["reference"].address == other.inputs["reference"].address
 
 
+def test_chains_share_nothing_that_chance_decides() -> None:
+    first, second = (set(addresses(table(f"seed={n}", "seeds=1")).values()) for n in (1, 2))
+    assert not first & second
+
+
+def test_chains_share_problems_from_files(tmp_path: Path) -> None:
+    for name in ("humaneval", "mbpp"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    graph = table(*(f"data.{name}={tmp_path / name}.jsonl" for name in ("humaneval", "mbpp")))
+    assert len({stage.address for stage in graph.problems}) == 1
+    assert len({stage.address for stage in graph.pairs.values()}) == 3
+
+
 def test_one_beta_leaves_nothing_to_choose() -> None:
     system = table("tuning.betas=0.3").systems["dpo"][0]
     assert system.tuned is None and system.model is not None

@@ -62,6 +62,18 @@ def test_every_method_runs_over_five_betas_and_all_share_data_model_and_cache() 
     assert sum("reference cache" in name for name in found) == profile.seeds
 
 
+@pytest.mark.parametrize("figure", ["figure2", "figure3", "figure4"])
+def test_chains_share_nothing_that_chance_decides(figure: str) -> None:
+    first, second = (
+        {
+            stage.address
+            for stage in topological(graph(f"seed={seed}", "seeds=1", figure=figure).targets)
+        }
+        for seed in (1, 2)
+    )
+    assert not first & second
+
+
 def test_the_figures_have_their_runs_in_common() -> None:
     shared = set(names(graph()))
     for figure in ("figure7", "figure4"):
