@@ -76,7 +76,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
     corpus = reviews
     if ready is not None:
         corpus = Stage(
-            "corpus" + ("" if profile.data.reviews != WORLD else f" seed {profile.seed}"),
+            "corpus",
             f"{WORK}.corpus:make_corpus",
             {},
             {"pairs": ready, **({} if reviews is None else {"reviews": reviews})},

@@ -134,6 +134,8 @@ def test_paper_profile_holds_the_papers_values() -> None:
         "mask_weight_decay": 0.01,
         "mask_dropout": 0.01,
         "learning_rate": 5e-7,
+        "mask_init": "paper",
+        "mask_learning_rate": "policy",
     }
     assert paper.methods["sparsepo-independent"]["l1_kl"] == 0.0
     assert paper.methods["dpop"] == {"beta": 0.3, "lam": 50.0}

@@ -29,6 +29,8 @@ def train(start: Path, output: Path, method: str) -> Path:
     config = POConfig(
         output_dir=str(output), method=method, max_steps=4, learning_rate=3e-3, use_cpu=True,
         per_device_train_batch_size=4, report_to="none", disable_tqdm=True, save_strategy="no",
+        # So few steps leave each mask between its zeros and its largest values.
+        method_args={"mask_learning_rate": "policy"} if method.startswith("sparsepo") else {},
     )  # fmt: skip
     trainer = POTrainer(str(start), args=config, train_dataset=text_pairs(16))
     trainer.train()
@@ -350,7 +352,8 @@ def colours_of(browser: Browser, panel: int, side: str) -> list[list[int]]:
 
 
 def close_to(text: str, value: float) -> bool:
-    return float(text.replace("−", "-")) == pytest.approx(value, rel=1e-3, abs=1e-9)
+    # The page shows small values with three digits.
+    return float(text.replace("−", "-")) == pytest.approx(value, rel=5e-3, abs=1e-9)
 
 
 def test_every_token_of_every_method_is_seen(opened: Browser, maps: list[ModelMaps]) -> None:
