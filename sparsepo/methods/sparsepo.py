@@ -25,9 +25,9 @@ class LearnedMaskMethod(MaskedMethod):
     the masks' optimizer group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind`
     describe the networks.
 
-    `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of 1;
-    `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity exceeds
-    `mask_initial_sparsity`, because a mask that is 0 everywhere passes no gradient.
+    `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of
+    0.1; `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity
+    exceeds `mask_initial_sparsity`, because a mask that is 0 everywhere passes no gradient.
     `mask_learning_rate` is a number, `policy` (the policy's rate [paper]), or `auto` [ours]: the
     rate at which a mask can change by its own size a few times over the run, in every model.
     """
