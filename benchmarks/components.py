@@ -73,7 +73,7 @@ def columns_of(result: Mapping[str, Any]) -> list[Column]:
             if base is not None and base["item_se"] > 0.0:
                 found.append(_moments(name, base, several, compared))
     if not found:
-        raise ValueError("no column has the values of several chains")
+        raise ValueError("No column has the values of several chains.")
     return found
 
 

@@ -22,6 +22,9 @@ from statistics import NormalDist
 import numpy as np
 
 from benchmarks.components import DEFAULTS, Column, columns_of
+from harness.commands.compare import read_result
+from sparsepo.cli.console import say_error
+from sparsepo.errors import UserError
 from tasks.metrics.chains import (
     PRIOR_DF,
     ChainValues,
@@ -80,10 +83,22 @@ def draw_scores(
         difficulty = (
             math.sqrt(SHARED_DIFFICULTY) * shared + math.sqrt(1.0 - SHARED_DIFFICULTY) * difficulty
         )
-    noise = generator.normal(size=(methods, chains, n))
-    latent = (
-        math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
-    )
+    return _outcomes(success, difficulty, column.correlation, generator)
+
+
+def _outcomes(
+    success: FloatArray, difficulty: FloatArray, correlation: float, generator: np.random.Generator
+) -> FloatArray:
+    """Draw outcomes of 0 and 1, (methods, chains, items), that share the items' difficulty.
+
+    Args:
+        success: probability of 1 of each method in each chain.
+        difficulty: standard normal, (…, items).
+        correlation: of two methods' latent outcomes on an item.
+        generator: of what they do not share.
+    """
+    noise = generator.normal(size=(*success.shape, difficulty.shape[-1]))
+    latent = math.sqrt(correlation) * difficulty + math.sqrt(1.0 - correlation) * noise
     outcomes: FloatArray = (latent < _threshold(success)[:, :, None]).astype(np.float64)
     return outcomes
 
@@ -238,11 +253,7 @@ def coverage_of_shared_start(
         per_seed = level[:, None] + half * sds[:, None] * generator.normal(size=(sds.size, seeds))
         success = np.clip(per_seed / 100.0, 1e-3, 1.0 - 1e-3)
         difficulty = generator.normal(size=(1, 1, column.items))
-        noise = generator.normal(size=(sds.size, seeds, column.items))
-        latent = (
-            math.sqrt(column.correlation) * difficulty + math.sqrt(1.0 - column.correlation) * noise
-        )
-        scores = 100.0 * (latent < _threshold(success)[:, :, None])
+        scores = 100.0 * _outcomes(success, difficulty, column.correlation, generator)
         draws = generator.integers(0, seeds, size=(replicates, seeds))
         per_draw = scores @ weights.T / column.items
         drawn = np.stack([own.T[np.arange(replicates)[:, None], draws].mean(1) for own in per_draw])
@@ -287,8 +298,12 @@ def markdown(columns: Sequence[Column], outcomes: Iterable[Outcome], tables: int
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Simulate and print; write a card with --name."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate and print; write a card with --name.
+
+    Returns:
+        The exit code, 2 for a result that cannot be used.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--result", type=Path, help="take the components of this table's JSON")
     parser.add_argument("--chains", type=int, nargs="+", default=[3, 5, 10])
@@ -302,7 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     columns = list(DEFAULTS)
     if options.result is not None:
-        columns = columns_of(json.loads(options.result.read_text(encoding="utf-8")))
+        try:
+            columns = columns_of(read_result(options.result))
+        except (UserError, ValueError) as error:
+            say_error(str(error))
+            return 2
     outcomes = [
         outcome
         for column in columns
@@ -335,7 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
         title = f"# Coverage of intervals, {facts['date']}\n\n```\n{command}\n```\n\n"
         (CARDS / f"{options.name}.md").write_text(title + text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ttest_ind
 
+from harness.commands.result_file import read_result_file
 from harness.render.columns import mark, row_id
 from sparsepo.errors import UserError
 from tasks.metrics.chains import prediction_interval
@@ -113,16 +113,7 @@ def read_result(file: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file cannot be read or holds no table with the values of every chain.
     """
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise UserError(f"{file} is not valid JSON; run its experiment again.") from None
-    if not isinstance(result, dict) or not {"id", "profile"} <= set(result):
-        raise UserError(
-            f"{file} is not the result of an experiment; give the JSON that a run has written."
-        )
+    result = read_result_file(file, ("id", "profile"))
     cells = list(_cells(result).values()) if "significance" in result else []
     if not cells:
         raise UserError(f"{file} has no table of values to compare.")

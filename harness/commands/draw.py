@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from harness.commands.result_file import not_a_result, read_result_file
 from harness.domains import get_domain
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.spec import Experiment
@@ -24,17 +24,10 @@ def redraw(file: Path) -> Experiment:
     Raises:
         UserError: the file is not a result, or the disk is full or not writable.
     """
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise UserError(f"{file} is not valid JSON; run its experiment again.") from None
-    name = result.get("id") if isinstance(result, dict) else None
+    result = read_result_file(file)
+    name = result["id"]
     if name not in EXPERIMENTS:
-        raise UserError(
-            f"{file} is not the result of an experiment; give the JSON file that a run wrote."
-        )
+        raise not_a_result(file)
     experiment = EXPERIMENTS[name]
     try:
         files = get_domain(experiment.domain).files(experiment, result)

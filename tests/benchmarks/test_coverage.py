@@ -68,7 +68,7 @@ def test_components_are_found_again_in_a_result(tmp_path: Path) -> None:
     cells = {row.id: {"skill": Statistic(one)} for row, one in zip(rows, samples, strict=True)}
     columns = (percentage("skill", "Skill"),)
     block = block_json(rows, columns, cells, StatisticsSettings(), baselines=("dpo",))
-    result = {"baseline": "dpo", **block}
+    result = {"id": "table1", "profile": "tiny", "baseline": "dpo", **block}
     (found,) = columns_of(result)
     assert found.score == pytest.approx(70.0, abs=3.0)
     assert found.items == pytest.approx(900, rel=0.2)
@@ -78,11 +78,30 @@ def test_components_are_found_again_in_a_result(tmp_path: Path) -> None:
     assert found.correlation == pytest.approx(0.8, abs=0.15)
     file = tmp_path / "table1.json"
     file.write_text(json.dumps(result))
-    main(["--result", str(file), "--chains", "3", "--tables", "5"])
+    assert main(["--result", str(file), "--chains", "3", "--tables", "5"]) == 0
     for row in block["rows"]:
         row["values"]["skill"] = None
     with pytest.raises(ValueError, match="several chains"):
         columns_of(result)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory."),
+        ("[]", "is not the result of an experiment"),
+        ('{"id": "table1", "profile": "tiny"}', "has no table of values to compare."),
+    ],
+)
+def test_a_result_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
+) -> None:
+    file = tmp_path / "table1.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["--result", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and message in error and error.count("\n") == 1
 
 
 def test_a_card_has_components_and_outcomes(

@@ -22,7 +22,6 @@ from harness.domains.common.stages import (
     base_stage,
     existing_path,
     outside_start,
-    reference_inputs,
     train_stage,
 )
 from harness.graph.stages import Stage
@@ -90,7 +89,9 @@ def build_table(
     check_methods(profile)
     built = [_Chain(chain, plugins or {}) for chain in chains(profile)]
     systems = {row.id: tuple(chain.system(row) for chain in built) for row in rows}
-    pairs = {chain.profile.seed: chain.pairs for chain in built if chain.trains}
+    # The starting model alone needs no pairs.
+    trains = any(row.method != BASE for row in rows)
+    pairs = {chain.profile.seed: chain.pairs for chain in built if trains}
     return Graph(tuple(chain.problems for chain in built), pairs, {}, systems)
 
 
@@ -117,8 +118,6 @@ class _Chain:
         self.profile = profile
         self.plugins = plugins
         self.label = f"seed {profile.seed}"
-        self.trains = False
-        """Whether any row was trained, and so needs the pairs."""
         self.world = Stage(
             f"world {self.label}",
             "harness.domains.code.work.world:make_world",
@@ -237,29 +236,14 @@ class _Chain:
         )
 
     def _train(self, row: RowSpec, overrides: Mapping[str, float], name: str) -> Stage:
-        self.trains = True
-        settings = {**row.settings, **overrides}
-        inputs = {"pairs": self.pairs, **self.start.inputs}
-        reference = reference_inputs(
-            self.profile,
-            row.method,
-            inputs,
-            self._caches,
-            settings,
-            files=self.start.files,
-            model_id=self.start.model_id,
-            label=f" {self.label}",
-            owner=row.id,
-        )
-        plugin = self.plugins.get(row.method)
         return train_stage(
             self.profile,
-            row.method,
-            self.profile.seed,
-            {**inputs, **reference},
-            files={**self.start.files, **({"plugin": plugin} if plugin else {})},
-            model_id=self.start.model_id,
-            overrides=settings,
+            row,
+            self.pairs,
+            self.start,
+            self._caches,
+            plugin=self.plugins.get(row.method),
+            overrides=overrides,
             name=name,
         )
 
@@ -328,5 +312,5 @@ class _Chain:
     def _start(self) -> Start:
         name = self.profile.model.code
         if name == TRAIN_FROM_SCRATCH:
-            return Start({"model": base_stage(self.profile, self.world, self.label)})
+            return Start({"model": base_stage(self.profile, self.world)})
         return outside_start("model.code", name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.config.methods import METHOD_TABLE, method_code, method_settings
 from harness.config.profiles import Profile
+from harness.domains.common.spec import RowSpec
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.methods.mapo import MaPO
@@ -84,16 +85,10 @@ def outside_start(key: str, value: str) -> Start:
     return Start(model_id=value) if folder is None else Start(files={"model": folder})
 
 
-def base_stage(profile: Profile, corpus: Stage, label: str) -> Stage:
-    """Return the stage that trains the tiny base model on a stage's corpus.jsonl.
-
-    Args:
-        profile: the settings.
-        corpus: the stage.
-        label: tells this chain's model from the others'.
-    """
+def base_stage(profile: Profile, corpus: Stage) -> Stage:
+    """Return the stage that trains a chain's tiny base model on a stage's corpus.jsonl."""
     return Stage(
-        f"base model {label}",
+        f"base model seed {profile.seed}",
         "harness.domains.common.work.base:train_base",
         asdict(profile.base),
         {"corpus": corpus},
@@ -105,51 +100,54 @@ def base_stage(profile: Profile, corpus: Stage, label: str) -> Stage:
 
 def train_stage(
     profile: Profile,
-    method: str,
-    seed: int,
-    inputs: Mapping[str, Stage],
+    row: RowSpec,
+    pairs: Stage,
+    start: Start,
+    caches: dict[str, Stage],
     *,
-    files: Mapping[str, Path] | None = None,
-    model_id: str | None = None,
+    plugin: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Stage:
-    """Return the stage of a training run; `common.work.train` describes its inputs.
+    """Return the stage of a chain's training run; `common.work.train` describes its inputs.
 
     Args:
-        profile: the settings.
-        method: a registered method.
-        seed: the run's seed.
-        inputs: "pairs", and "model" unless it comes from outside; "reference".
-        files: "plugin" for a plug-in method, "model" for a user's folder.
-        model_id: a hub id instead of a model.
-        overrides: values that override the profile's for this method, as under ``methods``.
-        name: name of the run in progress and logs; method and seed by default.
+        profile: the chain's settings.
+        row: whose method and settings.
+        pairs: the preference pairs.
+        start: the model that training starts from, which is the reference too.
+        caches: existing reference caches of the chain by address; a new one is added.
+        plugin: the file of a plug-in method.
+        overrides: values that override those of the row, as under ``methods``.
+        name: name of the run in progress and logs; row and seed by default.
 
     Raises:
         UserError: values contradict each other, or the method does not use one.
     """
-    hyper_parameters, training = method_settings(profile, method, overrides)
-    get_method(method, **hyper_parameters)
+    settings = {**row.settings, **(overrides or {})}
+    inputs = {"pairs": pairs, **start.inputs}
+    cache = _reference_inputs(profile, row, inputs, start, caches, settings)
+    hyper_parameters, training = method_settings(profile, row.method, settings)
+    get_method(row.method, **hyper_parameters)
     if training.batch_size % training.device_batch_size:
         raise UserError(
-            f"batch_size {training.batch_size} of {method} is not a multiple of its "
+            f"batch_size {training.batch_size} of {row.method} is not a multiple of its "
             f"device_batch_size {training.device_batch_size}; change one of them."
         )
     return Stage(
-        name or f"{method} seed {seed}",
+        name or f"{row.id} seed {profile.seed}",
         "harness.domains.common.work.train:train_policy",
         {
-            "method": method,
+            "method": row.method,
             "hyper_parameters": hyper_parameters,
             "training": asdict(training),
-            "seed": seed,
+            "seed": profile.seed,
             "device": profile.device,
-            "model": model_id,
+            "model": start.model_id,
         },
-        inputs,
-        files or {},
-        code=method_code(method),
+        {**inputs, **cache},
+        {**start.files, **({} if plugin is None else {"plugin": plugin})},
+        code=method_code(row.method),
         without=METHOD_TABLE,
         libraries=TRAINING,
         resumable=training.save_steps is not None,
@@ -157,53 +155,39 @@ def train_stage(
     )
 
 
-def reference_inputs(
+def _reference_inputs(
     profile: Profile,
-    method: str,
+    row: RowSpec,
     inputs: Mapping[str, Stage],
+    start: Start,
     caches: dict[str, Stage],
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    files: Mapping[str, Path] | None = None,
-    model_id: str | None = None,
-    label: str = "",
-    owner: str | None = None,
+    settings: Mapping[str, Any],
 ) -> dict[str, Stage]:
-    """Return the reference cache of a method; empty if it uses none.
+    """Return the reference cache of a run; empty if its method uses none.
 
-    The cache depends on a method's own settings only if they change its content. All methods, seeds
-    and hyper-parameters therefore share one cache, which also contains MaPO's mask with its default
-    settings.
-
-    Args:
-        profile: the settings.
-        method: a registered method.
-        inputs: "pairs" of the training run, and "model" unless it comes from outside.
-        caches: existing caches by address; a new one is added.
-        overrides: see `train_stage`.
-        files: "model" for a user's folder.
-        model_id: a hub id instead of a model.
-        label: added to the stage's name to tell chains apart.
-        owner: the row that uses it, which names further caches; the method by default.
+    The cache depends on a method's own settings only if they change its content. All methods and
+    hyper-parameters of a chain therefore share one cache, which also contains MaPO's mask with its
+    default settings.
     """
-    hyper_parameters, training = method_settings(profile, method, overrides)
-    instance = get_method(method, **hyper_parameters)
+    hyper_parameters, training = method_settings(profile, row.method, settings)
+    instance = get_method(row.method, **hyper_parameters)
     if not instance.needs.cacheable:
         return {}
     masked = instance if isinstance(instance, MaPO) else MaPO()
     deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
     values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
+    owner = f" of {row.id}" if caches else ""
     stage = Stage(
-        (f"reference cache of {owner or method}" if caches else "reference cache") + label,
+        f"reference cache{owner} seed {profile.seed}",
         "harness.domains.common.work.reference:build_reference_cache",
         {
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},
             "training": {name: values[name] for name in deciding},
             "device": profile.device,
-            "model": model_id,
+            "model": start.model_id,
         },
         inputs,
-        files or {},
+        start.files,
         code=method_code("mapo"),
         without=METHOD_TABLE,
         libraries=TRAINING,

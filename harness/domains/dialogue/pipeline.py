@@ -20,7 +20,6 @@ from harness.domains.common.stages import (
     existing_path,
     outside_path,
     outside_start,
-    reference_inputs,
     train_stage,
 )
 from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
@@ -141,47 +140,18 @@ class _Chain:
         self.sources, self.files = sources, files
         self.evaluation_inputs = {"check": self.check, **needs_world}
         self.start = self._start(world)
-        self.sft = self._sft()
+        self.sft = self._train(RowSpec("sft", "sft", "SFT"), self.start)
 
     def system(self, row: RowSpec) -> System:
         """Return a row's model in this chain, and what is measured on it."""
-        model = self._sft(row) if row.method == "sft" else self._preference_optimization(row)
+        start = self.start if row.method == "sft" else Start({"model": self.sft})
+        model = self._train(row, start)
         judged = None if self.real else self._win_rate(model)
         return System(self.profile.seed, model, self._leaderboard(model), judged)
 
-    def _sft(self, row: RowSpec | None = None) -> Stage:
-        return train_stage(
-            self.profile,
-            "sft",
-            self.profile.seed,
-            {"pairs": self.pairs, **self.start.inputs},
-            files=self.start.files,
-            model_id=self.start.model_id,
-            overrides=row.settings if row is not None else None,
-            name=f"{row.id if row is not None else 'sft'} {self.label}",
-        )
-
-    def _preference_optimization(self, row: RowSpec) -> Stage:
-        inputs = {"pairs": self.pairs, "model": self.sft}
-        cache = reference_inputs(
-            self.profile,
-            row.method,
-            inputs,
-            self.caches,
-            row.settings,
-            label=f" {self.label}",
-            owner=row.id,
-        )
+    def _train(self, row: RowSpec, start: Start) -> Stage:
         plugin = self.plugins.get(row.method)
-        return train_stage(
-            self.profile,
-            row.method,
-            self.profile.seed,
-            {**inputs, **cache},
-            files={} if plugin is None else {"plugin": plugin},
-            overrides=row.settings,
-            name=f"{row.id} {self.label}",
-        )
+        return train_stage(self.profile, row, self.pairs, start, self.caches, plugin=plugin)
 
     def _pairs(self, world: Stage) -> Stage:
         data = self.profile.data
@@ -214,7 +184,7 @@ class _Chain:
                 {"world": world, "pairs": self.pairs},
                 seconds_hint=3,
             )
-        return Start({"model": base_stage(self.profile, corpus, self.label)})
+        return Start({"model": base_stage(self.profile, corpus)})
 
     def _leaderboard(self, model: Stage) -> Stage:
         values = self.profile.evaluation

@@ -83,7 +83,7 @@ def starting_point(profile: SentimentProfile, reviews: Stage | None, ready: Stag
             seconds_hint=3,
         )
     assert corpus is not None
-    return Start({"model": base_stage(profile, corpus, f"seed {profile.seed}")})
+    return Start({"model": base_stage(profile, corpus)})
 
 
 def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start: Start) -> Stage:

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.config.chains import chains, first_chain
 from harness.config.methods import METHOD_TABLE, check_methods, method_code
 from harness.domains.common.spec import Experiment, RowSpec
-from harness.domains.common.stages import TRAINING, Start, reference_inputs, train_stage
+from harness.domains.common.stages import TRAINING, Start, train_stage
 from harness.domains.sentiment.data import (
     labels_stage,
     ready_pairs_stage,
@@ -230,7 +230,6 @@ def _trained(
         "seed": profile.sampling.seed,
         "token_pairs": profile.data.test_pairs if _ranks_tokens(method) else 0,
     }
-    inputs = {"pairs": pairs, **start.inputs}
     if method == "sft":
         return Stage(
             f"{row.label} model, seed {seed}",
@@ -241,40 +240,24 @@ def _trained(
                 "device": profile.device,
                 "model": start.model_id,
             },
-            inputs,
+            {"pairs": pairs, **start.inputs},
             start.files,
             libraries=TRAINING,
             seconds_hint=6,
         )
-    overrides = {
-        **row.settings,
-        "beta": beta,
-        **({} if gamma is None else {"gamma": gamma}),
-    }
     if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
         raise UserError(
             f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
-    cache = reference_inputs(
-        profile,
-        method,
-        inputs,
-        caches,
-        overrides,
-        files=start.files,
-        model_id=start.model_id,
-        label=f" seed {seed}",
-        owner=row.id,
-    )
     name = f"{row.id} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
     stage = train_stage(
         profile,
-        method,
-        seed,
-        {**inputs, **cache},
-        files={**start.files, **({} if plugin is None else {"plugin": plugin})},
-        model_id=start.model_id,
-        overrides=overrides,
+        row,
+        pairs,
+        start,
+        caches,
+        plugin=plugin,
+        overrides={"beta": beta, **({} if gamma is None else {"gamma": gamma})},
         name=f"{name} seed {seed}",
     )
     return replace(
