@@ -102,8 +102,15 @@ def draw_trials(
 
     space = search_space(method, {**settings, **(fixed or {})})
     base = published(profile, method, settings, space)
-    for share in (0.0, 1.0):
-        _require_possible(profile, method, settings, _values(space, base, [share] * len(space)))
+    first, last = (_values(space, base, [share] * len(space)) for share in (0.0, 1.0))
+    listed = [
+        {**first, name: value}
+        for name, values in space.items()
+        if isinstance(values, Choice)
+        for value in values.values
+    ]
+    for probe in (first, last, *listed):
+        _require_possible(profile, method, settings, probe)
     drawn = profile.tuning.trials - 1
     sequence = qmc.Sobol(max(_COLUMNS, len(space)), scramble=True, rng=profile.seed)
     # A power of two, without which Sobol warns that a part of the sequence is less even.

@@ -36,7 +36,7 @@ class Range:
             low · (high / low)^share on the log scale, low + (high − low) · share on the linear one.
         """
         if self.scale == "log":
-            return self.low * (self.high / self.low) ** share
+            return self.low * math.pow(self.high / self.low, share)
         return self.low + (self.high - self.low) * share
 
     def problem(self) -> str | None:

@@ -82,6 +82,11 @@ class CodeTuning(TuningSettings):
     """Samples of each validation problem."""
 
 
+def pass_k(criterion: str) -> int:
+    """Return the k of a criterion, such as 10 of "pass@10"."""
+    return int(criterion.partition("@")[2])
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodeProfile(Profile):
     """One complete set of values."""

@@ -23,6 +23,7 @@ from harness.domains.common.cells import (
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
+from harness.domains.common.tuning import tuning_json
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
@@ -101,6 +102,7 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         "above_start": {
             row: _above_start(found, profile.statistics) for row, found in points.items()
         },
+        **tuning_json(profile, graph.searches, store),
         "reward_model": next(iter(read.values()))["reward"],
         "missing_rewards": missing,
         "truncated_prompts": max(

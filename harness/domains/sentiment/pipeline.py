@@ -14,6 +14,7 @@ from harness.config.chains import chains, first_chain
 from harness.config.methods import METHOD_TABLE, check_methods, method_code
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, train_stage
+from harness.domains.common.tuning import Search
 from harness.domains.sentiment.data import (
     labels_stage,
     ready_pairs_stage,
@@ -29,6 +30,7 @@ from harness.domains.sentiment.experiments import (
     TokenMapFigure,
 )
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
+from harness.domains.sentiment.tuned import search_at_one_beta, with_chosen
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import method_class
@@ -49,6 +51,8 @@ class Run:
     points: Stage | None
     """Reward and KL of its responses; None where no frontier is shown."""
     rankings: Stage | None
+    search: Search | None = None
+    """The trials of a tuned row, which are those of all its runs in a chain."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class Graph:
         stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
         return [*stages, *self.baselines, *(() if self.maps is None else (self.maps,))]
+
+    @property
+    def searches(self) -> dict[str, list[Search]]:
+        """Tuned row → its trials in each chain."""
+        found: dict[str, dict[int, Search]] = {}
+        for run in self.runs:
+            if run.search is not None:
+                found.setdefault(run.row.id, {})[run.seed] = run.search
+        return {row: list(chains.values()) for row, chains in found.items()}
 
     def of(self, row: str) -> list[Run]:
         """Return the runs of a row, by its id."""
@@ -126,12 +139,13 @@ class _Chain:
 
     def __init__(self, experiment: Experiment, profile: SentimentProfile) -> None:
         self.profile = profile
-        reviews = reviews_stage(profile)
+        self._reviews = reviews = reviews_stage(profile)
         ready = ready_pairs_stage(profile)
         self.start = starting_point(profile, reviews, ready)
         self.pairs = (
             ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
         )
+        self._searches: dict[str, Search] = {}
         self.shows_frontier = isinstance(experiment, FrontierFigure)
         self.labels: Stage | None = None
         if isinstance(experiment, DynamicsFigure):
@@ -144,9 +158,20 @@ class _Chain:
         """Return one point of the sweep in this chain."""
         profile, start = self.profile, self.start
         trained = _trained(profile, row, beta, gamma, self.pairs, start, self._caches, plugin)
+        search = self._search(row, plugin) if row.tuned else None
+        if search is not None:
+            trained = with_chosen(trained, search)
         points = _points(profile, trained, self.pairs, start) if self.shows_frontier else None
         ranked = _rankings(profile, trained, self.labels, row.method)
-        return Run(row, beta, gamma, profile.seed, trained, points, ranked)
+        return Run(row, beta, gamma, profile.seed, trained, points, ranked, search)
+
+    def _search(self, row: RowSpec, plugin: Path | None) -> Search:
+        """Return the trials of a tuned row, once for all of its runs."""
+        if row.id not in self._searches:
+            self._searches[row.id] = search_at_one_beta(
+                self.profile, row, self._reviews, self.pairs, self.start, self._caches, plugin
+            )
+        return self._searches[row.id]
 
     def baselines(self) -> Stage | None:
         """Return the rankings by what needs no training; None where none are shown."""
