@@ -9,14 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from harness.domains.common.spec import Experiment
 from sparsepo.cli.console import say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
-_PROFILE: Literal["profile"] = "profile"
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -45,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tune",
         nargs="?",
         type=int,
-        const=_PROFILE,
+        const=True,
         metavar="N",
         help="add a tuned row for each method: the best of N trials on validation data "
         "(default: the profile's number)",
@@ -221,7 +220,8 @@ def _run(options: argparse.Namespace) -> int:
         profile=options.profile,
         methods=_names(options.methods),
         seeds=options.seeds,
-        tune=options.tune,
+        # argparse would read a text here as a number that the user has given.
+        tune="profile" if options.tune is True else options.tune,
         assignments=tuple(options.set),
         plugins=tuple(options.plugin),
         engine=options.engine,

@@ -207,6 +207,11 @@ class _Chain:
                 f"tuning.validation_samples={tuning.validation_samples} are too few for "
                 f"{tuning.criterion}; give at least {k}."
             )
+        if tuning.kl_budget is not None:
+            raise UserError(
+                "tuning.kl_budget has no effect, because no KL of programs is measured; leave it "
+                "out."
+            )
         samples = self._sample("", trial, {_VALIDATION_SET: tuning.validation_samples})
         verdicts = self._judge("", samples, (_VALIDATION_SET,))
         problems = self.problems

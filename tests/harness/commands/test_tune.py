@@ -115,6 +115,7 @@ def test_a_tuned_result_has_a_folder_of_its_own(tmp_path: Path) -> None:
         ("table1", {"assignments": ("tuning.trials=4",)}, "has no effect without --tune"),
         ("table2", {"assignments": ("tuning.validation_samples=4",)}, "no effect without --tune"),
         ("table2", {"tune": 2, "assignments": ("tuning.validation_samples=4",)}, "at least 10"),
+        ("table2", {"tune": 2, "assignments": ("tuning.kl_budget=5",)}, "no KL of programs"),
         ("figure3", {"tune": 2}, "figure3 has no tuned rows"),
     ],
 )
