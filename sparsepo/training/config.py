@@ -31,6 +31,7 @@ HYPER_PARAMETERS = (
     "alpha",
     "l1_reward",
     "l1_kl",
+    "l1_limit",
     "mask_weight_decay",
     "mask_learning_rate",
     "mask_dropout",
@@ -86,6 +87,13 @@ class POConfig(TRLNames, TrainingArguments):
     alpha: float | None = field(default=None, metadata={"help": "TDPO v2's KL weight α."})
     l1_reward: float | None = field(default=None, metadata={"help": "λ_u, L1 on the reward mask."})
     l1_kl: float | None = field(default=None, metadata={"help": "λ_d, L1 on the KL mask."})
+    l1_limit: Literal["none", "preference"] | None = field(
+        default=None,
+        metadata={
+            "help": "none (the paper's loss), or preference: L1 takes back at most half of what "
+            "the preference adds to a mask."
+        },
+    )
     mask_weight_decay: float | None = field(
         default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
     )
