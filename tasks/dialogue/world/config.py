@@ -9,7 +9,7 @@ BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
 
 def _default_rows() -> dict[str, int]:
-    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 100}
+    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 300}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tasks.dialogue.world.example import Example, Skill
 from tasks.dialogue.world.words import GPQA_RELATIONS, LETTERS, MMLU_RELATIONS, Relation
 
 OPTIONS = 4
-SAME_KIND_SHARE = 0.1
+SAME_KIND_SHARE = 0.25
 """Share of questions whose wrong answers are of the same kind as the correct one."""
 ALL_RELATIONS = MMLU_RELATIONS + GPQA_RELATIONS
 GPQA_SUBSETS = ("main", "diamond", "extended")
@@ -86,11 +86,11 @@ def gpqa(relation: Relation, rng: Random) -> Example:
 
 
 def _mmlu_skill(relation: Relation) -> Skill:
-    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng), 1.3)
+    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng), 2.6)
 
 
 def _gpqa_skill(relation: Relation) -> Skill:
-    return Skill("gpqa", relation.category, lambda rng: gpqa(relation, rng), 1.5)
+    return Skill("gpqa", relation.category, lambda rng: gpqa(relation, rng), 2.8)
 
 
 SKILLS = (

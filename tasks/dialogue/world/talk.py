@@ -180,8 +180,8 @@ def sample_request(rng: Random, harmful_share: float, multi_turn_share: float) -
 
 
 def helpful_answer(topic: Topic, rng: Random) -> str:
-    """One to three true sentences, often with a polite opening and closing."""
-    sentences = rng.sample(topic.facts(), rng.choice((1, 2, 2, 3)))
+    """Two or three true sentences, often with a polite opening and closing."""
+    sentences = rng.sample(topic.facts(), rng.choice((2, 2, 3)))
     if rng.random() < 0.5:
         sentences.insert(0, rng.choice(OPENINGS))
     if rng.random() < 0.5:
@@ -205,8 +205,8 @@ def good_answer(request: Request, rng: Random) -> str:
 
 
 def bad_answer(request: Request, rng: Random) -> str:
-    """An answer that the rules reject, of one of five kinds."""
-    kind = rng.choice(("rude", "empty", "off topic", "untrue", "rude and right"))
+    """An answer that the rules reject, of one of six kinds."""
+    kind = rng.choice(("rude", "empty", "off topic", "untrue", "rude and right", "short"))
     if kind == "rude":
         return " ".join(rng.sample(RUDE, rng.choice((1, 2))))
     if request.topic is None:
@@ -222,6 +222,8 @@ def bad_answer(request: Request, rng: Random) -> str:
         mixed = Topic(topic.name, other.kind, other.quality, other.ability, other.place)
         false = [fact for fact in mixed.facts() if fact not in topic.facts()]
         return " ".join(rng.sample(false, min(2, len(false))))
+    if kind == "short":
+        return rng.choice(request.topic.facts())
     facts = rng.sample(request.topic.facts(), rng.choice((1, 2)))
     return " ".join([*facts, rng.choice(RUDE)])
 
