@@ -98,11 +98,11 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     box["seccomp"] = tier != "unprotected"
     box["own_processes"] = tier in ("namespaces", "bubblewrap")
     if box["seccomp"]:
-        seccomp.install(seccomp.box_filter())
+        seccomp.install(seccomp.box_filter(take_descriptors=tier == "landlock"))
     guard.null_names()
     random.seed(0)
     quota = box["scratch_bytes"] if tier in ("landlock", "unprotected") else 0
-    return Zygote(channel, box, Scratch(scratch, quota))
+    return Zygote(channel, box, Scratch(scratch, quota, box["open_files"]))
 
 
 def _held(path: str) -> str:

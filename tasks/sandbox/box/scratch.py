@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import posix
 import stat
+from collections.abc import Sequence
+
+from .unnamed import INODE_BYTES, unnamed_bytes
 
 
 class Scratch:
@@ -17,12 +20,16 @@ class Scratch:
     Args:
         path: the folder, empty.
         quota_bytes: the limit of `over_quota`; 0 if the file system itself is limited.
+        open_files: a program's limit of open files.
     """
 
-    def __init__(self, path: str, quota_bytes: int = 0) -> None:
+    def __init__(self, path: str, quota_bytes: int = 0, open_files: int = 0) -> None:
         self.path = path
         self.quota_bytes = quota_bytes
-        self._clean_since = posix.stat(path).st_ctime_ns
+        self._open_files = open_files
+        found = posix.stat(path)
+        self._device = found.st_dev
+        self._clean_since = found.st_ctime_ns
 
     def clean(self) -> None:
         """Empty the folder if it was changed.
@@ -30,7 +37,7 @@ class Scratch:
         Raises:
             OSError: something in it could not be removed.
         """
-        if not self._touched():
+        if not self.touched():
             return
         _open_up(self.path)
         moved = 0
@@ -61,15 +68,26 @@ class Scratch:
             posix.utime(self.path, (0, 0))
         self._clean_since = posix.stat(self.path).st_ctime_ns
 
-    def _touched(self) -> bool:
+    def touched(self) -> bool:
+        """Return whether anything in the folder was created, removed or given other permissions."""
         found = posix.stat(self.path)
         if found.st_ctime_ns != self._clean_since or stat.S_IMODE(found.st_mode) != 0o700:
             return True
         return bool(posix.listdir(self.path))
 
-    def over_quota(self) -> bool:
-        """Whether the folder's files hold more than `quota_bytes` (named files only)."""
-        if not self.quota_bytes or not self._touched():
+    def over_quota(self, pids: Sequence[int]) -> bool:
+        """Whether programs' files hold more than `quota_bytes`, with a name or without.
+
+        Args:
+            pids: the programs' processes, children of this one.
+        """
+        if not self.quota_bytes:
+            return False
+        total = sum(unnamed_bytes(pid, self._device, self._open_files) for pid in pids)
+        return total > self.quota_bytes or self._named_over(self.quota_bytes - total)
+
+    def _named_over(self, limit: int) -> bool:
+        if not self.touched():
             return False
         total, left = 0, [self.path]
         while left:
@@ -83,10 +101,10 @@ class Scratch:
                     found = posix.lstat(f"{folder}/{name}")
                 except OSError:
                     continue
-                total += found.st_blocks * 512 + 1024
+                total += found.st_blocks * 512 + INODE_BYTES
                 if stat.S_ISDIR(found.st_mode):
                     left.append(f"{folder}/{name}")
-            if total > self.quota_bytes:
+            if total > limit:
                 return True
         return False
 

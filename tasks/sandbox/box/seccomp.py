@@ -12,6 +12,7 @@ import errno
 import struct
 
 from .syscalls import MACHINE, PR_SET_SECCOMP, checked, libc, prctl
+from .unnamed import PIDFD_GETFD, PIDFD_OPEN
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -66,10 +67,12 @@ _CHECKED: dict[str, tuple[int | None, int | None]] = {
     "fcntl": (72, 25), "ioctl": (16, 29), "socketpair": (53, 199), "sendto": (44, 206),
 }  # fmt: skip
 # From 424 on numbers are the same on every architecture. Allowed there: close_range, openat2,
-# faccessat2, epoll_pwait2, futex_waitv. clone3, io_uring, pidfd_*, the new mount calls,
+# faccessat2, epoll_pwait2, futex_waitv; the first process may also take its children's descriptors
+# where it has to look at their files. clone3, io_uring, pidfd_*, the new mount calls,
 # process_madvise, memfd_secret, fchmodat2, setxattrat and whatever comes later do not exist.
 _NEW_FROM = 424
 _NEW_ALLOWED = (436, 437, 439, 441, 449)
+_TAKING_DESCRIPTORS = (PIDFD_OPEN, PIDFD_GETFD)
 
 _NAMESPACE_FLAGS = 0x7E020080
 _THREAD = 0x00010000
@@ -136,12 +139,16 @@ def supported() -> bool:
     return MACHINE in _ARCHITECTURES
 
 
-def box_filter() -> bytes:
-    """Return the filter of a whole box."""
+def box_filter(*, take_descriptors: bool = False) -> bytes:
+    """Return the filter of a whole box.
+
+    Args:
+        take_descriptors: allow the first process to take copies of its children's descriptors; the
+            programs' own filter refuses it to them.
+    """
     body = _head()
-    new = [
-        _op(_JEQ, number, len(_NEW_ALLOWED) - place) for place, number in enumerate(_NEW_ALLOWED)
-    ]
+    allowed = (*_NEW_ALLOWED, *(_TAKING_DESCRIPTORS if take_descriptors else ()))
+    new = [_op(_JEQ, number, len(allowed) - place) for place, number in enumerate(allowed)]
     new += [_op(_RETURN, _ENOSYS), _op(_RETURN, _ALLOW)]
     body += [_op(_JGE, _NEW_FROM, 0, len(new)), *new]
     for number in _numbers(_NEVER):
@@ -179,6 +186,8 @@ def program_filter(pid: int, *, guard_files: bool) -> bytes:
         guard_files: also refuse the changes to files that Landlock does not see.
     """
     body = _head()
+    for number in _TAKING_DESCRIPTORS:
+        body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _ENOSYS)]
     for number in _numbers(_UNGUARDED) if guard_files else ():
         body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
     body += _special("fork", [_op(_RETURN, _EPERM)])

@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -113,7 +114,7 @@ class Zygote:
             result, pids = self._start_fast(job, nonce)
         else:
             result, pids = self._start_strict(job, nonce)
-        data, timed_out, over_quota = self._watch(result, start + job.seconds)
+        data, timed_out, over_quota = self._watch(result, pids, start + job.seconds)
         posix.close(result)
         for pid in pids:
             posix.kill(pid, signal.SIGKILL)
@@ -133,8 +134,13 @@ class Zygote:
         report.cpu_seconds, report.peak_bytes = cpu, peak
         return report
 
-    def _watch(self, result: int, deadline: float) -> tuple[bytes, bool, bool]:
-        """Read a verdict until its writer ends, the deadline passes or the owner is gone."""
+    def _watch(self, result: int, pids: Sequence[int], deadline: float) -> tuple[bytes, bool, bool]:
+        """Read a verdict until its writer ends, the deadline passes or the owner is gone.
+
+        Returns:
+            What was read, whether the deadline has passed, and whether more was written than the
+            scratch folder may hold.
+        """
         watched = select.poll()
         watched.register(result, select.POLLIN)
         watched.register(self.channel, select.POLLRDHUP)
@@ -157,8 +163,9 @@ class Zygote:
                         return data, False, False
                     if part:
                         continue
-                return data, False, False
-            if self.scratch.over_quota():
+                # Since the last look there was time for little, so most programs need no other.
+                return data, False, self.scratch.touched() and self.scratch.over_quota(pids)
+            if self.scratch.over_quota(pids):
                 return data, False, True
 
     def _start_fast(self, job: Job, nonce: bytes) -> tuple[int, list[int]]:
