@@ -30,9 +30,8 @@ def watch_for(method: Method, names: tuple[str, ...], rate: float) -> MaskWatch 
     return MaskWatch(
         names,
         penalized=any(getattr(method, pull, 0) for pull in pulls),
-        limited=getattr(method, "l1_limit", "none") != "none" or not any(
-            getattr(method, weight, 0) for weight in ("l1_reward", "l1_kl")
-        ),
+        limited=getattr(method, "l1_limit", "none") != "none"
+        or not any(getattr(method, weight, 0) for weight in ("l1_reward", "l1_kl")),
         scaled=getattr(method, "mask_init", "paper") == "scaled",
         rate=rate,
     )

@@ -132,7 +132,7 @@ def _tiny() -> SentimentProfile:
         name="tiny",
         description="embedded world, a GPT-2 of 0.3 million parameters, two cores, minutes",
         data=DataSettings(
-            reviews=WORLD, pairs=None, train_prompts=1000, test_prompts=128, test_pairs=64
+            reviews=WORLD, pairs=None, train_prompts=1000, test_prompts=512, test_pairs=64
         ),
         model=ModelSettings(sentiment=TRAIN_FROM_SCRATCH, reward=VADER),
         po=TrainingSettings(
