@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os.path
 import posix
 import stat
-from collections.abc import Sequence
 
-from .unnamed import INODE_BYTES, unnamed_bytes
+from .unnamed import INODE_BYTES, unnamed_bytes, written_bytes
 
 
 class Scratch:
@@ -20,16 +20,13 @@ class Scratch:
     Args:
         path: the folder, empty.
         quota_bytes: the limit of `over_quota`; 0 if the file system itself is limited.
-        open_files: a program's limit of open files.
     """
 
-    def __init__(self, path: str, quota_bytes: int = 0, open_files: int = 0) -> None:
+    def __init__(self, path: str, quota_bytes: int = 0) -> None:
         self.path = path
+        self._true_path = os.path.realpath(path) if quota_bytes else path
         self.quota_bytes = quota_bytes
-        self._open_files = open_files
-        found = posix.stat(path)
-        self._device = found.st_dev
-        self._clean_since = found.st_ctime_ns
+        self._clean_since = posix.stat(path).st_ctime_ns
 
     def clean(self) -> None:
         """Empty the folder if it was changed.
@@ -37,7 +34,7 @@ class Scratch:
         Raises:
             OSError: something in it could not be removed.
         """
-        if not self.touched():
+        if not self._touched():
             return
         _open_up(self.path)
         moved = 0
@@ -68,28 +65,29 @@ class Scratch:
             posix.utime(self.path, (0, 0))
         self._clean_since = posix.stat(self.path).st_ctime_ns
 
-    def touched(self) -> bool:
-        """Return whether anything in the folder was created, removed or given other permissions."""
+    def _touched(self) -> bool:
         found = posix.stat(self.path)
         if found.st_ctime_ns != self._clean_since or stat.S_IMODE(found.st_mode) != 0o700:
             return True
         return bool(posix.listdir(self.path))
 
-    def over_quota(self, pids: Sequence[int]) -> bool:
-        """Whether programs' files hold more than `quota_bytes`, with a name or without.
+    def over_quota(self, pids: list[int], *, only_after_writes: bool = False) -> bool:
+        """Return whether files occupy more than `quota_bytes`, including those without a name.
 
         Args:
-            pids: the programs' processes, children of this one.
+            pids: the processes of the program, whose open and mapped files without a name count.
+            only_after_writes: skip the files without a name if the processes have not written that
+                much in total, which takes much less time to find out.
         """
         if not self.quota_bytes:
             return False
-        total = sum(unnamed_bytes(pid, self._device, self._open_files) for pid in pids)
-        return total > self.quota_bytes or self._named_over(self.quota_bytes - total)
-
-    def _named_over(self, limit: int) -> bool:
-        if not self.touched():
-            return False
-        total, left = 0, [self.path]
+        total = 0
+        if not only_after_writes or sum(map(written_bytes, pids)) > self.quota_bytes:
+            hidden = self.quota_bytes + 1
+            total = sum(unnamed_bytes(pid, self._true_path, hidden) for pid in pids)
+        if total > self.quota_bytes:
+            return True
+        left = [self.path] if self._touched() else []
         while left:
             folder = left.pop()
             try:
@@ -104,7 +102,7 @@ class Scratch:
                 total += found.st_blocks * 512 + INODE_BYTES
                 if stat.S_ISDIR(found.st_mode):
                     left.append(f"{folder}/{name}")
-            if total > limit:
+            if total > self.quota_bytes:
                 return True
         return False
 

@@ -1,49 +1,102 @@
-"""The size of files that a process holds open although they have no name.
+"""The files that a process holds although they no longer have a name, as /proc shows them.
 
-A file that was unlinked, or created with O_TMPFILE, appears in no folder and uses the disk until
-its last descriptor is closed. The process that forked the holder may take a copy of each descriptor
-to look at it; Landlock, which closes /proc to it, allows that.
+A file that was unlinked, or created with O_TMPFILE, occupies the disk until its last descriptor and
+its last mapping are gone, and no folder lists it. A program's threads share their descriptors, and
+descriptors cannot be hidden in a socket (`seccomp.program_filter`), so any thread shows them all.
 """
 
 from __future__ import annotations
 
-import ctypes
 import posix
 import stat
 
-from .syscalls import libc
-
-PIDFD_OPEN, PIDFD_GETFD = 434, 438
-"""Numbers of the system calls, the same on every architecture."""
-
-INODE_BYTES = 1024
-"""Charged for each file besides its blocks."""
+INODE_BYTES = 1024  # charged for each file in addition to its blocks
 
 
-def unnamed_bytes(pid: int, device: int, descriptors: int) -> int:
-    """Return how much of a file system the files without a name take up that a process holds open.
+def unnamed_bytes(pid: int, folder: str, hidden_bytes: int) -> int:
+    """Return how many bytes of disk a process's files without a name occupy.
 
     Args:
-        pid: a child of this process; 0 bytes if it has ended, or the kernel shows its descriptors
-            to no one (Yama's ptrace_scope of 2 or 3).
-        device: the file system's number (st_dev).
-        descriptors: the process's limit of open files.
+        pid: a process of this user; if it has ended, it holds nothing.
+        folder: the scratch folder, without symbolic links.
+        hidden_bytes: charged for each file of that folder that is mapped but no longer open; the
+            kernel does not show its size.
     """
-    zero = ctypes.c_uint(0)
-    process = libc.syscall(ctypes.c_long(PIDFD_OPEN), ctypes.c_int(pid), zero)
-    if process < 0:
-        return 0
-    sizes: dict[int, int] = {}
-    getfd, handle = ctypes.c_long(PIDFD_GETFD), ctypes.c_int(process)
+    for thread in _threads(pid):
+        try:
+            mapped = _mapped(thread, folder)
+            held = _open(thread)
+            # Only a file that is mapped before and after the descriptors were read, and is not
+            # among them, is hidden. Others were opened or unmapped in the meantime.
+            hidden = mapped - held.keys()
+            if hidden:
+                hidden &= _mapped(thread, folder)
+        except OSError:  # this thread has ended, but others may continue
+            continue
+        return sum(held.values()) + hidden_bytes * len(hidden)
+    return 0
+
+
+def written_bytes(pid: int) -> int:
+    """Return how many bytes a process has written so far, at least as many as its files occupy.
+
+    This is the maximum of the bytes passed to write calls and of the pages changed on a disk; the
+    pages of a mapped file in memory (tmpfs) are in neither.
+    """
     try:
-        for number in range(descriptors):
-            copy = libc.syscall(getfd, handle, ctypes.c_int(number), zero)
-            if copy < 0:
-                continue
-            found = posix.fstat(copy)
-            posix.close(copy)
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 0 and found.st_dev == device:
-                sizes[found.st_ino] = found.st_blocks * 512 + INODE_BYTES
+        lines = _read(f"/proc/{pid}/io").splitlines()
+    except OSError:
+        return 0
+    counts = dict(line.split(b": ") for line in lines)
+    return max(int(counts[b"wchar"]), int(counts[b"write_bytes"]))
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return [f"/proc/{pid}/task/{number}" for number in posix.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _open(thread: str) -> dict[int, int]:
+    """Return the bytes of each open file without a name, by inode."""
+    held = {}
+    for number in posix.listdir(f"{thread}/fd"):
+        try:
+            found = posix.stat(f"{thread}/fd/{number}")
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+            held[found.st_ino] = found.st_blocks * 512 + INODE_BYTES
+    return held
+
+
+def _mapped(thread: str, folder: str) -> set[int]:
+    """Return the inodes of the mapped files without a name that were in `folder`.
+
+    Raises:
+        ProcessLookupError: the thread has ended.
+    """
+    lines = _read(f"{thread}/maps").splitlines()
+    if not lines:
+        raise ProcessLookupError
+    start = folder.encode() + b"/"
+    found = set()
+    for line in lines:
+        if line.endswith(b" (deleted)"):
+            # address, permissions, offset, device, inode, path
+            fields = line.split(None, 5)
+            if fields[5].startswith(start):
+                found.add(int(fields[4]))
+    return found
+
+
+def _read(path: str) -> bytes:
+    file = posix.open(path, posix.O_RDONLY)
+    try:
+        parts = []
+        while part := posix.read(file, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
     finally:
-        posix.close(process)
-    return sum(sizes.values())
+        posix.close(file)
