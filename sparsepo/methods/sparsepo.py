@@ -30,7 +30,7 @@ class LearnedMaskMethod(MaskedMethod):
     pair's mask never takes back more than half of what the preference adds to the mask's size;
     `none` is the paper's loss. `mask_weight_decay` and `mask_learning_rate` apply to
     the masks' optimizer group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind`
-    describe the networks.
+    describe the networks. With `mask_kind=given` there are none: the masks are read from a file.
 
     `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of
     0.1; `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity
@@ -47,7 +47,7 @@ class LearnedMaskMethod(MaskedMethod):
     mask_dropout: float = 0.01
     mask_layers: Literal["all", "last"] = "all"
     mask_feed_forward: Literal[1, 2] = 1
-    mask_kind: Literal["learned", "binary", "random"] = "learned"
+    mask_kind: Literal["learned", "binary", "random", "given"] = "learned"
     mask_init: Literal["scaled", "paper"] = "scaled"
     mask_initial_sparsity: float | None = None
 
@@ -70,7 +70,12 @@ class LearnedMaskMethod(MaskedMethod):
         require_choice("mask_init", self.mask_init, ("scaled", "paper"))
         require_choice("mask_layers", self.mask_layers, ("all", "last"))
         require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
-        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random"))
+        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random", "given"))
+        if self.mask_kind == "given" and (self.l1_reward or self.l1_kl):
+            raise UserError(
+                "l1_reward and l1_kl have no effect on given masks; set them to 0, or leave out "
+                "mask_kind=given."
+            )
 
     @property
     def initial_sparsity(self) -> float:
