@@ -137,11 +137,11 @@ class SparsePOCommon(LearnedMaskMethod):
         weight = (self.l1_reward + self.l1_kl) / 2
         if weight == 0:
             return None
-        norm = weight * sum(
+        chosen_norm, rejected_norm = (
             l1_norm(required_mask(stats.reward_mask, "reward_mask"), stats)
             for stats in (chosen, rejected)
         )
-        return self.limited(norm, reward_pull + kl_pull)
+        return self.limited(weight * (chosen_norm + rejected_norm), reward_pull + kl_pull)
 
 
 @dataclass(frozen=True)
