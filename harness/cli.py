@@ -9,13 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from harness.domains.common.spec import Experiment
 from sparsepo.cli.console import say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
+_PROFILE: Literal["profile"] = "profile"
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -43,6 +44,15 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
     run.add_argument(
         "--seeds", type=int, metavar="N", help="number of training seeds of each method"
+    )
+    run.add_argument(
+        "--tune",
+        nargs="?",
+        type=int,
+        const=_PROFILE,
+        metavar="N",
+        help="add a tuned row for each method: the best of N trials on validation data "
+        "(default: the profile's number)",
     )
     run.add_argument(
         "--set",
@@ -215,6 +225,7 @@ def _run(options: argparse.Namespace) -> int:
         profile=options.profile,
         methods=_names(options.methods),
         seeds=options.seeds,
+        tune=options.tune,
         assignments=tuple(options.set),
         plugins=tuple(options.plugin),
         engine=options.engine,
@@ -228,11 +239,11 @@ def _run(options: argparse.Namespace) -> int:
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:
-            _show(prepared.experiment, result, options.out)
+            _show(prepared.experiment, result, prepared.folder)
     return 0
 
 
-def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
+def _show(experiment: Experiment, result: Mapping[str, Any], folder: Path) -> None:
     from rich.console import Console
 
     from harness.domains import get_domain
@@ -242,7 +253,7 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
         # A pipe has no width; a table must not be wrapped at 80 columns.
         console = Console(width=170)
     get_domain(experiment.domain).show(experiment, result, console)
-    _tell_written(out / result["profile"] / experiment.id, experiment.id)
+    _tell_written(folder, experiment.id)
 
 
 def _tell_written(folder: Path, name: str) -> None:

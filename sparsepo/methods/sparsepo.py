@@ -12,6 +12,13 @@ from torch import Tensor
 from sparsepo.errors import UserError, require_choice
 from sparsepo.methods.base import Needs, require_range, response_sum
 from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.methods.search_space import (
+    BETA,
+    L1_WEIGHT,
+    LEARNING_RATE,
+    MASK_LEARNING_RATE,
+    SearchSpace,
+)
 from sparsepo.types import TokenStats
 
 L1_SHARE: Final = 0.5
@@ -38,6 +45,14 @@ class LearnedMaskMethod(MaskedMethod):
     `mask_learning_rate` is a number, `policy` (the policy's rate [paper]), or `auto` [ours]: the
     rate at which a mask can change by its own size a few times over the run, in every model.
     """
+
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "l1_reward": L1_WEIGHT,
+        "l1_kl": L1_WEIGHT,
+        "mask_learning_rate": MASK_LEARNING_RATE,
+    }
 
     l1_reward: float = 0.0
     l1_kl: float = 0.0

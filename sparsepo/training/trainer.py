@@ -394,7 +394,8 @@ class POTrainer(ScoringTrainer):
         """Return Σ_pairs L / (pairs of the whole step), and record the metrics.
 
         Raises:
-            UserError: a pair's loss is not finite, or the reference is not the policy's start.
+            DivergedError: a pair's loss is not finite.
+            UserError: the reference is not the policy's start.
         """
         inputs = dict(inputs)
         weights = inputs.pop("weights", None)

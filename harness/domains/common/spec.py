@@ -10,6 +10,8 @@ Bounds = tuple[float | None, float | None]
 """Smallest and largest value that a column can have; None for no limit."""
 UNBOUNDED: Bounds = (None, None)
 PERCENT: Bounds = (0.0, 100.0)
+TUNED = "-tuned"
+"""End of a tuned row's id, and of the folder of a result that has such rows."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class RowSpec:
     label: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Values that override the profile's for this method, named as under ``methods``."""
+    tuned: bool = False
+    """Whether its free settings are chosen by trials; see `harness.domains.common.tuning`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Experiment:
     domain: str
     """Its folder in harness.domains."""
     rows: tuple[RowSpec, ...]
+    tunable: bool = False
+    """Whether `run --tune` can add tuned rows."""
+    untuned: tuple[str, ...] = ()
+    """Ids of the rows that never have a tuned one, because nothing is optimized in them."""
 
     def __post_init__(self) -> None:
         """Check that row ids are unique.

@@ -86,6 +86,8 @@ FIGURE2 = FrontierFigure(
     columns=(percentage("hypervolume", "Hypervolume"),),
     baseline="dpo",
     reference="sft",
+    tunable=True,
+    untuned=("sft",),
 )
 """Figure 2: ground-truth reward against response-level KL, over β, γ and training steps."""
 

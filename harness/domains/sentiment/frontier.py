@@ -16,6 +16,7 @@ from harness.domains.common.cells import DIGITS, Statistic, interval
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
+from harness.domains.common.tuning import tuning_json
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph
 from harness.domains.sentiment.points import Point, read_scored
@@ -58,6 +59,7 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
             row: _above_start(found, profile.statistics) for row, found in points.items()
         },
         **scored.facts,
+        **tuning_json(profile, graph.searches, store),
         "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
     return {**result, "notes": frontier_notes(result)}

@@ -12,7 +12,9 @@ from harness.render.notes import (
     direction_note,
     provenance_note,
     significance_note,
+    significance_notes,
     tiny_note,
+    tuning_note,
 )
 
 _TINY_MODEL, _TINY_SHOWS = "a GPT-2 trained from scratch on the spot", "how the methods differ"
@@ -44,7 +46,8 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         if short
         else "",
         direction_note(result),
-        significance_note(result, result["significance"]),
+        tuning_note(result),
+        *significance_notes(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
         _above(result, names),
         _kl_by_beta(result),

@@ -14,6 +14,7 @@ from harness.config.chains import chains, first_chain
 from harness.config.methods import METHOD_TABLE, method_code
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, train_stage
+from harness.domains.common.tuning import Search
 from harness.domains.sentiment.data import (
     flipped_pairs_stage,
     labels_stage,
@@ -41,6 +42,7 @@ from harness.domains.sentiment.sweep import (
     rows_with_masks,
     settings_of,
 )
+from harness.domains.sentiment.tuned import search_at_one_beta, with_chosen
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import method_class
@@ -63,6 +65,8 @@ class Run:
     rankings: Stage | None
     flipped: float = 0.0
     """Share of the training pairs that are flipped."""
+    search: Search | None = None
+    """The trials of a tuned row, which are those of all its runs in a chain."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,15 @@ class Graph:
         stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
         return [*stages, *self.baselines, *(() if self.maps is None else (self.maps,))]
+
+    @property
+    def searches(self) -> dict[str, list[Search]]:
+        """Tuned row → its trials in each chain."""
+        found: dict[str, dict[int, Search]] = {}
+        for run in self.runs:
+            if run.search is not None:
+                found.setdefault(run.row.id, {})[run.seed] = run.search
+        return {row: list(chains.values()) for row, chains in found.items()}
 
     def of(self, row: str) -> list[Run]:
         """Return the runs of a row, by its id."""
@@ -143,13 +156,14 @@ class _Chain:
 
     def __init__(self, experiment: Experiment, profile: SentimentProfile) -> None:
         self.profile = profile
-        reviews = reviews_stage(profile)
+        self._reviews = reviews = reviews_stage(profile)
         ready = ready_pairs_stage(profile)
         self.start = starting_point(profile, reviews, ready)
         self.pairs = (
             ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
         )
         self.experiment = experiment
+        self._searches: dict[str, Search] = {}
         self.labels: Stage | None = None
         if isinstance(experiment, RANKED) and (
             not isinstance(experiment, TransferTable) or knows_decisive_tokens(profile)
@@ -182,6 +196,9 @@ class _Chain:
             )
 
         trained = trained_as(row)
+        search = self._search(row, plugin) if row.tuned else None
+        if search is not None:
+            trained = with_chosen(trained, search)
         masks = None
         if isinstance(row, TransferRow) and row.given:
             own = trained_as(RowSpec(row.method, row.method, row.label))
@@ -192,7 +209,21 @@ class _Chain:
             # The prompts and held-out pairs are the same, whatever is flipped.
             points = _points(profile, trained, self.pairs, start)
         ranked = self._ranked(row, trained, masks)
-        return Run(row, beta, gamma, profile.seed, trained, points, ranked, flipped)
+        return Run(row, beta, gamma, profile.seed, trained, points, ranked, flipped, search)
+
+    def _search(self, row: RowSpec, plugin: Path | None) -> Search:
+        """Return the trials of a tuned row, once for all of its runs."""
+        if row.id not in self._searches:
+            self._searches[row.id] = search_at_one_beta(
+                self.profile,
+                row,
+                self._reviews,
+                self.pairs,
+                self.start,
+                self._caches.setdefault(0.0, {}),
+                plugin,
+            )
+        return self._searches[row.id]
 
     def _ranked(self, row: RowSpec, trained: Stage, masks: Stage | None) -> Stage | None:
         of_masks = isinstance(self.experiment, TransferTable)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.config.profiles import WORLD, Profile, TrainingSettings
+from harness.config.profiles import WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.models.base_config import Architecture, BaseModelConfig
 from tasks.sentiment.pairs import PREFIX_TOKENS
@@ -116,6 +116,16 @@ class TransferSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentimentTuning(TuningSettings):
+    """How trials are compared: by the mean reward of their responses to validation prompts."""
+
+    criterion: Literal["reward"] = "reward"
+    kl_budget: float | None = 10.0
+    prompts: int = 256
+    """Validation prompts, each answered once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SentimentProfile(Profile):
     """One complete set of values."""
 
@@ -129,6 +139,7 @@ class SentimentProfile(Profile):
     evaluation: EvaluationSettings
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    tuning: SentimentTuning = field(default_factory=SentimentTuning)
     world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from harness.domains.common.work.files import (
 )
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
+from sparsepo.errors import DivergedError
 from sparsepo.registry import load_plugin
 from sparsepo.training.config import POConfig
 from sparsepo.training.loading import last_checkpoint
@@ -89,6 +91,7 @@ def run_training(
     if observer is not None:
         trainer.add_callback(observer(trainer))
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    _require_finite(trainer)
     trainer.save_model(str(context.work / MODEL))
     history = [
         {k: v for k, v in entry.items() if not any(word in k for word in _OF_THE_PROCESS)}
@@ -109,6 +112,20 @@ def run_training(
         scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
         write_json([asdict(score) for score in scores], context.work / "scores.json")
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _require_finite(trainer: POTrainer) -> None:
+    """Check what the last step has left, with which no loss has been computed."""
+    module = trainer.accelerator.unwrap_model(trainer.model)
+    logged = [v for entry in trainer.state.log_history for v in entry.values()]
+    if not (
+        all(bool(weight.isfinite().all()) for weight in module.parameters())
+        and all(math.isfinite(value) for value in logged if isinstance(value, float))
+    ):
+        raise DivergedError(
+            "A weight or a logged value is not finite after the last training step; lower the "
+            "learning rate."
+        )
 
 
 class Snapshots(TrainerCallback):
