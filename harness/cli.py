@@ -32,7 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run experiments and write their tables")
     what = run.add_argument_group("what to run")
-    what.add_argument("--table", metavar="N", help="number of a table, such as 1")
+    what.add_argument(
+        "--table",
+        metavar="N",
+        help="number of a table, such as 1, or the name of a check, such as noise",
+    )
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")

@@ -158,12 +158,13 @@ def split_request(
             and (experiment.tunable or not needs_tune(profile, key))
         )
         unknown -= set(own)
-        changes = {
-            "assignments": own,
-            "allow_code_execution": request.allow_code_execution and domain.runs_code,
-            "tune": request.tune if experiment.tunable else None,
-        }
-        split.append((experiment, replace(request, **changes)))
+        changed = replace(
+            request,
+            assignments=own,
+            allow_code_execution=request.allow_code_execution and domain.runs_code,
+            tune=request.tune if experiment.tunable else None,
+        )
+        split.append((experiment, changed))
     if unknown:
         raise UserError(
             f"--set {sorted(unknown)[0]}: no experiment has this setting; leave it out."

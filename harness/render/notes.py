@@ -18,9 +18,12 @@ from harness.render.columns import (
 
 def heading(table: Mapping[str, Any]) -> str:
     """Return the table's title with its profile, which labels every tiny result as such."""
-    kind = "Figure" if table["id"].startswith("figure") else "Table"
-    number = table["id"].removeprefix(kind.lower())
-    return f"{kind} {number} ({table['profile']} profile). {table['title']}"
+    id = table["id"]
+    name = id.capitalize()
+    for kind in ("table", "figure"):
+        if id.startswith(kind):
+            name = f"{kind.capitalize()} {id.removeprefix(kind)}"
+    return f"{name} ({table['profile']} profile). {table['title']}"
 
 
 def paper_heading(table: Mapping[str, Any]) -> str:

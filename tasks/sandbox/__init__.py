@@ -26,9 +26,10 @@ What this does not cover:
 - processor time: a program may use every core until its wall-clock limit;
 - memory is bounded by address space per process (two processes in the strict form), not by a
   cgroup; the content of the scratch folder is additional;
-- under `landlock` the scratch folder is on the machine's disk and its size is monitored, not
-  enforced; unnamed files in it are limited only by file size and number of open files; names and
-  metadata of files outside are visible, but not their contents; process ids are shared;
+- under `landlock` the scratch folder is on the machine's disk, and its size is monitored every 20
+  milliseconds and when a program ends, not enforced: a program can exceed it by what it writes
+  within that time. Files without a name count while the program holds them. Names and metadata of
+  files outside are visible, but not their contents; process ids are shared;
 - the strict form cannot decide tests that compare or calculate with objects that are not plain
   data, or that patch the candidate's modules: `unsupported`, never `passed`;
 - tests are trusted: a test that is wrong, or that computes the expected value with one of the

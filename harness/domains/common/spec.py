@@ -51,10 +51,11 @@ def percentage(id: str, label: str) -> ColumnSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One table or figure of the paper."""
+    """One table or figure of the paper, or a check beyond it."""
 
     id: str
-    """"table1", "figure2"; also its folder's name."""
+    """"table1", "figure2" for the paper's; a word, "noise", for a check beyond it. It is also the
+    name of its folder."""
     title: str
     domain: str
     """Its folder in harness.domains."""
@@ -78,7 +79,7 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec(Experiment):
-    """One table of the paper."""
+    """One table; tables beyond the paper may have columns that follow from the profile."""
 
     columns: tuple[ColumnSpec, ...]
     average: str | None = None

@@ -112,7 +112,12 @@ _METHODS: dict[str, dict[str, Any]] = {
     "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
     "dpop": {"beta": 0.3},  # [paper of DPOP]
     "mapo": {"beta": 0.1},  # [paper]
-    "sparsepo-common": {"beta": 0.1, "l1_reward": 1e-3, "l1_kl": 1e-3},  # [paper]
+    "sparsepo-common": {
+        "beta": 0.1,  # [paper]
+        "l1_reward": 1e-3,  # [paper]
+        "l1_kl": 1e-3,  # [paper]
+        "l1_limit": "preference",  # [ours]: without it the norm kills masks that learn quickly
+    },
     "sparsepo-independent": {"beta": 0.1, "l1_reward": 0.0, "l1_kl": 0.0},  # [paper]
 }
 _PAPER_METHODS: dict[str, dict[str, Any]] = {

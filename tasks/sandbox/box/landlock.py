@@ -1,13 +1,15 @@
 """Landlock: restricts the files that a process can access, where namespaces are not allowed.
 
 It does not cover chmod, chown, times and extended attributes (the seccomp filter refuses those),
-nor the size of written files (`scratch.Scratch` monitors it).
+nor the size of written files (`scratch.Scratch` monitors it, with the help of /proc, which the
+first process of a box may therefore read and programs may not).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import posix
 import struct
 from collections.abc import Iterable
 
@@ -67,7 +69,7 @@ class Rules:
             "landlock_restrict_self",
             libc.syscall(ctypes.c_long(_RESTRICT), ctypes.c_long(self._ruleset), ctypes.c_ulong(0)),
         )
-        os.close(self._ruleset)
+        posix.close(self._ruleset)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

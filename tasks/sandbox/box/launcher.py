@@ -63,7 +63,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
         OSError: a step that this machine does not allow.
     """
     tier = box["tier"]
-    rules = None
+    own_rules = rules = None
     if tier != "unprotected" and not seccomp.supported():
         raise OSError(f"no seccomp filter for the architecture {MACHINE}")
     sys.path[:] = [path for path in box["path"] if path]
@@ -77,6 +77,7 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     elif tier == "landlock":
         box["landlock"] = landlock.abi()
         rules = landlock.Rules(box["readable"], box["devices"], scratch)
+        own_rules = landlock.Rules([*box["readable"], "/proc"], box["devices"], scratch)
         if os.geteuid() == 0:
             held = {path: _held(path) for path in sys.path}
             namespaces.give_up_root(box["user"])
@@ -92,17 +93,21 @@ def prepare(channel: socket.socket, box: dict[str, Any]) -> Zygote:
     guard.quiet_streams()
     if tier != "unprotected":
         drop_capabilities()
-    if rules is not None:
-        rules.lay()
+    if own_rules is not None:
+        own_rules.lay()
+        try:
+            os.listdir("/proc/self/fd")
+        except OSError as error:
+            raise OSError(f"without /proc the scratch folder is not monitored: {error}") from None
     guard.limit(box)
     box["seccomp"] = tier != "unprotected"
     box["own_processes"] = tier in ("namespaces", "bubblewrap")
     if box["seccomp"]:
-        seccomp.install(seccomp.box_filter())
+        seccomp.install(seccomp.box_filter(layers=tier == "landlock"))
     guard.null_names()
     random.seed(0)
     quota = box["scratch_bytes"] if tier in ("landlock", "unprotected") else 0
-    return Zygote(channel, box, Scratch(scratch, quota))
+    return Zygote(channel, box, Scratch(scratch, quota), rules)
 
 
 def _held(path: str) -> str:

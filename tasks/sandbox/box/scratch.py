@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os.path
 import posix
 import stat
+
+from .unnamed import INODE_BYTES, unnamed_bytes, written_bytes
 
 
 class Scratch:
@@ -21,6 +24,7 @@ class Scratch:
 
     def __init__(self, path: str, quota_bytes: int = 0) -> None:
         self.path = path
+        self._true_path = os.path.realpath(path) if quota_bytes else path
         self.quota_bytes = quota_bytes
         self._clean_since = posix.stat(path).st_ctime_ns
 
@@ -67,11 +71,23 @@ class Scratch:
             return True
         return bool(posix.listdir(self.path))
 
-    def over_quota(self) -> bool:
-        """Whether the folder's files hold more than `quota_bytes` (named files only)."""
-        if not self.quota_bytes or not self._touched():
+    def over_quota(self, pids: list[int], *, only_after_writes: bool = False) -> bool:
+        """Return whether files occupy more than `quota_bytes`, including those without a name.
+
+        Args:
+            pids: the processes of the program, whose open and mapped files without a name count.
+            only_after_writes: skip the files without a name if the processes have not written that
+                much in total, which takes much less time to find out.
+        """
+        if not self.quota_bytes:
             return False
-        total, left = 0, [self.path]
+        total = 0
+        if not only_after_writes or sum(map(written_bytes, pids)) > self.quota_bytes:
+            hidden = self.quota_bytes + 1
+            total = sum(unnamed_bytes(pid, self._true_path, hidden) for pid in pids)
+        if total > self.quota_bytes:
+            return True
+        left = [self.path] if self._touched() else []
         while left:
             folder = left.pop()
             try:
@@ -83,7 +99,7 @@ class Scratch:
                     found = posix.lstat(f"{folder}/{name}")
                 except OSError:
                     continue
-                total += found.st_blocks * 512 + 1024
+                total += found.st_blocks * 512 + INODE_BYTES
                 if stat.S_ISDIR(found.st_mode):
                     left.append(f"{folder}/{name}")
             if total > self.quota_bytes:

@@ -11,7 +11,15 @@ import ctypes
 import errno
 import struct
 
-from .syscalls import MACHINE, PR_SET_SECCOMP, checked, libc, prctl
+from .syscalls import (
+    MACHINE,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    PR_SET_SECCOMP,
+    checked,
+    libc,
+    prctl,
+)
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -53,34 +61,41 @@ _NEVER: dict[str, tuple[int | None, int | None]] = {
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
 }  # fmt: skip
-# Changes of a file's nature that Landlock does not mediate: refused where it guards the files.
+# Changes of a file's nature that Landlock does not mediate, and descriptors that nobody holds:
+# refused where it guards the files.
 _UNGUARDED: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
     "truncate": (76, 45),
+    # A descriptor that was sent through a socket and not received keeps a file that
+    # `unnamed.unnamed_bytes` does not see.
+    "sendmsg": (46, 211), "sendmmsg": (307, 269),
 }  # fmt: skip
 _CHECKED: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220), "fork": (57, None), "vfork": (58, None), "kill": (62, 129),
     "tkill": (200, 130), "tgkill": (234, 131), "prctl": (157, 167), "prlimit64": (302, 261),
     "fcntl": (72, 25), "ioctl": (16, 29), "socketpair": (53, 199), "sendto": (44, 206),
+    "fallocate": (285, 47),
 }  # fmt: skip
 # From 424 on numbers are the same on every architecture. Allowed there: close_range, openat2,
 # faccessat2, epoll_pwait2, futex_waitv. clone3, io_uring, pidfd_*, the new mount calls,
 # process_madvise, memfd_secret, fchmodat2, setxattrat and whatever comes later do not exist.
 _NEW_FROM = 424
 _NEW_ALLOWED = (436, 437, 439, 441, 449)
+_CLOSE_RANGE, _LANDLOCK_RESTRICT_SELF = 436, 446
 
 _NAMESPACE_FLAGS = 0x7E020080
-_THREAD = 0x00010000
+_THREAD, _SHARED_FILES, _CLOSE_RANGE_UNSHARE = 0x00010000, 0x400, 2
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 8, 10, 15, 1024, 1026
 _TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP, _FIOASYNC = 0x5412, 0x541C, 0x8901, 0x8902, 0x5452
-_PR_SET_MM, _PR_SET_PDEATHSIG, _PR_SET_PTRACER = 35, 1, 0x59616D61
+_PR_SET_MM, _PR_SET_PTRACER = 35, 0x59616D61
 
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW = 0x7FFF0000
 _EPERM = 0x00050000 | errno.EPERM
 _ENOSYS = 0x00050000 | errno.ENOSYS
+_EOPNOTSUPP = 0x00050000 | errno.EOPNOTSUPP
 _KILL = 0x80000000
 
 
@@ -112,6 +127,12 @@ def _only_value(argument: int, value: int) -> list[bytes]:
     return [_argument(argument), _op(_JEQ, value, 0, 1), _op(_RETURN, _ALLOW), _op(_RETURN, _EPERM)]
 
 
+def _unless(argument: int, flags: int) -> list[bytes]:
+    """Refuse a call whose argument has one of the flags, allow it otherwise."""
+    tests = [_op(_JSET, flags, 0, 1), _op(_RETURN, _EPERM), _op(_RETURN, _ALLOW)]
+    return [_argument(argument), *tests]
+
+
 def _numbers(table: dict[str, tuple[int | None, int | None]]) -> list[int]:
     place = _ARCHITECTURES[MACHINE][0]
     return sorted({number for row in table.values() if (number := row[place]) is not None})
@@ -136,25 +157,20 @@ def supported() -> bool:
     return MACHINE in _ARCHITECTURES
 
 
-def box_filter() -> bytes:
-    """Return the filter of a whole box."""
+def box_filter(*, layers: bool = False) -> bytes:
+    """Return the filter of a whole box.
+
+    Args:
+        layers: allow a process to restrict itself further with Landlock, as each program's does.
+    """
     body = _head()
-    new = [
-        _op(_JEQ, number, len(_NEW_ALLOWED) - place) for place, number in enumerate(_NEW_ALLOWED)
-    ]
+    allowed = [*_NEW_ALLOWED, *((_LANDLOCK_RESTRICT_SELF,) if layers else ())]
+    new = [_op(_JEQ, number, len(allowed) - place) for place, number in enumerate(allowed)]
     new += [_op(_RETURN, _ENOSYS), _op(_RETURN, _ALLOW)]
     body += [_op(_JGE, _NEW_FROM, 0, len(new)), *new]
     for number in _numbers(_NEVER):
         body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
-    body += _special(
-        "clone",
-        [
-            _argument(0),
-            _op(_JSET, _NAMESPACE_FLAGS, 0, 1),
-            _op(_RETURN, _EPERM),
-            _op(_RETURN, _ALLOW),
-        ],
-    )
+    body += _special("clone", _unless(0, _NAMESPACE_FLAGS))
     body += _special("prlimit64", _only_value(0, 0))
     body += _special("prctl", _refuse_values(0, (_PR_SET_MM, _PR_SET_PTRACER)))
     owners = (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY)
@@ -176,20 +192,36 @@ def program_filter(pid: int, *, guard_files: bool) -> bytes:
 
     Args:
         pid: its own process id, the only one to which it may send signals.
-        guard_files: also refuse the changes to files that Landlock does not see.
+        guard_files: also refuse the changes to files that Landlock does not see, and what would
+            hide a file from `unnamed.unnamed_bytes`.
     """
     body = _head()
-    for number in _numbers(_UNGUARDED) if guard_files else ():
-        body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
+    if guard_files:
+        for number in _numbers(_UNGUARDED):
+            body += [_op(_JEQ, number, 0, 1), _op(_RETURN, _EPERM)]
+        # Reserved space is not counted as written and may exceed the limit of a file's size; libc
+        # writes zeros instead.
+        body += _special("fallocate", [_op(_RETURN, _EOPNOTSUPP)])
+        body += _for_call(_LANDLOCK_RESTRICT_SELF, [_op(_RETURN, _ENOSYS)])
+    # A thread with descriptors of its own could hide files.
+    body += _for_call(_CLOSE_RANGE, _unless(2, _CLOSE_RANGE_UNSHARE))
     body += _special("fork", [_op(_RETURN, _EPERM)])
     body += _special("vfork", [_op(_RETURN, _EPERM)])
     body += _special(
         "clone",
-        [_argument(0), _op(_JSET, _THREAD, 0, 1), _op(_RETURN, _ALLOW), _op(_RETURN, _EPERM)],
+        [
+            _argument(0),
+            _op(_JSET, _THREAD, 0, 2),
+            _op(_JSET, _SHARED_FILES, 0, 1),
+            _op(_RETURN, _ALLOW),
+            _op(_RETURN, _EPERM),
+        ],
     )
     for name in ("kill", "tkill", "tgkill"):
         body += _special(name, _only_value(0, pid))
-    body += _special("prctl", _refuse_values(0, (_PR_SET_PDEATHSIG, _PR_SET_MM, _PR_SET_PTRACER)))
+    # /proc does not show the files of a process that is not dumpable.
+    options = (PR_SET_PDEATHSIG, PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_PTRACER)
+    body += _special("prctl", _refuse_values(0, options))
     return b"".join([*body, _op(_RETURN, _ALLOW)])
 
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from . import fast, guard, seccomp, strict, wire
+from . import fast, guard, landlock, seccomp, strict, wire
 from .scratch import Scratch
 from .syscalls import die_with_parent, fork
 
@@ -58,12 +58,20 @@ class Zygote:
         channel: the socket to the owner.
         box: the settings.
         scratch: the writable folder, which is also the working directory.
+        rules: the files that programs can access, if that is less than this process can.
     """
 
-    def __init__(self, channel: socket.socket, box: dict[str, Any], scratch: Scratch) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        box: dict[str, Any],
+        scratch: Scratch,
+        rules: landlock.Rules | None = None,
+    ) -> None:
         self.channel = channel
         self.box = box
         self.scratch = scratch
+        self.rules = rules
         self.filter: seccomp.ProgramFilter | None = None
         if box["seccomp"]:
             self.filter = seccomp.ProgramFilter(guard_files=box["tier"] == "landlock")
@@ -113,7 +121,7 @@ class Zygote:
             result, pids = self._start_fast(job, nonce)
         else:
             result, pids = self._start_strict(job, nonce)
-        data, timed_out, over_quota = self._watch(result, start + job.seconds)
+        data, timed_out, over_quota = self._watch(result, pids, start + job.seconds)
         posix.close(result)
         for pid in pids:
             posix.kill(pid, signal.SIGKILL)
@@ -133,33 +141,35 @@ class Zygote:
         report.cpu_seconds, report.peak_bytes = cpu, peak
         return report
 
-    def _watch(self, result: int, deadline: float) -> tuple[bytes, bool, bool]:
-        """Read a verdict until its writer ends, the deadline passes or the owner is gone."""
+    def _watch(self, result: int, pids: list[int], deadline: float) -> tuple[bytes, bool, bool]:
+        """Wait until a verdict arrives, its writer ends or the deadline passes.
+
+        The writer of a verdict waits to be killed, so its files still exist at the last look.
+
+        Returns:
+            What was written, whether the deadline has passed, and whether the files are too large.
+
+        Raises:
+            EOFError: the owner is gone.
+        """
         watched = select.poll()
         watched.register(result, select.POLLIN)
         watched.register(self.channel, select.POLLRDHUP)
-        data = b""
         pause = 0.02 if self.scratch.quota_bytes else 3600.0
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                return data, True, False
+                return b"", True, False
             for number, event in watched.poll(1000 * min(left, pause) + 1):
                 if number != result:
                     # The owner is gone; ending this process also ends everything that it started.
                     if self.box["own_processes"]:
                         posix._exit(0)
                     raise EOFError
-                if event & select.POLLIN:
-                    part = posix.read(result, 4096)
-                    data += part
-                    if len(data) > 4096:
-                        return data, False, False
-                    if part:
-                        continue
-                return data, False, False
-            if self.scratch.over_quota():
-                return data, False, True
+                data = posix.read(result, 4096) if event & select.POLLIN else b""
+                return data, False, self.scratch.over_quota(pids, only_after_writes=True)
+            if self.scratch.over_quota(pids):
+                return b"", False, True
 
     def _start_fast(self, job: Job, nonce: bytes) -> tuple[int, list[int]]:
         result, verdict = os.pipe()
@@ -225,6 +235,8 @@ class Zygote:
         guard.null_own_modules()
         if not self.box["own_processes"]:
             die_with_parent()
+        if self.rules is not None:
+            self.rules.lay()
         if self.filter is not None:
             self.filter.install(posix.getpid())
 

@@ -20,6 +20,22 @@ TEST = "assert add(1, 2) == 3"
         ("x = bytearray(1 << 30)", "memory", "MemoryError"),
         ("x = []\nwhile True: x.append(bytearray(1 << 20))", "memory", "MemoryError"),
         ("open('x', 'wb').write(b'x' * (2 << 20))", "failed", "OSError"),
+        (
+            "import posix\nheld = []\nfor _ in range(8):\n"
+            "    file = open('u', 'wb', buffering=0)\n    posix.unlink('u')\n"
+            "    held.append(file)\n    file.write(b'x' * (1 << 19))\n"
+            "import time\ntime.sleep(0.2)",
+            "failed",
+            "OSError",
+        ),
+        (
+            "import tempfile\nheld = [tempfile.TemporaryFile(buffering=0) for _ in range(8)]\n"
+            "for file in held: file.write(b'x' * (1 << 19))\n"
+            "import time\ntime.sleep(0.2)",
+            "failed",
+            "OSError",
+        ),
+        ("import tempfile\nheld = tempfile.TemporaryFile()\nheld.write(b'x' * 1000)", "passed", ""),
         ("import ctypes\nctypes.string_at(0)", "failed", "crashed: SIGSEGV"),
         ("import os\nos._exit(0)", "failed", "ended before its tests did"),
         ("import sys\nsys.exit(0)", "failed", "SystemExit: 0"),
@@ -36,6 +52,20 @@ def test_each_bound_has_its_word(tier: str, code: str, outcome: str, detail: str
     assert verdict.detail.startswith(detail) or (
         detail == "OSError" and "wrote more" in verdict.detail
     )
+
+
+def test_a_program_cannot_take_the_descriptors_of_another(tier: str) -> None:
+    """The process that watches it can, to see the size of its files."""
+    code = """
+import ctypes, posix
+call = ctypes.CDLL(None, use_errno=True).syscall
+opened = [call(434, process, 0) for process in (posix.getppid(), posix.getpid(), 1)]
+taken = [call(438, descriptor, number, 0) for descriptor in range(20) for number in range(20)]
+"""
+    tests = "assert add(1, 2) == 3"
+    program = Program("p", ADD + code + "assert set(opened + taken) == {-1}\n", tests)
+    (verdict,) = run_programs([program], workers=1, limits=LIMITS, tier=tier)
+    assert verdict.outcome == "passed", verdict.detail
 
 
 def test_a_text_too_long_is_refused_and_the_rest_runs() -> None:

@@ -11,7 +11,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.domains.common.work.files import (
+    MODEL,
+    TOKEN_MASKS,
+    read_pairs_file,
+    starting_model,
+    write_json,
+)
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
 from sparsepo.errors import DivergedError
@@ -33,7 +39,7 @@ def train_policy(context: StageContext) -> None:
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
     `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
     train.jsonl and, where it is there, validation.jsonl and test.jsonl; "model"; "reference", a
-    cache of the reference's log-probabilities.
+    cache of the reference's log-probabilities; "masks" with masks.jsonl for given masks.
 
     Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
     asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
@@ -66,6 +72,7 @@ def run_training(
             seed=config["seed"],
             data_seed=config["seed"],
             reference_cache=_reference_cache(context),
+            token_masks=_token_masks(context),
             disable_tqdm=True,
             report_to="none",
             **_schedule(config["training"]),
@@ -191,3 +198,8 @@ def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 def _reference_cache(context: StageContext) -> str | None:
     built = context.inputs.get("reference")
     return None if built is None else str(built / REFERENCE_CACHE)
+
+
+def _token_masks(context: StageContext) -> str | None:
+    given = context.inputs.get("masks")
+    return None if given is None else str(given / TOKEN_MASKS)
