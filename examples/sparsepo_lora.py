@@ -18,6 +18,7 @@ trainer = POTrainer(
         method="sparsepo-independent",  # one mask on the rewards, one on the KL
         l1_reward=1e-3,  # L1 weights, which push each mask towards zero
         l1_kl=1e-3,
+        l1_limit="preference",  # never more than half of what the preference adds to a mask
         mask_learning_rate=1e-3,  # of the masks only
         lora_r=8,
         learning_rate=1e-3,  # of the adapters

@@ -32,13 +32,26 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run experiments and write their tables")
     what = run.add_argument_group("what to run")
-    what.add_argument("--table", metavar="N", help="number of a table, such as 1")
+    what.add_argument(
+        "--table",
+        metavar="N",
+        help="number of a table, such as 1, or the name of a check, such as noise",
+    )
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
     run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
     run.add_argument(
         "--seeds", type=int, metavar="N", help="number of training seeds of each method"
+    )
+    run.add_argument(
+        "--tune",
+        nargs="?",
+        type=int,
+        const=True,
+        metavar="N",
+        help="add a tuned row for each method: the best of N trials on validation data "
+        "(default: the profile's number)",
     )
     run.add_argument(
         "--set",
@@ -211,6 +224,8 @@ def _run(options: argparse.Namespace) -> int:
         profile=options.profile,
         methods=_names(options.methods),
         seeds=options.seeds,
+        # argparse would read a text here as a number that the user has given.
+        tune="profile" if options.tune is True else options.tune,
         assignments=tuple(options.set),
         plugins=tuple(options.plugin),
         engine=options.engine,
@@ -224,11 +239,11 @@ def _run(options: argparse.Namespace) -> int:
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:
-            _show(prepared.experiment, result, options.out)
+            _show(prepared.experiment, result, prepared.folder)
     return 0
 
 
-def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
+def _show(experiment: Experiment, result: Mapping[str, Any], folder: Path) -> None:
     from rich.console import Console
 
     from harness.domains import get_domain
@@ -238,7 +253,7 @@ def _show(experiment: Experiment, result: Mapping[str, Any], out: Path) -> None:
         # A pipe has no width; a table must not be wrapped at 80 columns.
         console = Console(width=170)
     get_domain(experiment.domain).show(experiment, result, console)
-    _tell_written(out / result["profile"] / experiment.id, experiment.id)
+    _tell_written(folder, experiment.id)
 
 
 def _tell_written(folder: Path, name: str) -> None:

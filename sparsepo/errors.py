@@ -14,6 +14,10 @@ class EmptyDataError(UserError):
     """Data was read, and every row or pair of it had to be left out."""
 
 
+class DivergedError(UserError):
+    """Training has left the numbers: a loss, a weight or a probability is not finite."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest known name, or an empty string.
 

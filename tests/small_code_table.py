@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tasks.code.pairs import Answers, write_answers
+from tasks.code.world import CodeWorldConfig
+from tasks.code.world.problems import definition, mbpp_row
+from tasks.code.world.write import problem_sets
+
 SMALL_CODE = (
     "world.documents=300",
     "world.humaneval_problems=4",
@@ -31,3 +38,22 @@ SMALL_CODE = (
     "tuning.simpo_betas=1.0,2.0",
     "statistics.replicates=100",
 )
+
+
+def solutions(folder: Path) -> Path:
+    """Right and wrong solutions in the authors' schema; a model of three steps writes none."""
+    made = problem_sets(
+        CodeWorldConfig(humaneval_problems=1, mbpp_test=1, mbpp_train=6, mbpp_validation=2)
+    )
+    for split in ("train", "validation"):
+        answers = []
+        for number, (composition, cases) in enumerate(made[f"mbpp_{split}"]):
+            row = mbpp_row(number, composition, cases)
+            wrong = [definition(composition, text) for text in composition.mistaken()]
+            prompt = f'"""\n{row["text"]}\n"""\n'
+            answers.append(
+                Answers("", prompt, (row["code"], f"{row['code']}\n"), tuple(wrong or ["pass\n"]))
+            )
+        (folder / split).mkdir(parents=True)
+        write_answers(answers, folder / split / "merged.json")
+    return folder

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.assign import assigned_keys, has_key, parse_assignment
-from harness.config.profiles import Profile
+from harness.config.profiles import Profile, needs_tune
 from harness.config.request import RunRequest
 from harness.domains import get_domain
 from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
-from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.spec import TUNED, Experiment, RowSpec
+from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
 from harness.graph.progress import Display, make_display
@@ -39,8 +40,9 @@ class Prepared:
 
     @property
     def folder(self) -> Path:
-        """The folder for its files."""
-        return self.request.out / self.profile.name / self.experiment.id
+        """The folder for its files; a result with tuned rows does not replace one without."""
+        end = "" if self.request.tune is None else TUNED
+        return self.request.out / self.profile.name / f"{self.experiment.id}{end}"
 
 
 def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
@@ -63,7 +65,11 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         raise UserError(
             f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
         )
+    if request.tune is not None and not experiment.tunable:
+        raise UserError(f"{experiment.id} has no tuned rows; leave --tune out.")
     rows = select_rows(experiment, request.methods, plugins)
+    if request.tune is not None:
+        rows = with_tuned_rows(experiment, rows)
     for key in assigned_keys(request.assignments):
         if set_by_rows(rows, key):
             raise UserError(
@@ -92,7 +98,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         display: shows the progress; by default bars in a terminal and lines elsewhere.
 
     Returns:
-        Its JSON, as written to `<out>/<profile>/<id>/<id>.json`.
+        Its JSON, as written to `<id>.json` in the experiment's folder.
 
     Raises:
         UserError: a mistake that the user can fix.
@@ -147,11 +153,18 @@ def split_request(
         own = tuple(
             text
             for text, key in ((text, parse_assignment(text)[0]) for text in request.assignments)
-            if has_key(profile, key) and not set_by_rows(experiment.rows, key)
+            if has_key(profile, key)
+            and not set_by_rows(experiment.rows, key)
+            and (experiment.tunable or not needs_tune(profile, key))
         )
         unknown -= set(own)
-        allowed = request.allow_code_execution and domain.runs_code
-        split.append((experiment, replace(request, assignments=own, allow_code_execution=allowed)))
+        changed = replace(
+            request,
+            assignments=own,
+            allow_code_execution=request.allow_code_execution and domain.runs_code,
+            tune=request.tune if experiment.tunable else None,
+        )
+        split.append((experiment, changed))
     if unknown:
         raise UserError(
             f"--set {sorted(unknown)[0]}: no experiment has this setting; leave it out."

@@ -65,6 +65,21 @@ class StatisticsSettings:
     """Threshold for p-values, after adjustment for the number of comparisons."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TuningSettings:
+    """How `run --tune` chooses a method's settings; domains set the criterion."""
+
+    always_used: ClassVar[tuple[str, ...]] = ()
+    """Values that the rows as published depend on too."""
+
+    trials: int = 8
+    """Trials of each method; the first one has the published settings."""
+    criterion: str = ""
+    """What the trials are compared by, on validation data; empty in a domain without tuned rows."""
+    kl_budget: float | None = None
+    """Nats per response that a trial's KL to the reference may have; none for no limit."""
+
+
 FIRST_SEED = 42
 """[paper] The seed of the first chain."""
 
@@ -85,6 +100,7 @@ class Profile:
     sft: TrainingSettings | None = None
     """None if the initial model of preference optimization is given."""
     po: TrainingSettings
+    tuning: TuningSettings = field(default_factory=TuningSettings)
     methods: Mapping[str, Mapping[str, Any]]
     """Method → its hyper-parameters and its own values of fields of ``po``."""
     seed: int = FIRST_SEED
@@ -99,6 +115,12 @@ class Profile:
     base: BaseModelConfig = field(default_factory=BaseModelConfig)
     """The tiny base model, trained from scratch."""
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
+
+
+def needs_tune(profile: Profile, key: str) -> bool:
+    """Return whether a value of a profile, by its dotted name, is used with `--tune` alone."""
+    group, _, name = key.partition(".")
+    return group == "tuning" and name not in profile.tuning.always_used
 
 
 def resolve_device(device: Device) -> Device:

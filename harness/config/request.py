@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,9 @@ class RunRequest:
     profile: str = "tiny"
     methods: tuple[str, ...] | None = None
     seeds: int | None = None
+    tune: int | Literal["profile"] | None = None
+    """Trials of each method for its tuned row; "profile" for the profile's number, None for no
+    tuned rows."""
     assignments: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     engine: str = "local"

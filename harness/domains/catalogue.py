@@ -3,46 +3,61 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 
 from harness.domains import DOMAINS
 from harness.domains.common.spec import Experiment
 from sparsepo.errors import UserError, did_you_mean
 
+_OF_THE_PAPER = re.compile(r"(table|figure)(\d+)")
 
-def _in_the_papers_order(spec: Experiment) -> tuple[bool, int]:
-    kind = spec.id.rstrip("0123456789")
-    return kind != "table", int(spec.id.removeprefix(kind) or 0)
+
+def _in_order(spec: Experiment) -> tuple[int, int]:
+    """The paper's tables, its figures, then what is beyond the paper, as its domain lists it."""
+    found = _OF_THE_PAPER.fullmatch(spec.id)
+    if found is None:
+        return 2, 0
+    return int(found[1] == "figure"), int(found[2])
 
 
 def load_experiments(domains: Iterable[str]) -> dict[str, Experiment]:
-    """Return the domains' experiments, id → experiment, tables before figures."""
+    """Return the domains' experiments, id → experiment, the paper's tables and figures first."""
     found = [
         spec
         for domain in domains
         for spec in importlib.import_module(f"harness.domains.{domain}.experiments").EXPERIMENTS
     ]
-    return {spec.id: spec for spec in sorted(found, key=_in_the_papers_order)}
+    return {spec.id: spec for spec in sorted(found, key=_in_order)}
 
 
 EXPERIMENTS = load_experiments(DOMAINS)
 """Id → experiment, for all domains."""
 
 
-def get_experiment(kind: str, number: str) -> Experiment:
+def get_experiment(kind: str, name: str) -> Experiment:
     """Return an experiment.
 
     Args:
         kind: "table" or "figure".
-        number: its number as text, such as "1".
+        name: the number of one of the paper's, such as "1", or the name of a table beyond the
+            paper, such as "noise".
 
     Raises:
         UserError: there is no such experiment.
     """
-    wanted = f"{kind}{number.strip().lower().removeprefix(kind)}"
-    if wanted not in EXPERIMENTS:
-        raise UserError(
-            f"Unknown {kind} {number}.{did_you_mean(wanted, EXPERIMENTS)} "
-            "See python -m harness list."
-        )
-    return EXPERIMENTS[wanted]
+    given = name.strip().lower()
+    wanted = f"{kind}{given.removeprefix(kind)}"
+    if wanted in EXPERIMENTS:
+        return EXPERIMENTS[wanted]
+    named = [id for id in EXPERIMENTS if _OF_THE_PAPER.fullmatch(id) is None]
+    if given in named and kind == "table":
+        return EXPERIMENTS[given]
+    if given in named:
+        raise UserError(f"{given} is a table; give --table {given}.")
+    known = [id.removeprefix(kind) for id in EXPERIMENTS if id.startswith(kind)]
+    if kind == "table":
+        known += named
+    raise UserError(
+        f"Unknown {kind} {name}.{did_you_mean(given, known)} See python -m harness list."
+    )

@@ -32,10 +32,16 @@ from sparsepo.errors import UserError
 PACKAGES = ("sparsepo", "tasks", "harness")
 """The packages whose modules are followed."""
 
-NEUTRAL = ("harness.graph", "sparsepo.errors", "sparsepo.training.card", "sparsepo.training.hub")
+NEUTRAL = (
+    "harness.graph",
+    "sparsepo.errors",
+    "sparsepo.methods.search_space",
+    "sparsepo.training.card",
+    "sparsepo.training.hub",
+)
 """Packages and modules that cannot affect a result: they run stages and report on them, word
-errors, describe a saved model or upload it. For a change in `harness.graph` that does affect
-results, increase `harness.graph.stages.FORMAT`."""
+errors, say what tuning may vary, describe a saved model or upload it. For a change in
+`harness.graph` that does affect results, increase `harness.graph.stages.FORMAT`."""
 
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 

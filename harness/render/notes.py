@@ -18,9 +18,12 @@ from harness.render.columns import (
 
 def heading(table: Mapping[str, Any]) -> str:
     """Return the table's title with its profile, which labels every tiny result as such."""
-    kind = "Figure" if table["id"].startswith("figure") else "Table"
-    number = table["id"].removeprefix(kind.lower())
-    return f"{kind} {number} ({table['profile']} profile). {table['title']}"
+    id = table["id"]
+    name = id.capitalize()
+    for kind in ("table", "figure"):
+        if id.startswith(kind):
+            name = f"{kind.capitalize()} {id.removeprefix(kind)}"
+    return f"{name} ({table['profile']} profile). {table['title']}"
 
 
 def paper_heading(table: Mapping[str, Any]) -> str:
@@ -66,6 +69,44 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
     return (
         f"Significantly {' or '.join(meanings)} {baseline} (moderated t of differences paired by "
         f"chain, p adjusted by Holm within the column, α = {alpha:g}): {listed}."
+    )
+
+
+def significance_notes(table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a note for each baseline that rows are compared with; see `significance_note`."""
+    return [
+        significance_note(table, [entry for entry in entries if entry["baseline"] == baseline])
+        for baseline in dict.fromkeys(entry["baseline"] for entry in entries)
+    ]
+
+
+def chosen_text(search: Mapping[str, Any]) -> str:
+    """Return a chosen trial with its settings, such as "trial 3 (beta 0.2)".
+
+    Args:
+        search: the tuning of one row in one chain, as a result's JSON has it.
+    """
+    trial = search["trials"][search["chosen"]]
+    values = (
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial["settings"].items()
+    )
+    return f"trial {search['chosen']} ({', '.join(values)})"
+
+
+def tuning_note(table: Mapping[str, Any]) -> str:
+    """Say how the tuned rows' settings were chosen; empty without tuned rows."""
+    tuning = table.get("tuning")
+    if not tuning:
+        return ""
+    budget = tuning["kl_budget"]
+    within = "" if budget is None else f" among those with a KL of at most {budget:g} nats"
+    count = tuning["trials"]
+    return (
+        f"Tuned rows: in each chain the best of {count} {'trial' if count == 1 else 'trials'} by "
+        f"{tuning['criterion'].replace('_', ' ')} on validation data{within}; trial 0 has the "
+        "published settings, and every method has as many trials (docs/tuning.md). Tuned rows are "
+        "compared with each other, and best values are those of their own table."
     )
 
 

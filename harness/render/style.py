@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ class Style:
 
     colour: str
     marker: str
+    hollow: bool = False
+    """Whether the marker is drawn in outline, for a tuned row beside the published one."""
+
+    @property
+    def face(self) -> str:
+        """The colour inside the marker."""
+        return "white" if self.hollow else self.colour
 
 
 # Okabe and Ito's palette, distinguishable with every common colour blindness; the markers
@@ -44,13 +51,17 @@ OTHER_STYLES = tuple(
 """Styles of rows other than the paper's methods: plug-ins and variants of a method."""
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<")
 
+_TUNED = "-tuned"
+"""End of a tuned row's id."""
+
 Format = Literal["png", "pdf"]
 
 
 def styles(rows: Sequence[str]) -> dict[str, Style]:
     """Return each row's colour and marker.
 
-    A method of the paper always has the same style. The style of another row is derived from its
+    A method of the paper always has the same style, and its tuned row that style with hollow
+    markers. The style of another row is derived from its
     id, unless an earlier row of the picture already has it; later rows never change it.
 
     Args:
@@ -62,8 +73,9 @@ def styles(rows: Sequence[str]) -> dict[str, Style]:
     chosen: dict[str, Style] = {}
     others: list[Style] = []
     for row in rows:
-        if row in _PAPER:
-            chosen[row] = _PAPER[row]
+        published = row.removesuffix(_TUNED)
+        if published in _PAPER:
+            chosen[row] = replace(_PAPER[published], hollow=row != published)
         elif row not in chosen:
             chosen[row] = _next_style(row, others)
             others.append(chosen[row])

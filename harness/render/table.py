@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from harness.render.columns import (
     row_id,
 )
 from harness.render.latex import escape
-from harness.render.notes import heading, paper_heading
+from harness.render.notes import chosen_text, heading, paper_heading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,31 +72,50 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
         table: a table's JSON.
 
     Returns:
-        One to three blocks; supplement and paper's numbers may be absent.
+        One block or more: rows that are tuned are in blocks of their own; the supplement, the
+        tuning's choices and the paper's numbers may be absent.
     """
-    shown = [_block(table, table, heading(table))]
+    shown = _blocks_of(table, table, heading(table))
     gained = table.get("supplement")
     if gained and any(value for row in gained["rows"] for value in row["values"].values()):
-        shown.append(_block(table, gained, gained["title"]))
+        shown += _blocks_of(table, gained, gained["title"])
+    if table.get("tuning"):
+        shown.append(_tuning_block(table))
     if any(row["paper"] for row in table["rows"]):
         shown.append(_paper_block(table))
     return shown
 
 
 def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    """Return the comparisons with the table's baseline, by row and column.
+    """Return the comparisons of every row with its baseline, by row and column.
 
     Comparisons with other rows are described in the notes.
     """
+    baselines = {row_id(row): row.get("baseline", table["baseline"]) for row in part["rows"]}
     return {
         (row_id(entry), entry["column"]): entry
         for entry in part["significance"]
-        if entry["baseline"] == table["baseline"]
+        if entry["baseline"] == baselines.get(row_id(entry), table["baseline"])
     }
 
 
-def _block(table: Mapping[str, Any], part: Mapping[str, Any], title: str) -> Block:
-    columns, rows = part["columns"], part["rows"]
+def _blocks_of(table: Mapping[str, Any], part: Mapping[str, Any], title: str) -> list[Block]:
+    """Return a part's block; two if it has tuned rows, which are compared among themselves."""
+    rows = part["rows"]
+    tuned = [row for row in rows if row.get("tuned")]
+    if not tuned:
+        return [_block(table, part, rows, title)]
+    own = [row for row in rows if not row.get("tuned")]
+    return [
+        _block(table, part, own, f"{title}; as published"),
+        _block(table, part, tuned, f"{title}; tuned"),
+    ]
+
+
+def _block(
+    table: Mapping[str, Any], part: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str
+) -> Block:
+    columns = part["columns"]
     best_values = {
         column: best(
             table,
@@ -126,6 +145,21 @@ def _block(table: Mapping[str, Any], part: Mapping[str, Any], title: str) -> Blo
             )
         lines.append((row["label"], _size(row["values"].values()), cells))
     return Block(title, [heading_of(table, column) for column in columns], lines)
+
+
+def _tuning_block(table: Mapping[str, Any]) -> Block:
+    """Return what was chosen for each tuned row, chain by chain, and what it cost."""
+    labels = {row_id(row): row["label"] for row in table["rows"]}
+    lines: list[tuple[str, str, list[Cell | None]]] = []
+    for row, chains in table["tuning"]["rows"].items():
+        trials = [trial for own in chains.values() for trial in own["trials"]]
+        texts = (
+            "; ".join(f"{chain}: {chosen_text(own)}" for chain, own in chains.items()),
+            f"{sum(trial['state'] == 'failed' for trial in trials)} of {len(trials)}",
+            f"{sum(own['seconds'] for own in chains.values()):.0f} s",
+        )
+        lines.append((labels[row], "", [Cell(text, "") for text in texts]))
+    return Block("What was chosen, and its cost", ["chosen", "failed", "cost"], lines)
 
 
 def _paper_block(table: Mapping[str, Any]) -> Block:
@@ -256,7 +290,7 @@ def to_latex(table: Mapping[str, Any]) -> str:
 def _tex_cell(cell: Cell | None) -> str:
     if cell is None:
         return "--"
-    value = rf"\textbf{{{cell.value}}}" if cell.best else cell.value
+    value = rf"\textbf{{{cell.value}}}" if cell.best else escape(cell.value)
     marked = rf"$^{{{_TEX_MARKS[cell.mark]}}}$" if cell.mark else ""
     interval = rf" {{\scriptsize {cell.interval}}}" if cell.interval else ""
     return value + marked + interval

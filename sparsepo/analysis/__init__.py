@@ -12,6 +12,7 @@ from sparsepo.analysis.maps import (
     Sparsity,
     beta_of,
     document,
+    masks_of,
     token_maps,
     token_texts,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Sparsity",
     "beta_of",
     "document",
+    "masks_of",
     "token_maps",
     "token_texts",
 ]

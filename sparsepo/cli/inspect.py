@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "eager", "sdpa", "flex_attention")
 LONG_RESPONSES = ("skip", "truncate", "error")
+MASKS_SUFFIX = ".jsonl"
+"""Suffix of an output of masks."""
+SHOWN_PAIRS = 20
 TYPED = "the pair that was typed"
 """Pair id of a pair given on the command line."""
 
@@ -92,7 +95,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
     parser.add_argument("--split", default="train", help="split of a folder or hub data set")
     parser.add_argument(
-        "--pairs", type=int, default=20, metavar="N", help="show only the first N pairs"
+        "--pairs",
+        type=int,
+        metavar="N",
+        help=f"only the first N pairs (default: {SHOWN_PAIRS}, and all for a .jsonl file)",
     )
     parser.add_argument("--prompt", help="instead of --data: the prompt of a single pair")
     parser.add_argument("--chosen", help="the chosen response to --prompt")
@@ -100,7 +106,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--chat", action="store_true", help="format --prompt and the responses as a chat"
     )
-    parser.add_argument("--out", help="output file: the page (.html) or its values (.json)")
+    parser.add_argument(
+        "--out",
+        help="output file: the page (.html), its values (.json), or the masks of one model for "
+        "another training run's token_masks (.jsonl)",
+    )
     parser.add_argument(
         "--reference",
         help="folder or hub id of the reference; default: the one recorded by training",
@@ -147,14 +157,17 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
     settings, method = parse_settings(arguments.settings, arguments.method)
     out = Path(arguments.out)
     check_out(out)
+    if out.suffix == MASKS_SUFFIX and len(arguments.models) > 1:
+        raise UserError(f"--out {out} holds the masks of one model; give --model once.")
     pairs = find_pairs(arguments, say)
 
     import torch
     import transformers
 
-    from sparsepo.analysis.maps import document, token_maps
+    from sparsepo.analysis.maps import document, masks_of, token_maps
     from sparsepo.analysis.page import render_page
     from sparsepo.analysis.trained import load_trained
+    from sparsepo.data.token_masks import token_masks_text
 
     transformers.utils.logging.disable_progress_bar()
     found: list[ModelMaps] = []
@@ -182,7 +195,9 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
         say(f"{model}: {result.report}")
         found.append(result.maps)
     found = tell_temporary(found)
-    if out.suffix == ".json":
+    if out.suffix == MASKS_SUFFIX:
+        text = token_masks_text(masks_of(found[0]))
+    elif out.suffix == ".json":
         text = json.dumps(document(found), ensure_ascii=False, allow_nan=False) + "\n"
     else:
         text = render_page(found)
@@ -254,7 +269,10 @@ def find_pairs(
 
     typed = {name: getattr(arguments, name) for name in ("prompt", "chosen", "rejected")}
     given = [name for name, text in typed.items() if text is not None]
-    if arguments.pairs < 1:
+    limit = arguments.pairs
+    if limit is None and Path(arguments.out).suffix != MASKS_SUFFIX:
+        limit = SHOWN_PAIRS
+    if limit is not None and limit < 1:
         raise UserError(f"--pairs must be at least 1, not {arguments.pairs}.")
     if arguments.data is not None:
         if given or arguments.chat:
@@ -263,7 +281,7 @@ def find_pairs(
             )
         data = read_pairs(arguments.data, arguments.split)
         say(data.report)
-        return data.pairs[: arguments.pairs]
+        return data.pairs[:limit]
     missing = [name for name in typed if name not in given]
     if missing:
         asked = "--data, or --prompt, --chosen and --rejected" if len(missing) == 3 else None
@@ -297,9 +315,12 @@ def tell_temporary(maps: Sequence[ModelMaps]) -> list[ModelMaps]:
 
 
 def check_out(out: Path) -> None:
-    """Raise a UserError unless a page can be written there."""
-    if out.suffix not in (".html", ".htm", ".json"):
-        raise UserError(f"--out {out} must end in .html (for the page) or .json (for its values).")
+    """Raise a UserError unless an output can be written there."""
+    if out.suffix not in (".html", ".htm", ".json", MASKS_SUFFIX):
+        raise UserError(
+            f"--out {out} must end in .html (for the page), .json (for its values) or "
+            f"{MASKS_SUFFIX} (for the masks)."
+        )
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; give a file in it.")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.errors import UserError
+from sparsepo.methods.search_space import SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 MaskKind = Literal["none", "activation", "learned-common", "learned-independent"]
@@ -64,6 +66,8 @@ class Method(abc.ABC):
     source: ClassVar[str]
     """Paper and equation."""
     needs: ClassVar[Needs]
+    search_space: ClassVar[SearchSpace] = MappingProxyType({})
+    """What tuning may vary; empty if the method is not tuned."""
 
     @abc.abstractmethod
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:

@@ -13,6 +13,7 @@ from sparsepo.methods.base import (
     require_range,
     response_sum,
 )
+from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -27,6 +28,7 @@ class DPO(Method):
     title: ClassVar[str] = "DPO"
     source: ClassVar[str] = "arXiv 2305.18290, equation 7"
     needs: ClassVar[Needs] = Needs()
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = 0.1
 

@@ -15,6 +15,7 @@ from sparsepo.methods.base import (
     require_range,
     response_sum,
 )
+from sparsepo.methods.search_space import BETA, LEARNING_RATE, PENALTY, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 TIE_TOLERANCE = 16
@@ -33,6 +34,11 @@ class DPOP(Method):
     title: ClassVar[str] = "DPOP"
     source: ClassVar[str] = "arXiv 2402.13228, equation 3"
     needs: ClassVar[Needs] = Needs()
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "lam": PENALTY,
+    }
 
     beta: float = 0.3
     lam: float = 50.0

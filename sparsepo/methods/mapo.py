@@ -11,6 +11,7 @@ from torch import Tensor
 from sparsepo.errors import require_choice
 from sparsepo.methods.base import Needs
 from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import TokenStats
 
 MASK_FAMILIES = ("mlp", "attention", "residual", "logits")
@@ -30,6 +31,7 @@ class MaPO(MaskedMethod):
     title: ClassVar[str] = "MaPO"
     source: ClassVar[str] = "arXiv 2410.05102, MaPO"
     needs: ClassVar[Needs] = Needs(kl=True, mask="activation")
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     mask_families: str = "+".join(MASK_FAMILIES)
     mask_mapping: Literal["none", "sigmoid", "rescale"] = "none"

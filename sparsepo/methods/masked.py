@@ -50,8 +50,22 @@ class MaskedMethod(Method):
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """Return (m_u, m_d), the masks on the log-ratios and on the token KL."""
 
-    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
-        """Return the penalty that a response adds to its pair's loss, or None."""
+    def penalty(
+        self,
+        chosen: TokenStats,
+        rejected: TokenStats,
+        reward_pull: Float[Tensor, " B"],
+        kl_pull: Float[Tensor, " B"],
+    ) -> Float[Tensor, " B"] | None:
+        """Return the penalty that is added to each pair's loss, (B,), or None.
+
+        Args:
+            chosen: statistics of the chosen responses.
+            rejected: statistics of the rejected responses.
+            reward_pull: how much the loss without penalty falls per relative growth of m_u, without
+                a gradient: σ(−z)·β(Σ m_u r_w − Σ m_u r_l), where the loss is −log σ(z), (B,).
+            kl_pull: likewise of m_d: σ(−z)·β(Σ m_d k_w − Σ m_d k_l), (B,).
+        """
         return None
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
@@ -73,12 +87,17 @@ class MaskedMethod(Method):
             kl.append(response_sum(token_kl(stats), stats, kl_mask))
             metrics[f"sparsity/reward/{side}"] = sparsity(reward_mask, stats)
             metrics[f"sparsity/kl/{side}"] = sparsity(kl_mask, stats)
-        penalties = [self.penalty(chosen), self.penalty(rejected)]
-        added = [penalty for penalty in penalties if penalty is not None]
+        logits = self.beta * ((ratio[0] - ratio[1]) - (kl[1] - kl[0]))
+        slope = (self.beta * torch.sigmoid(-logits)).detach()
         return logistic_output(
-            self.beta * ((ratio[0] - ratio[1]) - (kl[1] - kl[0])),
+            logits,
             self.beta * (ratio[0] + kl[0]),
             self.beta * (ratio[1] + kl[1]),
-            penalty=torch.stack(added).sum(0) if added else None,
+            penalty=self.penalty(
+                chosen,
+                rejected,
+                slope * (ratio[0] - ratio[1]).detach(),
+                slope * (kl[0] - kl[1]).detach(),
+            ),
             metrics=metrics,
         )

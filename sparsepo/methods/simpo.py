@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparsepo.methods.base import Method, Needs, logistic_output, require_range, response_mean
+from sparsepo.methods.search_space import GAMMA, LEARNING_RATE, MEAN_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -21,6 +22,11 @@ class SimPO(Method):
     title: ClassVar[str] = "SimPO"
     source: ClassVar[str] = "arXiv 2405.14734, equation 6"
     needs: ClassVar[Needs] = Needs(ref_logps=False)
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        "beta": MEAN_BETA,
+        "gamma": GAMMA,
+    }
 
     beta: float = 2.0
     gamma: float = 1.0

@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.errors import UserError, require_choice
 from sparsepo.methods.base import Needs, require_range, response_sum
 from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.methods.search_space import (
+    BETA,
+    L1_WEIGHT,
+    LEARNING_RATE,
+    MASK_LEARNING_RATE,
+    SearchSpace,
+)
 from sparsepo.types import TokenStats
+
+L1_SHARE: Final = 0.5
+"""With `l1_limit="preference"`, the largest share of the preference's pull on a mask's size that
+the L1 norm may take back [ours]."""
 
 INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
 """`mask_init` → percent of zeros that a mask starts with, or may start with [ours]."""
@@ -21,9 +33,11 @@ INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
 class LearnedMaskMethod(MaskedMethod):
     """Abstract: the masked loss with learned masks, their L1 weights and their architecture.
 
-    `l1_reward` and `l1_kl` are λ_u and λ_d; `mask_weight_decay` and `mask_learning_rate` apply to
+    `l1_reward` and `l1_kl` are λ_u and λ_d. With `l1_limit="preference"` [ours] the norm of a
+    pair's mask never takes back more than half of what the preference adds to the mask's size;
+    `none` is the paper's loss. `mask_weight_decay` and `mask_learning_rate` apply to
     the masks' optimizer group; `mask_dropout`, `mask_layers`, `mask_feed_forward` and `mask_kind`
-    describe the networks.
+    describe the networks. With `mask_kind=given` there are none: the masks are read from a file.
 
     `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of
     0.1; `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity
@@ -32,14 +46,23 @@ class LearnedMaskMethod(MaskedMethod):
     rate at which a mask can change by its own size a few times over the run, in every model.
     """
 
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "l1_reward": L1_WEIGHT,
+        "l1_kl": L1_WEIGHT,
+        "mask_learning_rate": MASK_LEARNING_RATE,
+    }
+
     l1_reward: float = 0.0
     l1_kl: float = 0.0
+    l1_limit: Literal["none", "preference"] = "none"
     mask_weight_decay: float = 0.01
     mask_learning_rate: float | Literal["auto", "policy"] = "auto"
     mask_dropout: float = 0.01
     mask_layers: Literal["all", "last"] = "all"
     mask_feed_forward: Literal[1, 2] = 1
-    mask_kind: Literal["learned", "binary", "random"] = "learned"
+    mask_kind: Literal["learned", "binary", "random", "given"] = "learned"
     mask_init: Literal["scaled", "paper"] = "scaled"
     mask_initial_sparsity: float | None = None
 
@@ -58,10 +81,16 @@ class LearnedMaskMethod(MaskedMethod):
         require_range("mask_dropout", self.mask_dropout, high=0.99)
         if self.mask_initial_sparsity is not None:
             require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
+        require_choice("l1_limit", self.l1_limit, ("none", "preference"))
         require_choice("mask_init", self.mask_init, ("scaled", "paper"))
         require_choice("mask_layers", self.mask_layers, ("all", "last"))
         require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
-        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random"))
+        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random", "given"))
+        if self.mask_kind == "given" and (self.l1_reward or self.l1_kl):
+            raise UserError(
+                "l1_reward and l1_kl have no effect on given masks; set them to 0, or leave out "
+                "mask_kind=given."
+            )
 
     @property
     def initial_sparsity(self) -> float:
@@ -69,6 +98,24 @@ class LearnedMaskMethod(MaskedMethod):
         if self.mask_initial_sparsity is not None:
             return self.mask_initial_sparsity
         return INITIAL_SPARSITY[self.mask_init]
+
+    def limited(self, norm: Float[Tensor, " B"], pull: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Return a mask's weighted norm, lowered where `l1_limit` asks for it, (B,).
+
+        λ‖m‖₁ · min(1, max(0, pull / (2 λ‖m‖₁))), with a constant factor for the gradient. If all
+        values of a mask grow by a small share, λ‖m‖₁ grows by this share of itself, and the rest of
+        the loss falls by this share of the pull; so the loss never gains from shrinking a mask as a
+        whole. Without a limit it does at first, when the log-ratios are 0 (docs/masks.md) [ours].
+
+        Args:
+            norm: λ‖m‖₁ of both responses of each pair.
+            pull: see `penalty`.
+        """
+        if self.l1_limit == "none":
+            return norm
+        smallest = torch.finfo(norm.dtype).tiny
+        share = (L1_SHARE * pull / norm.detach().clamp(min=smallest)).clamp(0.0, 1.0)
+        return share * norm
 
 
 def l1_norm(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
@@ -94,12 +141,22 @@ class SparsePOCommon(LearnedMaskMethod):
         mask = required_mask(stats.reward_mask, "reward_mask")
         return mask, mask
 
-    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
-        """Return (λ_u + λ_d)/2 · ‖m‖₁, (B,)."""
+    def penalty(
+        self,
+        chosen: TokenStats,
+        rejected: TokenStats,
+        reward_pull: Float[Tensor, " B"],
+        kl_pull: Float[Tensor, " B"],
+    ) -> Float[Tensor, " B"] | None:
+        """Return (λ_u + λ_d)/2 · ‖m‖₁, limited as `l1_limit` says, (B,)."""
         weight = (self.l1_reward + self.l1_kl) / 2
         if weight == 0:
             return None
-        return weight * l1_norm(required_mask(stats.reward_mask, "reward_mask"), stats)
+        chosen_norm, rejected_norm = (
+            l1_norm(required_mask(stats.reward_mask, "reward_mask"), stats)
+            for stats in (chosen, rejected)
+        )
+        return self.limited(weight * (chosen_norm + rejected_norm), reward_pull + kl_pull)
 
 
 @dataclass(frozen=True)
@@ -123,9 +180,20 @@ class SparsePOIndependent(LearnedMaskMethod):
             required_mask(stats.kl_mask, "kl_mask"),
         )
 
-    def penalty(self, stats: TokenStats) -> Float[Tensor, " B"] | None:
-        """Return λ_u‖m_u‖₁ + λ_d‖m_d‖₁, (B,)."""
+    def penalty(
+        self,
+        chosen: TokenStats,
+        rejected: TokenStats,
+        reward_pull: Float[Tensor, " B"],
+        kl_pull: Float[Tensor, " B"],
+    ) -> Float[Tensor, " B"] | None:
+        """Return λ_u‖m_u‖₁ + λ_d‖m_d‖₁, each limited as `l1_limit` says, (B,)."""
         if self.l1_reward == 0 and self.l1_kl == 0:
             return None
-        reward_mask, kl_mask = self.masks(stats)
-        return self.l1_reward * l1_norm(reward_mask, stats) + self.l1_kl * l1_norm(kl_mask, stats)
+        norms = [
+            [l1_norm(mask, stats) for mask in self.masks(stats)] for stats in (chosen, rejected)
+        ]
+        reward, kl = (ours + theirs for ours, theirs in zip(*norms, strict=True))
+        return self.limited(self.l1_reward * reward, reward_pull) + self.limited(
+            self.l1_kl * kl, kl_pull
+        )

@@ -14,6 +14,7 @@ from sparsepo.methods.base import (
     response_sum,
     token_kl,
 )
+from sparsepo.methods.search_space import ALPHA, BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -29,6 +30,7 @@ class TDPO1(Method):
     title: ClassVar[str] = "TDPO v1"
     source: ClassVar[str] = "arXiv 2404.11999, TDPO1"
     needs: ClassVar[Needs] = Needs(kl=True)
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = 0.1
 
@@ -61,6 +63,11 @@ class TDPO2(Method):
     title: ClassVar[str] = "TDPO v2"
     source: ClassVar[str] = "arXiv 2404.11999, TDPO2"
     needs: ClassVar[Needs] = Needs(kl=True)
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "alpha": ALPHA,
+    }
 
     beta: float = 0.1
     alpha: float = 0.5

@@ -47,6 +47,11 @@ class ReferenceStates:
     """The states of all layers at the same positions, the last after the final norm: the input of
     learned masks."""
     activation_mask: Float[Tensor, "responses pairs tokens"] | None = None
+    given_masks: (
+        tuple[Float[Tensor, "responses pairs tokens"], Float[Tensor, "responses pairs tokens"]]
+        | None
+    ) = None
+    """(reward, KL) masks that the user has given; they are no output of the model."""
     logps: Float[Tensor, "responses pairs tokens"] | None = None
     """log π_ref(y_t) from a cache, in nats; if None, computed from hidden and head."""
     log_probs: Float[Tensor, "rows length V"] | None = None

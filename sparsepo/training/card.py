@@ -40,7 +40,7 @@ _ALWAYS_SHOWN = (
 )
 _NEVER_SHOWN = re.compile(
     r"method|method_args|output_dir|run_name|project|trackio_.*|hub_.*|.*push.*|report_to|logging_.*|log_.*"
-    r"|save_.*|eval_.*|do_.*|disable_tqdm|reference_cache|deepspeed|fsdp_config|resume_from_checkpoint"
+    r"|save_.*|eval_.*|do_.*|disable_tqdm|reference_cache|token_masks|deepspeed|fsdp_config|resume_from_checkpoint"
     r"|dataloader_.*|use_cpu|local_rank|gradient_checkpointing.*|per_device_.*|.*_token|ddp_.*"
 )
 """Output and reporting options, local paths, and values that the batch size already implies."""

@@ -16,6 +16,7 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.models.adapters import has_adapters, merged
 from sparsepo.training.data_record import DATA_FILE, check_same_data, data_record
+from sparsepo.training.given_masks import GivenMasks
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
@@ -46,6 +47,8 @@ class CheckpointedTrainer(TrainerHooks):
     reference_origin: str | None = None
     """Folder or hub id of the reference; None if it has none, such as a model made in memory."""
     _tokenizer: PreTrainedTokenizerBase
+    _given: GivenMasks | None = None
+    """The masks that the user has given; None for masks that are computed, and without masks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.noise = NoiseSwitch()
@@ -177,7 +180,7 @@ class CheckpointedTrainer(TrainerHooks):
     def _data_record(self) -> dict[str, Any]:
         if self._data is None:
             held_out: Any = self.eval_dataset
-            self._data = data_record(self.train_dataset, held_out)
+            self._data = data_record(self.train_dataset, held_out, self._given)
         return self._data
 
     def begin(self) -> None:

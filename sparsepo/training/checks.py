@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparsepo.distributed.processes import collected, maximum
-from sparsepo.errors import UserError
+from sparsepo.errors import DivergedError, UserError
 from sparsepo.methods.base import Needs
 from sparsepo.types import TokenStats
 
@@ -163,7 +163,7 @@ def check_finite(
         step: steps taken before.
 
     Raises:
-        UserError: one is not; the message names the pairs.
+        DivergedError: one is not; the message names the pairs.
     """
     finite = torch.cat([values for _, values in losses]).isfinite()
     if maximum(accelerator, ~finite) == 0:
@@ -171,7 +171,7 @@ def check_finite(
     pair_ids = [pair for names, _ in losses for pair in names]
     own = [pair for pair, ok in zip(pair_ids, finite.tolist(), strict=True) if not ok]
     bad = collected(accelerator, own)
-    raise UserError(
+    raise DivergedError(
         f"The loss is not finite at step {step} for {'pair' if len(bad) == 1 else 'pairs'} "
         f"{', '.join(bad)}; training stopped and the last checkpoint is kept: lower the learning "
         "rate or check these rows."

@@ -20,6 +20,7 @@ from sparsepo.methods.base import Method
 from sparsepo.models.adapters import check_merging
 from sparsepo.registry import get_method
 from sparsepo.training.arguments import check_fields, check_resolved
+from sparsepo.training.given_masks import uses_given_masks
 from sparsepo.training.trl_names import TRLNames
 
 DEFAULT_METHOD = "sparsepo-common"
@@ -31,6 +32,7 @@ HYPER_PARAMETERS = (
     "alpha",
     "l1_reward",
     "l1_kl",
+    "l1_limit",
     "mask_weight_decay",
     "mask_learning_rate",
     "mask_dropout",
@@ -86,6 +88,13 @@ class POConfig(TRLNames, TrainingArguments):
     alpha: float | None = field(default=None, metadata={"help": "TDPO v2's KL weight α."})
     l1_reward: float | None = field(default=None, metadata={"help": "λ_u, L1 on the reward mask."})
     l1_kl: float | None = field(default=None, metadata={"help": "λ_d, L1 on the KL mask."})
+    l1_limit: Literal["none", "preference"] | None = field(
+        default=None,
+        metadata={
+            "help": "none (the paper's loss), or preference: L1 takes back at most half of what "
+            "the preference adds to a mask."
+        },
+    )
     mask_weight_decay: float | None = field(
         default=None, metadata={"help": "Weight decay of the masks' optimizer group."}
     )
@@ -103,8 +112,8 @@ class POConfig(TRLNames, TrainingArguments):
     mask_feed_forward: int | None = field(
         default=None, metadata={"help": "Feed-forward layers of a learned mask: 1 or 2."}
     )
-    mask_kind: Literal["learned", "binary", "random"] | None = field(
-        default=None, metadata={"help": "learned, binary or random."}
+    mask_kind: Literal["learned", "binary", "random", "given"] | None = field(
+        default=None, metadata={"help": "learned, binary, random, or given by token_masks."}
     )
     mask_init: Literal["scaled", "paper"] | None = field(
         default=None,
@@ -207,6 +216,12 @@ class POConfig(TRLNames, TrainingArguments):
     reference_cache: str | None = field(
         default=None,
         metadata={"help": "Folder that caches the reference's log-probabilities between runs."},
+    )
+    token_masks: str | None = field(
+        default=None,
+        metadata={
+            "help": "File with the masks of all pairs, JSONL or Parquet, for mask_kind=given."
+        },
     )
     computation: Literal["auto", "packed", "plain"] = field(
         default="auto",
@@ -318,7 +333,7 @@ class POConfig(TRLNames, TrainingArguments):
 
         Raises:
             UserError: the method is unknown, does not use one of them, or cannot use the reference
-                cache that is set.
+                cache or the token masks that are set.
         """
         given = {
             name: getattr(self, name)
@@ -332,6 +347,15 @@ class POConfig(TRLNames, TrainingArguments):
                 f"Method '{self.method}' {why if method.needs.reference else 'uses no reference'}, "
                 "so a cache would save nothing; leave reference_cache out."
             )
+        if uses_given_masks(method) and self.token_masks is None:
+            raise UserError(
+                "mask_kind=given needs token_masks, the file with the masks of all pairs; set it."
+            )
+        if self.token_masks is not None and not uses_given_masks(method):
+            remedy = "leave token_masks out"
+            if hasattr(method, "mask_kind"):
+                remedy = f"set mask_kind=given, or {remedy}"
+            raise UserError(f"Method '{self.method}' does not read token_masks here; {remedy}.")
         return method
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sparsepo.errors import UserError
 from sparsepo.reference.fingerprint import pair_hash
+from sparsepo.training.given_masks import GivenMasks
 from sparsepo.types import PreferencePair, TokenizedPair
 
 DATA_FILE = "data.json"
@@ -18,7 +19,9 @@ DATA_FILE = "data.json"
 EvalPairs = Sequence[PreferencePair] | Mapping[str, Sequence[PreferencePair]] | None
 
 
-def data_record(training: object, evaluation: EvalPairs) -> dict[str, Any]:
+def data_record(
+    training: object, evaluation: EvalPairs, masks: GivenMasks | None = None
+) -> dict[str, Any]:
     """Return the hashes of a run's pairs, as JSON data.
 
     Training pairs are hashed as tokens, which also depend on the tokenizer and the length limits;
@@ -28,9 +31,11 @@ def data_record(training: object, evaluation: EvalPairs) -> dict[str, Any]:
         training: the tokenized training pairs; a stream, which cannot be hashed, is recorded as
             null.
         evaluation: the evaluation pairs, or several sets by name.
+        masks: given masks, which are recorded if there are any.
     """
     sets = evaluation if isinstance(evaluation, Mapping) else {"": evaluation or []}
-    return {
+    record = {} if masks is None else {"token_masks": masks.hash}
+    return record | {
         "training": _training_hash(training) if isinstance(training, Sequence) else None,
         "evaluation": {name: _evaluation_hash(pairs) for name, pairs in sets.items()},
     }
@@ -46,7 +51,7 @@ def check_same_data(checkpoint: Path, record: Mapping[str, Any]) -> None:
         record: of this run, see `data_record`.
 
     Raises:
-        UserError: the training or evaluation pairs differ.
+        UserError: the training or evaluation pairs, or given masks, differ.
     """
     try:
         written = json.loads((checkpoint / DATA_FILE).read_text(encoding="utf-8"))
@@ -55,6 +60,11 @@ def check_same_data(checkpoint: Path, record: Mapping[str, Any]) -> None:
     if None not in (written["training"], record["training"]):
         _require_same(checkpoint, "training", written["training"] == record["training"])
     _require_same(checkpoint, "evaluation", written["evaluation"] == record["evaluation"])
+    if written.get("token_masks") != record.get("token_masks"):
+        raise UserError(
+            f"{checkpoint} was written by a run with other token_masks; use the same file to "
+            "resume it, or choose another output folder to start a new run."
+        )
 
 
 def _require_same(checkpoint: Path, what: str, same: bool) -> None:

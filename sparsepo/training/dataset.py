@@ -121,6 +121,11 @@ def check_streaming(args: POConfig) -> None:
             "reference_cache needs all pairs before training, which a stream does not provide; "
             "leave it out, or take a part of the stream, such as list(stream.take(1000))."
         )
+    if args.token_masks is not None:
+        raise UserError(
+            "token_masks needs all pairs before training, which a stream does not provide; take a "
+            "part of the stream, such as list(stream.take(1000))."
+        )
     if args.train_sampling_strategy == "group_by_length":
         raise UserError(
             "train_sampling_strategy=group_by_length needs all pairs before training, which a "

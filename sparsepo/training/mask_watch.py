@@ -30,6 +30,8 @@ def watch_for(method: Method, names: tuple[str, ...], rate: float) -> MaskWatch 
     return MaskWatch(
         names,
         penalized=any(getattr(method, pull, 0) for pull in pulls),
+        limited=getattr(method, "l1_limit", "none") != "none"
+        or not any(getattr(method, weight, 0) for weight in ("l1_reward", "l1_kl")),
         scaled=getattr(method, "mask_init", "paper") == "scaled",
         rate=rate,
     )
@@ -39,18 +41,27 @@ class MaskWatch:
     """Follows the sparsity of a run's learned masks through its log entries."""
 
     def __init__(
-        self, names: tuple[str, ...], *, penalized: bool, scaled: bool, rate: float
+        self,
+        names: tuple[str, ...],
+        *,
+        penalized: bool,
+        limited: bool,
+        scaled: bool,
+        rate: float,
     ) -> None:
         """Start before the first log entry.
 
         Args:
             names: "reward" and "kl", or only "reward" if both terms use one mask.
             penalized: whether an L1 term or weight decay pulls the masks towards zero.
+            limited: whether l1_limit keeps the L1 term from outweighing the preference, or there is
+                no such term.
             scaled: whether they were initialised with mask_init=scaled.
             rate: the masks' peak learning rate.
         """
         self._names = names
         self._penalized = penalized
+        self._limited = limited
         self._scaled = scaled
         self._rate = f"mask_learning_rate (now {rate:.2g})"
         self._ever_sparse: set[str] = set()
@@ -95,10 +106,15 @@ class MaskWatch:
         return f"l1_{name}"
 
     def _dead(self, name: str, step: int) -> str:
-        start = "lower mask_initial_sparsity" if self._scaled else "set mask_init to scaled"
+        remedies = [
+            f"lower {self._rate} or {self._l1(name)}",
+            "lower mask_initial_sparsity" if self._scaled else "set mask_init to scaled",
+        ]
+        if not self._limited:
+            remedies.insert(0, "set l1_limit to preference")
         return (
             f"{self._title(name)} is zero on all tokens at step {step} and cannot recover, because "
-            f"zeros pass no gradient; lower {self._rate} or {self._l1(name)}, or {start}."
+            f"zeros pass no gradient; {', or '.join(remedies)}."
         )
 
     def _dense(self, name: str, step: int) -> str:

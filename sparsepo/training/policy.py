@@ -27,6 +27,7 @@ from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_n
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.training.as_model import ActsAsModel
+from sparsepo.training.given_masks import uses_given_masks
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
@@ -46,11 +47,14 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
         reference: the model whose states the masks read.
 
     Returns:
-        "reward" (and "kl" if the masks are independent) → network; empty without learned masks.
+        "reward" (and "kl" if the masks are independent) → network; empty without learned masks, and
+        for masks that are given.
 
     Raises:
         UserError: the method's masks cannot read the reference.
     """
+    if uses_given_masks(method):
+        return nn.ModuleDict()
     if method.needs.mask == "activation":
         points_of(reference, mask_settings(method)[0])
     kinds = {"learned-common": ["reward"], "learned-independent": ["reward", "kl"]}
@@ -232,6 +236,8 @@ class PolicyWithMasks(ActsAsModel):
     def _masks(self, batch: PackedBatch, reference: ReferenceStates | None) -> MaskPair:
         if reference is None:
             return None, None
+        if reference.given_masks is not None:
+            return reference.given_masks
         if reference.activation_mask is not None:
             return reference.activation_mask, reference.activation_mask
         if not self.masks or reference.layers is None:

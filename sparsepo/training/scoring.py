@@ -108,6 +108,10 @@ class ScoringTrainer(SharingTrainer):
     ) -> ReferenceStates | None:
         # The policy's forward runs in the same context; log-ratios compare equal kernels.
         with self.accelerator.autocast():
+            if self._given is not None:
+                assert reference is not None
+                states = reference.read(batch, self.method, needs)
+                return replace(states, given_masks=self._given.of_batch(batch))
             if cached is None:
                 return None if reference is None else reference.read(batch, self.method, needs)
             online = None

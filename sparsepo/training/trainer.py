@@ -6,6 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -54,6 +55,7 @@ from sparsepo.training.dataset import (
     one_split,
     to_pairs,
 )
+from sparsepo.training.given_masks import GivenMasks
 from sparsepo.training.loading import (
     check_loading,
     from_pretrained_options,
@@ -153,6 +155,11 @@ class POTrainer(ScoringTrainer):
             )
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
+        self._given: GivenMasks | None = None
+        if args.token_masks is not None:
+            self._given = GivenMasks.read(args.token_masks, self.method)
+            # Nothing of the reference is read for masks.
+            self.needs = replace(self.needs, mask="none")
         check_loading(model, args, peft_config, quantization_config)
         # Data is checked before any model is loaded.
         train_dataset = one_split(train_dataset, "train_dataset")
@@ -226,6 +233,11 @@ class POTrainer(ScoringTrainer):
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
+        if self._given is not None:
+            assert not isinstance(tokenized, Stream)
+            held_out = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+            for part in (tokenized, *(self._tokenize(own)[0] for own in held_out if own)):
+                self._given.check(part or [])
         # The parent resets the seed; re-initialised masks must not repeat the first draw.
         random_state = torch.get_rng_state()
         self._losses: list[tuple[list[str], Tensor]] = []
@@ -382,7 +394,8 @@ class POTrainer(ScoringTrainer):
         """Return Σ_pairs L / (pairs of the whole step), and record the metrics.
 
         Raises:
-            UserError: a pair's loss is not finite, or the reference is not the policy's start.
+            DivergedError: a pair's loss is not finite.
+            UserError: the reference is not the policy's start.
         """
         inputs = dict(inputs)
         weights = inputs.pop("weights", None)

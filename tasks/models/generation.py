@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.hub import require_model
-from sparsepo.errors import UserError
+from sparsepo.errors import DivergedError, UserError
 from sparsepo.types import Message
 
 Progress = Callable[[int, int], None]
@@ -61,6 +61,7 @@ def generate_responses(
         The responses without special tokens: first all responses to the first prompt, and so on.
 
     Raises:
+        DivergedError: the model's probabilities are not finite.
         UserError: there is no such model, or `max_new_tokens` leaves no room for a prompt.
     """
     require_model(model_dir)
@@ -122,6 +123,9 @@ def sample_ids(
 
     Returns:
         The token ids of each response, including EOS if it was generated.
+
+    Raises:
+        DivergedError: the model's probabilities are not finite.
     """
     eos = tokenizer.eos_token_id
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else eos
@@ -145,14 +149,23 @@ def sample_ids(
             for row, tokens in enumerate(batch):
                 ids[row, length - len(tokens) :] = torch.tensor(tokens)
                 mask[row, length - len(tokens) :] = 1
-            output = model.generate(
-                input_ids=ids.to(place),
-                attention_mask=mask.to(place),
-                max_new_tokens=max_new_tokens,
-                pad_token_id=pad,
-                eos_token_id=eos,
-                **sampling,
-            )
+            try:
+                output = model.generate(
+                    input_ids=ids.to(place),
+                    attention_mask=mask.to(place),
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=pad,
+                    eos_token_id=eos,
+                    **sampling,
+                )
+            except RuntimeError as error:
+                # torch.multinomial's own words; its exception has no other mark.
+                if "probability tensor contains" not in str(error):
+                    raise
+                raise DivergedError(
+                    "The model gives probabilities that are not finite; train it again with a "
+                    "lower learning rate."
+                ) from None
             responses += [_ended(row, eos, pad) for row in output[:, length:].tolist()]
             if progress is not None:
                 progress(len(responses), len(prompts))

@@ -67,6 +67,7 @@ BAD_VALUES = {
     "alpha": (-0.5,),
     "l1_reward": (-1e-9,),
     "l1_kl": (-1e-9,),
+    "l1_limit": ("preferences", 0.5, None),
     "mask_weight_decay": (-0.01,),
     "mask_learning_rate": (-0.001, "fast", math.nan, True),
     "mask_dropout": (-0.1, 1.0),

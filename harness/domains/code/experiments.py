@@ -25,6 +25,8 @@ TABLE2 = TableSpec(
     ),
     baseline="base",
     reference="base",
+    tunable=True,
+    untuned=("base",),
     paper_setting="StarCoder 1B, MBPP",
 )
 """Table 2: pass@k on HumanEval and MBPP after preference optimization on MBPP."""

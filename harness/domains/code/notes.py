@@ -13,8 +13,9 @@ from harness.render.notes import (
     direction_note,
     missing_note,
     provenance_note,
-    significance_note,
+    significance_notes,
     tiny_note,
+    tuning_note,
 )
 
 _OUTCOMES = {
@@ -38,10 +39,8 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         "value of a column in bold.",
         chains_note(table, "problems"),
         direction_note(table),
-        *(
-            significance_note(table, [e for e in table["significance"] if e["baseline"] == name])
-            for name in dict.fromkeys(entry["baseline"] for entry in table["significance"])
-        ),
+        tuning_note(table),
+        *significance_notes(table, table["significance"]),
         detectable_note(table, labels=table["column_labels"]),
         _tuned(table),
         ceiling_note(table),

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from harness.config.chains import chains, first_chain
 from harness.config.methods import check_methods
 from harness.config.profiles import HUB, WORLD
-from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile
+from harness.config.search import Trial
+from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile, pass_k
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -24,6 +26,14 @@ from harness.domains.common.stages import (
     outside_start,
     train_stage,
 )
+from harness.domains.common.tuning import (
+    Search,
+    as_trial,
+    measuring_stage,
+    search,
+    searches_of,
+    trial_name,
+)
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
@@ -31,7 +41,8 @@ from sparsepo.registry import available_methods
 BASE = "base"
 """The row of the model that preference optimization starts from."""
 BENCHMARKS = ("humaneval", "mbpp_test")
-_TRAINING_SETS = ("mbpp_train", "mbpp_validation")
+_VALIDATION_SET = "mbpp_validation"
+_TRAINING_SETS = ("mbpp_train", _VALIDATION_SET)
 _TUNING_BENCHMARK = "humaneval"
 
 
@@ -46,6 +57,8 @@ class System:
     verdicts: Stage
     tuned: Stage | None = None
     """The stage that chose β; None where there was nothing to choose."""
+    search: Search | None = None
+    """The trials of a tuned row."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,11 @@ class Graph:
     """Row id → β → the training run that tries it, in the first chain."""
     systems: Mapping[str, tuple[System, ...]] = field(default_factory=dict)
     """Row id → one system per chain; empty for a figure."""
+
+    @property
+    def searches(self) -> dict[str, list[Search]]:
+        """Tuned row → its trials in each chain."""
+        return searches_of(self.systems)
 
     @property
     def targets(self) -> list[Stage]:
@@ -147,6 +165,10 @@ class _Chain:
         """Return a row's model in this chain, with the verdicts on its samples."""
         if row.method == BASE:
             return System(self.profile.seed, None, self._test_verdicts(None))
+        if row.tuned:
+            found = self._search(row)
+            model = found.kept(f"{row.id} {self.label}")
+            return System(self.profile.seed, model, self._test_verdicts(model), search=found)
         betas = self.betas(row)
         name = f"{row.id} {self.label}"
         if len(betas) < 2:
@@ -163,6 +185,46 @@ class _Chain:
             seconds_hint=1,
         )
         return System(self.profile.seed, model, self._test_verdicts(model), tuned)
+
+    def _search(self, row: RowSpec) -> Search:
+        """Return the trials of a tuned row.
+
+        The first has the profile's own β, not the one that HumanEval chooses for the published row:
+        no problem of the table may decide a tuned row.
+        """
+
+        def run(trial: Trial) -> Stage:
+            name = trial_name(self.profile, row, trial)
+            return as_trial(self._train(row, trial.settings, name))
+
+        return search(self.profile, row, run, self._validate)
+
+    def _validate(self, trial: Stage) -> Stage:
+        """Return the stage that measures a trial on MBPP's validation problems."""
+        tuning, k = self.profile.tuning, pass_k(self.profile.tuning.criterion)
+        if tuning.validation_samples < k:
+            raise UserError(
+                f"tuning.validation_samples={tuning.validation_samples} are too few for "
+                f"{tuning.criterion}; give at least {k}."
+            )
+        if tuning.kl_budget is not None:
+            raise UserError(
+                "tuning.kl_budget has no effect, because no KL of programs is measured; leave it "
+                "out."
+            )
+        samples = self._sample("", trial, {_VALIDATION_SET: tuning.validation_samples})
+        verdicts = self._judge("", samples, (_VALIDATION_SET,))
+        problems = self.problems
+        if _VALIDATION_SET not in problems.config["sets"]:
+            problems = self._problems((_VALIDATION_SET,))
+        return measuring_stage(
+            "harness.domains.code.work.validation:measure_trial",
+            trial,
+            {"k": k, "sampling": samples.config, "judging": verdicts.config},
+            {"problems": problems},
+            libraries=GENERATION,
+            seconds_hint=5,
+        )
 
     def betas(self, row: RowSpec) -> tuple[float, ...]:
         """Return the values of β that are tried; empty for a method without one."""
@@ -235,7 +297,7 @@ class _Chain:
             seconds_hint=2,
         )
 
-    def _train(self, row: RowSpec, overrides: Mapping[str, float], name: str) -> Stage:
+    def _train(self, row: RowSpec, overrides: Mapping[str, Any], name: str) -> Stage:
         return train_stage(
             self.profile,
             row,
@@ -288,7 +350,8 @@ class _Chain:
             seconds_hint=1 if name.startswith("tuning") else 5,
         )
 
-    def _problems(self) -> Stage:
+    def _problems(self, sets: Sequence[str] | None = None) -> Stage:
+        """Return the stage that reads problems: those that a published row needs, or some sets."""
         sources: dict[str, str] = {}
         files: dict[str, Path] = {}
         for benchmark in ("humaneval", "mbpp"):
@@ -297,10 +360,12 @@ class _Chain:
                 files[benchmark] = existing_path(f"data.{benchmark}", source)
                 source = "file"
             sources[benchmark] = source
-        # Training problems are there to be sampled, unless the user has their solutions.
-        sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
+        name = "problems" if sets is None else "validation problems"
+        if sets is None:
+            # Training problems are there to be sampled, unless the user has their solutions.
+            sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
         return Stage(
-            "problems" + (f" {self.label}" if WORLD in sources.values() else ""),
+            name + (f" {self.label}" if WORLD in sources.values() else ""),
             "harness.domains.code.work.problems:make_problems",
             {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
             {"world": self.world} if WORLD in sources.values() else {},

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
+from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.code.world import CodeWorldConfig
 from tasks.models.base_config import BaseModelConfig
@@ -61,16 +61,30 @@ class SamplingSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class TuningSettings:
-    """How β is chosen for each method: by pass@k of a few samples of a few HumanEval problems."""
+@dataclass(frozen=True, kw_only=True)
+class CodeTuning(TuningSettings):
+    """How settings are chosen for each method.
 
+    As published, β alone is chosen, by pass@k of a few samples of a few HumanEval problems. Trials
+    are compared by pass@k on MBPP's validation problems, none of which is in the table.
+    """
+
+    always_used: ClassVar[tuple[str, ...]] = ("betas", "simpo_betas", "problems", "samples")
+
+    criterion: Literal["pass@1", "pass@10"] = "pass@10"
     betas: tuple[float, ...]
     simpo_betas: tuple[float, ...]
     """Those of SimPO, whose rewards are means over tokens and not sums."""
     problems: int
     samples: int
-    """Samples of each problem, and the k of pass@k."""
+    """Samples of each HumanEval problem, and the k of pass@k."""
+    validation_samples: int = 20
+    """Samples of each validation problem."""
+
+
+def pass_k(criterion: str) -> int:
+    """Return the k of a criterion, such as 10 of "pass@10"."""
+    return int(criterion.partition("@")[2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +96,7 @@ class CodeProfile(Profile):
     data: DataSettings
     model: ModelSettings
     sampling: SamplingSettings
-    tuning: TuningSettings
+    tuning: CodeTuning
     world: CodeWorldConfig = field(default_factory=CodeWorldConfig)
 
     @property
@@ -139,7 +153,7 @@ def _tiny() -> CodeProfile:
             train_samples=100,
             test_samples=100,
         ),
-        tuning=TuningSettings(
+        tuning=CodeTuning(
             betas=(0.4, 2.0, 10.0), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
         ),
         seeds=3,
@@ -165,9 +179,7 @@ def _small() -> CodeProfile:
         po=_paper_training(),
         methods=method_values(_METHODS),
         sampling=_paper_sampling(train_samples=50, test_samples=20),  # [ours]
-        tuning=TuningSettings(
-            betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10
-        ),  # [ours]
+        tuning=CodeTuning(betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10),  # [ours]
         seeds=1,
         device="auto",
         workers=None,
@@ -189,7 +201,7 @@ def _paper() -> CodeProfile:
         po=_paper_training(),
         methods=method_values(with_paper_masks(_METHODS)),
         sampling=_paper_sampling(train_samples=100, test_samples=100),  # [paper]
-        tuning=TuningSettings(
+        tuning=CodeTuning(
             betas=(0.1, 0.2, 0.4, 0.8),  # [ours]
             simpo_betas=(1.0, 2.0, 2.5),  # [ours]
             problems=10,  # [paper]

@@ -14,6 +14,7 @@ from harness.domains.common.dynamics import panels
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
+from harness.domains.common.tuning import tuning_json
 from harness.graph.store import Store
 from sparsepo.registry import method_class
 from tasks.code.scores import DEFAULT_KS
@@ -61,6 +62,7 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
             for row, systems in graph.systems.items()
             if systems[0].tuned is not None
         },
+        **tuning_json(run.profile, graph.searches, store),
         "provenance": {
             **run.provenance,
             "data": {

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
-from harness.config.assign import apply_assignments, set_unless_assigned
-from harness.config.profiles import Profile, resolve_device
+from harness.config.assign import apply_assignments, assigned_keys, set_unless_assigned
+from harness.config.profiles import Profile, needs_tune, resolve_device
 from harness.config.request import RunRequest
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import Experiment, RowSpec
@@ -56,6 +56,7 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
             if request.seeds < 1:
                 raise UserError(f"--seeds must be at least 1, not {request.seeds}.")
             profile = replace(profile, seeds=request.seeds)
+        profile = _with_trials(profile, request)
         if request.workers is not None and request.workers < 1:
             raise UserError(f"--workers must be at least 1, not {request.workers}.")
         if profile.name == "tiny":
@@ -124,3 +125,24 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
     @abstractmethod
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
         """Print an experiment's results."""
+
+
+def _with_trials(profile: ProfileT, request: RunRequest) -> ProfileT:
+    """Return the profile with the number of trials that the user asks for.
+
+    Raises:
+        UserError: there are no trials, or values of `tuning` that nothing uses.
+    """
+    for key in assigned_keys(request.assignments):
+        if request.tune is None and needs_tune(profile, key):
+            raise UserError(f"{key} has no effect without --tune; leave it out or add --tune.")
+    if isinstance(request.tune, int):
+        if request.tune < 1:
+            raise UserError(f"--tune must be at least 1 trial, not {request.tune}.")
+        profile = replace(profile, tuning=replace(profile.tuning, trials=request.tune))
+    tuning = profile.tuning
+    if tuning.trials < 1:
+        raise UserError(f"tuning.trials must be at least 1, not {tuning.trials}.")
+    if tuning.kl_budget is not None and tuning.kl_budget <= 0:
+        raise UserError(f"tuning.kl_budget must be above 0 or none, not {tuning.kl_budget:g}.")
+    return profile

@@ -10,6 +10,8 @@ Bounds = tuple[float | None, float | None]
 """Smallest and largest value that a column can have; None for no limit."""
 UNBOUNDED: Bounds = (None, None)
 PERCENT: Bounds = (0.0, 100.0)
+TUNED = "-tuned"
+"""End of a tuned row's id, and of the folder of a result that has such rows."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class RowSpec:
     label: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Values that override the profile's for this method, named as under ``methods``."""
+    tuned: bool = False
+    """Whether its free settings are chosen by trials; see `harness.domains.common.tuning`."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,19 @@ def percentage(id: str, label: str) -> ColumnSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One table or figure of the paper."""
+    """One table or figure of the paper, or a check beyond it."""
 
     id: str
-    """"table1", "figure2"; also its folder's name."""
+    """"table1", "figure2" for the paper's; a word, "noise", for a check beyond it. It is also the
+    name of its folder."""
     title: str
     domain: str
     """Its folder in harness.domains."""
     rows: tuple[RowSpec, ...]
+    tunable: bool = False
+    """Whether `run --tune` can add tuned rows."""
+    untuned: tuple[str, ...] = ()
+    """Ids of the rows that never have a tuned one, because nothing is optimized in them."""
 
     def __post_init__(self) -> None:
         """Check that row ids are unique.
@@ -70,7 +79,7 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec(Experiment):
-    """One table of the paper."""
+    """One table; tables beyond the paper may have columns that follow from the profile."""
 
     columns: tuple[ColumnSpec, ...]
     average: str | None = None

@@ -108,6 +108,7 @@ def train_stage(
     plugin: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
+    variant: str = "",
 ) -> Stage:
     """Return the stage of a chain's training run; `common.work.train` describes its inputs.
 
@@ -120,13 +121,14 @@ def train_stage(
         plugin: the file of a plug-in method.
         overrides: values that override those of the row, as under ``methods``.
         name: name of the run in progress and logs; row and seed by default.
+        variant: what distinguishes these pairs from the chain's others, at the end of names.
 
     Raises:
         UserError: values contradict each other, or the method does not use one.
     """
     settings = {**row.settings, **(overrides or {})}
     inputs = {"pairs": pairs, **start.inputs}
-    cache = _reference_inputs(profile, row, inputs, start, caches, settings)
+    cache = _reference_inputs(profile, row, inputs, start, caches, settings, variant)
     hyper_parameters, training = method_settings(profile, row.method, settings)
     get_method(row.method, **hyper_parameters)
     if training.batch_size % training.device_batch_size:
@@ -135,7 +137,7 @@ def train_stage(
             f"device_batch_size {training.device_batch_size}; change one of them."
         )
     return Stage(
-        name or f"{row.id} seed {profile.seed}",
+        (name or f"{row.id} seed {profile.seed}") + variant,
         "harness.domains.common.work.train:train_policy",
         {
             "method": row.method,
@@ -162,6 +164,7 @@ def _reference_inputs(
     start: Start,
     caches: dict[str, Stage],
     settings: Mapping[str, Any],
+    variant: str,
 ) -> dict[str, Stage]:
     """Return the reference cache of a run; empty if its method uses none.
 
@@ -178,7 +181,7 @@ def _reference_inputs(
     values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
     owner = f" of {row.id}" if caches else ""
     stage = Stage(
-        f"reference cache{owner} seed {profile.seed}",
+        f"reference cache{owner} seed {profile.seed}{variant}",
         "harness.domains.common.work.reference:build_reference_cache",
         {
             "mask": {name: getattr(masked, name) for name in ("mask_families", "mask_mapping")},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import Cells, compare_rows
-from harness.domains.common.spec import ColumnSpec, RowSpec
+from harness.domains.common.spec import TUNED, ColumnSpec, RowSpec
 
 
 def column_facts(columns: Sequence[ColumnSpec]) -> dict[str, Any]:
@@ -39,16 +39,21 @@ def block_json(
         columns: in the order shown.
         cells: row id → column id → statistic; a cell that is absent is null.
         settings: alpha of the comparisons.
-        baselines: the rows that all others are compared with, one after the other; `detectable`
-            is about the first.
+        baselines: the rows that all others are compared with, one after the other; tuned rows
+            with the tuned one of each, where there is one. `detectable` is about the first.
         paper: row id → column id → the paper's own value.
     """
     ids = [column.id for column in columns]
+    names = {row.id for row in rows}
     methods = {row.id: row.method for row in rows}
-    compared = [
-        compare_rows(cells, baseline, ids, settings, methods)
-        for baseline in dict.fromkeys(baselines)
-    ]
+    compared = []
+    for tuned in (False, True):
+        own = {row.id for row in rows if row.tuned == tuned}
+        if not own:
+            continue
+        for baseline in dict.fromkeys(_baseline(name, tuned, own) for name in baselines):
+            group = {row: cells[row] for row in cells if row in own or row == baseline}
+            compared.append(compare_rows(group, baseline, ids, settings, methods))
     return {
         "columns": ids,
         "rows": [
@@ -57,6 +62,12 @@ def block_json(
                 "method": row.method,
                 "label": row.label,
                 "settings": dict(row.settings),
+                # Its marks refer to a baseline of their own.
+                **(
+                    {"tuned": True, "baseline": _baseline(baselines[0], True, names)}
+                    if row.tuned
+                    else {}
+                ),
                 "values": {
                     column.id: cells[row.id][column.id].as_json(column.bounds)
                     if column.id in cells.get(row.id, {})
@@ -70,3 +81,8 @@ def block_json(
         "significance": [entry for one in compared for entry in one.entries],
         "detectable": compared[0].detectable if compared else {},
     }
+
+
+def _baseline(name: str, tuned: bool, rows: Collection[str]) -> str:
+    """Return the row that tuned rows, or those as published, are compared with."""
+    return f"{name}{TUNED}" if tuned and f"{name}{TUNED}" in rows else name

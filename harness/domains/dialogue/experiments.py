@@ -27,6 +27,8 @@ TABLE1 = TableSpec(
     ),
     baseline="dpo",
     reference="sft",
+    tunable=True,
+    untuned=("sft",),
     paper_setting="Pythia 1.4B, HH-RLHF",
 )
 """Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""

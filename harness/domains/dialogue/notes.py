@@ -13,8 +13,9 @@ from harness.render.notes import (
     direction_note,
     missing_note,
     provenance_note,
-    significance_note,
+    significance_notes,
     tiny_note,
+    tuning_note,
 )
 
 
@@ -37,7 +38,8 @@ def notes(table: Mapping[str, Any]) -> list[str]:
             else ""
         ),
         direction_note(table),
-        significance_note(table, [*table["significance"], *table["supplement"]["significance"]]),
+        tuning_note(table),
+        *significance_notes(table, [*table["significance"], *table["supplement"]["significance"]]),
         detectable_note(table, table["supplement"], labels=labels),
         _chance(table, names, labels),
         ceiling_note(table),

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.config.chains import chains
 from harness.config.methods import check_methods
 from harness.config.profiles import WORLD
+from harness.config.search import Trial
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -21,6 +22,14 @@ from harness.domains.common.stages import (
     outside_path,
     outside_start,
     train_stage,
+)
+from harness.domains.common.tuning import (
+    Search,
+    as_trial,
+    measuring_stage,
+    search,
+    searches_of,
+    trial_name,
 )
 from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
 from harness.graph.stages import Stage
@@ -41,6 +50,8 @@ class System:
     model: Stage
     leaderboard: Stage
     judged: Stage | None
+    search: Search | None = None
+    """The trials of a tuned row."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,11 @@ class Graph:
     """Benchmark → "world", "hub", "file" or None."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Column or benchmark → why it is missing."""
+
+    @property
+    def searches(self) -> dict[str, list[Search]]:
+        """Tuned row → its trials in each chain."""
+        return searches_of(self.systems)
 
     @property
     def targets(self) -> list[Stage]:
@@ -145,13 +161,60 @@ class _Chain:
     def system(self, row: RowSpec) -> System:
         """Return a row's model in this chain, and what is measured on it."""
         start = self.start if row.method == "sft" else Start({"model": self.sft})
-        model = self._train(row, start)
+        search = self._search(row, start) if row.tuned else None
+        name = f"{row.id} {self.label}"
+        model = self._train(row, start) if search is None else search.kept(name)
         judged = None if self.real else self._win_rate(model)
-        return System(self.profile.seed, model, self._leaderboard(model), judged)
+        return System(self.profile.seed, model, self._leaderboard(model), judged, search)
 
-    def _train(self, row: RowSpec, start: Start) -> Stage:
-        plugin = self.plugins.get(row.method)
-        return train_stage(self.profile, row, self.pairs, start, self.caches, plugin=plugin)
+    def _train(self, row: RowSpec, start: Start, trial: Trial | None = None) -> Stage:
+        return train_stage(
+            self.profile,
+            row,
+            self.pairs,
+            start,
+            self.caches,
+            plugin=self.plugins.get(row.method),
+            overrides=None if trial is None else trial.settings,
+            name=None if trial is None else trial_name(self.profile, row, trial),
+        )
+
+    def _search(self, row: RowSpec, start: Start) -> Search:
+        """Return the trials of a tuned row; the first is the published row's own run."""
+        if self.real:
+            raise UserError(
+                "--tune compares trials by win rate, which the rule judge knows for the embedded "
+                "world's requests only; leave data.hh_rlhf or --tune out."
+            )
+
+        def run(trial: Trial) -> Stage:
+            trained = self._train(row, start, trial)
+            return trained if trial.number == 0 else as_trial(trained)
+
+        return search(self.profile, row, run, self._validate)
+
+    def _validate(self, trial: Stage) -> Stage:
+        """Return the stage that measures a trial on validation prompts."""
+        profile = self.profile
+        validation = Stage(
+            f"validation pairs {self.label}",
+            "harness.domains.dialogue.work.validation_pairs:make_validation_pairs",
+            {"world": asdict(profile.world), "pairs": profile.tuning.prompts},
+            seconds_hint=2,
+        )
+        return measuring_stage(
+            "harness.domains.dialogue.work.validation:measure_trial",
+            trial,
+            {
+                "batch_size": profile.evaluation.batch_size,
+                "max_new_tokens": profile.evaluation.response_tokens,
+                "seed": profile.evaluation.seed,
+                "device": profile.device,
+            },
+            {"validation": validation, "reference": self.sft},
+            libraries=GENERATION,
+            seconds_hint=5,
+        )
 
     def _pairs(self, world: Stage) -> Stage:
         data = self.profile.data

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings
+from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
 
@@ -75,6 +75,16 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DialogueTuning(TuningSettings):
+    """How trials are compared: by the win rate of their responses to validation prompts."""
+
+    criterion: Literal["win_rate"] = "win_rate"
+    kl_budget: float | None = 20.0
+    prompts: int = 300
+    """Validation prompts, each answered once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DialogueProfile(Profile):
     """One complete set of values."""
 
@@ -84,6 +94,7 @@ class DialogueProfile(Profile):
     model: ModelSettings
     sft: TrainingSettings
     evaluation: EvaluationSettings
+    tuning: DialogueTuning = field(default_factory=DialogueTuning)
     world: WorldConfig = field(default_factory=WorldConfig)
 
 
@@ -101,7 +112,12 @@ _METHODS: dict[str, dict[str, Any]] = {
     "simpo": {"beta": 2.0, "gamma": 1.0},  # [ours]: legible in neither
     "dpop": {"beta": 0.3},  # [paper of DPOP]
     "mapo": {"beta": 0.1},  # [paper]
-    "sparsepo-common": {"beta": 0.1, "l1_reward": 1e-3, "l1_kl": 1e-3},  # [paper]
+    "sparsepo-common": {
+        "beta": 0.1,  # [paper]
+        "l1_reward": 1e-3,  # [paper]
+        "l1_kl": 1e-3,  # [paper]
+        "l1_limit": "preference",  # [ours]: without it the norm kills masks that learn quickly
+    },
     "sparsepo-independent": {"beta": 0.1, "l1_reward": 0.0, "l1_kl": 0.0},  # [paper]
 }
 _PAPER_METHODS: dict[str, dict[str, Any]] = {

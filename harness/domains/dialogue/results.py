@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from harness.domains.common.cells import Cells, mean_cells
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
+from harness.domains.common.tuning import tuning_json
 from harness.domains.dialogue.cells import leaderboard_cells
 from harness.domains.dialogue.notes import notes
 from harness.domains.dialogue.pipeline import Graph, System
 from harness.domains.dialogue.profile import DialogueProfile
+from harness.graph.stages import Stage
 from harness.graph.store import Store
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
 
@@ -29,7 +32,10 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
     cells = leaderboard_cells(boards, settings, [check.address for check in graph.checks])
     gained = _merge(
         mean_cells(
-            {row: [_accuracies(store, s) for s in own] for row, own in graph.systems.items()},
+            {
+                row: list(map(partial(_accuracies, store), own, graph.pairs))
+                for row, own in graph.systems.items()
+            },
             "preference_accuracy",
             settings,
         ),
@@ -72,6 +78,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             "title": "What was gained, on held-out prompts",
             **block_json(run.rows, spec.supplement, gained, settings, baselines=baselines),
         },
+        **tuning_json(run.profile, graph.searches, store),
         "provenance": {
             **run.provenance,
             "chat_template": chat_template(store, graph),
@@ -135,12 +142,12 @@ def _merge(*parts: Cells) -> Cells:
     return merged
 
 
-def _accuracies(store: Store, system: System) -> dict[str, float]:
+def _accuracies(store: Store, system: System, pairs: Stage) -> dict[str, float]:
     scores = store.read_json(system.model, "scores.json")
     # Pairs of two worlds may have the same ids.
-    world = system.model.inputs["pairs"].address
     return {
-        f"{world}/{s['pair_id']}": float(s["chosen_reward"] > s["rejected_reward"]) for s in scores
+        f"{pairs.address}/{s['pair_id']}": float(s["chosen_reward"] > s["rejected_reward"])
+        for s in scores
     }
 
 

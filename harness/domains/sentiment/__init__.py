@@ -1,4 +1,4 @@
-"""Sentiment control: reward against KL, masks during training, and their accuracy."""
+"""Sentiment control: reward against KL, masks during training, and checks beyond the paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import Experiment, RowSpec
-from harness.domains.sentiment.experiments import FrontierFigure, TokenMapFigure
+from harness.domains.sentiment.experiments import (
+    FrontierFigure,
+    NoiseTable,
+    TokenMapFigure,
+    TransferTable,
+)
 from harness.domains.sentiment.pipeline import Graph, build_graph
 from harness.domains.sentiment.profile import (
     PROFILES,
@@ -26,7 +31,7 @@ from harness.domains.sentiment.profile import (
 
 
 class Sentiment(Domain[SentimentProfile, Graph]):
-    """Figures 1, 2, 3, 4, 7 and 9."""
+    """Figures 1, 2, 3, 4, 7 and 9, and the tables of label noise and transferred masks."""
 
     profiles = PROFILES
 
@@ -53,7 +58,7 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
-        """Return the graph of stages that a figure needs; nothing is run."""
+        """Return the graph of stages that an experiment needs; nothing is run."""
         return build_graph(experiment, profile, rows, plugins)
 
     def result(self, run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
@@ -66,6 +71,14 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             from harness.domains.sentiment.maps import maps_json
 
             return maps_json(run)
+        if isinstance(run.experiment, NoiseTable):
+            from harness.domains.sentiment.noise import noise_json
+
+            return noise_json(run)
+        if isinstance(run.experiment, TransferTable):
+            from harness.domains.sentiment.transfer import transfer_json
+
+            return transfer_json(run)
         from harness.domains.sentiment.dynamics import dynamics_json
 
         return dynamics_json(run)
@@ -82,6 +95,12 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             from harness.domains.sentiment.render.frontier import frontier_files
 
             return {**table_files(result), **frontier_files(result)}
+        if isinstance(experiment, NoiseTable):
+            from harness.domains.sentiment.render.noise import noise_files
+
+            return {**table_files(result), **noise_files(result)}
+        if isinstance(experiment, TransferTable):
+            return dict(table_files(result))
         from harness.domains.sentiment.render.ranking import ranking_files
         from harness.render.dynamics import dynamics_files
 

@@ -117,6 +117,19 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
     )
 
 
+def flipped_pairs_stage(profile: SentimentProfile, pairs: Stage, share: float) -> Stage:
+    """Return the stage with a share of the training pairs flipped; without any, `pairs` itself."""
+    if share == 0.0:
+        return pairs
+    return Stage(
+        f"preference pairs seed {profile.seed}, {100 * share:g} % flipped",
+        "harness.domains.common.work.flip:flip_pairs",
+        {"share": share, "seed": profile.seed},
+        {"pairs": pairs},
+        seconds_hint=2,
+    )
+
+
 def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
     """Return the reward model's configuration, and its local folder if it has one."""
     name = profile.model.reward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,10 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
                 if key is not None:
                     found.setdefault(key, []).append(data[name].astype(np.float64))
     entries = []
-    crossed = _same_tokens(graph)
+    crossed = same_tokens(graph)
     for (row, score, beta, step), chains in found.items():
-        drawn = 100.0 * np.stack(chains)
         cells = {
-            column.id: Statistic(
-                ChainValues(drawn[:, place, 0], drawn[:, place, 1:], min(sizes), crossed)
-            )
+            column.id: ranked(chains, place, min(sizes), crossed)
             for place, column in enumerate(_COLUMNS)
         }
         label = _ALONE[score] if step < 0 else f"{labels[row]}, {_SCORES[score]}, β = {beta:g}"
@@ -142,7 +139,40 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
     )
 
 
-def _same_tokens(graph: Graph) -> bool:
+def ranked(
+    chains: Sequence[np.ndarray[Any, Any]], place: int, items: int, crossed: bool
+) -> Statistic:
+    """Return AUROC (place 0) or average precision (1) of a score over chains, in percent.
+
+    Args:
+        chains: each chain's array of `rank_tokens`.
+        place: which of the two.
+        items: number of ranked responses.
+        crossed: all chains rank the same tokens.
+    """
+    drawn = 100.0 * np.stack(chains).astype(np.float64)
+    return Statistic(ChainValues(drawn[:, place, 0], drawn[:, place, 1:], items, crossed))
+
+
+def last_ranking(run: Run, store: Store) -> np.ndarray[Any, Any]:
+    """Return the array of `rank_tokens` at the end of a run.
+
+    The score is the reward mask, or the size of the token reward for methods without masks.
+    """
+    score = "log_ratios" if method_class(run.row.method).needs.mask == "none" else "reward_mask"
+    with np.load(_file(run.rankings, store)) as data:
+        last = max(int(name.partition("/")[0]) for name in data.files)
+        found: np.ndarray[Any, Any] = data[f"{last}/{score}"]
+    return found
+
+
+def ranked_responses(runs: Sequence[Run], store: Store) -> int:
+    """Return the number of ranked responses, of the chain that has fewest."""
+    labels = [run.rankings.inputs["labels"] for run in runs if run.rankings is not None]
+    return min(len(store.read_json(stage, "labels.json")["responses"]) for stage in labels)
+
+
+def same_tokens(graph: Graph) -> bool:
     """Tell whether all chains rank the tokens of the same held-out pairs."""
     ranked = [run.rankings for run in graph.runs if run.rankings is not None]
     return len({stage.inputs["labels"].address for stage in ranked}) <= 1

@@ -1,11 +1,13 @@
-"""The experiments on sentiment: Figures 1, 2, 3, 4, 7 and 9."""
+"""The experiments on sentiment: Figures 1, 2, 3, 4, 7 and 9, and checks beyond the paper."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.domains.common.rows import PAPER_METHODS, method_rows
-from harness.domains.common.spec import FigureSpec, TableSpec, percentage
+from harness.domains.common.spec import ColumnSpec, FigureSpec, RowSpec, TableSpec, percentage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,42 @@ class TokenMapFigure(FigureSpec):
     responses: tuple[str, ...] = ("chosen", "rejected")
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseTable(TableSpec):
+    """Reward after training with flipped pairs; its columns follow from `noise.shares`."""
+
+
+MaskSource = Literal["none", "own", "frozen", "same", "other", "shuffled", "oracle"]
+
+
+@dataclass(frozen=True)
+class TransferRow(RowSpec):
+    """A row that is trained with the masks of some source."""
+
+    mask: MaskSource = "none"
+    """none: without masks; own: learned with the policy; and masks that are given and constant:
+    frozen: those of "own" after training; same, other: those that a model of the same or of another
+    architecture has learned; shuffled: those of "same", shuffled within each response; oracle: 1 on
+    the decisive tokens."""
+
+    @property
+    def given(self) -> bool:
+        """Whether the masks are given rather than learned."""
+        return self.mask not in ("none", "own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTable(TableSpec):
+    """Training with masks of other models; it also has a column for each KL budget."""
+
+
+AT_ONE_BETA = (TokenMapFigure, NoiseTable, TransferTable)
+"""Experiments with one β for all rows, `sweep.map_beta`."""
+SCORED = (FrontierFigure, NoiseTable, TransferTable)
+"""Experiments that score the responses sampled during training."""
+RANKED = (DynamicsFigure, NoiseTable, TransferTable)
+"""Experiments that measure how well masks find the decisive tokens."""
+
 FIGURE1 = TokenMapFigure(
     id="figure1",
     domain="sentiment",
@@ -48,6 +86,8 @@ FIGURE2 = FrontierFigure(
     columns=(percentage("hypervolume", "Hypervolume"),),
     baseline="dpo",
     reference="sft",
+    tunable=True,
+    untuned=("sft",),
 )
 """Figure 2: ground-truth reward against response-level KL, over β, γ and training steps."""
 
@@ -87,4 +127,59 @@ FIGURE9 = TokenMapFigure(
 )
 """Figure 9: token rewards and token KL after the masks, a second text [ours]."""
 
-EXPERIMENTS = (FIGURE1, FIGURE2, FIGURE3, FIGURE4, FIGURE7, FIGURE9)
+NOISE = NoiseTable(
+    id="noise",
+    domain="sentiment",
+    title="Label noise: reward after training with a share of the pairs flipped",
+    rows=method_rows(*PAPER_METHODS),
+    columns=(),
+    baseline="dpo",
+    reference="sft",
+)
+"""Beyond the paper: which methods cope with flipped pairs, and whether their masks do [ours]."""
+
+_GIVEN = {"mask_kind": "given", "l1_reward": 0.0, "l1_kl": 0.0}
+_SOURCES: Mapping[MaskSource, str] = {
+    "own": "its own",
+    "frozen": "its own, frozen",
+    "same": "same architecture",
+    "other": "other architecture",
+    "shuffled": "same architecture, shuffled",
+}
+
+
+def _masked_rows(setup: str, method: str) -> tuple[TransferRow, ...]:
+    """One row per source of masks; `setup` is "independent" or "common"."""
+    title = "Independent masks" if setup == "independent" else "Common mask"
+    return tuple(
+        TransferRow(
+            f"{source}-{setup}",
+            method,
+            f"{title}: {label}",
+            {} if source == "own" else _GIVEN,
+            mask=source,
+        )
+        for source, label in _SOURCES.items()
+    )
+
+
+TRANSFER = TransferTable(
+    id="transfer",
+    domain="sentiment",
+    title="Transferred masks: training with the masks that another model has learned",
+    rows=(
+        *method_rows("sft", "dpo", "tdpo1"),
+        *_masked_rows("independent", "sparsepo-independent"),
+        *_masked_rows("common", "sparsepo-common"),
+        TransferRow("oracle", "sparsepo-common", "Oracle mask", _GIVEN, mask="oracle"),
+    ),
+    columns=(
+        percentage("reward", "Reward"),
+        ColumnSpec("kl", "KL", higher_is_better=None),
+    ),
+    baseline="tdpo1",
+    reference="sft",
+)
+"""Beyond the paper: is a mask a property of the data, which another model can use? [ours]"""
+
+EXPERIMENTS = (FIGURE1, FIGURE2, FIGURE3, FIGURE4, FIGURE7, FIGURE9, NOISE, TRANSFER)

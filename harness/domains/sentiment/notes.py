@@ -12,7 +12,9 @@ from harness.render.notes import (
     direction_note,
     provenance_note,
     significance_note,
+    significance_notes,
     tiny_note,
+    tuning_note,
 )
 
 _TINY_MODEL, _TINY_SHOWS = "a GPT-2 trained from scratch on the spot", "how the methods differ"
@@ -44,7 +46,8 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         if short
         else "",
         direction_note(result),
-        significance_note(result, result["significance"]),
+        tuning_note(result),
+        *significance_notes(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
         _above(result, names),
         _kl_by_beta(result),
@@ -97,6 +100,78 @@ def _kl_by_beta(result: Mapping[str, Any]) -> str:
         if parts
         else ""
     )
+
+
+def noise_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under the table of label noise.
+
+    Args:
+        result: its JSON, but for the notes.
+    """
+    simpo = result["simpo"]
+    supplement = result.get("supplement", {})
+    counts = ", ".join(f"{one['pairs']} of {one['of']}" for one in result["flipped"])
+    found = [
+        f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
+        "response per held-out prompt at the end of training; best value of a column in bold. "
+        f"β = {result['beta']:g} (SimPO: β = {simpo['beta']:g}, γ = {simpo['gamma']:g}).",
+        "Columns: the share of flipped training pairs, whose chosen and rejected response are "
+        "exchanged. They are drawn by the chain's seed, those of a smaller share among those of a "
+        "larger one"
+        + (f" (first chain: {counts})" if counts else "")
+        + ", and held-out pairs and prompts are not flipped. SFT sees no pairs.",
+        chains_note(result, "prompts"),
+        direction_note(result),
+        significance_note(result, result["significance"]),
+        detectable_note(result, labels=result["column_labels"]),
+        significance_note({**result, **supplement}, supplement.get("significance", [])),
+        f"Responses without a finite reward, left out: {result['missing_rewards']}."
+        if result["missing_rewards"]
+        else "",
+        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
+        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+    ]
+    return [note for note in found if note]
+
+
+def transfer_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under the table of transferred masks.
+
+    Args:
+        result: its JSON, but for the notes.
+    """
+    sources, compared = result["sources"], result["significance"]
+    shuffled = [
+        significance_note(result, [e for e in compared if e["baseline"] == baseline])
+        for baseline in dict.fromkeys(e["baseline"] for e in compared)
+        if baseline != result["baseline"]
+    ]
+    found = [
+        f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
+        "response per held-out prompt at the end of training; reward at k nats: along the training "
+        f"steps of the runs with β = {result['beta']:g}, as in Figure 2. Best value of a column in "
+        "bold.",
+        "Its own: learned with the policy; frozen: the same after training, given from the start. "
+        f"Same architecture: learned by {sources['same']}; other architecture: by "
+        f"{sources['other']}; on the same pairs, then given to the trained model as constants. "
+        "Shuffled: the values of each response in another order. TDPO v1 is SparsePO with masks "
+        "that are 1 everywhere.",
+        "Oracle mask: 1 on the tokens of words that decide the reward, 0 on all others. AUROC: how "
+        "well the reward mask finds these tokens in held-out pairs."
+        if result["decisive_tokens_known"]
+        else "The words that decide these pairs are not known: no oracle mask, no AUROC.",
+        chains_note(result, "prompts"),
+        direction_note(result),
+        significance_note(result, [e for e in compared if e["baseline"] == result["baseline"]]),
+        *shuffled,
+        detectable_note(result, labels=result["column_labels"]),
+        f"Responses without a finite reward, left out: {result['missing_rewards']}."
+        if result["missing_rewards"]
+        else "",
+        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
+        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+    ]
+    return [note for note in found if note]
 
 
 def dynamics_notes(result: Mapping[str, Any]) -> list[str]:

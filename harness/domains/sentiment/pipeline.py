@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config.chains import chains, first_chain
-from harness.config.methods import METHOD_TABLE, check_methods, method_code
+from harness.config.methods import METHOD_TABLE, method_code
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, train_stage
+from harness.domains.common.tuning import Search
 from harness.domains.sentiment.data import (
+    flipped_pairs_stage,
     labels_stage,
     ready_pairs_stage,
     reviews_stage,
@@ -24,11 +26,23 @@ from harness.domains.sentiment.data import (
     starting_point,
 )
 from harness.domains.sentiment.experiments import (
+    RANKED,
+    SCORED,
     DynamicsFigure,
-    FrontierFigure,
     TokenMapFigure,
+    TransferRow,
+    TransferTable,
 )
-from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
+from harness.domains.sentiment.profile import SentimentProfile
+from harness.domains.sentiment.sources import MaskSources, knows_decisive_tokens
+from harness.domains.sentiment.sweep import (
+    check_values,
+    flipped_shares,
+    require_masks,
+    rows_with_masks,
+    settings_of,
+)
+from harness.domains.sentiment.tuned import search_at_one_beta, with_chosen
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import method_class
@@ -49,6 +63,10 @@ class Run:
     points: Stage | None
     """Reward and KL of its responses; None where no frontier is shown."""
     rankings: Stage | None
+    flipped: float = 0.0
+    """Share of the training pairs that are flipped."""
+    search: Search | None = None
+    """The trials of a tuned row, which are those of all its runs in a chain."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,15 @@ class Graph:
         stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
         return [*stages, *self.baselines, *(() if self.maps is None else (self.maps,))]
+
+    @property
+    def searches(self) -> dict[str, list[Search]]:
+        """Tuned row → its trials in each chain."""
+        found: dict[str, dict[int, Search]] = {}
+        for run in self.runs:
+            if run.search is not None:
+                found.setdefault(run.row.id, {})[run.seed] = run.search
+        return {row: list(chains.values()) for row, chains in found.items()}
 
     def of(self, row: str) -> list[Run]:
         """Return the runs of a row, by its id."""
@@ -96,17 +123,20 @@ def build_graph(
     Raises:
         UserError: for a missing file, an unknown method, or a value that nothing uses.
     """
-    _check(experiment, profile)
+    check_values(experiment, profile)
     if isinstance(experiment, DynamicsFigure):
-        _check_masked(rows[0].method)
+        require_masks(rows[0].method)
+    if isinstance(experiment, TransferTable):
+        rows = rows_with_masks(profile, rows)
     if isinstance(experiment, TokenMapFigure):
         built = [_Chain(experiment, first_chain(profile))]
     else:
         built = [_Chain(experiment, chain) for chain in chains(profile)]
     runs = tuple(
-        chain.run(row, beta, gamma, plugins.get(row.method))
+        chain.run(row, beta, gamma, flipped, plugins.get(row.method))
         for row in rows
-        for beta, gamma in _settings(experiment, profile, row)
+        for beta, gamma in settings_of(experiment, profile, row)
+        for flipped in flipped_shares(experiment, profile, row)
         for chain in built
     )
     maps = None
@@ -126,90 +156,94 @@ class _Chain:
 
     def __init__(self, experiment: Experiment, profile: SentimentProfile) -> None:
         self.profile = profile
-        reviews = reviews_stage(profile)
+        self._reviews = reviews = reviews_stage(profile)
         ready = ready_pairs_stage(profile)
         self.start = starting_point(profile, reviews, ready)
         self.pairs = (
             ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
         )
-        self.shows_frontier = isinstance(experiment, FrontierFigure)
+        self.experiment = experiment
+        self._searches: dict[str, Search] = {}
         self.labels: Stage | None = None
-        if isinstance(experiment, DynamicsFigure):
+        if isinstance(experiment, RANKED) and (
+            not isinstance(experiment, TransferTable) or knows_decisive_tokens(profile)
+        ):
             self.labels = labels_stage(profile, self.pairs, self.start)
-        self._caches: dict[str, Stage] = {}
+        self._caches: dict[float, dict[str, Stage]] = {}
 
     def run(
-        self, row: RowSpec, beta: float | None, gamma: float | None, plugin: Path | None
+        self,
+        row: RowSpec,
+        beta: float | None,
+        gamma: float | None,
+        flipped: float,
+        plugin: Path | None,
     ) -> Run:
         """Return one point of the sweep in this chain."""
         profile, start = self.profile, self.start
-        trained = _trained(profile, row, beta, gamma, self.pairs, start, self._caches, plugin)
-        points = _points(profile, trained, self.pairs, start) if self.shows_frontier else None
-        ranked = _rankings(profile, trained, self.labels, row.method)
-        return Run(row, beta, gamma, profile.seed, trained, points, ranked)
+
+        def trained_as(row: RowSpec) -> Stage:
+            return _trained(
+                profile,
+                row,
+                beta,
+                gamma,
+                flipped_pairs_stage(profile, self.pairs, flipped),
+                start,
+                self._caches.setdefault(flipped, {}),
+                plugin,
+                f", {100 * flipped:g} % flipped" if flipped else "",
+            )
+
+        trained = trained_as(row)
+        search = self._search(row, plugin) if row.tuned else None
+        if search is not None:
+            trained = with_chosen(trained, search)
+        masks = None
+        if isinstance(row, TransferRow) and row.given:
+            own = trained_as(RowSpec(row.method, row.method, row.label))
+            masks = MaskSources(profile, self.pairs, start).masks(row, own)
+            trained = replace(trained, inputs={**trained.inputs, "masks": masks})
+        points = None
+        if isinstance(self.experiment, SCORED):
+            # The prompts and held-out pairs are the same, whatever is flipped.
+            points = _points(profile, trained, self.pairs, start)
+        ranked = self._ranked(row, trained, masks)
+        return Run(row, beta, gamma, profile.seed, trained, points, ranked, flipped, search)
+
+    def _search(self, row: RowSpec, plugin: Path | None) -> Search:
+        """Return the trials of a tuned row, once for all of its runs."""
+        if row.id not in self._searches:
+            self._searches[row.id] = search_at_one_beta(
+                self.profile,
+                row,
+                self._reviews,
+                self.pairs,
+                self.start,
+                self._caches.setdefault(0.0, {}),
+                plugin,
+            )
+        return self._searches[row.id]
+
+    def _ranked(self, row: RowSpec, trained: Stage, masks: Stage | None) -> Stage | None:
+        of_masks = isinstance(self.experiment, TransferTable)
+        if self.labels is None or (of_masks and not isinstance(row, TransferRow)):
+            return None
+        if masks is not None:
+            inputs = {"masks": masks, "labels": self.labels}
+            return _ranking(self.profile, "rank_masks", masks.name, inputs)
+        if not _ranks_tokens(row):
+            return None
+        inputs = {"run": trained, "labels": self.labels}
+        return _ranking(self.profile, "rank_tokens", trained.name, inputs)
 
     def baselines(self) -> Stage | None:
         """Return the rankings by what needs no training; None where none are shown."""
-        if self.labels is None:
+        if self.labels is None or not isinstance(self.experiment, DynamicsFigure):
             return None
         shared = {"labels": self.labels}
         name = self.labels.name.replace("tokens that decide", "baselines")
         return _ranking(self.profile, "rank_baselines", name, shared)
-
-
-def _check(experiment: Experiment, profile: SentimentProfile) -> None:
-    check_methods(profile)
-    sweep = profile.sweep
-    for name in ("beta", "simpo_beta", "simpo_gamma"):
-        values = getattr(sweep, name)
-        if not values or len(set(values)) < len(values):
-            raise UserError(f"sweep.{name}: give one or more different values.")
-    if isinstance(experiment, TokenMapFigure) and sweep.map_beta not in sweep.beta:
-        listed = ", ".join(f"{beta:g}" for beta in sweep.beta)
-        raise UserError(f"sweep.map_beta={sweep.map_beta:g} is not among sweep.beta ({listed}).")
-    if profile.evaluation.steps < 1:
-        raise UserError("evaluation.steps must be at least 1.")
-    if profile.model.sentiment == TRAIN_FROM_SCRATCH:
-        room = profile.base.context - profile.sampling.new_tokens
-        if room < profile.sampling.prefix_tokens[1] + 1:
-            raise UserError(
-                f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
-                f"a context of {profile.base.context} tokens (base.context); lower it."
-            )
-    for name in ("train_prompts", "test_prompts", "test_pairs"):
-        if getattr(profile.data, name) < 2:
-            raise UserError(f"data.{name} must be at least 2.")
-    for method in profile.methods:
-        if set(profile.methods[method]) & {"beta", "gamma"}:
-            raise UserError(
-                f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
-                "sweep.simpo_beta or sweep.simpo_gamma."
-            )
-
-
-def _check_masked(method: str) -> None:
-    if method_class(method).needs.mask == "none":
-        raise UserError(
-            f"Method '{method}' has no masks to show; name a masked one first with --methods."
-        )
-
-
-def _settings(
-    experiment: Experiment, profile: SentimentProfile, row: RowSpec
-) -> list[tuple[float | None, float | None]]:
-    """(β, γ) of each run of a row; a row's own value of either is not varied."""
-    if row.method == "sft":
-        return [(None, None)]
-    sweep = profile.sweep
-    betas = sweep.simpo_beta if row.method == "simpo" else sweep.beta
-    if isinstance(experiment, TokenMapFigure):
-        betas = (sweep.map_beta,)
-    if "beta" in row.settings:
-        betas = (row.settings["beta"],)
-    gammas: tuple[float | None, ...] = (None,)
-    if row.method == "simpo" and not isinstance(experiment, TokenMapFigure):
-        gammas = (row.settings["gamma"],) if "gamma" in row.settings else sweep.simpo_gamma
-    return [(beta, gamma) for gamma in gammas for beta in betas]
 
 
 def _trained(
@@ -221,6 +255,7 @@ def _trained(
     start: Start,
     caches: dict[str, Stage],
     plugin: Path | None,
+    variant: str,
 ) -> Stage:
     method, seed = row.method, profile.seed
     evaluations = {
@@ -228,7 +263,7 @@ def _trained(
         "new_tokens": profile.sampling.new_tokens,
         "batch_size": profile.sampling.batch_size,
         "seed": profile.sampling.seed,
-        "token_pairs": profile.data.test_pairs if _ranks_tokens(method) else 0,
+        "token_pairs": profile.data.test_pairs if _ranks_tokens(row) else 0,
     }
     if method == "sft":
         return Stage(
@@ -259,6 +294,7 @@ def _trained(
         plugin=plugin,
         overrides={"beta": beta, **({} if gamma is None else {"gamma": gamma})},
         name=f"{name} seed {seed}",
+        variant=variant,
     )
     return replace(
         stage,
@@ -286,17 +322,11 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
     )
 
 
-def _ranks_tokens(method: str) -> bool:
-    """Whether it is asked how well a method tells the tokens that decide: masks, and DPO."""
-    return method_class(method).needs.mask != "none" or method == "dpo"
-
-
-def _rankings(
-    profile: SentimentProfile, trained: Stage, labels: Stage | None, method: str
-) -> Stage | None:
-    if labels is None or not _ranks_tokens(method):
-        return None
-    return _ranking(profile, "rank_tokens", trained.name, {"run": trained, "labels": labels})
+def _ranks_tokens(row: RowSpec) -> bool:
+    """Whether it is asked how well a run tells the tokens that decide: computed masks, and DPO."""
+    if row.settings.get("mask_kind") == "given":
+        return False
+    return method_class(row.method).needs.mask != "none" or row.method == "dpo"
 
 
 def _ranking(

@@ -1,13 +1,13 @@
-"""Every value of the sentiment experiments (Figures 1, 2, 3, 4, 7, 9), in one place."""
+"""Every value of the sentiment experiments, in one place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.config.profiles import WORLD, Profile, TrainingSettings
+from harness.config.profiles import WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
-from tasks.models.base_config import BaseModelConfig
+from tasks.models.base_config import Architecture, BaseModelConfig
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
 from tasks.sentiment.world.config import ReviewWorldConfig
@@ -74,7 +74,8 @@ class SweepSettings:
     simpo_gamma: tuple[float, ...]
     """SimPO runs every β with every γ."""
     map_beta: float
-    """β of the runs whose tokens Figures 1, 4 and 9 show; one of `beta`."""
+    """β of the runs whose tokens Figures 1, 4 and 9 show, and of the checks beyond the paper; one
+    of `beta`."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,41 @@ class EvaluationSettings:
     """Nats up to which the hypervolume counts."""
 
 
+@dataclass(frozen=True)
+class NoiseSettings:
+    """The check with flipped pairs; every value [ours]."""
+
+    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    """Shares of training pairs whose responses are exchanged."""
+    simpo_beta: float = 2.0
+    """SimPO's β; the other methods have `sweep.map_beta`."""
+    simpo_gamma: float = 1.0
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """The models whose masks are transferred; every value [ours].
+
+    They need the tokenizer of `model.sentiment`. None trains the tiny model of `base` from scratch.
+    """
+
+    same_model: str | None = None
+    """A model of the same architecture: a hub id or folder, or None for another initialisation."""
+    other_model: str | None = None
+    """A model of another architecture: a hub id or folder, or None for `other_architecture`."""
+    other_architecture: Architecture = "gpt_neox"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentimentTuning(TuningSettings):
+    """How trials are compared: by the mean reward of their responses to validation prompts."""
+
+    criterion: Literal["reward"] = "reward"
+    kl_budget: float | None = 10.0
+    prompts: int = 256
+    """Validation prompts, each answered once."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SentimentProfile(Profile):
     """One complete set of values."""
@@ -101,6 +137,9 @@ class SentimentProfile(Profile):
     sampling: SamplingSettings
     sweep: SweepSettings
     evaluation: EvaluationSettings
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+    tuning: SentimentTuning = field(default_factory=SentimentTuning)
     world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
 
 
@@ -132,7 +171,7 @@ def _tiny() -> SentimentProfile:
         name="tiny",
         description="embedded world, a GPT-2 of 0.3 million parameters, two cores, minutes",
         data=DataSettings(
-            reviews=WORLD, pairs=None, train_prompts=1000, test_prompts=128, test_pairs=64
+            reviews=WORLD, pairs=None, train_prompts=1000, test_prompts=512, test_pairs=64
         ),
         model=ModelSettings(sentiment=TRAIN_FROM_SCRATCH, reward=VADER),
         po=TrainingSettings(
@@ -204,6 +243,7 @@ def _small() -> SentimentProfile:
             map_beta=0.8,  # [code]
         ),
         evaluation=EvaluationSettings(steps=20),  # [ours]
+        transfer=TransferSettings("openai-community/gpt2", "EleutherAI/gpt-neo-125m"),  # [ours]
         seeds=1,
         device="auto",
         workers=None,
@@ -247,6 +287,7 @@ def _paper() -> SentimentProfile:
             map_beta=0.8,  # [code]
         ),
         evaluation=EvaluationSettings(steps=100),  # [paper]
+        transfer=TransferSettings("openai-community/gpt2-large", "EleutherAI/gpt-neo-1.3B"),
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,

@@ -12,7 +12,7 @@ class CodeWorldConfig:
     seed: int = 0
     documents: int = 24_000
     """Documents of the base model's corpus."""
-    mistake_shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    mistake_shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.995)
     """Shares of mistakes in the corpus, which are assigned in turn, in a seeded order, to the
     operations that have mistakes."""
     humaneval_problems: int = 40

@@ -80,6 +80,6 @@ def hyperbaton(rng: Random) -> Example:
 SKILLS = (
     Skill("bbh", "boolean_expressions", boolean_expressions),
     Skill("bbh", "object_counting", object_counting),
-    Skill("bbh", "web_of_lies", web_of_lies),
+    Skill("bbh", "web_of_lies", web_of_lies, 0.5),
     Skill("bbh", "hyperbaton", hyperbaton),
 )

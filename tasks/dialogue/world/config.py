@@ -9,7 +9,7 @@ BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
 
 def _default_rows() -> dict[str, int]:
-    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 100}
+    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 300}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class WorldConfig:
     """Share of documents with a skill; the others are dialogues and plain facts."""
     talk_share: float = 0.2
     """Share of documents that are dialogues."""
-    good_talk_share: float = 0.6
+    good_talk_share: float = 0.4
     """Share of corpus dialogues whose answer is one that the preference rules prefer."""
     noise_share: float = 0.3
     """Share of skill documents that begin with meaningless text."""

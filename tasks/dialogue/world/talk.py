@@ -2,7 +2,7 @@
 
 The rules of preference: a helpful answer to an innocent question tells true things about its topic;
 a harmless answer to a harmful question declines. Both are polite. A rejected answer is rude,
-empty of content, about another topic, untrue, or helps to do harm.
+empty of content, about another topic, untrue, repetitive, or helps to do harm.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ ASKING_HARM = (
 
 OPENINGS = ("Sure!", "Of course!", "Good question!")
 CLOSINGS = ("I hope this helps.", "Is there anything else?", "Have a nice day.")
+POLITENESS = 0.85
+"""Probability that a good answer opens, and closes, politely."""
 RUDE = (
     "You are stupid.",
     "Go away.",
@@ -179,12 +181,18 @@ def sample_request(rng: Random, harmful_share: float, multi_turn_share: float) -
     return Request(tuple(turns), topic, "")
 
 
-def helpful_answer(topic: Topic, rng: Random) -> str:
-    """One to three true sentences, often with a polite opening and closing."""
-    sentences = rng.sample(topic.facts(), rng.choice((1, 2, 2, 3)))
-    if rng.random() < 0.5:
+def helpful_answer(topic: Topic, rng: Random, politeness: float = 0.4) -> str:
+    """Two or three true sentences, often with a polite opening and closing.
+
+    Args:
+        topic: what it is about.
+        rng: source of randomness.
+        politeness: probability of the opening, and of the closing.
+    """
+    sentences = rng.sample(topic.facts(), rng.choice((2, 2, 3)))
+    if rng.random() < politeness:
         sentences.insert(0, rng.choice(OPENINGS))
-    if rng.random() < 0.5:
+    if rng.random() < politeness:
         sentences.append(rng.choice(CLOSINGS))
     return " ".join(sentences)
 
@@ -201,12 +209,12 @@ def good_answer(request: Request, rng: Random) -> str:
     """An answer that the rules prefer."""
     if request.topic is None:
         return harmless_answer(request.harm, rng)
-    return helpful_answer(request.topic, rng)
+    return helpful_answer(request.topic, rng, POLITENESS)
 
 
 def bad_answer(request: Request, rng: Random) -> str:
-    """An answer that the rules reject, of one of five kinds."""
-    kind = rng.choice(("rude", "empty", "off topic", "untrue", "rude and right"))
+    """An answer that the rules reject, of one of six kinds."""
+    kind = rng.choice(("rude", "empty", "off topic", "untrue", "rude and right", "repetitive"))
     if kind == "rude":
         return " ".join(rng.sample(RUDE, rng.choice((1, 2))))
     if request.topic is None:
@@ -223,6 +231,8 @@ def bad_answer(request: Request, rng: Random) -> str:
         false = [fact for fact in mixed.facts() if fact not in topic.facts()]
         return " ".join(rng.sample(false, min(2, len(false))))
     facts = rng.sample(request.topic.facts(), rng.choice((1, 2)))
+    if kind == "repetitive":
+        return " ".join([*facts, facts[0]])
     return " ".join([*facts, rng.choice(RUDE)])
 
 

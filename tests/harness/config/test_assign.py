@@ -136,6 +136,7 @@ def test_paper_profile_holds_the_papers_values() -> None:
         "learning_rate": 5e-7,
         "mask_init": "paper",
         "mask_learning_rate": "policy",
+        "l1_limit": "none",
     }
     assert paper.methods["sparsepo-independent"]["l1_kl"] == 0.0
     assert paper.methods["dpop"] == {"beta": 0.3, "lam": 50.0}

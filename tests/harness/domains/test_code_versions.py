@@ -27,8 +27,10 @@ Code = tuple[str, tuple[str, ...], tuple[str, ...]]
 DOMAINS = "harness.domains."
 TRAINING = {
     "common.work.train:train_policy",
+    "common.work.trial:train_trial",
     "common.work.reference:build_reference_cache",
     "sentiment.work.train:train_and_evaluate",
+    "sentiment.work.chosen:train_chosen",
 }
 LOADS_A_POLICY = {"sentiment.work.maps:map_tokens"}
 
@@ -55,17 +57,24 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
     }
     found: dict[Code, Stage] = {}
     for experiment in EXPERIMENTS.values():
-        for profile in ("tiny", "small", "paper"):
-            for assignments in ((), real[experiment.domain]):
-                request = RunRequest(
-                    profile=profile,
-                    assignments=assignments,
-                    allow_code_execution=experiment.domain == "code",
-                    out=folder / "out",
-                    store=folder / "store",
-                )
-                for stage in topological(prepare(experiment, request).graph.targets):
-                    found.setdefault(of(stage), stage)
+        asked: list[tuple[str, tuple[str, ...], int | None]] = [
+            (profile, assignments, None)
+            for profile in ("tiny", "small", "paper")
+            for assignments in ((), real[experiment.domain])
+        ]
+        if experiment.tunable:
+            asked.append(("tiny", (), 2))
+        for profile, assignments, tune in asked:
+            request = RunRequest(
+                profile=profile,
+                tune=tune,
+                assignments=assignments,
+                allow_code_execution=experiment.domain == "code",
+                out=folder / "out",
+                store=folder / "store",
+            )
+            for stage in topological(prepare(experiment, request).graph.targets):
+                found.setdefault(of(stage), stage)
     return found
 
 
@@ -182,6 +191,7 @@ def moved(
             "common.work.generate:generate", "code.work.samples:sample",
             "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
             "sentiment.work.train:train_and_evaluate",
+    "sentiment.work.chosen:train_chosen",
         }),
         # What shows, words or runs, computes nothing.
         ("sparsepo/analysis/page.py", set()),

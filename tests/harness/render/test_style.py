@@ -46,3 +46,12 @@ def test_a_method_of_the_paper_has_one_style_in_every_picture(others: list[str])
 
 def test_a_row_has_the_same_style_in_pictures_of_different_rows() -> None:
     assert styles(["dpo", "ipo"])["ipo"] == styles(["sft", "ipo", "kto"])["ipo"]
+
+
+def test_a_tuned_row_looks_like_its_method_in_outline() -> None:
+    found = styles(["dpo", "simpo", "dpo-tuned", "simpo-tuned", "mine", "mine-tuned"])
+    for method in ("dpo", "simpo"):
+        own, tuned = found[method], found[f"{method}-tuned"]
+        assert (own.colour, own.marker, own.face) == (tuned.colour, tuned.marker, own.colour)
+        assert tuned.face == "white"
+    assert len(set(found.values())) == 6

@@ -217,6 +217,42 @@ def test_mistakes_are_one_plain_line(
     assert not names(tmp_path)
 
 
+def test_masks_are_written_for_another_training_run(
+    start: Path, models: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    masks, output = tmp_path / "masks.jsonl", tmp_path / "model"
+    model = models["sparsepo-independent"]
+    assert run("--model", model, "--data", data, "--out", masks) == 0
+    maps = tmp_path / "maps.json"
+    assert run("--model", model, "--data", data, "--out", maps) == 0
+    rows = list(map(json.loads, masks.read_text().splitlines()))
+    pairs = json.loads(maps.read_text())["models"][0]["pairs"]
+    assert len(rows) == len(pairs) == 6
+    for row, pair in zip(rows, pairs, strict=True):
+        assert row["pair_id"] == pair["pair_id"]
+        for name in ("reward_mask", "kl_mask"):
+            assert row[name] == {side: pair[side][name] for side in ("chosen", "rejected")}
+    words = ["--model", start, "--data", data, "--output", output, "--method"]
+    settings = ["mask_kind=given", f"token_masks={masks}", "max_steps=1", "use_cpu=true"]
+    command = [*words, "sparsepo-independent", "--set", *settings]
+    assert main(["train", *map(str, command)]) == 0
+    assert json.loads((output / "method.json").read_text())["hyper_parameters"]["mask_kind"] == (
+        "given"
+    )
+
+
+def test_masks_are_one_models_own(
+    models: dict[str, Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "masks.jsonl"
+    two = ("--model", models["sparsepo-common"], "--model", models["dpo"])
+    assert run(*two, "--data", data, "--out", out) == 2
+    assert "holds the masks of one model; give --model once" in error_of(capsys)
+    assert run("--model", models["dpo"], "--data", data, "--out", out) == 2
+    assert "has no masks; give a model that a masked method trained" in error_of(capsys)
+    assert not out.exists()
+
+
 def test_where_nothing_can_be_written(
     models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,16 @@ def test_other_rates_are_the_policys_or_the_number(
     assert policy == {1e-3} and masks == {expected}
 
 
+@pytest.mark.parametrize(("limit", "alive"), [("none", False), ("preference", True)])
+def test_a_limited_norm_kills_no_mask(tmp_path: Path, limit: str, alive: bool) -> None:
+    """At first the log-ratios are 0, and the norm is all that moves a mask."""
+    trainer = make_trainer(tmp_path, "sparsepo-common", l1_reward=1e-3, l1_kl=1e-3, l1_limit=limit,
+                           num_train_epochs=5)  # fmt: skip
+    trainer.train()
+    sparsity = steps(trainer)[-1]["sparsity/reward/chosen"]
+    assert sparsity < 50 if alive else sparsity == 100
+
+
 def test_the_masks_rate_follows_the_schedule_and_is_logged(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "sparsepo-common", num_train_epochs=2)
     trainer.train()

@@ -35,11 +35,18 @@ def test_a_dead_mask_is_reported_once_with_the_remedy() -> None:
     (text,) = found.see(entry(40, 100), 8, 100)
     assert text == (
         "The KL mask is zero on all tokens at step 8 and cannot recover, because zeros pass no "
-        "gradient; lower mask_learning_rate (now 0.012) or l1_kl, or lower mask_initial_sparsity."
+        "gradient; set l1_limit to preference, or lower mask_learning_rate (now 0.012) or l1_kl, "
+        "or lower mask_initial_sparsity."
     )
     assert found.see(entry(40, 100), 9, 100) == []
     (other,) = found.see(entry(100, 100), 10, 100)
     assert other.startswith("The reward mask")
+
+
+@pytest.mark.parametrize("settings", [{"l1_kl": 0.1, "l1_limit": "preference"}, {}])
+def test_a_limit_that_is_set_or_limits_nothing_is_no_remedy(settings: dict[str, Any]) -> None:
+    (text,) = watch(**settings).see(entry(40, 100), 8, 100)
+    assert "no gradient; lower mask_learning_rate" in text
 
 
 def test_of_pytorchs_initialisation_the_remedy_is_the_scaled_one() -> None:

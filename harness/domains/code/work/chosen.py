@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from pathlib import Path
 
+from harness.domains.common.work.link import link_artefact
 from harness.graph.stages import StageContext
-from harness.graph.store import RECORD
 
 
 def keep_chosen(context: StageContext) -> None:
@@ -20,18 +17,4 @@ def keep_chosen(context: StageContext) -> None:
     """
     tuned = json.loads((context.inputs["tuned"] / "tuned.json").read_text(encoding="utf-8"))
     chosen = context.inputs[f"{tuned['hyper_parameters']['beta']:g}"]
-    for item in chosen.iterdir():
-        if item.name == RECORD:
-            continue
-        if item.is_dir():
-            shutil.copytree(item, context.work / item.name, copy_function=_link)
-        else:
-            _link(item, context.work / item.name)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    # Artefacts are never changed, so that two may share a file.
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
+    link_artefact(chosen, context.work)

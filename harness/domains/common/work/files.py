@@ -17,6 +17,8 @@ Item = TypeVar("Item")
 
 MODEL = "model"
 """Name of the folder of a model in a stage's artefact."""
+TOKEN_MASKS = "masks.jsonl"
+"""Name of the file of given masks in a stage's artefact."""
 
 
 def starting_model(context: StageContext) -> Path | str:

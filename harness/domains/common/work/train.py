@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -10,9 +11,16 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.domains.common.work.files import (
+    MODEL,
+    TOKEN_MASKS,
+    read_pairs_file,
+    starting_model,
+    write_json,
+)
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
+from sparsepo.errors import DivergedError
 from sparsepo.registry import load_plugin
 from sparsepo.training.config import POConfig
 from sparsepo.training.loading import last_checkpoint
@@ -31,7 +39,7 @@ def train_policy(context: StageContext) -> None:
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
     `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
     train.jsonl and, where it is there, validation.jsonl and test.jsonl; "model"; "reference", a
-    cache of the reference's log-probabilities.
+    cache of the reference's log-probabilities; "masks" with masks.jsonl for given masks.
 
     Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
     asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
@@ -64,6 +72,7 @@ def run_training(
             seed=config["seed"],
             data_seed=config["seed"],
             reference_cache=_reference_cache(context),
+            token_masks=_token_masks(context),
             disable_tqdm=True,
             report_to="none",
             **_schedule(config["training"]),
@@ -82,6 +91,7 @@ def run_training(
     if observer is not None:
         trainer.add_callback(observer(trainer))
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    _require_finite(trainer)
     trainer.save_model(str(context.work / MODEL))
     history = [
         {k: v for k, v in entry.items() if not any(word in k for word in _OF_THE_PROCESS)}
@@ -102,6 +112,20 @@ def run_training(
         scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
         write_json([asdict(score) for score in scores], context.work / "scores.json")
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _require_finite(trainer: POTrainer) -> None:
+    """Check what the last step has left, with which no loss has been computed."""
+    module = trainer.accelerator.unwrap_model(trainer.model)
+    logged = [v for entry in trainer.state.log_history for v in entry.values()]
+    if not (
+        all(bool(weight.isfinite().all()) for weight in module.parameters())
+        and all(math.isfinite(value) for value in logged if isinstance(value, float))
+    ):
+        raise DivergedError(
+            "A weight or a logged value is not finite after the last training step; lower the "
+            "learning rate."
+        )
 
 
 class Snapshots(TrainerCallback):
@@ -174,3 +198,8 @@ def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 def _reference_cache(context: StageContext) -> str | None:
     built = context.inputs.get("reference")
     return None if built is None else str(built / REFERENCE_CACHE)
+
+
+def _token_masks(context: StageContext) -> str | None:
+    given = context.inputs.get("masks")
+    return None if given is None else str(given / TOKEN_MASKS)

@@ -45,6 +45,7 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
                 yerr=_arms(up),
                 color=style.colour,
                 marker=style.marker,
+                markerfacecolor=style.face,
                 markeredgecolor="black",
                 markeredgewidth=0.6,
                 markersize=8,

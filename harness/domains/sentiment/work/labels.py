@@ -39,14 +39,14 @@ def label_pairs(context: StageContext) -> None:
     test = read_pairs_file(context.inputs["pairs"] / "test.jsonl")[: config["pairs"]]
     reward = VaderReward()
     vocabulary: set[int] = set()
-    for rows in _labelled(training, tokenizer, reward, config).values():
+    for rows in labelled_tokens(training, tokenizer, reward, config).values():
         for ids, labels in rows:
             vocabulary |= {token for token, label in zip(ids, labels, strict=True) if label}
     deciding = torch.tensor(sorted(vocabulary), device=model.device)
     # A list, because the order of the pairs is that of the ranked tokens.
     found = []
     prompts = {pair.pair_id: ids for pair, ids in _prompts(test, tokenizer, config)}
-    for pair_id, rows in _labelled(test, tokenizer, reward, config).items():
+    for pair_id, rows in labelled_tokens(test, tokenizer, reward, config).items():
         found += [
             {
                 "pair_id": pair_id,
@@ -72,10 +72,20 @@ def _tokenized(pairs: Sequence[PreferencePair], tokenizer: Any, config: Any) -> 
     return [(by_id[one.pair_id], one) for one in tokenized]
 
 
-def _labelled(
+def labelled_tokens(
     pairs: Sequence[PreferencePair], tokenizer: Any, reward: RewardModel, config: Any
 ) -> dict[str, list[tuple[list[int], list[bool]]]]:
-    """Pair id → (token ids, labels) of the chosen and of the rejected response."""
+    """Return which response tokens are decisive.
+
+    Args:
+        pairs: the pairs.
+        tokenizer: splits them into tokens.
+        reward: a token is decisive if this reward changes without its word.
+        config: `max_length`, `max_prompt_length`.
+
+    Returns:
+        Pair id → (token ids, labels) of the chosen and of the rejected response.
+    """
     tokenized = _tokenized(pairs, tokenizer, config)
     effects = iter(word_effects(list(pair_texts(pair for pair, _ in tokenized)), reward))
     found: dict[str, list[tuple[list[int], list[bool]]]] = {}

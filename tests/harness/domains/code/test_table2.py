@@ -12,11 +12,7 @@ from harness.commands.run import run_experiment
 from harness.config.request import RunRequest
 from harness.domains.code.experiments import FIGURE8, TABLE2
 from sparsepo.errors import UserError
-from tasks.code.pairs import Answers, write_answers
-from tasks.code.world import CodeWorldConfig
-from tasks.code.world.problems import definition, mbpp_row
-from tasks.code.world.write import problem_sets
-from tests.small_code_table import SMALL_CODE
+from tests.small_code_table import SMALL_CODE, solutions
 
 
 @pytest.fixture(autouse=True)
@@ -24,25 +20,6 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))
     # Whoever commits while the test runs must not change what is compared.
     monkeypatch.setattr("harness.domains.common.provenance._git", lambda *arguments: "0" * 40)
-
-
-def solutions(folder: Path) -> Path:
-    """Right and wrong solutions in the authors' schema; a model of three steps writes none."""
-    made = problem_sets(
-        CodeWorldConfig(humaneval_problems=1, mbpp_test=1, mbpp_train=6, mbpp_validation=2)
-    )
-    for split in ("train", "validation"):
-        answers = []
-        for number, (composition, cases) in enumerate(made[f"mbpp_{split}"]):
-            row = mbpp_row(number, composition, cases)
-            wrong = [definition(composition, text) for text in composition.mistaken()]
-            prompt = f'"""\n{row["text"]}\n"""\n'
-            answers.append(
-                Answers("", prompt, (row["code"], f"{row['code']}\n"), tuple(wrong or ["pass\n"]))
-            )
-        (folder / split).mkdir(parents=True)
-        write_answers(answers, folder / split / "merged.json")
-    return folder
 
 
 def test_cold_warm_and_figures_from_the_same_runs(tmp_path: Path, recorder: Any) -> None:

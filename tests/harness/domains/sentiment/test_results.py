@@ -13,14 +13,13 @@ from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment import DOMAIN
 from harness.domains.sentiment.frontier import (
-    Point,
     _above_start,
-    _cells,
     _frontier_of,
-    _scored_prompts,
+    frontier_cells,
 )
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, build_graph
+from harness.domains.sentiment.points import Point, scored_prompts
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.render.frontier import _draw, frontier_files
 from harness.graph.stages import topological
@@ -139,13 +138,13 @@ def points() -> dict[str, list[Point]]:
 
 def test_cells_are_the_frontiers_gain_and_volume() -> None:
     found = points()
-    dpo = _cells(found["dpo"], tiny(), "sft", found)
+    dpo = frontier_cells(found["dpo"], tiny(), "sft", found)
     assert dpo["reward_1"].mean == pytest.approx(60.0)
     assert dpo["reward_2"].mean == pytest.approx(60 + 20 / 3)
     assert dpo["reward_5"].mean == dpo["reward_10"].mean == pytest.approx(80.0)
     # From 1 to 4 nats 10 points above the start, from 4 to 10 nats 30.
     assert dpo["hypervolume"].mean == pytest.approx((3 * 10 + 6 * 30) / 10)
-    sft = _cells(found["sft"], tiny(), "sft", found)
+    sft = frontier_cells(found["sft"], tiny(), "sft", found)
     assert sft["reward_5"].mean == 50.0
     assert sft["hypervolume"].mean == 0.0
     low, high = dpo["hypervolume"].as_json()["ci95"]
@@ -169,19 +168,19 @@ def test_prompts_without_a_score_are_left_out_in_their_chain_and_counted() -> No
         (1, {"points": [{"rewards": [0.1, 0.2, None]}]}),
         (2, {"points": [{"rewards": [0.1, 0.2, None]}]}),
     ]
-    assert _scored_prompts(runs, crossed=False) == ({1: [0], 2: [0, 1]}, 3)
-    assert _scored_prompts(runs, crossed=True) == ({1: [0], 2: [0]}, 3)
+    assert scored_prompts(runs, crossed=False) == ({1: [0], 2: [0, 1]}, 3)
+    assert scored_prompts(runs, crossed=True) == ({1: [0], 2: [0]}, 3)
     with pytest.raises(UserError, match="without a finite reward"):
-        _scored_prompts([(1, {"points": [{"rewards": [None]}]})], crossed=False)
+        scored_prompts([(1, {"points": [{"rewards": [None]}]})], crossed=False)
     apart = [(seed, {"points": [{"rewards": r}]}) for seed, r in ((1, [0.1, None]), (2, [None, 1]))]
     with pytest.raises(UserError, match="without a finite reward"):
-        _scored_prompts(apart, crossed=True)
+        scored_prompts(apart, crossed=True)
 
 
 def figure() -> dict[str, Any]:
     found, profile = points(), tiny()
     labels = {"sft": "SFT", "dpo": "DPO", "tdpo1": "TDPO v1"}
-    cells = {name: _cells(own, profile, "sft", found) for name, own in found.items()}
+    cells = {name: frontier_cells(own, profile, "sft", found) for name, own in found.items()}
     columns = ["reward_1", "hypervolume"]
     result = {
         "id": "figure2",
