@@ -1,14 +1,14 @@
 """The fused operation: hidden states and output projections → per-token statistics.
 
-Shapes: N tokens, d and d' hidden sizes of policy and reference, V vocabulary; a block is n of the
-tokens × v of the vocabulary.
+Shapes: N tokens, d and e hidden sizes of policy and reference, V vocabulary size; a block of logits
+is n of the tokens × v of the vocabulary.
 
 Logits exist one block at a time, small enough for a CPU's cache, where the dozen element-wise steps
 between projection and result are cheap. Beyond its inputs and outputs the operation holds only a
 few blocks, regardless of the number of tokens and the size of the vocabulary. The forward pass
 combines the blocks' sums as an online softmax does. The backward pass recomputes the blocks, except
-those that fitted into a given memory budget and were kept, and skips tokens that receive no
-gradient: tokens that a sparse mask removes from the loss cost no backward work.
+those kept within a given memory budget, and skips tokens that receive no gradient: tokens that a
+sparse mask removes from the loss need no backward computation.
 Everything between the projection and the results is computed in float32 or wider.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """Logits per block, by device type: 4 MB of float32 fit into a CPU core's cache; a GPU needs 512 MB
-for full occupancy."""
+to be fully occupied."""
 
 CHUNK_SIZE = {"cpu": 512, "cuda": 2048}
 """Tokens per block, by device type."""
@@ -36,7 +36,7 @@ _FALLBACK = "cuda"
 
 
 class FusedStats(NamedTuple):
-    """Per-token results, (N,) each, float32 or wider; None if no reference was given."""
+    """Per-token results in nats, float32 or wider; None for what was not computed."""
 
     policy_logps: Float[Tensor, " N"]
     ref_logps: Float[Tensor, " N"] | None
@@ -44,7 +44,7 @@ class FusedStats(NamedTuple):
 
 
 class LogitTransform(NamedTuple):
-    """A model's transform of the projection's output l: scale·l, or cap·tanh(scale·l / cap)."""
+    """A model's transform f of the projection's output l: scale·l, or cap·tanh(scale·l / cap)."""
 
     scale: float = 1.0
     cap: float | None = None
@@ -56,7 +56,7 @@ class LogitTransform(NamedTuple):
         return logits if self.scale == 1 else logits.mul_(self.scale)
 
     def slope(self, logits: Float[Tensor, "..."]) -> Float[Tensor, "..."] | None:
-        """Return the derivative at transformed logits; None if it is `scale` everywhere."""
+        """Return f′ = scale·(1 − (f / cap)²) from transformed logits f; None if it is constant."""
         if self.cap is None:
             return None
         return (logits / self.cap).square_().neg_().add_(1).mul_(self.scale)
@@ -66,7 +66,7 @@ IDENTITY = LogitTransform()
 
 
 class _Head(NamedTuple):
-    """One model's half of the operation."""
+    """The inputs of one model."""
 
     hidden: Float[Tensor, "N d"]
     weight: Float[Tensor, "V d"]
@@ -76,21 +76,27 @@ class _Head(NamedTuple):
     def rows(self, index: slice | Tensor) -> _Head:
         return self._replace(hidden=self.hidden[index])
 
-    def logits(self, words: slice) -> Float[Tensor, "n v"]:
-        bias = None if self.bias is None else self.bias[words]
-        logits = torch.nn.functional.linear(self.hidden, self.weight[words], bias)
+    def logits(self, columns: slice) -> Float[Tensor, "n v"]:
+        bias = None if self.bias is None else self.bias[columns]
+        logits = torch.nn.functional.linear(self.hidden, self.weight[columns], bias)
         return self.transform.apply_(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 class _Normaliser:
-    """log Σ_v exp(l_v) of n tokens, combined from blocks."""
+    """Computes log Σ_v exp(l_v) of n tokens from blocks of their logits.
+
+    Args:
+        blocks: number of blocks of the vocabulary.
+        tokens: number of tokens n.
+        like: a tensor with the dtype and device of the sums.
+    """
 
     def __init__(self, blocks: int, tokens: int, like: Tensor) -> None:
         self.maxima = like.new_empty(blocks, tokens)
         self.sums = torch.empty_like(self.maxima)
 
     def add(self, block: int, logits: Float[Tensor, "n v"]) -> Float[Tensor, "n v"]:
-        """Turn a block's logits l into exp(l − max l), in place, and record the sum."""
+        """Replace a block's logits l by exp(l − max l), in place; record maximum and sum."""
         # Clamped because a block of only -inf would give exp(-inf + inf) = NaN.
         maximum = logits.amax(1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
         weights = logits.sub_(maximum).exp_()
@@ -105,12 +111,12 @@ class _Normaliser:
 
 
 class _Kept(NamedTuple):
-    """A block kept by the forward pass: π = policy × a scale per token; the same for π_ref."""
+    """A block kept by the forward pass: π and π_ref, each up to a scale per token."""
 
     policy: Float[Tensor, "n v"]
     ref: Float[Tensor, "n v"] | None
     slope: Float[Tensor, "n v"] | None
-    """Slope of the policy's soft cap, which cannot be recovered from its probabilities."""
+    """Derivative of the policy's soft cap, which cannot be computed from its probabilities."""
 
 
 class _TokenStats(torch.autograd.Function):
@@ -144,7 +150,7 @@ class _TokenStats(torch.autograd.Function):
         ref_total = torch.empty_like(logps) if ref is not None else None
         kl = torch.empty_like(logps) if ref is not None and need_kl else None
         target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
-        left = keep_bytes if any(ctx.needs_input_grad) else 0
+        budget = keep_bytes if any(ctx.needs_input_grad) else 0
         # A block of π, plus one of π_ref for the KL and one of slopes for a soft cap.
         copies = 1 + (kl is not None) + (policy_transform.cap is not None)
         kept: dict[tuple[int, int], _Kept] = {}
@@ -153,27 +159,27 @@ class _TokenStats(torch.autograd.Function):
         for start in range(0, len(targets), chunk_size):
             part = slice(start, start + chunk_size)
             target = targets[part]
-            words = _vocabulary_blocks(vocabulary, len(target), block_elements)
-            ours = policy.rows(part)
-            theirs = ref.rows(part) if ref is not None else None
-            sums = _Normaliser(len(words), len(target), logps)
-            ref_sums = None if theirs is None else _Normaliser(len(words), len(target), logps)
+            blocks = _vocabulary_blocks(vocabulary, len(target), block_elements)
+            policy_rows = policy.rows(part)
+            ref_rows = ref.rows(part) if ref is not None else None
+            sums = _Normaliser(len(blocks), len(target), logps)
+            ref_sums = None if ref_rows is None else _Normaliser(len(blocks), len(target), logps)
             differences = torch.zeros_like(sums.sums)
             at_target, ref_at_target = torch.zeros_like(logps[part]), torch.zeros_like(logps[part])
-            for block, columns in enumerate(words):
-                logits = ours.logits(columns)
+            for block, columns in enumerate(blocks):
+                logits = policy_rows.logits(columns)
                 _pick(at_target, logits, target, columns)
                 size = copies * logits.nbytes
-                keep = size <= left
+                keep = size <= budget
                 slope = policy_transform.slope(logits) if keep else None
                 ref_weights = None
-                if theirs is not None and ref_sums is not None:
-                    ref_logits = theirs.logits(columns)
+                if ref_rows is not None and ref_sums is not None:
+                    ref_logits = ref_rows.logits(columns)
                     _pick(ref_at_target, ref_logits, target, columns)
                     difference = None
                     if kl is not None:
                         difference = ref_logits - logits
-                        if ours.bias is not None or theirs.bias is not None:
+                        if policy_rows.bias is not None or ref_rows.bias is not None:
                             # A bias of -inf excludes a token; a token that the reference
                             # excludes contributes nothing to the sum.
                             difference.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
@@ -183,7 +189,7 @@ class _TokenStats(torch.autograd.Function):
                         ref_weights = weights
                 policy_weights = sums.add(block, logits)
                 if keep:
-                    left -= size
+                    budget -= size
                     kept[start, block] = _Kept(policy_weights, ref_weights, slope)
             largest, summed = sums.join()
             total[part] = largest + summed.log()
@@ -200,12 +206,12 @@ class _TokenStats(torch.autograd.Function):
                 ref_scale = (ref_sums.maxima - ref_total[part]).exp_()
                 if kl is not None:
                     # KL = E_ref[l_ref − l] − log(Z_ref/Z). The ratio of the sums keeps digits that
-                    # the difference of two logarithms near log V would lose. Rounding can still
-                    # give -1e-8 if both distributions agree.
+                    # the difference of two logarithms near log V would lose. If both distributions
+                    # agree, rounding can still give -1e-8.
                     expected = (ref_scale * differences).sum(0)
                     ratio = (ref_largest - largest) + (ref_summed / summed).log()
                     kl[part] = (expected - ratio).clamp_(min=0)
-            if any((start, block) in kept for block in range(len(words))):
+            if any((start, block) in kept for block in range(len(blocks))):
                 scales[start] = ((sums.maxima - total[part]).exp_(), ref_scale)
         ctx.save_for_backward(
             *policy[:3],
@@ -235,15 +241,15 @@ class _TokenStats(torch.autograd.Function):
         ref = _Head(saved[3], saved[4], saved[5], ref_transform)
         targets, total, ref_total, target_slope = saved[6:]
         # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref. Both are
-        # multiplied by the transform's derivative: a soft cap's slopes block by block, a scale as
-        # part of the row factors.
+        # multiplied by the transform's derivative: a soft cap's in each block, a scale as part of
+        # the factors per token.
         scale = transform.scale if transform.cap is None else 1.0
         onto_target = torch.zeros_like(total) if grad_logps is None else grad_logps
         onto_ref = grad_kl if ctx.has_kl else None
         onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
         needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(policy.hidden, dtype=total.dtype) if needs_hidden else None
-        # Written by the first chunk, because zeroing a tensor as large as the head is expensive.
+        # The first chunk overwrites it, because zeroing a tensor as large as the head is expensive.
         grad_head = torch.empty_like(policy.weight, dtype=total.dtype) if needs_head else None
         written = False
         grad_bias = None
@@ -256,35 +262,36 @@ class _TokenStats(torch.autograd.Function):
             if onto_ref is not None:
                 reached |= onto_ref[part] != 0
             rows = reached.nonzero()[:, 0]
-            everything = len(rows) == len(part)
+            all_rows = len(rows) == len(part)
             part = part[rows]
             if not len(part):
                 continue
-            ours, theirs = policy.rows(part), ref.rows(part) if onto_ref is not None else None
+            policy_rows = policy.rows(part)
+            ref_rows = ref.rows(part) if onto_ref is not None else None
             factor = onto_policy[part, None] * scale
             norm = total[part, None]
             ref_factor = None if onto_ref is None else onto_ref[part, None] * scale
             ref_norm: Any = None if onto_ref is None else ref_total[part, None]
-            words = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
+            blocks = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
             part_hidden = None if grad_hidden is None else torch.empty_like(grad_hidden[part])
-            for block, columns in enumerate(words):
+            for block, columns in enumerate(blocks):
                 kept = ctx.kept.pop((start, block), None)
                 if kept is None:
-                    logits = ours.logits(columns)
+                    logits = policy_rows.logits(columns)
                     slope = transform.slope(logits)
                     grad = logits.sub_(norm).exp_().mul_(factor)
-                    if theirs is not None and ref_factor is not None:
-                        ref_probs = theirs.logits(columns).sub_(ref_norm).exp_()
+                    if ref_rows is not None and ref_factor is not None:
+                        ref_probs = ref_rows.logits(columns).sub_(ref_norm).exp_()
                         grad.addcmul_(ref_probs, ref_factor, value=-1)
                 else:
                     own_scale, ref_scale = ctx.scales[start]
                     slope = kept.slope
-                    if slope is not None and not everything:
+                    if slope is not None and not all_rows:
                         slope = slope[rows]
-                    grad = kept.policy if everything else kept.policy[rows]
+                    grad = kept.policy if all_rows else kept.policy[rows]
                     grad *= factor * own_scale[block, rows, None]
                     if ref_factor is not None:
-                        weights = kept.ref if everything else kept.ref[rows]
+                        weights = kept.ref if all_rows else kept.ref[rows]
                         ref_factor_here = ref_factor * ref_scale[block, rows, None]
                         grad.addcmul_(weights, ref_factor_here, value=-1)
                 if slope is not None:
@@ -295,18 +302,18 @@ class _TokenStats(torch.autograd.Function):
                 if part_hidden is not None:
                     _add_product(part_hidden, grad, policy.weight[columns], written=block > 0)
                 if grad_head is not None:
-                    _add_product(grad_head[columns], grad.T, ours.hidden, written=written)
+                    _add_product(grad_head[columns], grad.T, policy_rows.hidden, written=written)
             written = True
             if grad_hidden is not None and part_hidden is not None:
                 grad_hidden[part] = part_hidden
         onto_target = onto_target * (scale if target_slope is None else target_slope)
-        wide = onto_target[:, None]
+        target_factor = onto_target[:, None]
         if grad_hidden is not None:
-            grad_hidden.addcmul_(wide, policy.weight[targets].to(total.dtype))
+            grad_hidden.addcmul_(target_factor, policy.weight[targets].to(total.dtype))
         if grad_head is not None:
             if not written:
                 grad_head.zero_()
-            grad_head.index_add_(0, targets, wide * policy.hidden)
+            grad_head.index_add_(0, targets, target_factor * policy.hidden)
         if grad_bias is not None:
             grad_bias.index_add_(0, targets, onto_target)
         return (
@@ -323,17 +330,17 @@ def _vocabulary_blocks(vocabulary: int, tokens: int, block_elements: int) -> lis
 
 
 def _pick(
-    found: Float[Tensor, " n"], logits: Float[Tensor, "n v"], targets: Tensor, columns: slice
+    picked: Float[Tensor, " n"], logits: Float[Tensor, "n v"], targets: Tensor, columns: slice
 ) -> None:
-    """Copy the logits of the targets that are in this block into `found`."""
+    """Copy the logits of those targets that are in this block into `picked`."""
     index = targets - columns.start
     inside = (index >= 0) & (index < logits.shape[1])
     values = logits.gather(1, index.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
-    torch.where(inside, values, found, out=found)
+    torch.where(inside, values, picked, out=picked)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, *, written: bool) -> None:
-    """Add left @ right to a total, or overwrite it; half precision accumulates in float32."""
+    """Add left @ right to `total`, which may be wider; overwrite `total` if it is not `written`."""
     if left.dtype != total.dtype:
         product = left @ right
         total.add_(product) if written else total.copy_(product)
@@ -368,14 +375,16 @@ def token_stats(
     Args:
         policy_hidden: the policy's final hidden states at the positions that predict the targets.
         policy_head: the policy's output projection W.
-        ref_hidden: the reference's hidden states there; None computes no reference statistics.
-        ref_head: the reference's output projection; its width may differ from the policy's.
+        ref_hidden: the reference's hidden states at the same positions; None if there is no
+            reference.
+        ref_head: the reference's output projection, None if there is no reference; its width may
+            differ from the policy's.
         targets: the tokens y.
         chunk_size: tokens per block; None uses CHUNK_SIZE of the device. It bounds memory and
             changes the results only by rounding.
         policy_bias: the policy's output bias b, if the model has one.
         ref_bias: the reference's output bias.
-        need_kl: False skips the KL.
+        need_kl: whether to compute the KL; without a reference there is none.
         block_elements: logits per block; None uses BLOCK_ELEMENTS of the device.
         keep_bytes: memory for blocks kept for the backward pass, which recomputes the others; None
             uses KEEP_BYTES of the device.
@@ -383,10 +392,12 @@ def token_stats(
         ref_transform: the reference's f.
 
     Returns:
-        policy_logps, ref_logps and kl, (N,) each, in nats, float32 or wider.
+        policy_logps, ref_logps and kl, (N,) each, in nats, float32 or wider; None for what was not
+        computed.
 
     Raises:
-        ValueError: the shapes do not match.
+        ValueError: the shapes do not match, only one of ref_hidden and ref_head is given, or
+            chunk_size is below 1.
 
     Source: arXiv 2410.05102; TDPO (arXiv 2404.11999) for the direction of the KL.
     """

@@ -5,6 +5,7 @@ The messages are shown only if loading succeeds.
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def require_model(source: str | Path, **options: Any) -> None:
             "check the name, or unset HF_HUB_OFFLINE to download it."
         )
     try:
-        huggingface_hub.model_info(name, revision=revision, timeout=30, token=options.get("token"))
+        _ask_hub(name, revision, options.get("token"))
     except Exception as error:
         # The client raises its own errors, those of its HTTP library, OSError and ValueError.
         raise UserError(
@@ -78,6 +79,14 @@ def require_model(source: str | Path, **options: Any) -> None:
             "check the name and the network, and log in with `hf auth login` if the model is "
             "private or gated."
         ) from error
+
+
+@functools.cache
+def _ask_hub(name: str, revision: str | None, token: str | bool | None) -> None:
+    """Raise an exception unless the hub has a model; it is asked once for each in a process."""
+    import huggingface_hub
+
+    huggingface_hub.model_info(name, revision=revision, timeout=30, token=token)
 
 
 @contextmanager

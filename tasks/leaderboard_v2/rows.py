@@ -1,10 +1,10 @@
 """Benchmark rows: checked, assigned to leaf tasks, capped.
 
-Row cap: at most ``limit`` rows of each leaf task, evenly spaced over the rows that can be used, so
-that the choice does not depend on a random generator.
+Row cap: at most ``limit`` rows of each leaf task, evenly spaced over its usable rows instead of
+drawn at random.
 
-MMLU-Pro's five examples come from its ``validation`` rows. A source without them (the published
-test samples) gives its first five usable test rows as examples, which are then not evaluated.
+MMLU-Pro's five few-shot examples come from its ``validation`` rows. If a source has none (as the
+published test samples), its first five usable test rows are the examples and are not evaluated.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class LeafRows:
     """The rows of one leaf task.
 
     Attributes:
-        rows: Rows to evaluate, in the source's order.
-        row_ids: Their names: the row's own id where it has one, its position in the source if not.
-        examples: Rows for the few-shot prompt (MMLU-Pro only).
-        available: Usable rows before the cap.
-        examples_from: Where the examples come from.
+        rows: the rows to evaluate, in the source's order.
+        row_ids: a unique id of each row: its own if it has one, otherwise its position in the
+            source.
+        examples: the rows of the few-shot prompt (MMLU-Pro only).
+        available: number of usable rows before the cap.
+        examples_from: where the examples come from.
     """
 
     rows: list[Row]
@@ -59,11 +60,11 @@ class BenchmarkRows:
     """All rows of one benchmark.
 
     Attributes:
-        source: Where they come from, as the user gave it.
-        fingerprint: Changes whenever the source's content does.
-        leaves: Leaf task → rows; leaf tasks without rows are absent.
-        skipped: Reason → number of rows that could not be used.
-        missing: Why there is nothing to evaluate, or ``None``.
+        source: ``"hub"``, the name of a file or folder, or ``"none"``.
+        fingerprint: see `fingerprint_source`.
+        leaves: leaf task → rows; leaf tasks without rows are absent.
+        skipped: reason → number of rows that could not be used.
+        missing: why there is nothing to evaluate; None if there is.
     """
 
     source: str
@@ -74,16 +75,13 @@ class BenchmarkRows:
 
 
 def evenly_spaced(count: int, limit: int | None) -> list[int]:
-    """Positions of at most ``limit`` of ``count`` rows, evenly spaced and increasing.
+    """Return evenly spaced positions of at most `limit` of `count` rows, in increasing order.
 
-    ``⌊i · count / limit⌋`` for i = 0 … limit − 1
+    ⌊i · count / limit⌋ for i = 0 … limit − 1
 
     Args:
-        count: Number of rows.
-        limit: Largest number of positions; ``None`` for all.
-
-    Returns:
-        The positions.
+        count: number of rows.
+        limit: largest number of positions; None for all.
     """
     if limit is None or limit >= count:
         return list(range(count))
@@ -93,24 +91,21 @@ def evenly_spaced(count: int, limit: int | None) -> list[int]:
 def read_benchmark(
     benchmark: Benchmark, source: str | Path | None, limit: int | None = None
 ) -> BenchmarkRows:
-    """Read one benchmark's rows and assign them to lm-eval's leaf tasks.
+    """Read the rows of a benchmark and assign them to lm-eval's leaf tasks.
 
     Args:
-        benchmark: Which one.
-        source: ``"hub"``, a file, a folder, or ``None`` for no data.
-        limit: Row cap for each leaf task.
+        benchmark: the benchmark.
+        source: ``"hub"``, a file, a folder, or None for no data.
+        limit: the row cap of each leaf task; None for all rows.
 
     Returns:
-        The rows; ``missing`` says why if there are none.
+        The rows; `missing` gives the reason if there are none.
 
     Raises:
-        UserError: If a local source does not exist, cannot be read, or lacks a column.
+        UserError: the benchmark is unknown, the cap is below 1, or a local source does not exist,
+            cannot be read, or lacks a column.
     """
-    if benchmark not in BENCHMARKS:
-        raise UserError(
-            f"Unknown benchmark '{benchmark}'; the leaderboard has {', '.join(BENCHMARKS)}."
-            + did_you_mean(benchmark, BENCHMARKS)
-        )
+    check_benchmark_names([benchmark])
     if limit is not None and limit < 1:
         raise UserError(f"The row cap must be at least 1, not {limit}; leave it out for all rows.")
     if source is None:
@@ -119,7 +114,7 @@ def read_benchmark(
     if source == HUB:
         try:
             grouped = read_hub(benchmark)
-        except Exception as error:  # the hub raises a dozen kinds; each means "no data here"
+        except Exception as error:  # the hub raises many types, and each means "no data"
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             return BenchmarkRows(HUB, fingerprint, missing=f"not readable from the hub: {reason}")
         name = HUB
@@ -131,16 +126,17 @@ def read_benchmark(
 
 
 def describe_missing(data: Mapping[str, str | Path | None]) -> dict[str, str]:
-    """Say for each benchmark that has nothing to evaluate why, without any download.
+    """Return why benchmarks have nothing to evaluate, without downloading anything.
 
     Args:
-        data: Benchmark → source; absent benchmarks count as ``None``.
+        data: benchmark → source; a benchmark that is absent has no data.
 
     Returns:
-        Benchmark → reason; a source on the hub is not looked at and counts as present.
+        Benchmark → reason, for those that have nothing to evaluate. The hub is not checked, and
+        counts as having data.
 
     Raises:
-        UserError: If a name is not a benchmark, or a local source cannot be read.
+        UserError: a name is not a benchmark, or a local source cannot be read.
     """
     check_benchmark_names(data)
     reasons = {}
@@ -155,7 +151,11 @@ def describe_missing(data: Mapping[str, str | Path | None]) -> dict[str, str]:
 
 
 def check_benchmark_names(data: Iterable[str]) -> None:
-    """Raise a `UserError` for a name that is not one of the six benchmarks."""
+    """Check names of benchmarks.
+
+    Raises:
+        UserError: a name is not one of the six benchmarks.
+    """
     for name in data:
         if name not in BENCHMARKS:
             raise UserError(
@@ -208,7 +208,7 @@ def _assign(
             available=len(pairs),
             examples_from=examples_from,
         )
-    # lm-eval's order, whatever the order of the file.
+    # In lm-eval's order, not the file's.
     ordered = {task: leaves[task] for task in LEAF_TASKS if task in leaves}
     missing = None
     if not ordered:
@@ -231,33 +231,33 @@ def _row_ids(pairs: list[tuple[str, Row]]) -> list[str]:
 
 
 def _problem(benchmark: Benchmark, row: Row) -> str | None:
-    """Why lm-eval could not evaluate a row, or ``None``.
+    """Return why lm-eval cannot evaluate a row, or None if it can.
 
-    A target that is not among the choices is no problem: lm-eval scores such rows as wrong.
+    A target that is not among the choices is allowed: lm-eval scores such rows as wrong.
     """
     if benchmark == "math_hard":
         if row["level"] != "Level 5":
-            return "not level 5, which is all that MATH-hard uses"
+            return "not level 5, the only level that MATH-hard uses"
         if "\\boxed" not in str(row["solution"]) and "\\fbox" not in str(row["solution"]):
             return "solution without a boxed answer"
     elif benchmark == "gpqa":
         if not all(isinstance(row[name], str) for name in REQUIRED_FIELDS["gpqa"]):
-            return "question or answer is not text"
+            return "question or answer is not a string"
     elif benchmark == "musr":
         try:
             choices = ast.literal_eval(row["choices"])
         except (ValueError, SyntaxError, TypeError):
-            return "choices are not a Python list written as text"
+            return "choices are not a string that contains a Python list"
         if (
             not isinstance(choices, list)
             or not choices
             or not all(isinstance(choice, str) and choice for choice in choices)
         ):
-            return "choices are not a list of texts"
+            return "choices are not a list of non-empty strings"
     elif benchmark == "mmlu_pro":
         options = row["options"]
         if not isinstance(options, list) or not 2 <= len(options) <= 26:
-            return "options are not a list of 2 to 26"
+            return "options are not a list of 2 to 26 entries"
         if str(row["answer"]) not in [chr(65 + index) for index in range(len(options))]:
             return "answer is not the letter of an option"
     elif benchmark == "ifeval":
@@ -278,13 +278,13 @@ def _ifeval_problem(row: Row) -> str | None:
         return "no instruction"
     if any(name not in instructions_registry.INSTRUCTION_DICT for name in names):
         return "unknown instruction"
-    state = random.getstate()  # instructions draw what their arguments leave open
+    state = random.getstate()  # instructions draw missing arguments at random
     try:
         for name, arguments in zip(names, kwargs, strict=True):
             given = {key: value for key, value in arguments.items() if value}
             instructions_registry.INSTRUCTION_DICT[name](name).build_description(**given)
-    except Exception:  # instruction classes raise what they like
-        return "kwargs that its instruction refuses"
+    except Exception:  # instruction classes raise any type
+        return "kwargs are invalid for their instruction"
     finally:
         random.setstate(state)
     return None

@@ -1,20 +1,21 @@
 """Leaf tasks, chance levels and the normalisation of the Open LLM Leaderboard v2.
 
-Everything here is a pure function of per-row scores, so that a bootstrap can call it with
-thousands of resampled row weights at once.
+All functions are pure functions of per-row scores; a bootstrap can pass thousands of resampled row
+weights at once.
 
-Source of the rules: the leaderboard's own page "Scores Normalization"
-(https://huggingface.co/docs/leaderboards/open_llm_leaderboard/normalization). It groups the
-benchmarks in three:
+The rules are those of the leaderboard's page "Scores Normalization"
+(https://huggingface.co/docs/leaderboards/open_llm_leaderboard/normalization), which has three
+groups of benchmarks:
 
 - with sub-tasks (BBH, MuSR): every sub-task is normalised with its own chance level and floored
-  at 0, and the column is the plain mean of the sub-tasks;
+  at 0, and the column is the unweighted mean of the sub-tasks;
 - without sub-tasks (GPQA, MMLU-Pro): all rows are pooled, normalised once and floored at 0. GPQA's
-  three lm-eval tasks are pooled by their number of rows, as lm-eval's group score is;
-- generative (IFEval, MATH): chance is 0; MATH's seven subjects are pooled by their number of rows.
+  three lm-eval tasks are weighted by their number of rows, as in lm-eval's group score;
+- generative (IFEval, MATH): chance is 0; MATH's seven subjects are weighted by their number of
+  rows.
 
-The pooling of GPQA and MATH is confirmed by the published tables: 0.78 is 305 of GPQA's 1,192
-questions and 0.30 is 4 of MATH level 5's 1,324 problems.
+The published tables confirm that GPQA and MATH are pooled: 0.78 is 305 of GPQA's 1,192 questions,
+normalised, and 0.30 is 4 of the 1,324 problems of MATH level 5.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ class LeafTask:
     """One lm-eval leaf task of the leaderboard.
 
     Attributes:
-        benchmark: The column group that it belongs to.
-        key: What its rows are called in the data: BBH subset, GPQA config, MATH subject, MuSR or
-            data split.
-        yaml: Path of lm-eval's own definition, relative to its ``tasks/leaderboard`` folder.
-        metric: The per-row metric that the leaderboard shows.
-        choices: Number of answers to choose from; ``None`` for generative tasks.
+        benchmark: the benchmark that it belongs to.
+        key: the name of its rows in the data: BBH subset, GPQA config, MATH subject, MuSR split,
+            otherwise the data split.
+        yaml: path of lm-eval's definition, relative to its folder ``tasks/leaderboard``.
+        metric: the per-row metric that the leaderboard shows.
+        choices: number of answers to choose from; None for generative tasks.
     """
 
     benchmark: Benchmark
@@ -73,7 +74,7 @@ class LeafTask:
 
     @property
     def chance(self) -> float:
-        """Score of a uniform guess: 1 / number of choices, 0 for generative tasks."""
+        """The expected score of a uniform guess: 1 / choices, 0 for generative tasks."""
         return 0.0 if self.choices is None else 1.0 / self.choices
 
 
@@ -150,48 +151,44 @@ LEAF_TASKS: dict[str, LeafTask] = _leaf_tasks()
 
 
 def normalise(raw: ArrayLike, chance: ArrayLike) -> FloatArray:
-    """Rescale a raw accuracy so that chance is 0 and perfect is 100.
+    """Return accuracies rescaled from chance → 0 and perfect → 100.
 
-    ``100 · max(0, (raw − chance) / (1 − chance))``
+    100 · max(0, (raw − chance) / (1 − chance))
 
     Args:
-        raw: Accuracies in [0, 1], any shape.
-        chance: Score of a uniform guess in [0, 1), broadcast against ``raw``.
+        raw: accuracies in [0, 1], any shape.
+        chance: expected accuracy of a uniform guess in [0, 1), broadcast against `raw`.
 
     Returns:
         Normalised scores in [0, 100], of the broadcast shape.
 
     Raises:
-        ValueError: If a chance level lies outside [0, 1).
+        ValueError: a chance level is not in [0, 1).
 
-    Source:
-        Open LLM Leaderboard, "Scores Normalization".
+    Source: Open LLM Leaderboard, "Scores Normalization".
     """
     raw_array = np.asarray(raw, dtype=np.float64)
     chance_array = np.asarray(chance, dtype=np.float64)
     if np.any(chance_array < 0) or np.any(chance_array >= 1):
-        raise ValueError(f"chance must lie in [0, 1), not {chance!r}")
+        raise ValueError(f"The chance level must be in [0, 1), not {chance!r}.")
     return np.maximum((raw_array - chance_array) / (1.0 - chance_array), 0.0) * 100.0
 
 
 def option_chance(option_counts: Sequence[int]) -> float:
-    """Expected accuracy of a uniform guess on MMLU-Pro rows, which differ in their options.
+    """Return the chance level of MMLU-Pro rows, whose numbers of options differ.
 
-    The real benchmark has ten options at most and the leaderboard documents 0.1 for it, although
-    some of its questions have fewer; rows that have never more than nine options are not the real
-    benchmark, and their chance is the mean of 1 / number of options.
+    The leaderboard uses 0.1 for the benchmark, which has up to ten options per question, although
+    some of its questions have fewer. If no row has ten options, the rows are not the benchmark's,
+    and the chance level is the mean of 1 / number of options.
 
     Args:
-        option_counts: Number of options of each row.
-
-    Returns:
-        The chance level.
+        option_counts: number of options of each row.
 
     Raises:
-        ValueError: If there is no row.
+        ValueError: there are no rows.
     """
     if not option_counts:
-        raise ValueError("the chance level of no rows is not defined")
+        raise ValueError("There are no rows to compute a chance level from.")
     if max(option_counts) >= 10:
         return LEAF_TASKS["leaderboard_mmlu_pro"].chance
     return float(np.mean([1.0 / count for count in option_counts]))
@@ -202,15 +199,16 @@ def resample_weights(
 ) -> dict[str, NDArray[np.int64]]:
     """Draw bootstrap row weights, stratified by leaf task.
 
-    Two systems evaluated on the same rows get a paired bootstrap by using the same weights.
+    The same weights for two systems evaluated on the same rows make a paired bootstrap.
 
     Args:
-        tasks: The ``tasks`` part of a leaderboard result.
-        replicates: Number of bootstrap replicates R.
-        seed: Seed of the generator.
+        tasks: the part ``tasks`` of a leaderboard result.
+        replicates: number of bootstrap replicates R.
+        seed: seed of the generator.
 
     Returns:
-        For each leaf task how often each of its n rows was drawn, (R, n); every row sums to n.
+        For each leaf task the number of times that each of its n rows was drawn, (R, n); the sum
+        over n is n.
     """
     generator = np.random.default_rng(seed)
     weights: dict[str, NDArray[np.int64]] = {}
@@ -232,30 +230,30 @@ def columns_from_scores(
     *,
     normalised: bool = True,
 ) -> dict[str, FloatArray]:
-    """Leaderboard columns from per-row scores, for many row weightings at once.
+    """Compute the leaderboard's columns from per-row scores, for many row weightings at once.
 
-    BBH and MuSR: mean over sub-tasks of the normalised sub-task score. GPQA, MATH, MMLU-Pro: rows
-    pooled, then normalised. ``ifeval_inst`` is correct instructions / all instructions,
-    ``ifeval_prom`` correct prompts / all prompts. ``avg`` is the plain mean of the columns that
-    are present, so compare it only between results that have the same columns.
+    BBH and MuSR: the mean of the normalised scores of the sub-tasks. GPQA, MATH, MMLU-Pro: pooled
+    rows, normalised. ``ifeval_inst`` is correct instructions / all instructions, ``ifeval_prom``
+    correct prompts / all prompts. ``avg`` is the unweighted mean of the columns that are present;
+    it is comparable only between results with the same columns.
 
     Args:
-        tasks: ``{leaf: {"scores": (n,), "chance": float}}``; IFEval's leaf has
-            ``"instructions": {"correct": (n,), "total": (n,)}`` too.
-        weights: For each leaf the weight of each row, (R, n) or (n,); ``None`` is one unweighted
-            evaluation, R = 1. Make them with `resample_weights`.
-        normalised: Normalised scores in [0, 100]; otherwise raw accuracies in [0, 1], for which
-            every benchmark pools its rows, as lm-eval's own group scores do.
+        tasks: ``{leaf: {"scores": (n,), "chance": float}}``; IFEval's leaf also has
+            ``"instructions": {"correct": (n,), "total": (n,)}``.
+        weights: for each leaf the weights of its rows, (R, n) or (n,), for example of
+            `resample_weights`; None weights all rows equally, R = 1.
+        normalised: return normalised scores in [0, 100]; otherwise raw accuracies in [0, 1], for
+            which every benchmark pools its rows, as in lm-eval's group scores.
 
     Returns:
         ``{column: (R,)}`` for the columns that have rows, and ``avg``.
 
     Raises:
-        ValueError: If there are no tasks, or the weights of a leaf do not match its rows.
-        KeyError: If a leaf is none of the leaderboard's.
+        ValueError: there are no tasks, or a leaf has another number of weights than of rows.
+        KeyError: a leaf is not a leaf task of the leaderboard.
     """
     if not tasks:
-        raise ValueError("no leaderboard task has been evaluated")
+        raise ValueError("There is no leaderboard task to compute columns from.")
     correct: dict[str, list[tuple[FloatArray, FloatArray, float]]] = {}
     for leaf, task in tasks.items():
         benchmark = LEAF_TASKS[leaf].benchmark
@@ -263,7 +261,9 @@ def columns_from_scores(
         row_weights = np.ones((1, count)) if weights is None else np.asarray(weights[leaf], float)
         row_weights = np.atleast_2d(row_weights)
         if row_weights.shape[1] != count:
-            raise ValueError(f"{leaf} has {count} rows but {row_weights.shape[1]} weights")
+            raise ValueError(
+                f"{leaf} has {count} rows but {row_weights.shape[1]} weights per replicate."
+            )
         chance = float(task["chance"])
         hits, total = _weighted(task["scores"], row_weights), row_weights.sum(axis=1)
         if benchmark == "ifeval":

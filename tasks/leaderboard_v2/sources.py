@@ -1,15 +1,15 @@
-"""Where benchmark rows come from: the hub, a local file or a folder, in the hub's own schema.
+"""Sources of benchmark rows: the hub, a local file or a folder, with the columns used on the hub.
 
-A source is
+A source is one of
 
 - ``"hub"``: lm-eval's own dataset on the Hugging Face hub;
-- a file: JSON Lines (gzip or not) or Parquet, in the hub's schema, with one column more where the
-  hub has configs or splits: ``subset`` for BBH and (optional) GPQA, ``split`` for MuSR and
-  (optional) MMLU-Pro; MATH rows are assigned by their ``type``;
-- a folder laid out as the hub repository (``datasets.load_dataset`` reads it).
+- a file: JSON Lines (may be gzipped) or Parquet, with the hub's columns and one that replaces its
+  configs or splits: ``subset`` for BBH and (optional) GPQA, ``split`` for MuSR and (optional)
+  MMLU-Pro; MATH rows are assigned by their ``type``;
+- a folder with the layout of the hub repository, read by ``datasets.load_dataset``.
 
-Readers return rows by group: the BBH subset, GPQA config, MATH subject, MuSR or data split, each
-row with its position in the file or split.
+The readers return rows by group (BBH subset, GPQA config, MATH subject, MuSR split, otherwise the
+data split), each with its position in the file or split.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GroupedRows = dict[str, list[tuple[str, Row]]]
 
 HUB: Final = "hub"
 
-# What lm-eval's prompts and scoring read.
+# The columns that lm-eval's prompts and scoring read.
 REQUIRED_FIELDS: dict[Benchmark, tuple[str, ...]] = {
     "bbh": ("subset", "input", "target"),
     "math_hard": ("problem", "solution", "level", "type"),
@@ -57,16 +57,17 @@ _MATH_TYPES: dict[str, str] = {  # value of `type` → config name
 
 
 def fingerprint_source(source: str | Path | None) -> str:
-    """A short string that changes with the content of a source.
+    """Return a short string that changes with the content of a local source.
 
     Args:
-        source: As in the module's docstring; ``None`` for no source.
+        source: see the module's docstring; None for no source.
 
     Returns:
-        A hash of a file's bytes, or of the names and bytes of a folder's files.
+        A hash of a file's bytes, or of the names and bytes of a folder's files; ``"hub"`` and
+        ``"None"`` for the others.
 
     Raises:
-        UserError: If a file or folder does not exist.
+        UserError: a file or folder does not exist.
     """
     if source is None or source == HUB:
         return str(source)
@@ -83,16 +84,13 @@ def fingerprint_source(source: str | Path | None) -> str:
 
 
 def existing(source: str | Path) -> Path:
-    """The path of a local source.
+    """Return the path of a local source.
 
     Args:
-        source: A file or folder.
-
-    Returns:
-        Its path.
+        source: a file or folder.
 
     Raises:
-        UserError: If there is nothing there.
+        UserError: it does not exist.
     """
     path = Path(source)
     if not path.exists():
@@ -103,17 +101,17 @@ def existing(source: str | Path) -> Path:
 
 
 def read_file(benchmark: Benchmark, path: Path) -> GroupedRows:
-    """Rows of a local file.
+    """Read the rows of a local file.
 
     Args:
-        benchmark: Which benchmark the file holds.
-        path: The file.
+        benchmark: the benchmark that the file contains.
+        path: the file.
 
     Returns:
-        Rows by group; the row's own column says which.
+        Rows by group, which a column of each row gives.
 
     Raises:
-        UserError: If the file cannot be read or a row lacks a column.
+        UserError: the file cannot be read, or a row lacks a column.
     """
     grouped: GroupedRows = {}
     for number, row in enumerate(read_rows(path)):
@@ -146,7 +144,7 @@ def _group(benchmark: Benchmark, row: Row) -> str:
 
 
 def _hub_layout(benchmark: Benchmark) -> Iterator[tuple[str, str | None, str]]:
-    """(group, config name, split) of each part of a benchmark's hub repository."""
+    """Yield group, config name and split of each part of a benchmark's hub repository."""
     if benchmark == "mmlu_pro":
         yield from (("validation", None, "validation"), ("test", None, "test"))
         return
@@ -162,23 +160,23 @@ def _hub_layout(benchmark: Benchmark) -> Iterator[tuple[str, str | None, str]]:
 
 
 def read_hub(benchmark: Benchmark) -> GroupedRows:
-    """Rows of lm-eval's own dataset on the hub.
+    """Read the rows of lm-eval's own dataset on the hub.
 
     Args:
-        benchmark: Which benchmark.
+        benchmark: the benchmark.
 
     Returns:
         Rows by group.
 
     Raises:
-        UserError: If a row lacks a column.
-        Exception: Whatever `datasets` raises if the hub cannot be read.
+        UserError: the rows lack a column.
+        Exception: of any type that `datasets` raises if the hub cannot be read.
     """
     import datasets
     import lm_eval
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    # The repository's name is lm-eval's to say.
+    # lm-eval's definition names the repository.
     leaf = next(leaf for leaf in LEAF_TASKS.values() if leaf.benchmark == benchmark)
     definition = Path(lm_eval.__path__[0]) / "tasks" / "leaderboard" / leaf.yaml
     repository = str(load_yaml(definition, resolve_func=False)["dataset_path"])
@@ -191,24 +189,25 @@ def read_hub(benchmark: Benchmark) -> GroupedRows:
 
 
 def read_folder(benchmark: Benchmark, path: Path) -> GroupedRows:
-    """Rows of a folder laid out as the benchmark's hub repository.
+    """Read the rows of a folder with the layout of the benchmark's hub repository.
 
     Args:
-        benchmark: Which benchmark.
-        path: The folder.
+        benchmark: the benchmark.
+        path: the folder.
 
     Returns:
-        Rows by group; groups that the folder does not have are absent.
+        Rows by group; groups that are not in the folder are absent.
 
     Raises:
-        UserError: If the folder has none of the groups, or a file in it cannot be read.
+        UserError: the folder has none of the groups, a file in it cannot be read, or rows lack a
+            column.
     """
     import datasets
 
     grouped: GroupedRows = {}
     failures: list[str] = []
-    # A cache of its own, deleted at once: datasets would otherwise serve an earlier state of a
-    # folder whose files have changed.
+    # With its usual cache, datasets would return the earlier content of a folder whose files have
+    # changed.
     cache = tempfile.mkdtemp(prefix="sparsepo-rows-")
     bars = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -233,14 +232,14 @@ def read_folder(benchmark: Benchmark, path: Path) -> GroupedRows:
         shutil.rmtree(cache, ignore_errors=True)
     if not grouped:
         raise UserError(
-            f"Folder '{path}' is not laid out as the hub's repository for {benchmark}: "
-            f"{failures[0].rstrip('.') if failures else 'it holds no data files'}."
+            f"Folder '{path}' does not have the layout of the hub repository of {benchmark}: "
+            f"{failures[0].rstrip('.') if failures else 'it contains no data files'}."
         )
     return grouped
 
 
 def _plain_rows(benchmark: Benchmark, dataset: Any, where: str) -> list[tuple[str, Row]]:
-    # Configs and splits say what these columns say in a single file.
+    # Configs and splits take the place of these columns.
     names = tuple(
         name for name in REQUIRED_FIELDS[benchmark] if name not in ("subset", "split", "type")
     )

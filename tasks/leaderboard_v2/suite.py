@@ -1,9 +1,9 @@
-"""lm-eval's leaderboard tasks over given rows, built once per process.
+"""lm-eval's leaderboard tasks on given rows, built once per process.
 
-The upstream YAML definitions stay in force: prompts, few-shot samples, choices, filters, metrics
-and stop strings are lm-eval's. Only three things are replaced: where the rows come from, how often
-GPQA's shuffle runs (once per split and seeded, where upstream's depends on the state of the global
-generator and on datasets' disk cache), and how many tokens a generative task may produce.
+Prompts, few-shot samples, choices, filters, metrics and stop strings are those of lm-eval's YAML
+definitions. Only three things are replaced: the source of the rows, GPQA's shuffle (once per split
+and seeded, because lm-eval's depends on the state of the global generator and on the disk cache of
+datasets), and the number of tokens that a generative task may produce.
 """
 
 from __future__ import annotations
@@ -35,20 +35,25 @@ FEWSHOT_SEED = 1234
 
 
 class Documents(list[Row]):
-    """A list of documents with the ``features`` that lm-eval asks of a dataset."""
+    """A list of documents with the attribute `features`, which lm-eval reads of a dataset."""
 
     @property
     def features(self) -> dict[str, None]:
-        """Column names, as the keys of a dictionary."""
+        """The column names, as keys of a dictionary."""
         return dict.fromkeys(self[0]) if self else {}
 
 
 class RowsTask(ConfigurableTask):
-    """An lm-eval task over rows that are in memory already.
+    """An lm-eval task on rows in memory.
+
+    Args:
+        config: lm-eval's definition of the task.
+        splits: split → rows.
+        seed: seed of GPQA's shuffle.
 
     Attributes:
-        request_key: Requests are rebuilt when this changes; set it to something that knows the
-            tokenizer and its chat template.
+        request_key: identifies the tokenizer and its chat template; requests are rebuilt when it
+            changes, and always if it is empty.
     """
 
     def __init__(self, config: dict[str, Any], splits: Mapping[str, list[Row]], seed: int) -> None:
@@ -58,18 +63,18 @@ class RowsTask(ConfigurableTask):
         self._built_for: tuple[Any, ...] | None = None
         self.request_key = ""
         super().__init__(config=config)
-        # As `simple_evaluate` does for a task that does not say.
+        # The default of `simple_evaluate`.
         if self.config.num_fewshot is None:
             self.set_config(key="num_fewshot", value=0)
         self.set_fewshot_seed(seed=FEWSHOT_SEED)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Take the rows given at construction instead of downloading anything."""
+        """Use the given rows instead of downloading any."""
         self.dataset = {name: Documents(rows) for name, rows in self._splits.items()}
 
     def _documents(self, split: str | None) -> Documents:
-        # lm-eval asks for the documents several times in one evaluation and relies on getting the
-        # same ones: a second run of GPQA's shuffle would score answers against other letters.
+        # lm-eval requests the documents several times in an evaluation and expects the same ones:
+        # after a second shuffle, GPQA's answers would be scored against different letters.
         if split is None:
             return Documents()
         if split not in self._processed:
@@ -85,24 +90,24 @@ class RowsTask(ConfigurableTask):
         return self._processed[split]
 
     def training_docs(self) -> Documents:
-        """Documents of the training split."""
+        """Return the documents of the training split."""
         return self._documents(self.config.training_split)
 
     def validation_docs(self) -> Documents:
-        """Documents of the validation split."""
+        """Return the documents of the validation split."""
         return self._documents(self.config.validation_split)
 
     def test_docs(self) -> Documents:
-        """Documents of the test split."""
+        """Return the documents of the test split."""
         return self._documents(self.config.test_split)
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build lm-eval's requests, or reuse the last ones if nothing that they depend on changed.
+        """Build lm-eval's requests, or reuse the last ones if what they depend on is unchanged.
 
         Args:
-            **kwargs: As lm-eval's method takes.
+            **kwargs: the arguments of lm-eval's method.
         """
-        # `request_key` stands for the tokenizer; its name, a path, differs between equal ones.
+        # `request_key` identifies the tokenizer; equal ones differ in their name, a path.
         settings = {k: v for k, v in kwargs.items() if k != "tokenizer_name" and not callable(v)}
         plain = tuple(sorted((k, repr(v)) for k, v in settings.items()))
         key = (self.request_key, plain)
@@ -111,7 +116,7 @@ class RowsTask(ConfigurableTask):
                 instance.resps = []
                 instance.filtered_resps = {}
             return
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be disabled
             super().build_all_requests(**kwargs)
         self._built_for = key
 
@@ -121,10 +126,10 @@ class Suite:
     """Tasks that are ready to be evaluated.
 
     Attributes:
-        tasks: Leaf task → lm-eval task.
-        rows: Leaf task → the rows behind it.
-        chance: Leaf task → chance level.
-        max_gen_toks: Generative leaf task → its cap on new tokens.
+        tasks: leaf task → lm-eval task.
+        rows: leaf task → its rows.
+        chance: leaf task → chance level.
+        max_gen_toks: generative leaf task → its limit on new tokens.
     """
 
     tasks: dict[str, RowsTask] = field(default_factory=dict)
@@ -134,13 +139,10 @@ class Suite:
 
 
 def upstream_config(leaf: str) -> dict[str, Any]:
-    """lm-eval's own definition of a leaf task, includes and functions resolved.
+    """Return a copy of lm-eval's definition of a leaf task, with includes and functions resolved.
 
     Args:
-        leaf: Name of the leaf task.
-
-    Returns:
-        A copy that may be changed.
+        leaf: name of the leaf task.
     """
     ensure_sentence_splitter()
     config: dict[str, Any] = copy.deepcopy(load_yaml(UPSTREAM / LEAF_TASKS[leaf].yaml))
@@ -152,19 +154,16 @@ def upstream_config(leaf: str) -> dict[str, Any]:
 def build_task(
     leaf: str, rows: LeafRows, seed: int, cap: Callable[[int], int] | None = None
 ) -> RowsTask:
-    """One of lm-eval's leaderboard tasks over given rows.
+    """Return one of lm-eval's leaderboard tasks on given rows.
 
     Args:
-        leaf: Name of the leaf task.
-        rows: Its rows.
-        seed: Seed of GPQA's shuffle.
-        cap: Maps upstream's limit on new tokens to the one that applies.
-
-    Returns:
-        The task.
+        leaf: name of the leaf task.
+        rows: its rows.
+        seed: seed of GPQA's shuffle.
+        cap: maps lm-eval's limit on new tokens to the limit to use; None keeps it.
 
     Raises:
-        RuntimeError: If lm-eval makes another number of documents of the rows.
+        RuntimeError: lm-eval did not make one document of each row.
     """
     config = upstream_config(leaf)
     if cap is not None and "generation_kwargs" in config:
@@ -175,14 +174,14 @@ def build_task(
     splits = {split: rows.rows}
     if benchmark == "mmlu_pro":
         splits["validation"] = rows.examples
-        # Fewer examples than upstream's five only if the source has no more.
+        # lm-eval uses five examples; a source may have fewer.
         config["num_fewshot"] = min(int(config["num_fewshot"]), len(rows.examples))
         if not rows.examples:
             config.pop("fewshot_split", None)
     task = RowsTask(config, splits, seed)
     if len(task.eval_docs) != len(rows.rows):
         raise RuntimeError(
-            f"lm-eval made {len(task.eval_docs)} documents of {len(rows.rows)} rows of {leaf}"
+            f"lm-eval made {len(task.eval_docs)} documents of the {len(rows.rows)} rows of {leaf}."
         )
     return task
 
@@ -195,12 +194,15 @@ def build_suite(
     """Build every leaf task that has rows.
 
     Args:
-        benchmarks: Benchmark → rows.
-        seed: Seed of GPQA's shuffle.
-        cap: (benchmark, upstream's limit on new tokens) → the limit that applies.
+        benchmarks: benchmark → rows.
+        seed: seed of GPQA's shuffle.
+        cap: maps a benchmark and lm-eval's limit on new tokens to the limit to use; None keeps it.
 
     Returns:
-        The suite, in lm-eval's order of tasks.
+        The suite, with each benchmark's tasks in lm-eval's order.
+
+    Raises:
+        RuntimeError: lm-eval did not make one document of each row.
     """
     suite = Suite()
     for benchmark, source in benchmarks.items():
@@ -221,11 +223,7 @@ def build_suite(
 
 @contextlib.contextmanager
 def seeded(seed: str) -> Iterator[None]:
-    """Seed Python's global generator and put its state back afterwards.
-
-    Args:
-        seed: The seed.
-    """
+    """Seed Python's global generator for a block, and restore its state afterwards."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -249,7 +247,7 @@ def _quiet_datasets() -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiled_templates() -> Iterator[None]:
-    """Let lm-eval compile each prompt template once instead of once per document."""
+    """Have lm-eval compile each prompt template once in a block, not once per document."""
     original = utils.apply_template
     compile_template = functools.lru_cache(maxsize=512)(utils.env.from_string)
 
@@ -265,7 +263,7 @@ def compiled_templates() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence logs below errors and progress bars; what matters of them is in the result."""
+    """Hide progress bars and logs below errors in a block; the result records what matters."""
     from transformers.utils import logging as transformers_logging
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", "math_verify", "transformers")]

@@ -29,7 +29,9 @@ from tasks.metrics.significance import FloatArray, holm
 def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
     """Return what figure2.json holds; equal artefacts give equal values.
 
-    Rewards are in percent, KL in nats per response.
+    Rewards are in percent, KL in nats per response: the mean of log π(y|x) − log π_ref(y|x) over
+    responses y that π sampled, unbiased for E_x KL(π(·|x) ‖ π_ref(·|x)) at temperature 1 without
+    truncation of the distribution (Rafailov et al. 2023, section 6.1).
 
     Raises:
         UserError: if the reward model scores no prompt's responses throughout.

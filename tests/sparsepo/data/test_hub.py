@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 
 from sparsepo.cli.main import main
+from sparsepo.data import hub
 from sparsepo.data.hub import LIBRARIES, defer_messages, require_model
 from sparsepo.errors import UserError
 
@@ -119,6 +120,7 @@ def test_the_hub_is_asked_only_for_models_that_are_not_in_its_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+    hub._ask_hub.cache_clear()
     monkeypatch.setattr(huggingface_hub, "model_info", lambda name, **_: asked.append(name))
     cached = tmp_path / "models--my--cached"
     (cached / "snapshots" / "1").mkdir(parents=True)
@@ -129,6 +131,7 @@ def test_the_hub_is_asked_only_for_models_that_are_not_in_its_cache(
         require_model("my/new", cache_dir=tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     require_model("my/new", cache_dir=tmp_path)
+    require_model("my/new", cache_dir=tmp_path)  # as for the model, then for its tokenizer
     require_model("my/cached", cache_dir=tmp_path)
     require_model(tmp_path)
     assert asked == ["my/new"]

@@ -41,7 +41,7 @@ def test_rows_go_to_their_leaf_tasks(data: dict[str, Path]) -> None:
         "leaderboard_math_counting_and_prob_hard": 1,
     }
     assert math.skipped == {
-        "not level 5, which is all that MATH-hard uses": 1,
+        "not level 5, the only level that MATH-hard uses": 1,
         "solution without a boxed answer": 1,
     }
     gpqa = read_benchmark("gpqa", data["gpqa"])
@@ -104,16 +104,16 @@ def test_one_mmlu_pro_row_is_evaluated_without_examples(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("benchmark", "change", "reason"),
     [
-        ("gpqa", {"Question": None}, "question or answer is not text"),
-        ("musr", {"choices": "['a'"}, "choices are not a Python list written as text"),
-        ("musr", {"choices": "[]"}, "choices are not a list of texts"),
-        ("mmlu_pro", {"options": ["one"]}, "options are not a list of 2 to 26"),
+        ("gpqa", {"Question": None}, "question or answer is not a string"),
+        ("musr", {"choices": "['a'"}, "choices are not a string that contains a Python list"),
+        ("musr", {"choices": "[]"}, "choices are not a list of non-empty strings"),
+        ("mmlu_pro", {"options": ["one"]}, "options are not a list of 2 to 26 entries"),
         ("mmlu_pro", {"answer": "K"}, "answer is not the letter of an option"),
         ("ifeval", {"kwargs": []}, "instruction_id_list and kwargs differ in length"),
         ("ifeval", {"instruction_id_list": ["x:y"], "kwargs": [{}]}, "unknown instruction"),
         ("ifeval", {"instruction_id_list": [], "kwargs": []}, "no instruction"),
-        ("ifeval", {"kwargs": [{"words": 3}]}, "kwargs that its instruction refuses"),
-        ("ifeval", {"kwargs": ["none"]}, "kwargs that its instruction refuses"),
+        ("ifeval", {"kwargs": [{"words": 3}]}, "kwargs are invalid for their instruction"),
+        ("ifeval", {"kwargs": ["none"]}, "kwargs are invalid for their instruction"),
     ],
 )
 def test_rows_that_lm_eval_cannot_evaluate_are_counted(
@@ -210,7 +210,7 @@ def test_gzip_parquet_and_folder_hold_the_same_rows(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_the_hubs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(UserError, match="not laid out as the hub's repository for bbh"):
+    with pytest.raises(UserError, match="does not have the layout of the hub repository of bbh"):
         read_benchmark("bbh", tmp_path)
 
 

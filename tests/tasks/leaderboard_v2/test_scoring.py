@@ -188,7 +188,7 @@ def test_wrong_weights_and_empty_results_are_refused() -> None:
     tasks = {"leaderboard_mmlu_pro": {"scores": [1, 0], "chance": 0.1}}
     with pytest.raises(ValueError, match="2 rows but 3 weights"):
         columns_from_scores(tasks, {"leaderboard_mmlu_pro": [1, 1, 1]})
-    with pytest.raises(ValueError, match="no leaderboard task"):
+    with pytest.raises(ValueError, match="There is no leaderboard task"):
         columns_from_scores({})
     with pytest.raises(KeyError):
         columns_from_scores({"leaderboard_other": {"scores": [1], "chance": 0}})

@@ -55,7 +55,6 @@ def test_each_bound_has_its_word(tier: str, code: str, outcome: str, detail: str
 
 
 def test_a_program_cannot_take_the_descriptors_of_another(tier: str) -> None:
-    """The process that watches it can, to see the size of its files."""
     code = """
 import ctypes, posix
 call = ctypes.CDLL(None, use_errno=True).syscall

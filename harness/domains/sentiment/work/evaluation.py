@@ -14,8 +14,8 @@ from harness.graph.stages import StageContext
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.jsonl import write_jsonl
 from sparsepo.errors import UserError
-from tasks.metrics.response_kl import sequence_logps
 from tasks.models.generation import sample_ids
+from tasks.models.sequence_logps import sequence_logps
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from harness.domains.sentiment.work.common import PROMPTS, RESPONSES
 from harness.domains.sentiment.work.reward import reward_of
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import read_jsonl
-from tasks.metrics.response_kl import sequence_logps
+from tasks.models.sequence_logps import sequence_logps
 from tasks.sentiment.rewards import score_texts
 
 POINTS = "points.json"

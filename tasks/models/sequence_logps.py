@@ -1,40 +1,12 @@
-"""Response-level KL(π ‖ π_ref), estimated on responses that the policy itself sampled."""
+"""The log-probability of whole responses under a language model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def response_kl(policy_logps: ArrayLike, ref_logps: ArrayLike) -> float:
-    """Return the mean over sampled responses of Σ_t [log π(y_t|x, y_<t) − log π_ref(y_t|x, y_<t)].
-
-    Unbiased for E_x KL(π(·|x) ‖ π_ref(·|x)) if y ~ π(·|x) at temperature 1 without truncation of
-    the distribution. A single response's term may be negative; the mean of few responses too.
-
-    Args:
-        policy_logps: log π(y|x) of each response, in nats, (n,).
-        ref_logps: log π_ref(y|x) of the same responses, (n,).
-
-    Returns:
-        Nats per response.
-
-    Raises:
-        ValueError: if there are no responses, or not equally many of both.
-
-    Source:
-        arXiv 2410.05102, section on sentiment control; Rafailov et al. 2023, section 6.1.
-    """
-    policy, reference = (np.asarray(x, dtype=np.float64) for x in (policy_logps, ref_logps))
-    if policy.shape != reference.shape or policy.size == 0:
-        raise ValueError(f"{policy.size} and {reference.size} log-probabilities give no KL")
-    return float((policy - reference).mean())
 
 
 def sequence_logps(
