@@ -211,7 +211,7 @@ def test_mistakes_are_found_before_anything_is_run(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--table noice", "Unknown table noice. Did you mean 'noise'?"),
+        ("--table noises", "Unknown table noises. Did you mean 'noise'?"),
         ("--figure noise", "noise is a table; give --table noise."),
         ("--table transfer --methods same-comon", "Did you mean 'same-common'?"),
     ],
