@@ -12,10 +12,10 @@ from sparsepo.analysis.maps import (
     Sparsity,
     beta_of,
     document,
-    masks_of,
     token_maps,
     token_texts,
 )
+from sparsepo.analysis.masks import masks_of
 
 __all__ = [
     "NOT_FINITE",

@@ -23,13 +23,10 @@ from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.batches.regroup import batches_by_length
 from sparsepo.batches.tokenize import LongResponse, TokenizeReport, tokenize_pairs
-from sparsepo.data.token_masks import TokenMask, Weights
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
-from sparsepo.methods.masked import sparsity
-from sparsepo.registry import method_class
+from sparsepo.methods.masked import sparsity, uses_given_masks
 from sparsepo.training.checks import check_sizes
-from sparsepo.training.given_masks import uses_given_masks
 from sparsepo.training.start_check import Subject, check_start_of
 from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
 
@@ -45,7 +42,6 @@ __all__ = [
     "Sparsity",
     "beta_of",
     "document",
-    "masks_of",
     "token_maps",
     "token_texts",
 ]
@@ -277,37 +273,6 @@ def token_maps(
         pairs=tuple(pair_map for pair_map, _ in kept),
     )
     return Maps(maps, tokenized.report)
-
-
-def masks_of(maps: ModelMaps) -> list[TokenMask]:
-    """Return a model's masks of each pair, to be given to another training run as `token_masks`.
-
-    Args:
-        maps: the maps of a model with masks.
-
-    Returns:
-        One per pair; with a KL mask if the method has a mask of its own for the KL.
-
-    Raises:
-        UserError: the model's method has no masks.
-    """
-    mask = method_class(maps.method).needs.mask
-    if mask == "none":
-        raise UserError(f"{maps.label} has no masks; give a model that a masked method trained.")
-
-    def both(pair: PairMap, name: str) -> Weights:
-        chosen, rejected = (list(getattr(r, name)) for r in (pair.chosen, pair.rejected))
-        return chosen, rejected
-
-    independent = mask == "learned-independent"
-    return [
-        TokenMask(
-            pair.pair_id,
-            both(pair, "reward_mask"),
-            both(pair, "kl_mask") if independent else None,
-        )
-        for pair in maps.pairs
-    ]
 
 
 def beta_of(method: Method) -> float | None:

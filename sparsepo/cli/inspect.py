@@ -164,7 +164,8 @@ def inspect(arguments: argparse.Namespace, say: Callable[[object], None]) -> Non
     import torch
     import transformers
 
-    from sparsepo.analysis.maps import document, masks_of, token_maps
+    from sparsepo.analysis.maps import document, token_maps
+    from sparsepo.analysis.masks import masks_of
     from sparsepo.analysis.page import render_page
     from sparsepo.analysis.trained import load_trained
     from sparsepo.data.token_masks import token_masks_text

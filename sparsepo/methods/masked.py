@@ -27,6 +27,11 @@ def required_mask(mask: Float[Tensor, "B T"] | None, name: str) -> Float[Tensor,
     return mask
 
 
+def uses_given_masks(method: Method) -> bool:
+    """Return whether a method's masks are given, `mask_kind=given`, rather than computed."""
+    return getattr(method, "mask_kind", None) == "given"
+
+
 def sparsity(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B"]:
     """Return the percentage of response tokens whose mask value is exactly 0, (B,).
 

@@ -17,10 +17,10 @@ from sparsepo.batches.attention import Attention
 from sparsepo.batches.tokenize import LongResponse
 from sparsepo.errors import UserError, first_line, require_choice
 from sparsepo.methods.base import Method
+from sparsepo.methods.masked import uses_given_masks
 from sparsepo.models.adapters import check_merging
 from sparsepo.registry import get_method
 from sparsepo.training.arguments import check_fields, check_resolved
-from sparsepo.training.given_masks import uses_given_masks
 from sparsepo.training.trl_names import TRLNames
 
 DEFAULT_METHOD = "sparsepo-common"

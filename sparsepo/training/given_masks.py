@@ -19,11 +19,6 @@ from sparsepo.types import PackedBatch, TokenizedPair
 _NAMED_IDS = 5
 
 
-def uses_given_masks(method: Method) -> bool:
-    """Return whether a method's masks are given, `mask_kind=given`, rather than computed."""
-    return getattr(method, "mask_kind", None) == "given"
-
-
 class GivenMasks:
     """The masks of a run's pairs."""
 

@@ -21,13 +21,13 @@ from sparsepo.errors import UserError
 from sparsepo.fused import token_stats
 from sparsepo.masks import LearnedMask, RandomMask, relative_step, scale_mask
 from sparsepo.methods.base import Method, Needs
+from sparsepo.methods.masked import uses_given_masks
 from sparsepo.models.head import find_head
 from sparsepo.models.layers import layers_of, norm_epsilon
 from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_next_token, run_whole
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.training.as_model import ActsAsModel
-from sparsepo.training.given_masks import uses_given_masks
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"

@@ -231,11 +231,11 @@ class _Chain:
             return None
         if masks is not None:
             inputs = {"masks": masks, "labels": self.labels}
-            return _ranking(self.profile, "rank_masks", masks.name, inputs)
+            return _ranking(self.profile, "mask_rankings:rank_masks", masks.name, inputs)
         if not _ranks_tokens(row):
             return None
         inputs = {"run": trained, "labels": self.labels}
-        return _ranking(self.profile, "rank_tokens", trained.name, inputs)
+        return _ranking(self.profile, "rankings:rank_tokens", trained.name, inputs)
 
     def baselines(self) -> Stage | None:
         """Return the rankings by what needs no training; None where none are shown."""
@@ -243,7 +243,7 @@ class _Chain:
             return None
         shared = {"labels": self.labels}
         name = self.labels.name.replace("tokens that decide", "baselines")
-        return _ranking(self.profile, "rank_baselines", name, shared)
+        return _ranking(self.profile, "rankings:rank_baselines", name, shared)
 
 
 def _trained(
@@ -334,7 +334,7 @@ def _ranking(
 ) -> Stage:
     return Stage(
         f"ranking of tokens by {name}",
-        f"harness.domains.sentiment.work.rankings:{function}",
+        f"harness.domains.sentiment.work.{function}",
         {"replicates": profile.statistics.replicates, "seed": profile.statistics.seed},
         inputs,
         libraries=("numpy", "scikit-learn"),

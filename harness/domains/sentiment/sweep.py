@@ -84,8 +84,8 @@ def rows_with_masks(profile: SentimentProfile, rows: Sequence[RowSpec]) -> list[
     ]
     if not any(isinstance(row, TransferRow) for row in found):
         raise UserError(
-            "transfer compares masks; name at least one of its masked rows with --methods, such as "
-            "same-independent."
+            "The table transfer compares masks; name at least one of its masked rows with "
+            "--methods, such as same-independent."
         )
     return found
 

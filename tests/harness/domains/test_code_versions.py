@@ -32,7 +32,7 @@ TRAINING = {
     "sentiment.work.train:train_and_evaluate",
     "sentiment.work.chosen:train_chosen",
 }
-LOADS_A_POLICY = {"sentiment.work.maps:map_tokens"}
+LOADS_A_POLICY = {"sentiment.work.maps:map_tokens", "sentiment.work.masks:extract_masks"}
 
 
 def of(stage: Stage) -> Code:
@@ -159,6 +159,7 @@ def moved(
             {
                 "sentiment.work.score:score_responses",
                 "sentiment.work.preferences:rank_completions",
+                "sentiment.work.validation:measure_trial",
             },
         ),
         (
@@ -179,19 +180,30 @@ def moved(
                 "sentiment.work.samples:sample_completions",
                 "sentiment.work.preferences:rank_completions",
                 "sentiment.work.labels:label_pairs",
+                "dialogue.work.validation_pairs:make_validation_pairs",
+                "code.work.validation:measure_trial",
+                "sentiment.work.validation_prompts:make_validation_prompts",
+                # Files of given masks are users' files too.
+                "sentiment.work.masks:extract_masks",
+                "sentiment.work.mask_controls:shuffle_masks",
+                "sentiment.work.mask_controls:oracle_masks",
+                "sentiment.work.mask_rankings:rank_masks",
             },
         ),
         ("tasks/metrics/significance.py", {"sentiment.work.rankings:rank_tokens",
-                                           "sentiment.work.rankings:rank_baselines"}),
+                                           "sentiment.work.rankings:rank_baselines",
+                                           "sentiment.work.mask_rankings:rank_masks"}),
         ("tasks/sandbox/box/strict.py", {"code.work.judge:judge_samples",
+                                         "code.work.validation:measure_trial",
                                          "code.work.pairs:make_pairs"}),
         # Scoring, sampling and judging do not follow the trainer.
         ("sparsepo/training/trainer.py", TRAINING),
         ("tasks/models/generation.py", {
             "common.work.generate:generate", "code.work.samples:sample",
             "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
-            "sentiment.work.train:train_and_evaluate",
-    "sentiment.work.chosen:train_chosen",
+            "sentiment.work.train:train_and_evaluate", "sentiment.work.chosen:train_chosen",
+            "dialogue.work.validation:measure_trial", "code.work.validation:measure_trial",
+            "sentiment.work.validation:measure_trial",
         }),
         # What shows, words or runs, computes nothing.
         ("sparsepo/analysis/page.py", set()),

@@ -61,8 +61,14 @@ def covered(stage: Stage) -> set[str]:
     [
         ({"table1": ("dpo",)}, SMALL),
         (
-            {"figure2": ("sft", "dpo"), "figure3": None, "figure1": ("dpo",)},
-            (*SMALL_SENTIMENT, "base.steps=20", "sweep.beta=1"),
+            {
+                "figure2": ("sft", "dpo"),
+                "figure3": None,
+                "figure1": ("dpo",),
+                "noise": ("dpo",),
+                "transfer": ("shuffled-common", "oracle"),
+            },
+            (*SMALL_SENTIMENT, "base.steps=20", "sweep.beta=1", "noise.shares=0.25"),
         ),
         ({"table2": ("base", "dpo")}, SMALL_CODE),
     ],

@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 from harness.domains.common.work.files import MODEL, TOKEN_MASKS, read_pairs_file, starting_model
 from harness.domains.sentiment.work.common import SPLITS
 from harness.graph.stages import StageContext
-from sparsepo.analysis.maps import masks_of, token_maps
+from sparsepo.analysis.maps import token_maps
+from sparsepo.analysis.masks import masks_of
 from sparsepo.analysis.trained import load_trained
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.data.token_masks import write_token_masks

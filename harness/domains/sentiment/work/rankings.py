@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.domains.common.work.files import TOKEN_MASKS
 from harness.domains.sentiment.work.common import LABELS, LENGTHS, TOKENS
 from harness.graph.stages import StageContext
-from sparsepo.data.token_masks import read_token_masks
 from tasks.metrics.ranking import rank
 
 RANKINGS = "rankings.npz"
@@ -25,29 +23,12 @@ def rank_tokens(context: StageContext) -> None:
     where score is reward_mask, kl_mask or log_ratios (its absolute value), an array (2, 1 + R):
     AUROC and average precision, the sample's own first, then R bootstrap replicates over responses.
     """
-    truth = _truth(context)
+    truth = decisive_tokens(context)
     with np.load(context.inputs["run"] / TOKENS) as tokens:
         if tokens[LENGTHS].tolist() != [len(one) for one in truth]:
             raise ValueError("the tokens that were evaluated are not those that have labels")
         scores = {name: np.abs(tokens[name]) for name in tokens.files if name != LENGTHS}
-    found = {name: _ranked(context, truth, values) for name, values in scores.items()}
-    np.savez_compressed(context.work / RANKINGS, allow_pickle=False, **found)
-
-
-def rank_masks(context: StageContext) -> None:
-    """Write rankings.npz as `rank_tokens` does, for masks that were given: `0/reward_mask`.
-
-    Configuration: see `rank_tokens`. Inputs: "masks" and "labels".
-    """
-    masks = read_token_masks(context.inputs["masks"] / TOKEN_MASKS)
-    truth = _truth(context)
-    labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
-    # The chosen response of a pair is before its rejected one.
-    pair_ids = [one["pair_id"] for one in labels["responses"]]
-    values = [masks[pair_id].reward_mask[place % 2] for place, pair_id in enumerate(pair_ids)]
-    if [len(one) for one in values] != [len(one) for one in truth]:
-        raise ValueError("the masks are not those of the tokens that have labels")
-    found = {"0/reward_mask": _ranked(context, truth, np.concatenate(values))}
+    found = {name: ranking_of(context, truth, values) for name, values in scores.items()}
     np.savez_compressed(context.work / RANKINGS, allow_pickle=False, **found)
 
 
@@ -58,26 +39,35 @@ def rank_baselines(context: StageContext) -> None:
     expectation, and `random`, the mean over uniform draws; `counts` contains the numbers of
     decisive tokens, tokens and responses.
     """
-    truth = _truth(context)
+    truth = decisive_tokens(context)
     labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
     expected = np.concatenate([one["expected"] for one in labels["responses"]])
     generator = np.random.default_rng(context.config["seed"])
-    draws = [_ranked(context, truth, generator.random(expected.size)) for _ in range(RANDOM_DRAWS)]
+    draws = [
+        ranking_of(context, truth, generator.random(expected.size)) for _ in range(RANDOM_DRAWS)
+    ]
     found = {
-        "expected": _ranked(context, truth, expected),
+        "expected": ranking_of(context, truth, expected),
         "random": np.mean(draws, axis=0),
         "counts": np.array([sum(int(one.sum()) for one in truth), expected.size, len(truth)]),
     }
     np.savez_compressed(context.work / RANKINGS, allow_pickle=False, **found)
 
 
-def _truth(context: StageContext) -> list[Any]:
+def decisive_tokens(context: StageContext) -> list[Any]:
     """Return which tokens of each response are decisive."""
     labels = json.loads((context.inputs["labels"] / LABELS).read_text(encoding="utf-8"))
     return [np.asarray(one["labels"], dtype=bool) for one in labels["responses"]]
 
 
-def _ranked(context: StageContext, truth: list[Any], values: Any) -> Any:
+def ranking_of(context: StageContext, truth: list[Any], values: Any) -> Any:
+    """Return AUROC and average precision, each with its replicates, (2, 1 + R).
+
+    Args:
+        context: a stage's, with `replicates` and `seed`.
+        truth: see `decisive_tokens`.
+        values: the score of every token, of all responses in a row.
+    """
     edges = np.cumsum([len(one) for one in truth])[:-1]
     config = context.config
     ranking = rank(np.split(values, edges), truth, config["replicates"], config["seed"])
