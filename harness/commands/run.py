@@ -14,13 +14,14 @@ from harness.domains import get_domain
 from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
-from harness.domains.common.spec import TUNED, Experiment, RowSpec
+from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
 from harness.graph.progress import Display, make_display
 from harness.graph.stages import topological
 from harness.graph.store import Store
+from harness.render.columns import TUNED
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.registry import available_methods, load_plugin, method_origin
 

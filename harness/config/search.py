@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from harness.config.methods import method_settings
-from harness.config.profiles import Profile, TrainingSettings
+from harness.config.profiles import Profile
 from sparsepo.errors import UserError, did_you_mean
 from sparsepo.methods.search_space import Choice, Range, SearchSpace
 from sparsepo.registry import get_method, method_class
@@ -28,8 +28,13 @@ class Trial:
 
     number: int
     """0 has the published settings."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Values that override those of the row, as under ``methods``; empty for trial 0."""
+    values: Mapping[str, Any]
+    """The value of every parameter that is varied."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Values that override those of the row, as under ``methods``; none for trial 0."""
+        return self.values if self.number else {}
 
 
 def search_space(method: str, fixed: Mapping[str, Any] | None = None) -> SearchSpace:
@@ -116,7 +121,7 @@ def draw_trials(
     # A power of two, without which Sobol warns that a part of the sequence is less even.
     points = sequence.random_base2(max(0, drawn - 1).bit_length())[:drawn]
     return (
-        Trial(0),
+        Trial(0, base),
         *(
             Trial(number, _values(space, base, point[: len(space)].tolist()))
             for number, point in enumerate(points, start=1)
@@ -174,8 +179,3 @@ def _require_possible(
         raise UserError(
             f"The search_space of '{method}' has values that are impossible: {error}"
         ) from None
-
-
-def is_training_setting(name: str) -> bool:
-    """Return whether a name is that of a training setting, not of a hyper-parameter."""
-    return name in {item.name for item in fields(TrainingSettings)}

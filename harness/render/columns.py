@@ -7,6 +7,8 @@ from typing import Any
 
 BETTER, WORSE, DIFFERENT = "▲", "▼", "≠"
 """Marks of a significant difference; the last one if neither direction is better."""
+TUNED = "-tuned"
+"""End of a tuned row's id, and of the folder of a result that has such rows."""
 
 
 def row_id(row: Mapping[str, Any]) -> str:

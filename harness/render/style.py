@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.render.columns import TUNED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,18 +53,30 @@ OTHER_STYLES = tuple(
 """Styles of rows other than the paper's methods: plug-ins and variants of a method."""
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<")
 
-_TUNED = "-tuned"
-"""End of a tuned row's id."""
-
 Format = Literal["png", "pdf"]
+
+
+def arms(cells: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return how far each interval reaches below and above its mean, as matplotlib draws it.
+
+    Args:
+        cells: values with `mean` and `ci95`.
+    """
+    below, above = [], []
+    for cell in cells:
+        low, high = cell["ci95"]
+        # Rounding may put an interval's end on the other side of the mean.
+        below.append(max(0.0, cell["mean"] - low))
+        above.append(max(0.0, high - cell["mean"]))
+    return below, above
 
 
 def styles(rows: Sequence[str]) -> dict[str, Style]:
     """Return each row's colour and marker.
 
     A method of the paper always has the same style, and its tuned row that style with hollow
-    markers. The style of another row is derived from its
-    id, unless an earlier row of the picture already has it; later rows never change it.
+    markers. The style of another row is derived from its id, unless an earlier row of the picture
+    already has it; later rows never change it.
 
     Args:
         rows: ids of a picture's rows, in order.
@@ -73,7 +87,7 @@ def styles(rows: Sequence[str]) -> dict[str, Style]:
     chosen: dict[str, Style] = {}
     others: list[Style] = []
     for row in rows:
-        published = row.removesuffix(_TUNED)
+        published = row.removesuffix(TUNED)
         if published in _PAPER:
             chosen[row] = replace(_PAPER[published], hollow=row != published)
         elif row not in chosen:

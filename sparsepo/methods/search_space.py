@@ -1,8 +1,8 @@
 """What a method's tuning may vary: hyper-parameters and training settings with their ranges.
 
 A method declares its `search_space`. Parameters that several methods share have one range, which is
-defined here and contains every value that the articles use: a range that is chosen for one method
-would decide the comparison. Nothing here affects a training run.
+defined here and says where it is from: a range that is chosen for one method would decide the
+comparison. Nothing here affects a training run.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ BETA: Final = Range(0.01, 5.0)
 """β of the methods that sum log-ratios over tokens: the sweep of Figure 2, which contains every β
 of the paper's experiments."""
 MEAN_BETA: Final = Range(0.5, 10.0)
-"""β of SimPO, which averages over tokens: contains the 2 to 10 of arXiv 2405.14734 and the sweep
-of Figure 2."""
+"""β of SimPO, which averages over tokens: the sweep of Figure 2, which contains the 2 and 2.5 of
+its authors' released settings."""
 GAMMA: Final = Range(0.3, 2.0)
-"""SimPO's margin: contains the 0.3 to 1.6 of arXiv 2405.14734 and the sweep of Figure 2."""
+"""SimPO's margin: contains the sweep of Figure 2, and all but the smallest of the 0.25 to 1.6 of
+its authors' released settings."""
 PENALTY: Final = Range(5.0, 500.0)
 """DPOP's λ: a factor of ten around the 50 of arXiv 2402.13228."""
 ALPHA: Final = Range(0.1, 2.0)

@@ -25,6 +25,9 @@ L1_SHARE: Final = 0.5
 """With `l1_limit="preference"`, the largest share of the preference's pull on a mask's size that
 the L1 norm may take back [ours]."""
 
+NormTerm = tuple[float, Tensor]
+"""Weight λ of a mask's L1 norm, and the preference's pull on the mask, (B,)."""
+
 INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
 """`mask_init` → percent of zeros that a mask starts with, or may start with [ours]."""
 
@@ -99,6 +102,36 @@ class LearnedMaskMethod(MaskedMethod):
             return self.mask_initial_sparsity
         return INITIAL_SPARSITY[self.mask_init]
 
+    def norm_terms(
+        self, reward_pull: Float[Tensor, " B"], kl_pull: Float[Tensor, " B"]
+    ) -> tuple[NormTerm, ...]:
+        """Return (λ, pull) of each learned mask, in the order of `masks`.
+
+        Args:
+            reward_pull: see `penalty`.
+            kl_pull: likewise.
+        """
+        return ()
+
+    def penalty(
+        self,
+        chosen: TokenStats,
+        rejected: TokenStats,
+        reward_pull: Float[Tensor, " B"],
+        kl_pull: Float[Tensor, " B"],
+    ) -> Float[Tensor, " B"] | None:
+        """Return Σ λ(‖m(y_w)‖₁ + ‖m(y_l)‖₁) over the masks, limited as `l1_limit` says, (B,)."""
+        terms = self.norm_terms(reward_pull, kl_pull)
+        if not any(weight for weight, _ in terms):
+            return None
+        # A common mask is both of `masks`, and has one term.
+        masks = zip(self.masks(chosen), self.masks(rejected), strict=True)
+        norms = [
+            self.limited(weight * (l1_norm(ours, chosen) + l1_norm(theirs, rejected)), pull)
+            for (weight, pull), (ours, theirs) in zip(terms, masks, strict=False)
+        ]
+        return torch.stack(norms).sum(0)
+
     def limited(self, norm: Float[Tensor, " B"], pull: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Return a mask's weighted norm, lowered where `l1_limit` asks for it, (B,).
 
@@ -141,22 +174,11 @@ class SparsePOCommon(LearnedMaskMethod):
         mask = required_mask(stats.reward_mask, "reward_mask")
         return mask, mask
 
-    def penalty(
-        self,
-        chosen: TokenStats,
-        rejected: TokenStats,
-        reward_pull: Float[Tensor, " B"],
-        kl_pull: Float[Tensor, " B"],
-    ) -> Float[Tensor, " B"] | None:
-        """Return (λ_u + λ_d)/2 · ‖m‖₁, limited as `l1_limit` says, (B,)."""
-        weight = (self.l1_reward + self.l1_kl) / 2
-        if weight == 0:
-            return None
-        chosen_norm, rejected_norm = (
-            l1_norm(required_mask(stats.reward_mask, "reward_mask"), stats)
-            for stats in (chosen, rejected)
-        )
-        return self.limited(weight * (chosen_norm + rejected_norm), reward_pull + kl_pull)
+    def norm_terms(
+        self, reward_pull: Float[Tensor, " B"], kl_pull: Float[Tensor, " B"]
+    ) -> tuple[NormTerm, ...]:
+        """Return the weight (λ_u + λ_d)/2 of the one mask, and the pull on it."""
+        return (((self.l1_reward + self.l1_kl) / 2, reward_pull + kl_pull),)
 
 
 @dataclass(frozen=True)
@@ -180,20 +202,8 @@ class SparsePOIndependent(LearnedMaskMethod):
             required_mask(stats.kl_mask, "kl_mask"),
         )
 
-    def penalty(
-        self,
-        chosen: TokenStats,
-        rejected: TokenStats,
-        reward_pull: Float[Tensor, " B"],
-        kl_pull: Float[Tensor, " B"],
-    ) -> Float[Tensor, " B"] | None:
-        """Return λ_u‖m_u‖₁ + λ_d‖m_d‖₁, each limited as `l1_limit` says, (B,)."""
-        if self.l1_reward == 0 and self.l1_kl == 0:
-            return None
-        norms = [
-            [l1_norm(mask, stats) for mask in self.masks(stats)] for stats in (chosen, rejected)
-        ]
-        reward, kl = (ours + theirs for ours, theirs in zip(*norms, strict=True))
-        return self.limited(self.l1_reward * reward, reward_pull) + self.limited(
-            self.l1_kl * kl, kl_pull
-        )
+    def norm_terms(
+        self, reward_pull: Float[Tensor, " B"], kl_pull: Float[Tensor, " B"]
+    ) -> tuple[NormTerm, ...]:
+        """Return λ_u and λ_d with the pull on m_u and on m_d."""
+        return (self.l1_reward, reward_pull), (self.l1_kl, kl_pull)

@@ -69,13 +69,11 @@ def generate_responses(
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
     model.to(place).eval()
-    context = int(getattr(model.config, "max_position_embeddings", tokenizer.model_max_length))
-    room = context - max_new_tokens
-    if room < 1:
-        raise UserError(
-            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of "
-            f"{context} tokens; lower it."
-        )
+    room = prompt_room(
+        getattr(model.config, "max_position_embeddings", tokenizer.model_max_length),
+        max_new_tokens,
+        f"max_new_tokens {max_new_tokens}",
+    )
     encoded = [
         ids
         for ids in encode_prompts(
@@ -99,6 +97,26 @@ def generate_responses(
         progress=progress,
     )
     return [str(text) for text in tokenizer.batch_decode(sampled, skip_special_tokens=True)]
+
+
+def prompt_room(context: int | None, new_tokens: int, setting: str) -> int | None:
+    """Return how many tokens of a prompt fit a context beside new ones; None without a limit.
+
+    Args:
+        context: most tokens of a sequence; None if the model has no such limit.
+        new_tokens: longest response, in tokens.
+        setting: what the user set them with, for the error.
+
+    Raises:
+        UserError: no token of a prompt fits.
+    """
+    if context is None:
+        return None
+    if context <= new_tokens:
+        raise UserError(
+            f"{setting} leaves no room for a prompt in a context of {context} tokens; lower it."
+        )
+    return context - new_tokens
 
 
 def sample_ids(

@@ -10,8 +10,6 @@ Bounds = tuple[float | None, float | None]
 """Smallest and largest value that a column can have; None for no limit."""
 UNBOUNDED: Bounds = (None, None)
 PERCENT: Bounds = (0.0, 100.0)
-TUNED = "-tuned"
-"""End of a tuned row's id, and of the folder of a result that has such rows."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import Cells, compare_rows
-from harness.domains.common.spec import TUNED, ColumnSpec, RowSpec
+from harness.domains.common.spec import ColumnSpec, RowSpec
+from harness.render.columns import TUNED
 
 
 def column_facts(columns: Sequence[ColumnSpec]) -> dict[str, Any]:

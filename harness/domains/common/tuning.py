@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from harness.config.profiles import Profile
-from harness.config.search import Trial, draw_trials, published, search_space
-from harness.domains.common.spec import TUNED, Experiment, RowSpec
+from harness.config.search import Trial, draw_trials, search_space
+from harness.domains.common.spec import Experiment, RowSpec
 from harness.graph.stages import Stage
 from harness.graph.store import Store
+from harness.render.columns import TUNED
 
 
 def with_tuned_rows(experiment: Experiment, rows: Sequence[RowSpec]) -> tuple[RowSpec, ...]:
@@ -42,8 +43,6 @@ class Attempt:
     """The stages of one trial."""
 
     trial: Trial
-    settings: Mapping[str, Any]
-    """All values that the row's tuning varies, those of trial 0 too."""
     run: Stage
     measured: Stage
     """Writes trial.json; see `common.work.outcome`."""
@@ -115,12 +114,10 @@ def search(
         UserError: see `draw_trials`.
     """
     trials = draw_trials(profile, row.method, row.settings, fixed)
-    names = search_space(row.method, {**row.settings, **(fixed or {})})
-    own = published(profile, row.method, row.settings, names)
     attempts = []
     for trial in trials:
         trained = run(trial)
-        attempts.append(Attempt(trial, {**own, **trial.settings}, trained, measure(trained)))
+        attempts.append(Attempt(trial, trained, measure(trained)))
     choice = Stage(
         f"choice of a trial of {row.id} seed {profile.seed}",
         "harness.domains.common.work.choose:choose_trial",
@@ -199,7 +196,7 @@ def _search_json(one: Search, store: Store) -> dict[str, Any]:
         trials.append(
             {
                 "number": attempt.trial.number,
-                "settings": dict(attempt.settings),
+                "settings": dict(attempt.trial.values),
                 **measured,
                 "seconds": round(seconds, 3),
             }

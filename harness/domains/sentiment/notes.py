@@ -51,16 +51,27 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         detectable_note(result, labels=result["column_labels"]),
         _above(result, names),
         _kl_by_beta(result),
-        f"Responses without a finite reward, left out: {result['missing_rewards']}."
-        if result["missing_rewards"]
-        else "",
+        _missing(result),
         f"Prompts that lost their beginning to fit the context: {result['truncated_prompts']}."
         if result["truncated_prompts"]
         else "",
-        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
-        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+        *_origin(result),
     ]
     return [note for note in found if note]
+
+
+def _missing(result: Mapping[str, Any]) -> str:
+    missing = result["missing_rewards"]
+    return f"Responses without a finite reward, left out: {missing}." if missing else ""
+
+
+def _origin(result: Mapping[str, Any]) -> list[str]:
+    """Return the last notes of every result: of the tiny profile, and where its values are from."""
+    made = result["provenance"]
+    return [
+        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
+        provenance_note(made, *data_facts(made["data"])),
+    ]
 
 
 def data_facts(data: Mapping[str, Any]) -> list[str]:
@@ -125,11 +136,8 @@ def noise_notes(result: Mapping[str, Any]) -> list[str]:
         significance_note(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
         significance_note({**result, **supplement}, supplement.get("significance", [])),
-        f"Responses without a finite reward, left out: {result['missing_rewards']}."
-        if result["missing_rewards"]
-        else "",
-        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
-        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+        _missing(result),
+        *_origin(result),
     ]
     return [note for note in found if note]
 
@@ -140,12 +148,7 @@ def transfer_notes(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: its JSON, but for the notes.
     """
-    sources, compared = result["sources"], result["significance"]
-    shuffled = [
-        significance_note(result, [e for e in compared if e["baseline"] == baseline])
-        for baseline in dict.fromkeys(e["baseline"] for e in compared)
-        if baseline != result["baseline"]
-    ]
+    sources = result["sources"]
     found = [
         f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
         "response per held-out prompt at the end of training; reward at k nats: along the training "
@@ -162,14 +165,10 @@ def transfer_notes(result: Mapping[str, Any]) -> list[str]:
         else "The words that decide these pairs are not known: no oracle mask, no AUROC.",
         chains_note(result, "prompts"),
         direction_note(result),
-        significance_note(result, [e for e in compared if e["baseline"] == result["baseline"]]),
-        *shuffled,
+        *significance_notes(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
-        f"Responses without a finite reward, left out: {result['missing_rewards']}."
-        if result["missing_rewards"]
-        else "",
-        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
-        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+        _missing(result),
+        *_origin(result),
     ]
     return [note for note in found if note]
 
@@ -193,7 +192,6 @@ def dynamics_notes(result: Mapping[str, Any]) -> list[str]:
         "comes next, as far as such a mask can go.",
         chains_note(result, "responses"),
         significance_note(result, result["significance"]),
-        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
-        provenance_note(result["provenance"], *data_facts(result["provenance"]["data"])),
+        *_origin(result),
     ]
     return [note for note in found if note]

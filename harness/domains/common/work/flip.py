@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.domains.common.work.files import read_pairs_file, write_json, write_pairs
 from harness.graph.stages import StageContext
+from harness.graph.store import RECORD
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
 
@@ -36,7 +37,7 @@ def flip_pairs(context: StageContext) -> None:
             "noise.shares or the number of pairs."
         )
     for file in sorted(source.iterdir()):
-        if file.suffix in (".json", ".jsonl") and file.name not in (TRAIN, REPORT, "stage.json"):
+        if file.suffix in (".json", ".jsonl") and file.name not in (TRAIN, REPORT, RECORD):
             shutil.copyfile(file, context.work / file.name)
     write_pairs(flip(pairs, flipped), context.work / TRAIN)
     report = json.loads((source / REPORT).read_text(encoding="utf-8"))

@@ -10,10 +10,9 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.batches.tokenize import encode_prompts
-from sparsepo.errors import UserError
 from sparsepo.types import Message
 from tasks.metrics.response_kl import response_kl, sequence_logps
-from tasks.models.generation import sample_ids
+from tasks.models.generation import prompt_room, sample_ids
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,14 @@ def sample_responses(
     tokenizer: Any = AutoTokenizer.from_pretrained(policy)
     model: Any = AutoModelForCausalLM.from_pretrained(policy).to(config["device"]).eval()
     positions = getattr(model.config, "max_position_embeddings", None)
-    room = None if positions is None else positions - config["max_new_tokens"]
-    if room is not None and room < 1:
-        raise UserError(
-            f"{config['max_new_tokens']} new tokens leave no room for a prompt in a context of "
-            f"{positions} tokens; lower their number."
-        )
+    new_tokens = config["max_new_tokens"]
+    room = prompt_room(positions, new_tokens, f"max_new_tokens {new_tokens}")
     encoded = encode_prompts(prompts, tokenizer, max_prompt_length=room)
     ids = sample_ids(
         model,
         encoded,
         tokenizer,
-        max_new_tokens=config["max_new_tokens"],
+        max_new_tokens=new_tokens,
         batch_size=config["batch_size"],
         seed=config["seed"],
     )

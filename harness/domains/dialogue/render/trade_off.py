@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from harness.render.columns import higher_is_better, row_id
-from harness.render.style import new_figure, save, styles
+from harness.render.style import arms, new_figure, save, styles
 
 _LOWER = " (lower is better)"
 
@@ -41,8 +41,8 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
             axis.errorbar(
                 across["mean"],
                 up["mean"],
-                xerr=_arms(across),
-                yerr=_arms(up),
+                xerr=arms([across]),
+                yerr=arms([up]),
                 color=style.colour,
                 marker=style.marker,
                 markerfacecolor=style.face,
@@ -84,8 +84,3 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     )
     figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
     return save(figure, "png")
-
-
-def _arms(value: Mapping[str, Any]) -> Sequence[Sequence[float]]:
-    low, high = value["ci95"]
-    return [[max(0.0, value["mean"] - low)], [max(0.0, high - value["mean"])]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.render.columns import row_id
-from harness.render.style import Style, new_figure, save, styles
+from harness.render.style import Style, arms, new_figure, save, styles
 
 
 def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
         main.errorbar(
             across,
             up,
-            yerr=_arms(points, "reward"),
+            yerr=arms(point["reward"] for point in points),
             color=style.colour,
             marker=style.marker,
             markerfacecolor=style.face,
@@ -113,8 +113,8 @@ def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, style: Styl
     axis.errorbar(
         [_cost(point) for point in points],
         [point["reward"]["mean"] for point in points],
-        xerr=_arms(points, "kl"),
-        yerr=_arms(points, "reward"),
+        xerr=arms(point["kl"] for point in points),
+        yerr=arms(point["reward"] for point in points),
         linestyle="none",
         color=style.colour,
         marker=style.marker,
@@ -139,10 +139,3 @@ def _limits(methods: Any) -> tuple[float, float]:
 
 def _cost(point: Mapping[str, Any]) -> float:
     return 0.0 if point["step"] == 0 else float(point["kl"]["mean"])
-
-
-def _arms(points: Any, name: str) -> list[list[float]]:
-    return [
-        [max(0.0, point[name]["mean"] - point[name]["ci95"][0]) for point in points],
-        [max(0.0, point[name]["ci95"][1] - point[name]["mean"]) for point in points],
-    ]

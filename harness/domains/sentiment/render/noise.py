@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.render.columns import row_id
-from harness.render.style import Style, new_figure, save, styles
+from harness.render.style import Style, arms, new_figure, save, styles
 
 _SPREAD = 0.16
 """Width over which the methods' points of one share are spread, in distances between shares."""
@@ -70,10 +70,7 @@ def _draw_panel(
         axis.errorbar(
             [place + shift for place in places],
             means,
-            yerr=[
-                [max(0.0, cell["mean"] - cell["ci95"][0]) for cell in cells],
-                [max(0.0, cell["ci95"][1] - cell["mean"]) for cell in cells],
-            ],
+            yerr=arms(cells),
             color=style.colour,
             marker=style.marker,
             markeredgecolor="black",

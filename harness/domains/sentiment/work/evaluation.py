@@ -13,9 +13,8 @@ from harness.domains.sentiment.work.common import PROMPTS, RESPONSES
 from harness.graph.stages import StageContext
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.jsonl import write_jsonl
-from sparsepo.errors import UserError
 from tasks.metrics.response_kl import sequence_logps
-from tasks.models.generation import sample_ids
+from tasks.models.generation import prompt_room, sample_ids
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,7 @@ def encoded_prompts(context: StageContext) -> tuple[Prompts, Any]:
     tokenizer: Any = AutoTokenizer.from_pretrained(place)
     positions = getattr(AutoConfig.from_pretrained(place), "max_position_embeddings", None)
     new_tokens = context.config["evaluations"]["new_tokens"]
-    room = None if positions is None else positions - new_tokens
-    if room is not None and room < 1:
-        raise UserError(
-            f"sampling.new_tokens={new_tokens} leaves no room for a prompt in a context of "
-            f"{positions} tokens; lower it."
-        )
+    room = prompt_room(positions, new_tokens, f"sampling.new_tokens={new_tokens}")
     prompts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
     whole = encode_prompts(prompts, tokenizer)
     return Prompts(
