@@ -260,7 +260,6 @@ def _gpt_neox(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrained
             "partial_rotary_factor": config.rotary_share,
         },
         initializer_range=config.initializer_range,
-        tie_word_embeddings=config.tied_embeddings,
     )
 
 
