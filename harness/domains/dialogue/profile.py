@@ -157,7 +157,9 @@ def _tiny() -> DialogueProfile:
             max_prompt_length=80,
         ),
         po=TrainingSettings(
-            learning_rate=1e-4,
+            # Of 1e-4, 1.5e-4 and 2e-4 with DPO, the one that gains win rate in every chain and costs
+            # enough of IFEval to be seen in five.
+            learning_rate=1.5e-4,
             epochs=1,
             batch_size=32,
             device_batch_size=32,
