@@ -118,17 +118,18 @@ def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[P
 
 
 class _TokenCache:
-    """Tokenised requests of one tokenizer, reused by every model with the same tokenizer."""
+    """Tokenised requests, reused by every model with the same tokenizer."""
 
     def __init__(self) -> None:
-        self.tokenizer_key = ""
-        self.pairs: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        self.pairs: dict[tuple[str, str, str], tuple[list[int], list[int]]] = {}
         self.characters = 0
 
-    def of(self, tokenizer_key: str) -> _TokenCache:
-        if tokenizer_key != self.tokenizer_key:
-            self.tokenizer_key, self.pairs, self.characters = tokenizer_key, {}, 0
-        return self
+    def add(self, key: tuple[str, str, str], pair: tuple[list[int], list[int]]) -> None:
+        """Keep a request's tokens; start again where all of them would be too many."""
+        self.characters += sum(map(len, key))
+        if self.characters > _TOKEN_CACHE_CHARACTERS:
+            self.pairs, self.characters = {}, sum(map(len, key))
+        self.pairs[key] = pair
 
 
 _token_cache = _TokenCache()
@@ -222,16 +223,10 @@ class LeaderboardLM(HFLM):
             self._progress(min(self._done, self._total), self._total, self._what)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        cache = _token_cache.of(self.fingerprint)
-        key = (context, continuation)
-        if key not in cache.pairs:
-            pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
-            size = len(context) + len(continuation)
-            if cache.characters + size > _TOKEN_CACHE_CHARACTERS:
-                return pair
-            cache.characters += size
-            cache.pairs[key] = pair
-        return cache.pairs[key]
+        key = (self.fingerprint, context, continuation)
+        if key not in _token_cache.pairs:
+            _token_cache.add(key, super()._encode_pair(context, continuation))
+        return _token_cache.pairs[key]
 
     def tok_encode(
         self,

@@ -101,10 +101,10 @@ class _Prepared:
     suite: Suite = field(default_factory=Suite)
 
 
-# Worker processes evaluate many models on the same rows; two entries allow for a train-time and a
-# final setting to alternate.
+# Worker processes evaluate many models on the same rows: an entry for each chain of an experiment,
+# as stages of different chains alternate.
 _prepared: OrderedDict[str, _Prepared] = OrderedDict()
-_PREPARED_ENTRIES = 2
+_PREPARED_ENTRIES = 12
 
 
 def prepare(

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
+    BatchEncoding,
     GPT2Config,
     GPTBigCodeConfig,
     GPTNeoXConfig,
@@ -116,10 +117,12 @@ def pack_windows(
     answer_weight: float,
     leading_bos: bool = False,
 ) -> Windows:
-    """Pack documents into windows that each start at the beginning of a document.
+    """Pack whole documents into windows, each into the fullest one that has room for it.
 
-    In the evaluation, a question without few-shot examples is at the start of the model's input, so
-    it must also be there in training; the last document of a window is truncated.
+    A document is never split between windows: a question whose answer is cut off teaches nothing,
+    and in the evaluation a question without few-shot examples is at the start of the model's input,
+    so documents must be there in training too. One that is longer than a window ends after the last
+    answer that fits. What remains of a window is padding of weight 0.
 
     Args:
         documents: rows with `text` and, optionally, `answers` ([start, end] in characters, weighted
@@ -134,36 +137,55 @@ def pack_windows(
     """
     rows = list(documents)
     eos = int(tokenizer.convert_tokens_to_ids(EOS))  # type: ignore[arg-type]
-    encoded = tokenizer(
-        [row["text"] for row in rows],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    length = context + 1
-    all_ids: list[list[int]] = []
-    all_weights: list[list[float]] = []
+    encoded = tokenizer([row["text"] for row in rows], add_special_tokens=False, verbose=False)
     first = [eos] if leading_bos else []
-    ids = list(first)
-    weights = [0.0] * len(first)
-    for row, tokens, offsets in zip(
-        rows, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        answers, unread = row.get("answers", []), row.get("unread", 0)
-        ids += tokens
-        for start, end in offsets:
-            in_answer = any(start < stop and end > begin for begin, stop in answers)
-            weights.append(answer_weight if in_answer else float(start >= unread))
-        if not tokens or tokens[-1] != eos:
-            ids.append(eos)
-            weights.append(answer_weight if answers else 1.0)
-        if len(ids) >= length:
-            all_ids.append(ids[:length])
-            all_weights.append(weights[:length])
-            ids, weights = list(first), [0.0] * len(first)
-    if not all_ids:
+    length = context + 1
+    packed: list[tuple[list[int], list[float]]] = []
+    # The windows with as many free tokens as the list's index says, the newest last.
+    with_room: list[list[int]] = [[] for _ in range(length + 1)]
+    for number, row in enumerate(rows):
+        ids, weights = _document(row, encoded, number, length - len(first), answer_weight, eos)
+        free = next((n for n in range(len(ids), length + 1) if with_room[n]), None)
+        if free is None:
+            free = length - len(first)
+            with_room[free].append(len(packed))
+            packed.append((list(first), [0.0] * len(first)))
+        window = with_room[free].pop()
+        packed[window][0].extend(ids)
+        packed[window][1].extend(weights)
+        with_room[free - len(ids)].append(window)
+    if sum(len(ids) for ids, _ in packed) < length:
         raise UserError("The corpus does not fill one training window; write a larger world.")
-    return Windows(torch.tensor(all_ids), torch.tensor(all_weights))
+    return Windows(
+        torch.tensor([ids + [eos] * (length - len(ids)) for ids, _ in packed]),
+        torch.tensor([weights + [0.0] * (length - len(weights)) for _, weights in packed]),
+    )
+
+
+def _document(
+    row: dict[str, Any],
+    encoded: BatchEncoding,
+    number: int,
+    room: int,
+    answer_weight: float,
+    eos: int,
+) -> tuple[list[int], list[float]]:
+    """Return the token ids and loss weights of a document and its EOS, at most `room` of them."""
+    ids: list[int] = list(encoded["input_ids"][number])
+    answers, unread = row.get("answers", []), row.get("unread", 0)
+    weights = [1.0] * len(ids)
+    if unread:
+        last = encoded.char_to_token(number, unread - 1)
+        weights[: last + 1] = [0.0] * (last + 1)
+    stops = []
+    for start, stop in answers:
+        begin, end = (encoded.char_to_token(number, at) for at in (start, stop - 1))
+        weights[begin : end + 1] = [answer_weight] * (end + 1 - begin)
+        stops.append(end + 1)
+    if len(ids) >= room:
+        cut = max((stop for stop in stops if stop < room), default=room - 1)
+        ids, weights = ids[:cut], weights[:cut]
+    return [*ids, eos], [*weights, answer_weight if answers else 1.0]
 
 
 def train_base_model(

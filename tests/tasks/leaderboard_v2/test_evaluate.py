@@ -21,6 +21,7 @@ from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
+from tasks.leaderboard_v2 import backend as backend_module
 from tasks.leaderboard_v2 import evaluate as evaluate_module
 from tasks.leaderboard_v2.backend import LeaderboardLM
 from tasks.leaderboard_v2.evaluate import (
@@ -248,8 +249,9 @@ def test_batch_size_and_packing_do_not_move_a_score(
 
 
 def test_tasks_are_built_once_and_again_when_the_data_change(
-    data: dict[str, Path], tmp_path: Path
+    data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluate_module, "_PREPARED_ENTRIES", 2)
     mine = {"bbh": write_jsonl(tmp_path / "bbh.jsonl", ROWS["bbh"]), "ifeval": data["ifeval"]}
     first = prepare(mine, SETTINGS, 512)
     assert prepare(mine, SETTINGS, 512) is first
@@ -258,7 +260,19 @@ def test_tasks_are_built_once_and_again_when_the_data_change(
     changed = prepare(mine, SETTINGS, 512)
     assert changed is not first
     assert len(changed.suite.rows["leaderboard_bbh_boolean_expressions"].rows) == 2
-    assert len(evaluate_module._prepared) <= 2
+    assert len(evaluate_module._prepared) == 2
+
+
+def test_tokenised_requests_of_two_tokenizers_are_kept_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend_module, "_TOKEN_CACHE_CHARACTERS", 10)
+    cache = backend_module._TokenCache()
+    cache.add(("one", "a", "b"), ([1], [2]))
+    cache.add(("two", "a", "b"), ([3], [4]))
+    assert cache.pairs == {("one", "a", "b"): ([1], [2]), ("two", "a", "b"): ([3], [4])}
+    cache.add(("two", "c", ""), ([5], [6]))
+    assert cache.pairs == {("two", "c", ""): ([5], [6])}
 
 
 def test_a_second_model_reuses_requests_but_not_answers(

@@ -92,6 +92,41 @@ def test_windows_open_with_a_document_and_weigh_answers(
         assert weights[len(first)] == 5.0
 
 
+def test_documents_stay_whole_and_fill_the_windows(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Each text is in one window from its first token to its EOS; the rest is padding."""
+    texts = [" ".join(["A dog can bark."] * (1 + number % 4)) for number in range(60)]
+    ids = tokenizer(texts)["input_ids"]
+    context = 3 * max(map(len, ids))
+    windows = pack_windows([{"text": text} for text in texts], tokenizer, context, 1.0)
+    eos = tokenizer.eos_token_id
+    found = []
+    for row, weights in zip(windows.ids.tolist(), windows.weights.tolist(), strict=True):
+        used = int(sum(weights))
+        assert weights == [1.0] * used + [0.0] * (context + 1 - used)
+        assert set(row[used:]) <= {eos}
+        assert row[used - 1] == eos
+        documents = " ".join(map(str, row[:used])).split(f" {eos}")
+        found += [document.split() for document in documents if document]
+    assert sorted(found) == sorted([list(map(str, document)) for document in ids])
+    tokens = sum(len(document) + 1 for document in ids)
+    assert tokens / windows.ids.numel() > 0.9
+
+
+def test_a_document_that_is_too_long_ends_after_its_last_whole_answer(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    question = "zq zq zq\n\nAnswer: B\n\n"
+    text = question * 3
+    starts = [len(question) * number + question.index(" B") for number in range(3)]
+    answers = [[start, start + len(" B")] for start in starts]
+    whole = len(tokenizer(text)["input_ids"])
+    (window, *_) = pack_windows(
+        [{"text": text, "answers": answers}] * 4, tokenizer, whole - 3, 5.0
+    ).ids.tolist()
+    kept = window[: window.index(tokenizer.eos_token_id)]
+    assert tokenizer.decode(kept) == (question * 2).removesuffix("\n\n")
+
+
 def test_windows_may_begin_as_a_plain_prompt_does(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [{"text": "A dog can bark."}] * 20
     plain = pack_windows(rows, tokenizer, 24, 1.0)
