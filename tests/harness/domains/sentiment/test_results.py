@@ -183,7 +183,7 @@ def test_chains_that_end_after_different_steps_share_their_ends() -> None:
     chains = [chain(1, 0, 8, 15), chain(2, 0, 8, 16, 17), chain(3, 0, 8, 16)]
     runs = [run for run, _ in chains]
     scored = Scored(
-        {id(run): read for run, read in chains}, dict.fromkeys((1, 2, 3), [0, 1]), False, 0
+        {id(run): read for run, read in chains}, {seed: [0, 1] for seed in (1, 2, 3)}, False, 0
     )
     settings = StatisticsSettings(replicates=REPLICATES)
     found = scored.points(runs, settings)
