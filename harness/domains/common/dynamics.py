@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 History = Sequence[Mapping[str, Any]]
@@ -62,13 +62,17 @@ def series(histories: Sequence[History], key: str) -> dict[str, Any]:
         key: the quantity's logged name.
 
     Returns:
-        `steps`, and `mean`, `low` and `high` over the chains that have an entry at each step.
+        `steps`, and `mean`, `low` and `high` over the chains that have an entry at each step; the
+        end of training is at the step of the longest chain.
     """
+    logged = [
+        {int(entry["step"]): float(entry[key]) for entry in history if key in entry}
+        for history in histories
+    ]
     found: dict[int, list[float]] = {}
-    for history in histories:
-        for entry in history:
-            if key in entry:
-                found.setdefault(int(entry["step"]), []).append(float(entry[key]))
+    for steps_of, values in zip(common_steps(logged), logged, strict=True):
+        for step, value in values.items():
+            found.setdefault(steps_of[step], []).append(value)
     steps = sorted(found)
     return {
         "steps": steps,
@@ -77,3 +81,19 @@ def series(histories: Sequence[History], key: str) -> dict[str, Any]:
         "high": [max(found[step]) for step in steps],
         "seeds": len(histories),
     }
+
+
+def common_steps(chains: Sequence[Iterable[int]]) -> list[dict[int, int]]:
+    """Return the steps at which the measurements of several chains are compared.
+
+    Chains with another number of pairs end a step earlier or later; the ends of all are compared.
+
+    Args:
+        chains: the steps at which each chain was measured.
+
+    Returns:
+        For each chain, its step → the same, but for the last one the last step of any chain.
+    """
+    lists = [sorted(steps) for steps in chains]
+    last = max((steps[-1] for steps in lists if steps), default=0)
+    return [{step: last if step == steps[-1] else step for step in steps} for steps in lists]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.domains.common.cells import Statistic
-from harness.domains.common.dynamics import panels
+from harness.domains.common.dynamics import common_steps, panels
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
@@ -99,18 +100,23 @@ def _rankings(run: FinishedRun[SentimentProfile, Graph]) -> list[dict[str, Any]]
             sizes.append(int(data["counts"][2]))
             for score in _ALONE:
                 found.setdefault(("", score, None, -1), []).append(data[score].astype(np.float64))
+    measured = []
     for trained in graph.runs:
-        if trained.rankings is None:
-            continue
-        with np.load(_file(trained.rankings, run.store)) as data:
-            for name in data.files:
-                step, _, score = name.partition("/")
-                key = _key(trained, score, int(step))
-                if key is not None:
-                    found.setdefault(key, []).append(data[name].astype(np.float64))
+        if trained.rankings is not None:
+            with np.load(_file(trained.rankings, run.store)) as data:
+                measured.append((trained, {name: data[name] for name in data.files}))
+    steps = common_steps([{_step(name) for name in data} for _, data in measured])
+    for (trained, data), step_of in zip(measured, steps, strict=True):
+        for name, drawn in data.items():
+            key = _key(trained, name.partition("/")[2], step_of[_step(name)])
+            if key is not None:
+                found.setdefault(key, []).append(drawn.astype(np.float64))
     entries = []
     crossed = same_tokens(graph)
+    runs = Counter((trained.row.id, trained.beta) for trained, _ in measured)
     for (row, score, beta, step), chains in found.items():
+        if len(chains) < runs[row, beta]:
+            continue  # A step at which not every chain was measured.
         cells = {
             column.id: ranked(chains, place, min(sizes), crossed)
             for place, column in enumerate(_COLUMNS)
@@ -161,7 +167,7 @@ def last_ranking(run: Run, store: Store) -> np.ndarray[Any, Any]:
     """
     score = "log_ratios" if method_class(run.row.method).needs.mask == "none" else "reward_mask"
     with np.load(_file(run.rankings, store)) as data:
-        last = max(int(name.partition("/")[0]) for name in data.files)
+        last = max(map(_step, data.files))
         found: np.ndarray[Any, Any] = data[f"{last}/{score}"]
     return found
 
@@ -187,6 +193,11 @@ def _key(run: Run, score: str, step: int) -> tuple[str, str, float | None, int] 
     if mask == "none" or (score == "kl_mask" and mask != "learned-independent"):
         return None
     return (run.row.id, score, run.beta, step)
+
+
+def _step(name: str) -> int:
+    """Return the step of an array "step/score" of `rank_tokens`."""
+    return int(name.partition("/")[0])
 
 
 def _file(stage: Any, store: Store) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import are_crossed, draw_seed, interval
+from harness.domains.common.dynamics import common_steps
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.graph.store import Store
 from sparsepo.errors import UserError
@@ -63,31 +65,36 @@ class Scored:
     """Responses without a finite reward."""
 
     def points(self, runs: Sequence[Run], settings: StatisticsSettings) -> list[Point]:
-        """Return one point per β, γ and step, over all chains.
+        """Return one point per β, γ and step that all chains have, over all chains.
+
+        The ends of training are one point, after however many steps a chain ends.
 
         Args:
             runs: those of a row.
             settings: replicates and seed.
         """
+        measured = [self.read[id(run)]["points"] for run in runs]
+        steps = common_steps([[point["step"] for point in own] for own in measured])
         found: dict[_Place, list[_Measured]] = {}
-        for run in runs:
-            for point in self.read[id(run)]["points"]:
-                found.setdefault((run.beta, run.gamma, point["step"]), []).append((run.seed, point))
-        return [self._point(place, chains, settings) for place, chains in found.items()]
+        for run, own, step_of in zip(runs, measured, steps, strict=True):
+            for point in own:
+                place = run.beta, run.gamma, step_of[point["step"]]
+                found.setdefault(place, []).append((run.seed, point))
+        chains = Counter((run.beta, run.gamma) for run in runs)
+        return [
+            self._point(place, own, settings)
+            for place, own in found.items()
+            if len(own) == chains[place[:2]]
+        ]
 
     def last_point(self, runs: Sequence[Run], settings: StatisticsSettings) -> Point:
-        """Return the policies at the end of training; chains may end after different steps.
+        """Return the policies at the end of training.
 
         Args:
             runs: those of one setting, one per chain.
             settings: replicates and seed.
         """
-        measured = [
-            (run.seed, max(self.read[id(run)]["points"], key=lambda point: int(point["step"])))
-            for run in runs
-        ]
-        step = max(point["step"] for _, point in measured)
-        return self._point((runs[0].beta, runs[0].gamma, step), measured, settings)
+        return max(self.points(runs, settings), key=lambda point: point.step)
 
     def _point(
         self, place: _Place, chains: Sequence[_Measured], settings: StatisticsSettings

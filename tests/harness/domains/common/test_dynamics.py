@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.image
 import pytest
 
-from harness.domains.common.dynamics import panels, quantities, series
+from harness.domains.common.dynamics import common_steps, panels, quantities, series
 from harness.render.dynamics import _draw, dynamics_files
 from harness.render.style import ordered_colours
 
@@ -33,12 +33,33 @@ def result(common: bool = False) -> dict[str, Any]:
 
 def test_a_series_is_the_mean_over_the_seeds_that_have_the_entry() -> None:
     found = series(
-        [[{"step": 1, "kl": 1.0}, {"step": 2, "kl": 5.0}], [{"step": 1, "kl": 3.0}]], "kl"
+        [
+            [{"step": 1, "kl": 1.0}, {"step": 2, "kl": 5.0}, {"step": 4, "kl": 6.0}],
+            [{"step": 1, "kl": 3.0}, {"step": 4, "kl": 8.0}],
+        ],
+        "kl",
     )
     assert found == {
-        "steps": [1, 2], "mean": [2.0, 5.0], "low": [1.0, 5.0], "high": [3.0, 5.0], "seeds": 2,
-    }  # fmt: skip
+        "steps": [1, 2, 4],
+        "mean": [2.0, 5.0, 7.0],
+        "low": [1.0, 5.0, 6.0],
+        "high": [3.0, 5.0, 8.0],
+        "seeds": 2,
+    }
     assert series([[{"step": 1, "loss": 1.0}]], "kl")["steps"] == []
+
+
+def test_chains_that_end_at_different_steps_are_compared_at_their_ends() -> None:
+    assert common_steps([[0, 8, 16, 24, 31], {24, 16, 8, 0, 32}, [0, 33, 32]]) == [
+        {0: 0, 8: 8, 16: 16, 24: 24, 31: 33},
+        {0: 0, 8: 8, 16: 16, 24: 24, 32: 33},
+        {0: 0, 32: 32, 33: 33},
+    ]
+    assert common_steps([[], [5]]) == [{}, {5: 5}]
+    assert common_steps([]) == []
+    history = [[{"step": 30, "kl": 1.0}, {"step": 31, "kl": 2.0}], [{"step": 32, "kl": 4.0}]]
+    assert series(history, "kl")["steps"] == [30, 32]
+    assert series(history, "kl")["mean"] == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(("common", "count"), [(False, 6), (True, 4)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -19,7 +20,7 @@ from harness.domains.sentiment.frontier import (
 )
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, build_graph
-from harness.domains.sentiment.points import Point, scored_prompts
+from harness.domains.sentiment.points import Point, Scored, scored_prompts
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.render.frontier import _draw, frontier_files
 from harness.graph.stages import topological
@@ -160,6 +161,38 @@ def test_the_last_points_are_compared_with_the_start() -> None:
     (below,) = _above_start(found["tdpo1"], settings)
     assert not below["significant"]
     assert _above_start(found["sft"], settings) == []
+
+
+def test_chains_that_end_after_different_steps_share_their_ends() -> None:
+    """Pairs are made from samples, so that chains have a few more or fewer of them."""
+
+    def chain(seed: int, *steps: int) -> tuple[Any, dict[str, Any]]:
+        measured = [
+            {
+                "step": step,
+                "rewards": [0.5, 0.5 + step / 100],
+                "logps": [-1.0 * step, -2.0],
+                "ref_logps": [-1.0, -1.0],
+                "tokens": 3.0,
+                "ended": 1.0,
+            }
+            for step in steps
+        ]
+        return SimpleNamespace(beta=0.1, gamma=None, seed=seed), {"points": measured}
+
+    chains = [chain(1, 0, 8, 15), chain(2, 0, 8, 16, 17), chain(3, 0, 8, 16)]
+    runs = [run for run, _ in chains]
+    scored = Scored(
+        {id(run): read for run, read in chains}, {seed: [0, 1] for seed in (1, 2, 3)}, False, 0
+    )
+    settings = StatisticsSettings(replicates=REPLICATES)
+    found = scored.points(runs, settings)
+    assert [(point.step, point.reward.chains) for point in found] == [(0, 3), (8, 3), (17, 3)]
+    ends = [100 * (0.5 + step / 200) for step in (15, 17, 16)]
+    np.testing.assert_allclose(found[-1].reward.values, ends)
+    last = scored.last_point(runs, settings)
+    assert last.step == 17
+    np.testing.assert_allclose(last.kl.values, found[-1].kl.values)
 
 
 def test_prompts_without_a_score_are_left_out_in_their_chain_and_counted() -> None:
