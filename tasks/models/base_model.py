@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
-    BatchEncoding,
     GPT2Config,
     GPTBigCodeConfig,
     GPTNeoXConfig,
@@ -143,8 +142,8 @@ def pack_windows(
     packed: list[tuple[list[int], list[float]]] = []
     # The windows with as many free tokens as the list's index says, the newest last.
     with_room: list[list[int]] = [[] for _ in range(length + 1)]
-    for number, row in enumerate(rows):
-        ids, weights = _document(row, encoded, number, length - len(first), answer_weight, eos)
+    for row, encoding in zip(rows, encoded.encodings, strict=True):
+        ids, weights = _document(row, encoding, length - len(first), answer_weight, eos)
         free = next((n for n in range(len(ids), length + 1) if with_room[n]), None)
         if free is None:
             free = length - len(first)
@@ -163,25 +162,26 @@ def pack_windows(
 
 
 def _document(
-    row: dict[str, Any],
-    encoded: BatchEncoding,
-    number: int,
-    room: int,
-    answer_weight: float,
-    eos: int,
+    row: dict[str, Any], encoding: Encoding, room: int, answer_weight: float, eos: int
 ) -> tuple[list[int], list[float]]:
     """Return the token ids and loss weights of a document and its EOS, at most `room` of them."""
-    ids: list[int] = list(encoded["input_ids"][number])
+
+    def token_at(character: int) -> int:
+        token = encoding.char_to_token(character)
+        assert token is not None, "a byte-level tokenizer leaves out no character"
+        return token
+
+    ids = encoding.ids
     answers, unread = row.get("answers", []), row.get("unread", 0)
     weights = [1.0] * len(ids)
     if unread:
-        last = encoded.char_to_token(number, unread - 1)
-        weights[: last + 1] = [0.0] * (last + 1)
+        read = token_at(unread - 1) + 1
+        weights[:read] = [0.0] * read
     stops = []
     for start, stop in answers:
-        begin, end = (encoded.char_to_token(number, at) for at in (start, stop - 1))
-        weights[begin : end + 1] = [answer_weight] * (end + 1 - begin)
-        stops.append(end + 1)
+        begin, end = token_at(start), token_at(stop - 1) + 1
+        weights[begin:end] = [answer_weight] * (end - begin)
+        stops.append(end)
     if len(ids) >= room:
         cut = max((stop for stop in stops if stop < room), default=room - 1)
         ids, weights = ids[:cut], weights[:cut]

@@ -73,19 +73,7 @@ class Scored:
             runs: those of a row.
             settings: replicates and seed.
         """
-        measured = [self.read[id(run)]["points"] for run in runs]
-        steps = common_steps([[point["step"] for point in own] for own in measured])
-        found: dict[_Place, list[_Measured]] = {}
-        for run, own, step_of in zip(runs, measured, steps, strict=True):
-            for point in own:
-                place = run.beta, run.gamma, step_of[point["step"]]
-                found.setdefault(place, []).append((run.seed, point))
-        chains = Counter((run.beta, run.gamma) for run in runs)
-        return [
-            self._point(place, own, settings)
-            for place, own in found.items()
-            if len(own) == chains[place[:2]]
-        ]
+        return [self._point(*one, settings) for one in self._places(runs).items()]
 
     def last_point(self, runs: Sequence[Run], settings: StatisticsSettings) -> Point:
         """Return the policies at the end of training.
@@ -94,7 +82,20 @@ class Scored:
             runs: those of one setting, one per chain.
             settings: replicates and seed.
         """
-        return max(self.points(runs, settings), key=lambda point: point.step)
+        last = max(self._places(runs).items(), key=lambda one: one[0][2])
+        return self._point(*last, settings)
+
+    def _places(self, runs: Sequence[Run]) -> dict[_Place, list[_Measured]]:
+        """Return what all chains have measured at each place that all of them have."""
+        measured = [self.read[id(run)]["points"] for run in runs]
+        steps = common_steps([[point["step"] for point in own] for own in measured])
+        found: dict[_Place, list[_Measured]] = {}
+        for run, own, step_of in zip(runs, measured, steps, strict=True):
+            for point in own:
+                place = run.beta, run.gamma, step_of[point["step"]]
+                found.setdefault(place, []).append((run.seed, point))
+        chains = Counter((run.beta, run.gamma) for run in runs)
+        return {place: own for place, own in found.items() if len(own) == chains[place[:2]]}
 
     def _point(
         self, place: _Place, chains: Sequence[_Measured], settings: StatisticsSettings

@@ -90,7 +90,7 @@ def test_the_sweep_of_figure_2_stays_and_its_trials_have_one_beta(tmp_path: Path
         assert [(one.beta, one.gamma) for one in own] == [(one.beta, one.gamma) for one in tuned]
         betas = {one.run.config["hyper_parameters"]["beta"] for one in search.attempts}
         assert betas == ({2.0} if row == "simpo-tuned" else {0.8})
-        assert all("beta" not in one.trial.settings for one in search.attempts)
+        assert all("beta" not in one.trial.values for one in search.attempts)
         assert all(one.trained.inputs["choice"] is search.choice for one in tuned)
 
 

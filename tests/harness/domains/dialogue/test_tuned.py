@@ -87,10 +87,7 @@ def test_a_stop_repeats_no_trial_and_a_diverged_trial_stops_nothing(
     assert "not finite" in wild["trials"][1]["reason"]
     assert wild["chosen"] == 0
     own = tuning["rows"]["dpo-tuned"]["seed 42"]
-    assert own["trials"][0]["settings"] == {
-        "learning_rate": 1e-4,
-        "beta": 0.1,
-    }
+    assert own["trials"][0]["settings"] == {"learning_rate": 1e-4, "beta": 0.1}
     assert [trial["state"] for trial in own["trials"]] == ["complete"] * 2
     assert all(0 <= trial["value"] <= 100 for trial in own["trials"])
     assert own["seconds"] == pytest.approx(sum(trial["seconds"] for trial in own["trials"]))
