@@ -121,7 +121,8 @@ def pack_windows(
     A document is never split between windows: a question whose answer is cut off teaches nothing,
     and in the evaluation a question without few-shot examples is at the start of the model's input,
     so documents must be there in training too. One that is longer than a window ends after the last
-    answer that fits. What remains of a window is padding of weight 0.
+    answer that fits; without one it fills the window and gets no EOS. What remains of a window is
+    padding of weight 0.
 
     Args:
         documents: rows with `text` and, optionally, `answers` ([start, end] in characters, weighted
@@ -171,7 +172,7 @@ def _document(
         assert token is not None, "a byte-level tokenizer leaves out no character"
         return token
 
-    ids = encoding.ids
+    ids = list(encoding.ids)
     answers, unread = row.get("answers", []), row.get("unread", 0)
     weights = [1.0] * len(ids)
     if unread:
@@ -182,10 +183,15 @@ def _document(
         begin, end = token_at(start), token_at(stop - 1) + 1
         weights[begin:end] = [answer_weight] * (end - begin)
         stops.append(end)
-    if len(ids) >= room:
-        cut = max((stop for stop in stops if stop < room), default=room - 1)
-        ids, weights = ids[:cut], weights[:cut]
-    return [*ids, eos], [*weights, answer_weight if answers else 1.0]
+    if not ids or ids[-1] != eos:
+        ids.append(eos)
+        weights.append(answer_weight if answers else 1.0)
+    if len(ids) <= room:
+        return ids, weights
+    cut = max((stop for stop in stops if stop < room), default=None)
+    if cut is None:  # The text does not end here, and must not teach the model that it does.
+        return ids[:room], weights[:room]
+    return [*ids[:cut], eos], [*weights[:cut], answer_weight]
 
 
 def train_base_model(

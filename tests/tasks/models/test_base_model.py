@@ -127,6 +127,16 @@ def test_a_document_that_is_too_long_ends_after_its_last_whole_answer(
     assert tokenizer.decode(kept) == (question * 2).removesuffix("\n\n")
 
 
+def test_only_the_end_of_a_text_is_an_eos_and_only_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "A dog can bark. " * 8
+    ids, eos = tokenizer(text)["input_ids"], tokenizer.eos_token_id
+    cut = pack_windows([{"text": text}], tokenizer, len(ids) - 3, 1.0)
+    assert cut.ids.tolist() == [ids[:-2]]
+    assert cut.weights.tolist() == [[1.0] * (len(ids) - 2)]
+    fits = pack_windows([{"text": text + EOS}], tokenizer, len(ids), 1.0)
+    assert fits.ids.tolist() == [[*ids, eos]]
+
+
 def test_windows_may_begin_as_a_plain_prompt_does(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [{"text": "A dog can bark."}] * 20
     plain = pack_windows(rows, tokenizer, 24, 1.0)
