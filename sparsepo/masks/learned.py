@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -16,16 +16,16 @@ FEED_FORWARD_DROPOUT = 0.1
 """Dropout between its two layers [code]."""
 
 
-class _SignStraightThrough(torch.autograd.Function):
-    """sign(x) forward, identity backward, because the gradient of a binary mask is 0."""
+class _StraightThrough(torch.autograd.Function):
+    """A function forward, the identity backward, where the function's own gradient is 0."""
 
     @staticmethod
-    def forward(ctx: object, values: Tensor) -> Tensor:
-        return values.sign()
+    def forward(ctx: object, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return function(values)
 
     @staticmethod
-    def backward(ctx: object, grad: Tensor) -> Tensor:
-        return grad
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 class _Score(nn.Module):
@@ -66,7 +66,9 @@ class LearnedMask(_Score):
 
     With layers="last": m = dropout(ReLU(w·h_L + b)), without layer norm and mixing of layers. With
     binary=True the sign of the final ReLU is returned, with a straight-through gradient [ours].
-    Parameters use PyTorch's default initialisation [code]; `scale_mask` makes it one that is alive.
+    With gradient="straight-through" [ours] every ReLU passes its gradient on where it is 0, too, so
+    that a token, or a mask, that is 0 can come back. Parameters use PyTorch's default
+    initialisation [code]; `scale_mask` makes it one that is alive.
 
     Args:
         num_layers: number of hidden states, one per block.
@@ -76,6 +78,7 @@ class LearnedMask(_Score):
         binary: whether the mask is 0 or 1.
         eps: epsilon of the layer norm; pass the epsilon of the model's norms.
         dropout: dropout on each mask, only in training.
+        gradient: of the ReLUs, "exact" or "straight-through".
 
     Raises:
         ValueError: an argument is out of range.
@@ -92,11 +95,14 @@ class LearnedMask(_Score):
         binary: bool = False,
         eps: float = 1e-5,
         dropout: float = 0.01,
+        gradient: Literal["exact", "straight-through"] = "exact",
     ) -> None:
         if layers not in ("all", "last") or feed_forward not in (1, 2):
             raise ValueError(
                 f"layers must be all or last and feed_forward 1 or 2, not {layers}, {feed_forward}."
             )
+        if gradient not in ("exact", "straight-through"):
+            raise ValueError(f"gradient must be exact or straight-through, not {gradient}.")
         # A mask of only the last layer is itself a single score, so its parameters have no prefix.
         if layers == "last":
             super().__init__(hidden_size, feed_forward)
@@ -111,6 +117,7 @@ class LearnedMask(_Score):
         self.layers = layers
         self.binary = binary
         self.dropout = dropout
+        self.gradient = gradient
 
     def forward(self, hidden_states: Sequence[Float[Tensor, "... d"]]) -> Float[Tensor, "..."]:
         """Return the mask, one value ≥ 0 per token.
@@ -127,7 +134,7 @@ class LearnedMask(_Score):
         mask = self._rectify(self.merge(self.scores(hidden_states)))
         if not self.binary:
             return mask
-        binary: Tensor = _SignStraightThrough.apply(mask)
+        binary: Tensor = _StraightThrough.apply(mask, torch.sign)
         return binary
 
     @property
@@ -173,4 +180,6 @@ class LearnedMask(_Score):
         return merged
 
     def _rectify(self, scores: Tensor) -> Tensor:
-        return nn.functional.dropout(scores.relu(), self.dropout, training=self.training)
+        exact = self.gradient == "exact"
+        rectified = scores.relu() if exact else _StraightThrough.apply(scores, torch.relu)
+        return nn.functional.dropout(rectified, self.dropout, training=self.training)

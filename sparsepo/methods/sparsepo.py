@@ -28,7 +28,7 @@ the L1 norm may take back [ours]."""
 NormTerm = tuple[float, Tensor]
 """Weight λ of a mask's L1 norm, and the preference's pull on the mask, (B,)."""
 
-INITIAL_SPARSITY: Final = {"scaled": 50.0, "paper": 90.0}
+INITIAL_SPARSITY: Final = {"scaled": 10.0, "paper": 90.0}
 """`mask_init` → percent of zeros that a mask starts with, or may start with [ours]."""
 
 
@@ -44,7 +44,8 @@ class LearnedMaskMethod(MaskedMethod):
 
     `mask_init` [ours]: `scaled` starts with `mask_initial_sparsity` percent zeros and a mean of
     0.1; `paper` keeps PyTorch's initialisation and draws a mask again whose initial sparsity
-    exceeds `mask_initial_sparsity`, because a mask that is 0 everywhere passes no gradient.
+    exceeds `mask_initial_sparsity`, because a mask that is 0 everywhere passes no gradient. With
+    `mask_gradient=straight-through` [ours] zeros do pass one; `exact` is the paper's.
     `mask_learning_rate` is a number, `policy` (the policy's rate [paper]), or `auto` [ours]: the
     rate at which a mask can change by its own size a few times over the run, in every model.
     """
@@ -68,6 +69,7 @@ class LearnedMaskMethod(MaskedMethod):
     mask_kind: Literal["learned", "binary", "random", "given"] = "learned"
     mask_init: Literal["scaled", "paper"] = "scaled"
     mask_initial_sparsity: float | None = None
+    mask_gradient: Literal["straight-through", "exact"] = "straight-through"
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -86,6 +88,7 @@ class LearnedMaskMethod(MaskedMethod):
             require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
         require_choice("l1_limit", self.l1_limit, ("none", "preference"))
         require_choice("mask_init", self.mask_init, ("scaled", "paper"))
+        require_choice("mask_gradient", self.mask_gradient, ("straight-through", "exact"))
         require_choice("mask_layers", self.mask_layers, ("all", "last"))
         require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
         require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random", "given"))

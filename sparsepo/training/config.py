@@ -41,6 +41,7 @@ HYPER_PARAMETERS = (
     "mask_kind",
     "mask_init",
     "mask_initial_sparsity",
+    "mask_gradient",
     "mask_families",
     "mask_mapping",
 )
@@ -125,6 +126,10 @@ class POConfig(TRLNames, TrainingArguments):
             "help": "Initial sparsity (%) of a scaled mask; with mask_init=paper the largest one, "
             "above which a mask is re-initialised."
         },
+    )
+    mask_gradient: Literal["straight-through", "exact"] | None = field(
+        default=None,
+        metadata={"help": "Gradient of a learned mask's rectifiers: straight-through or exact."},
     )
     mask_families: str | None = field(
         default=None, metadata={"help": "MaPO's activation families, joined by +."}

@@ -8,7 +8,7 @@ from typing import Final
 from sparsepo.methods.base import Method
 
 DEAD: Final = 99.9
-"""Sparsity (%) from which a mask counts as dead: rectifiers at 0 pass no gradient."""
+"""Sparsity (%) from which a mask counts as dead: the policy learns nothing through it."""
 
 DENSE_SHARE: Final = 0.5
 """Share of a run after which a mask that has never had a zero is reported."""
@@ -33,6 +33,7 @@ def watch_for(method: Method, names: tuple[str, ...], rate: float) -> MaskWatch 
         limited=getattr(method, "l1_limit", "none") != "none"
         or not any(getattr(method, weight, 0) for weight in ("l1_reward", "l1_kl")),
         scaled=getattr(method, "mask_init", "paper") == "scaled",
+        exact=getattr(method, "mask_gradient", "exact") == "exact",
         rate=rate,
     )
 
@@ -47,6 +48,7 @@ class MaskWatch:
         penalized: bool,
         limited: bool,
         scaled: bool,
+        exact: bool,
         rate: float,
     ) -> None:
         """Start before the first log entry.
@@ -57,12 +59,14 @@ class MaskWatch:
             limited: whether l1_limit keeps the L1 term from outweighing the preference, or there is
                 no such term.
             scaled: whether they were initialised with mask_init=scaled.
+            exact: whether zeros pass no gradient, mask_gradient=exact.
             rate: the masks' peak learning rate.
         """
         self._names = names
         self._penalized = penalized
         self._limited = limited
         self._scaled = scaled
+        self._exact = exact
         self._rate = f"mask_learning_rate (now {rate:.2g})"
         self._ever_sparse: set[str] = set()
         self._told: set[str] = set()
@@ -110,11 +114,16 @@ class MaskWatch:
             f"lower {self._rate} or {self._l1(name)}",
             "lower mask_initial_sparsity" if self._scaled else "set mask_init to scaled",
         ]
+        if self._exact:
+            remedies.insert(0, "set mask_gradient to straight-through")
         if not self._limited:
             remedies.insert(0, "set l1_limit to preference")
+        effect = "so that its term of the loss does not train the policy"
+        if self._exact:
+            effect = "and cannot recover, because zeros pass no gradient"
         return (
-            f"{self._title(name)} is zero on all tokens at step {step} and cannot recover, because "
-            f"zeros pass no gradient; {', or '.join(remedies)}."
+            f"{self._title(name)} is zero on all tokens at step {step}, {effect}; "
+            f"{', or '.join(remedies)}."
         )
 
     def _dense(self, name: str, step: int) -> str:

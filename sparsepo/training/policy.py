@@ -77,6 +77,7 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
             binary=settings.mask_kind == "binary",
             eps=norm_epsilon(reference),
             dropout=settings.mask_dropout,
+            gradient=settings.mask_gradient,
         )
 
     # The masks stay float32 under a half-precision policy: their gradients are tiny.

@@ -76,6 +76,7 @@ BAD_VALUES = {
     "mask_kind": ("sparse",),
     "mask_init": ("pytorch", None),
     "mask_initial_sparsity": (-1, 100.5, "high"),
+    "mask_gradient": ("leaky", None),
     "mask_families": ("", "mlp,attention", "mlp+"),
     "mask_mapping": ("linear",),
 }

@@ -38,8 +38,10 @@ MASKED: dict[str, Any] = {
     # Dropout is drawn by the shape of a batch and by each process for itself, so that it must be
     # off for a run to be compared with one that has other batches.
     "mask_dropout": 0.0,
-    # The curves are of PyTorch's initialisation at the policy's rate, as in the paper.
+    # The curves are of PyTorch's initialisation, the rectifiers' own gradient and the policy's
+    # rate, as in the paper.
     "mask_init": "paper",
+    "mask_gradient": "exact",
     "mask_learning_rate": "policy",
     "mask_initial_sparsity": 30,
     "l1_reward": 1e-3,

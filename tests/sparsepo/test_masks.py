@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -206,6 +207,34 @@ def test_a_learned_mask_is_never_negative(
     assert (values >= 0).all() and values.isfinite().all()
     if binary:
         assert ((values == 0) | (values == 1)).all()
+
+
+@pytest.mark.parametrize("layers", ["all", "last"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_straight_through_gradient_changes_no_value_and_reaches_zeros(
+    layers: str, binary: bool
+) -> None:
+    """As if all rectifiers were open; a mask that is 0 everywhere has an exact gradient of 0."""
+    torch.manual_seed(7)
+    exact = LearnedMask(LAYERS, WIDTH, layers, binary=binary).eval().double()  # type: ignore[arg-type]
+    through = copy.deepcopy(exact)
+    through.gradient = "straight-through"
+    hidden, slopes = states(40), torch.randn(40, dtype=torch.float64)
+    assert torch.equal(exact(hidden), through(hidden))
+    for mask in (exact, through):
+        for network in mask.networks:
+            network.output.bias.data.fill_(-100.0)
+        assert not mask(hidden).any()
+        (mask(hidden) * slopes).sum().backward()
+    linear = copy.deepcopy(exact)
+    linear.zero_grad()
+    scores = torch.stack(list(linear.scores(hidden)), -1)
+    merged = scores[..., 0] if layers == "last" else scores @ linear.mixer.weight[0]
+    (merged * slopes).sum().backward()
+    for own, dead, open_ in zip(through.networks, exact.networks, linear.networks, strict=True):
+        assert not dead.output.weight.grad.any()
+        torch.testing.assert_close(own.output.weight.grad, open_.output.weight.grad)
+        assert own.output.weight.grad.any()
 
 
 # Random masks

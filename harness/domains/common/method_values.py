@@ -33,9 +33,14 @@ def method_values(own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     )
 
 
-PAPER_MASKS = {"mask_init": "paper", "mask_learning_rate": "policy", "l1_limit": "none"}
-"""[code] Learned masks as the authors have them: PyTorch's draw, the policy's learning rate and an
-L1 norm without a limit."""
+PAPER_MASKS = {
+    "mask_init": "paper",
+    "mask_gradient": "exact",
+    "mask_learning_rate": "policy",
+    "l1_limit": "none",
+}
+"""[code] Learned masks as the authors have them: PyTorch's draw, the rectifiers' own gradient, the
+policy's learning rate and an L1 norm without a limit."""
 
 
 def with_paper_masks(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

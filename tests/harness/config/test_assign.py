@@ -135,6 +135,7 @@ def test_paper_profile_holds_the_papers_values() -> None:
         "mask_dropout": 0.01,
         "learning_rate": 5e-7,
         "mask_init": "paper",
+        "mask_gradient": "exact",
         "mask_learning_rate": "policy",
         "l1_limit": "none",
     }

@@ -41,7 +41,7 @@ def test_new_masks_start_with_the_sparsity_asked_for(
         tmp_path, "sparsepo-independent", mask_initial_sparsity=sparsity, **options
     )
     for mask in values(trainer):
-        expected = 50 if sparsity is None else sparsity
+        expected = 10 if sparsity is None else sparsity
         assert 100 * float((mask == 0).float().mean()) == pytest.approx(expected, abs=1)
         if not options.get("mask_kind"):
             assert float(mask.mean()) == pytest.approx(MEAN, rel=1e-3)
@@ -49,6 +49,26 @@ def test_new_masks_start_with_the_sparsity_asked_for(
         tmp_path, "sparsepo-independent", mask_initial_sparsity=sparsity, **options
     )
     assert_same_weights(start_of(again), start_of(trainer))
+
+
+@pytest.mark.parametrize("gradient", ["straight-through", "exact"])
+def test_a_mask_that_is_zero_everywhere_learns_with_a_straight_through_gradient(
+    tmp_path: Path, gradient: str
+) -> None:
+    trainer = make_trainer(
+        tmp_path, "sparsepo-independent", mask_gradient=gradient, mask_weight_decay=0.0
+    )
+    with torch.no_grad():
+        # Only one of the two masks, so that the policy moves and log-ratios are not 0.
+        for network in trainer.model.masks["kl"].networks:
+            network.output.bias.sub_(100.0)
+    start = start_of(trainer)
+    trainer.train()
+    moved = {
+        name for name, value in start_of(trainer).items() if not torch.equal(value, start[name])
+    }
+    assert any(name.startswith("masks.reward") for name in moved)
+    assert any(name.startswith("masks.kl") for name in moved) == (gradient != "exact")
 
 
 def test_scaling_draws_nothing(tmp_path: Path) -> None:
@@ -114,7 +134,7 @@ def test_other_rates_are_the_policys_or_the_number(
 def test_a_limited_norm_kills_no_mask(tmp_path: Path, limit: str, alive: bool) -> None:
     """At first the log-ratios are 0, and the norm is all that moves a mask."""
     trainer = make_trainer(tmp_path, "sparsepo-common", l1_reward=1e-3, l1_kl=1e-3, l1_limit=limit,
-                           num_train_epochs=5)  # fmt: skip
+                           mask_gradient="exact", num_train_epochs=5)  # fmt: skip
     trainer.train()
     sparsity = steps(trainer)[-1]["sparsity/reward/chosen"]
     assert sparsity < 50 if alive else sparsity == 100
@@ -137,6 +157,7 @@ BAD = [
     ({"mask_learning_rate": "fast"}, "mask_learning_rate must be auto, policy or a number, not"),
     ({"mask_learning_rate": -1.0}, "mask_learning_rate must be at least 0, not -1.0"),
     ({"mask_init": "xavier"}, "mask_init cannot be .xavier.. Choose one of: scaled, paper"),
+    ({"mask_gradient": "leaky"}, "mask_gradient cannot be .leaky.. Choose one of: straight-"),
     ({"mask_initial_sparsity": 101}, "mask_initial_sparsity must be at least 0 and at most 100"),
 ]
 

@@ -30,13 +30,13 @@ def watch(**settings: Any) -> MaskWatch:
 
 
 def test_a_dead_mask_is_reported_once_with_the_remedy() -> None:
-    found = watch(l1_kl=0.1)
+    found = watch(l1_kl=0.1, mask_gradient="exact")
     assert found.see(entry(40, 60), 1, 100) == []
     (text,) = found.see(entry(40, 100), 8, 100)
     assert text == (
-        "The KL mask is zero on all tokens at step 8 and cannot recover, because zeros pass no "
-        "gradient; set l1_limit to preference, or lower mask_learning_rate (now 0.012) or l1_kl, "
-        "or lower mask_initial_sparsity."
+        "The KL mask is zero on all tokens at step 8, and cannot recover, because zeros pass no "
+        "gradient; set l1_limit to preference, or set mask_gradient to straight-through, or lower "
+        "mask_learning_rate (now 0.012) or l1_kl, or lower mask_initial_sparsity."
     )
     assert found.see(entry(40, 100), 9, 100) == []
     (other,) = found.see(entry(100, 100), 10, 100)
@@ -44,9 +44,13 @@ def test_a_dead_mask_is_reported_once_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"l1_kl": 0.1, "l1_limit": "preference"}, {}])
-def test_a_limit_that_is_set_or_limits_nothing_is_no_remedy(settings: dict[str, Any]) -> None:
+def test_what_is_set_already_or_changes_nothing_is_no_remedy(settings: dict[str, Any]) -> None:
     (text,) = watch(**settings).see(entry(40, 100), 8, 100)
-    assert "no gradient; lower mask_learning_rate" in text
+    assert text == (
+        "The KL mask is zero on all tokens at step 8, so that its term of the loss does not train "
+        "the policy; lower mask_learning_rate (now 0.012) or l1_kl, or lower "
+        "mask_initial_sparsity."
+    )
 
 
 def test_of_pytorchs_initialisation_the_remedy_is_the_scaled_one() -> None:
