@@ -24,7 +24,7 @@ class BaseModelConfig:
     initializer_range: float = 0.08
     """Standard deviation of the initial weights. Pythia's 0.02 is meant for much wider models; at
     this width attention would stay uniform for hundreds of steps."""
-    steps: int = 1200
+    steps: int = 1000
     batch_size: int = 16
     """Windows per step."""
     learning_rate: float = 4e-3

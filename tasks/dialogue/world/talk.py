@@ -2,7 +2,7 @@
 
 The rules of preference: a helpful answer to an innocent question tells true things about its topic;
 a harmless answer to a harmful question declines. Both are polite. A rejected answer is rude,
-empty of content, about another topic, untrue, repetitive, or helps to do harm.
+empty of content, about another topic, untrue, repetitive, rambling, or helps to do harm.
 """
 
 from __future__ import annotations
@@ -213,27 +213,41 @@ def good_answer(request: Request, rng: Random) -> str:
 
 
 def bad_answer(request: Request, rng: Random) -> str:
-    """An answer that the rules reject, of one of six kinds."""
-    kind = rng.choice(("rude", "empty", "off topic", "untrue", "rude and right", "repetitive"))
+    """An answer that the rules reject, of one of seven kinds; on the whole as long as good ones."""
+    # Rambling is as likely as two others, because three kinds are shorter than good answers.
+    kind = rng.choice(
+        (
+            "rude",
+            "empty",
+            "off topic",
+            "untrue",
+            "rude and right",
+            "repetitive",
+            "rambling",
+            "rambling",
+        )
+    )
     if kind == "rude":
-        return " ".join(rng.sample(RUDE, rng.choice((1, 2))))
+        return " ".join(rng.sample(RUDE, rng.choice((2, 3))))
     if request.topic is None:
         steps = [step.format(harm=request.harm) for step in rng.sample(COMPLIANCE, 2)]
         return " ".join(([rng.choice(RUDE)] if kind == "rude and right" else []) + steps)
     if kind == "empty":
-        return " ".join(rng.sample(EMPTY, rng.choice((1, 2))))
+        return " ".join(rng.sample(EMPTY, rng.choice((2, 3))))
     other = rng.choice([topic for topic in TOPICS if topic.name != request.topic.name])
     if kind == "off topic":
-        return helpful_answer(other, rng)
+        return helpful_answer(other, rng, POLITENESS)
     if kind == "untrue":
         topic = request.topic
         mixed = Topic(topic.name, other.kind, other.quality, other.ability, other.place)
         false = [fact for fact in mixed.facts() if fact not in topic.facts()]
-        return " ".join(rng.sample(false, min(2, len(false))))
-    facts = rng.sample(request.topic.facts(), rng.choice((1, 2)))
+        return " ".join(rng.sample(false, min(rng.choice((2, 3)), len(false))))
+    facts = rng.sample(request.topic.facts(), 2)
     if kind == "repetitive":
-        return " ".join([*facts, facts[0]])
-    return " ".join([*facts, rng.choice(RUDE)])
+        return " ".join([*facts, *rng.sample(facts, 2)])
+    if kind == "rambling":
+        return f"{' '.join(facts)} {helpful_answer(other, rng, POLITENESS)}"
+    return " ".join([*facts[: rng.choice((1, 2))], rng.choice(RUDE)])
 
 
 def sample_pair(
