@@ -57,7 +57,8 @@ def scale_mask(
     for network, centre, scale, offset in zip(mask.networks, mean, spread, shift, strict=True):
         network.output.weight.div_(scale)
         network.output.bias.sub_(centre).div_(scale).sub_(offset)
-    factor = MEAN / mask.merge((scores - shift).unbind(-1)).relu().mean()
+    # Of the new weights themselves: where states are much alike, their rounding is not negligible.
+    factor = MEAN / mask.merge(mask.scores(hidden_states)).relu().mean()
     if mask.layers == "all":
         mask.mixer.weight.mul_(factor)
     else:

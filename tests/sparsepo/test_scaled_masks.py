@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -53,6 +53,9 @@ def zeros(mask: LearnedMask, hidden: list[Tensor]) -> float:
     alike=st.sampled_from([0.0, 0.5, 0.95, 0.999]), kind=st.sampled_from(["all", "last"]),
     feed_forward=st.integers(1, 2), sparsity=st.floats(0, 100), scale=st.sampled_from([1.0, 40.0]),
 )  # fmt: skip
+# One token is above 0, by less than the rounding of a score's parts.
+@example(layers=1, width=64, seed=1, alike=0.999, kind="all", feed_forward=1, sparsity=100.0,
+         scale=1.0)  # fmt: skip
 def test_a_scaled_mask_has_the_sparsity_asked_for_and_the_papers_mean(
     layers: int, width: int, seed: int, alike: float, kind: Any, feed_forward: Any,
     sparsity: float, scale: float,
