@@ -155,16 +155,30 @@ class LearnedMask(_Score):
         Raises:
             ValueError: the number of hidden states is not num_layers.
         """
+        for network, state in self.inputs(hidden_states):
+            yield network.score(state)
+
+    def inputs(
+        self, hidden_states: Sequence[Float[Tensor, "... d"]]
+    ) -> Iterator[tuple[_Score, Float[Tensor, "... d"]]]:
+        """Yield the network and the normalised state of each layer that is read.
+
+        Args:
+            hidden_states: as in `forward`.
+
+        Raises:
+            ValueError: the number of hidden states is not num_layers.
+        """
         if len(hidden_states) != self.num_layers:
             raise ValueError(
                 f"There are {len(hidden_states)} hidden states for {self.num_layers} layers; pass "
                 "one for each."
             )
         if self.layers == "last":
-            yield self.score(hidden_states[-1])
+            yield self, hidden_states[-1]
             return
         for network, hidden in zip(self.networks, hidden_states, strict=True):
-            yield network.score(self.layer_norm(hidden))
+            yield network, self.layer_norm(hidden)
 
     def merge(self, scores: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
         """Return the value whose rectifier is the mask, Σ_l o_l m_l; of one layer, its score.

@@ -16,7 +16,7 @@ MEAN = 0.1
 published values of β were chosen. It is 0.094 if the merged value is normal with variance 1/18."""
 
 CONSTANT = 1e-5
-"""Scores that vary less than this, relative to their size, are the same for all tokens."""
+"""Scores that vary less than this, relative to the terms they sum, are equal for all tokens."""
 
 ROUNDING = 1e-6
 """Thresholds that differ by less, relative to the largest score, are the same."""
@@ -46,7 +46,7 @@ def scale_mask(
     mask.eval()
     scores = torch.stack(list(mask.scores(hidden_states)), -1)
     mean, spread = scores.mean(0), scores.std(0, correction=0)
-    spread = torch.where(spread > CONSTANT * scores.abs().amax(0), spread, 1.0)
+    spread = torch.where(spread > CONSTANT * _terms(mask, hidden_states), spread, 1.0)
     scores = (scores - mean) / spread
     signs = torch.ones_like(mean)
     if mask.layers == "all":
@@ -65,6 +65,19 @@ def scale_mask(
         mask.output.weight.mul_(factor)
         mask.output.bias.mul_(factor)
     mask.train(training)
+
+
+def _terms(
+    mask: LearnedMask, hidden_states: Sequence[Float[Tensor, "N d"]]
+) -> Float[Tensor, " layers"]:
+    """Return the largest Σ|w||x| of each score, which its rounding errors are relative to."""
+    found = []
+    for network, state in mask.inputs(hidden_states):
+        terms = state.abs() @ network.input.weight.abs().T
+        if network.output is not network.input:
+            terms = terms @ network.output.weight.abs().T
+        found.append(terms.amax())
+    return torch.stack(found)
 
 
 def _threshold(

@@ -72,6 +72,7 @@ def test_a_scaled_mask_has_the_sparsity_asked_for_and_the_papers_mean(
 
 @settings(max_examples=20, deadline=None)
 @given(layers=st.integers(1, 12), seed=st.integers(0, 2**20), sparsity=st.floats(0, 100))
+@example(layers=4, seed=392, sparsity=0.0)  # A score near 0, whose rounding is not small beside it.
 def test_tokens_with_equal_states_leave_a_mask_alive(
     layers: int, seed: int, sparsity: float
 ) -> None:
