@@ -16,6 +16,9 @@ from sparsepo.cli.console import say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
+RESULTS = Path("results")
+"""Where results, and the store beside them, are by default."""
+
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -70,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--engine", default="local", help="local (default) or ray")
     run.add_argument("--workers", type=int, metavar="N", help="number of stages to run at once")
-    run.add_argument("--out", type=Path, default=Path("results"), help="default: results")
+    run.add_argument("--out", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     run.add_argument(
         "--allow-code-execution",
         action="store_true",
@@ -88,11 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
     doctor = commands.add_parser("doctor", help="check this machine")
-    doctor.add_argument("--out", type=Path, default=Path("results"))
+    doctor.add_argument("--out", type=Path, default=RESULTS)
     _add_store(doctor)
     clean = commands.add_parser("clean", help="remove unfinished work and logs from the store")
     clean.add_argument("--all", action="store_true", help="remove finished artefacts too")
-    clean.add_argument("--out", type=Path, default=Path("results"))
+    clean.add_argument("--out", type=Path, default=RESULTS)
     _add_store(clean)
     return parser
 
@@ -236,6 +239,13 @@ def _run(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
+    usual = RESULTS / ".store"
+    if not options.quiet and not request.store.exists() and usual.is_dir():
+        print(
+            f"There is nothing in the store {request.store} yet; to use what {usual} holds, add "
+            f"--store {usual}.",
+            file=sys.stderr,
+        )
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:

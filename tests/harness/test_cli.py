@@ -14,6 +14,7 @@ from harness import cli
 from harness.cli import main
 from harness.graph.engines.worker import StageError
 from harness.graph.store import Store
+from sparsepo.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,35 @@ def test_store_from_the_environment(
     assert "elsewhere does not exist" in capsys.readouterr().out
     assert main(["clean", "--store", "third"]) == 0
     assert "third does not exist" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--out other", True),
+        ("--out other --store results/.store", False),
+        ("--out other --quiet", False),
+        ("", False),
+    ],
+)
+def test_another_out_has_another_store_and_says_so(
+    options: str,
+    told: bool,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(prepared: object) -> None:
+        raise UserError("stopped")
+
+    monkeypatch.setattr("harness.commands.run.run_prepared", stop)
+    (tmp_path / "results" / ".store").mkdir(parents=True)
+    assert main(f"run --table 1 {options}".split()) == 2
+    hint = (
+        "There is nothing in the store other/.store yet; to use what results/.store holds, add "
+        "--store results/.store.\n"
+    )
+    assert capsys.readouterr().err == (hint if told else "") + "Error: stopped\n"
 
 
 @pytest.mark.parametrize(
