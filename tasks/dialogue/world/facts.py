@@ -91,7 +91,7 @@ def gpqa(relation: Relation, rng: Random) -> Example:
 
 
 def _mmlu_skill(relation: Relation) -> Skill:
-    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng), 4.0)
+    return Skill("mmlu_pro", relation.category, lambda rng: mmlu_pro(relation, rng), 3.2)
 
 
 def _gpqa_skill(relation: Relation) -> Skill:

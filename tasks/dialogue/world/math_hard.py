@@ -57,7 +57,7 @@ def number_theory(rng: Random) -> Example:
 
 
 def _skill(sample: Callable[[Random], Example], subject: str) -> Skill:
-    return Skill("math_hard", subject, sample, 0.85)
+    return Skill("math_hard", subject, sample, 0.75)
 
 
 SKILLS = (
