@@ -74,6 +74,7 @@ def test_a_learned_mask_that_is_given_has_the_loss_of_its_own_run(
     # At a rate of 0 the masks stay as they are for the whole run.
     constant: dict[str, Any] = {
         "mask_learning_rate": 0.0, "mask_weight_decay": 0.0, "mask_dropout": 0.0,
+        "mask_initial_sparsity": 50.0,
     }  # fmt: skip
     learned = make_trainer(tmp_path, method, **constant, num_train_epochs=2)
     trained = TrainedModel(
