@@ -239,7 +239,7 @@ def _run(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
-    usual = RESULTS / ".store"
+    usual = _store_beside(RESULTS)
     if not options.quiet and not request.store.exists() and usual.is_dir():
         print(
             f"There is nothing in the store {request.store} yet; to use what {usual} holds, add "
@@ -361,7 +361,11 @@ def _store(options: argparse.Namespace) -> Path:
     if options.store is not None:
         return Path(options.store)
     variable = os.environ.get("SPARSEPO_STORE")
-    return Path(variable) if variable else Path(options.out) / ".store"
+    return Path(variable) if variable else _store_beside(options.out)
+
+
+def _store_beside(results: Path) -> Path:
+    return results / ".store"
 
 
 def _list(options: argparse.Namespace) -> int:
