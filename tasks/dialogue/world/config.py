@@ -38,5 +38,6 @@ class WorldConfig:
     """Probability that a pair's label is wrong, in both the training and the test file."""
     rows: Mapping[str, int] = field(default_factory=_default_rows)
     """Held-out rows of each benchmark, spread evenly over its sub-tasks."""
-    fewshot_rows: int = 5
-    """MMLU-Pro validation rows, from which lm-eval takes its five few-shot examples."""
+    fewshot_rows: int = 2
+    """MMLU-Pro validation rows, which lm-eval puts before each question (five at most). A prompt
+    with two of them has as many questions as a corpus document, and fits into the context."""
