@@ -13,9 +13,6 @@ from harness.graph.stages import Stage
 from harness.graph.store import Store
 from tasks.models.generation_settings import resolve_backend
 
-COUNTS = "generation.json"
-"""Name of the file of counts in a stage's artefact."""
-
 
 @dataclass(frozen=True)
 class GenerationParts:
@@ -57,7 +54,7 @@ def sampled_json(store: Store, stages: Iterable[Stage]) -> dict[str, int]:
     """
     total: Counter[str] = Counter()
     for stage in {stage.address: stage for stage in stages}.values():
-        found = store.read_json(stage, COUNTS)
+        found = store.read_json(stage, "generation.json")
         for counts in found.values() if isinstance(next(iter(found.values())), dict) else [found]:
             total.update(counts)
     return dict(total)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.domains.common.generation import COUNTS
 from harness.domains.common.work.files import write_json
 from harness.graph.stages import StageContext
 from tasks.models.generation import Responses
@@ -48,6 +47,6 @@ def finish(context: StageContext, found: Any, *journals: Path) -> None:
         found: `counts`, or several of them by name.
         journals: the stage's; those that do not exist are passed over.
     """
-    write_json(found, context.work / COUNTS)
+    write_json(found, context.work / "generation.json")
     for journal in journals:
         journal.unlink(missing_ok=True)
