@@ -37,4 +37,10 @@ class BaseModelConfig:
     questions is random, so without this most of the gradient would be noise."""
     leading_bos: bool = False
     """Begin each window with BOS, as for prompts of plain text; chat prompts have none."""
+    first_steps: int = 0
+    """Steps at the beginning that read only the documents that the corpus marks `first`. What a
+    model learns late and in a jump, such as choosing among lettered options, it then learns in
+    every run, and early."""
+    first_share: float = 0.0
+    """Share of these documents' windows in each later batch, with `first_steps` > 0."""
     seed: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -203,25 +203,26 @@ def train_base_model(
 
     Args:
         config: architecture and training.
-        corpus: JSON Lines file of a world.
+        corpus: JSON Lines file of a world: rows as for `pack_windows`, and `first` where a
+            document belongs to the beginning of the training.
         output: output directory; it also gets `base_model.json`, the configuration.
         progress: called after each step.
 
     Raises:
-        UserError: the corpus is missing, damaged or too small.
+        UserError: the corpus is missing, damaged or too small, or has no document for the first
+            steps.
     """
     documents = list(read_corpus(corpus))
     tokenizer = train_tokenizer(
         (row["text"] for row in documents), config.vocabulary_size, config.context
     )
-    windows = pack_windows(
-        documents, tokenizer, config.context, config.answer_weight, config.leading_bos
-    )
+    first, other = _pools(documents, tokenizer, config)
+    windows = Windows(torch.cat([first.ids, other.ids]), torch.cat([first.weights, other.weights]))
     torch.manual_seed(config.seed)
     model = build_model(config, tokenizer)
     optimizer = _optimizer(model, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    batches = _batches(len(windows.ids), config)
+    batches = _batches(len(first.ids), len(other.ids), config)
     model.train()
     for step, indices in enumerate(batches, start=1):
         ids, weights = windows.ids[indices], windows.weights[indices][:, 1:]
@@ -241,6 +242,30 @@ def train_base_model(
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     (output / "base_model.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
+def _pools(
+    documents: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerFast,
+    config: BaseModelConfig,
+) -> tuple[Windows, Windows]:
+    """Return the windows of the first documents, none without first steps, and of the others."""
+
+    def pack(rows: Sequence[dict[str, Any]]) -> Windows:
+        return pack_windows(
+            rows, tokenizer, config.context, config.answer_weight, config.leading_bos
+        )
+
+    if config.first_steps == 0:
+        windows = pack(documents)
+        return Windows(windows.ids[:0], windows.weights[:0]), windows
+    first = [row for row in documents if row.get("first")]
+    if not first:
+        raise UserError(
+            f"No document of the corpus is marked for the {config.first_steps} first steps; "
+            "set base.first_steps=0."
+        )
+    return pack(first), pack([row for row in documents if not row.get("first")])
 
 
 def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -313,12 +338,26 @@ def _rate(step: int, config: BaseModelConfig) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _batches(windows: int, config: BaseModelConfig) -> Iterator[Tensor]:
-    """Yield `config.steps` batches of window indices, in a seeded order in each epoch."""
+def _batches(first: int, other: int, config: BaseModelConfig) -> Iterator[Tensor]:
+    """Yield `config.steps` batches of window indices, each pool in a seeded order in each epoch.
+
+    Args:
+        first: number of windows of the first documents, which have the indices 0 to first − 1.
+        other: number of the other windows, which have the following indices.
+        config: steps, batch size and shares.
+    """
     generator = torch.Generator().manual_seed(config.seed)
-    queue = torch.empty(0, dtype=torch.long)
-    for _ in range(config.steps):
-        while len(queue) < config.batch_size:
-            queue = torch.cat([queue, torch.randperm(windows, generator=generator)])
-        yield queue[: config.batch_size]
-        queue = queue[config.batch_size :]
+    pools = {0: first, first: other}
+    queues = {offset: torch.empty(0, dtype=torch.long) for offset in pools}
+
+    def draw(offset: int, count: int) -> Tensor:
+        while len(queues[offset]) < count:
+            order = offset + torch.randperm(pools[offset], generator=generator)
+            queues[offset] = torch.cat([queues[offset], order])
+        drawn, queues[offset] = queues[offset][:count], queues[offset][count:]
+        return drawn
+
+    kept = round(config.first_share * config.batch_size) if first else 0
+    for step in range(config.steps):
+        firsts = config.batch_size if step < config.first_steps else kept
+        yield torch.cat([draw(0, firsts), draw(first, config.batch_size - firsts)])

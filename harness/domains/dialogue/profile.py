@@ -8,6 +8,7 @@ from typing import Any, Literal
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
+from tasks.models.base_config import BaseModelConfig
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
 """A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
@@ -167,6 +168,8 @@ def _tiny() -> DialogueProfile:
             max_prompt_length=80,
         ),
         methods=method_values(_METHODS),
+        # Lettered options first: docs/world.md.
+        base=BaseModelConfig(steps=1200, first_steps=300, first_share=0.125),
         evaluation=EvaluationSettings(
             limit=None,
             limits=LimitSettings(),

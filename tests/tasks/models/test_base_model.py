@@ -12,6 +12,7 @@ from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
+    _batches,
     build_model,
     pack_windows,
     read_corpus,
@@ -187,6 +188,40 @@ def test_training_learns_is_repeatable_and_saves_a_plain_model(tmp_path: Path) -
     assert first.config.eos_token_id == tokenizer.eos_token_id
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert json.loads((tmp_path / "a" / "base_model.json").read_text())["steps"] == SMALL.steps
+
+
+def test_first_steps_read_first_documents_and_later_ones_a_share(tmp_path: Path) -> None:
+    """The loss tells what was read: the first documents are one token, the others another."""
+    rows = [{"text": "ab" * 15, "first": True}, {"text": "zq" * 15}] * 40
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = dataclasses.replace(SMALL, steps=20, first_steps=10, first_share=0.25)
+    losses: list[float] = []
+    train_base_model(
+        config, tmp_path / "corpus.jsonl", tmp_path / "m", lambda *now: losses.append(now[2])
+    )
+    # By step 10 the model knows the first documents; the others surprise it.
+    assert losses[10] > losses[9] + 1
+
+
+@pytest.mark.parametrize(
+    ("share", "later"), [(0.0, 0), (0.25, 1), (1.0, 4)], ids=["none", "one", "all"]
+)
+def test_batches_take_the_share_of_the_first_windows(share: float, later: int) -> None:
+    config = dataclasses.replace(SMALL, steps=6, first_steps=2, first_share=share)
+    batches = [batch.tolist() for batch in _batches(5, 9, config)]
+    assert [sum(index < 5 for index in batch) for batch in batches] == [4, 4] + [later] * 4
+    assert all(len(batch) == 4 and max(batch) < 14 for batch in batches)
+    drawn = [index for batch in batches for index in batch if index < 5]
+    assert set(drawn[:5]) == set(range(5))  # An epoch has each window once.
+
+
+def test_first_steps_without_first_documents_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"base\.first_steps=0"):
+        train_base_model(
+            dataclasses.replace(SMALL, first_steps=2),
+            write_corpus(tmp_path / "corpus.jsonl"),
+            tmp_path / "m",
+        )
 
 
 def test_another_seed_gives_another_model(tmp_path: Path) -> None:
