@@ -35,8 +35,9 @@ def write_world(config: WorldConfig, directory: Path) -> None:
         config: sizes, shares and the seed.
         directory: created if missing. It receives `corpus.jsonl` (`text`; `answers`, the
             character spans of the checkable answers; `unread`, how many leading characters are
-            noise; `first`, whether the base model begins with it), `pairs_train.jsonl` and `pairs_test.jsonl` (HH's schema), and
-            `leaderboard/<benchmark>.jsonl` (each in its benchmark's schema).
+            noise; `first`, whether the base model begins with it), `pairs_train.jsonl` and
+            `pairs_test.jsonl` (HH's schema), and `leaderboard/<benchmark>.jsonl` (each in its
+            benchmark's schema).
 
     Raises:
         UserError: if the configuration names an unknown benchmark.
