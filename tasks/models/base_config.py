@@ -25,6 +25,7 @@ class BaseModelConfig:
     """Standard deviation of the initial weights. Pythia's 0.02 is meant for much wider models; at
     this width attention would stay uniform for hundreds of steps."""
     steps: int = 1000
+    """Steps, after the first ones if there are any."""
     batch_size: int = 16
     """Windows per step."""
     learning_rate: float = 4e-3
@@ -38,9 +39,11 @@ class BaseModelConfig:
     leading_bos: bool = False
     """Begin each window with BOS, as for prompts of plain text; chat prompts have none."""
     first_steps: int = 0
-    """Steps at the beginning that read only the documents that the corpus marks `first`. What a
-    model learns late and in a jump, such as choosing among lettered options, it then learns in
-    every run, and early."""
+    """Most steps, before `steps`, that read only the documents that the corpus marks `first`. What
+    a model learns in a jump, such as choosing among lettered options, it then learns in every
+    run."""
+    first_loss: float = 0.35
+    """Loss of an answer's tokens, in nats, below which these steps end; a running mean."""
     first_share: float = 0.0
-    """Share of these documents' windows in each later batch, with `first_steps` > 0."""
+    """Share of the first documents' windows in each later batch."""
     seed: int = 0

@@ -12,7 +12,8 @@ from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
-    _batches,
+    _rate,
+    _Reader,
     build_model,
     pack_windows,
     read_corpus,
@@ -190,29 +191,56 @@ def test_training_learns_is_repeatable_and_saves_a_plain_model(tmp_path: Path) -
     assert json.loads((tmp_path / "a" / "base_model.json").read_text())["steps"] == SMALL.steps
 
 
-def test_first_steps_read_first_documents_and_later_ones_a_share(tmp_path: Path) -> None:
-    """The loss tells what was read: the first documents are one token, the others another."""
-    rows = [{"text": "ab" * 15, "first": True}, {"text": "zq" * 15}] * 40
-    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = dataclasses.replace(SMALL, steps=20, first_steps=10, first_share=0.25)
+def first_and_other(path: Path) -> Path:
+    """A corpus of two kinds of documents, which a model learns one after the other."""
+    rows = [
+        {"text": "ab ab ab: c", "answers": [[9, 11]], "first": True},
+        {"text": "zq zq zq zq", "answers": []},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows * 40))
+    return path
+
+
+def test_first_steps_read_only_first_documents(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, first_steps=10, first_loss=0.0, steps=8)
     losses: list[float] = []
-    train_base_model(
-        config, tmp_path / "corpus.jsonl", tmp_path / "m", lambda *now: losses.append(now[2])
-    )
-    # By step 10 the model knows the first documents; the others surprise it.
+    corpus = first_and_other(tmp_path / "corpus.jsonl")
+    train_base_model(config, corpus, tmp_path / "m", lambda *now: losses.append(now[2]))
+    assert len(losses) == 18
+    # The model knows the first documents by then; the others surprise it.
     assert losses[10] > losses[9] + 1
+
+
+def test_first_steps_end_when_their_answers_are_learned(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, first_steps=400, first_loss=1.0, steps=8)
+    counts: list[tuple[int, int]] = []
+    corpus = first_and_other(tmp_path / "corpus.jsonl")
+    train_base_model(config, corpus, tmp_path / "m", lambda *now: counts.append(now[:2]))
+    beginning = len(counts) - 8
+    assert 0 < beginning < 400
+    assert counts[beginning - 2 :] == [(beginning - 1, 408)] + [
+        (beginning + n, beginning + 8) for n in range(9)
+    ]
 
 
 @pytest.mark.parametrize(
     ("share", "later"), [(0.0, 0), (0.25, 1), (1.0, 4)], ids=["none", "one", "all"]
 )
 def test_batches_take_the_share_of_the_first_windows(share: float, later: int) -> None:
-    config = dataclasses.replace(SMALL, steps=6, first_steps=2, first_share=share)
-    batches = [batch.tolist() for batch in _batches(5, 9, config)]
+    reader = _Reader(5, 9, dataclasses.replace(SMALL, first_share=share))
+    batches = [reader.batch(beginning=number < 2).tolist() for number in range(6)]
     assert [sum(index < 5 for index in batch) for batch in batches] == [4, 4] + [later] * 4
     assert all(len(batch) == 4 and max(batch) < 14 for batch in batches)
     drawn = [index for batch in batches for index in batch if index < 5]
     assert set(drawn[:5]) == set(range(5))  # An epoch has each window once.
+
+
+def test_the_rate_is_constant_in_the_beginning_and_then_decays() -> None:
+    config = dataclasses.replace(SMALL, warmup_steps=2, steps=10)
+    assert [_rate(step, 4, config) for step in range(5)] == [0.5, 1.0, 1.0, 1.0, 1.0]
+    decay = [_rate(step, 4, config) for step in range(4, 15)]
+    assert decay == sorted(decay, reverse=True)
+    assert decay[-1] == pytest.approx(0.05)
 
 
 def test_first_steps_without_first_documents_are_refused(tmp_path: Path) -> None:
