@@ -9,6 +9,7 @@ from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, Tunin
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
 from tasks.models.base_config import BaseModelConfig
+from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
 """A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
@@ -240,6 +241,7 @@ def _small() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        generation=GenerationSettings(batch_size=16),  # [ours]: no effect on the result
         seeds=1,
         device="auto",
         workers=None,
@@ -300,6 +302,7 @@ def _paper() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        generation=GenerationSettings(batch_size=8),  # [ours]: no effect on the result
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,

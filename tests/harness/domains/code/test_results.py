@@ -100,6 +100,10 @@ def table(**changes: Any) -> dict[str, Any]:
             "evaluation": evaluation_facts(
                 {"base": [report([40, 40], failed=100, timeout=17, memory=3)]}
             ),
+            "sampled": {
+                "test problems": {"responses": 2400, "unfinished": 31, "truncated_prompts": 0},
+                "training problems": {},
+            },
             "data": {"seed 42": {"train": kept, "validation": kept}},
             "git_commit": "0" * 40,
             "git_dirty": False,
