@@ -20,7 +20,7 @@ class BaseModelConfig:
     context: int = 128
     """Longest sequence of the model, and the length of its training windows, in tokens."""
     rotary_share: float = 0.25
-    """Share of each head's dimensions with rotary embedding, as in Pythia; GPT-NeoX only."""
+    """Share of each head's dimensions with rotary embedding, by default Pythia's; GPT-NeoX only."""
     initializer_range: float = 0.08
     """Standard deviation of the initial weights. Pythia's 0.02 is meant for much wider models; at
     this width attention would stay uniform for hundreds of steps."""

@@ -170,7 +170,7 @@ def _tiny() -> DialogueProfile:
         ),
         methods=method_values(_METHODS),
         # Lettered options first: docs/world.md.
-        base=BaseModelConfig(steps=1200, first_steps=300, first_share=0.125),
+        base=BaseModelConfig(steps=800, first_steps=500, first_share=0.25, rotary_share=1.0),
         evaluation=EvaluationSettings(
             limit=None,
             limits=LimitSettings(),
