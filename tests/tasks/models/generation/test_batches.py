@@ -15,10 +15,10 @@ from tests.small_models import PAPER_ARCHITECTURES, VOCABULARY, small_model, sma
 TOKENIZER = small_tokenizer()
 
 
-def prompts(count: int) -> list[list[int]]:
+def prompts(count: int, vocabulary: int = VOCABULARY) -> list[list[int]]:
     generator = random.Random(4)
     found = [
-        [generator.randrange(1, VOCABULARY) for _ in range(generator.randint(1, 40))]
+        [generator.randrange(1, vocabulary) for _ in range(generator.randint(1, 40))]
         for _ in range(count - 4)
     ]
     # Repeated prompts share their computation.
@@ -26,18 +26,19 @@ def prompts(count: int) -> list[list[int]]:
 
 
 def sampled(model: Any, of: list[list[int]], **options: Any) -> list[list[int]]:
-    return sample_ids(model, of, TOKENIZER, **{"max_new_tokens": 16, "seed": 9, **options}).ids
+    return sample_ids(model, of, TOKENIZER, **{"max_new_tokens": 12, "seed": 9, **options}).ids
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.75])
 @pytest.mark.parametrize("architecture", PAPER_ARCHITECTURES)
 def test_batch_size_and_order_change_no_sample(architecture: str, temperature: float) -> None:
-    model = small_model(architecture, spread=1.5)
-    of = prompts(24)
+    # Tied to the embeddings, the output repeats one token.
+    model = small_model(architecture, tie_word_embeddings=False)
+    of = prompts(16)
     names = [f"prompt {index}" for index in range(len(of))]
     options = {"temperature": temperature, "top_p": 1.0}
     together = sampled(model, of, prompt_ids=names, batch_size=64, **options)
-    assert len({tuple(ids) for ids in together}) > 15
+    assert len({tuple(ids) for ids in together}) > 8
     for size in (1, 8):
         assert sampled(model, of, prompt_ids=names, batch_size=size, **options) == together
     order = list(range(len(of)))
@@ -53,10 +54,9 @@ def test_batch_size_and_order_change_no_sample(architecture: str, temperature: f
 
 
 def test_batches_with_rows_that_end_early() -> None:
-    model = small_model("gpt2", spread=1.5)
-    with torch.no_grad():
-        model.transformer.wte.weight[0] += 0.25  # EOS is often the next token
-    of = prompts(40)
+    # Of so few tokens, EOS is often the next one.
+    model = small_model("gpt2", spread=1.5, vocab_size=30)
+    of = prompts(30, vocabulary=30)
     options = {"temperature": 1.0, "max_new_tokens": 40}
     together = sampled(model, of, batch_size=64, **options)
     lengths = {len(ids) for ids in together}
