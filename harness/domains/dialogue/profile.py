@@ -161,7 +161,7 @@ def _tiny() -> DialogueProfile:
         po=TrainingSettings(
             # Chosen by DPO alone (docs/world.md): it costs skills and gains win rate. With larger
             # rates answers break down, and the gain goes first.
-            learning_rate=6e-5,
+            learning_rate=7e-5,
             epochs=1,
             batch_size=32,
             device_batch_size=32,
@@ -170,7 +170,7 @@ def _tiny() -> DialogueProfile:
         ),
         methods=method_values(_METHODS),
         # Lettered options first: docs/world.md.
-        base=BaseModelConfig(steps=800, first_steps=500, first_share=0.25, rotary_share=1.0),
+        base=BaseModelConfig(steps=900, first_steps=500, first_share=0.25, rotary_share=1.0),
         evaluation=EvaluationSettings(
             limit=None,
             limits=LimitSettings(),
@@ -179,7 +179,7 @@ def _tiny() -> DialogueProfile:
             math_tokens=16,
             ifeval_tokens=40,
             dtype="float32",
-            win_rate_prompts=300,
+            win_rate_prompts=900,
             response_tokens=48,
             temperature=1.0,
             top_p=1.0,
