@@ -14,7 +14,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """An upper estimate; what is journalled already is not asked again."""
+    """An estimate without what is journalled already, which is not asked again."""
 
     comparisons: int
     calls: int
@@ -33,7 +33,7 @@ class CostEstimate:
         )
         return (
             f"Judging asks {settings.model} at {settings.url} at most {self.calls:,} times "
-            f"({self.comparisons:,} comparisons in both orders) with at most about "
+            f"({self.comparisons:,} comparisons in both orders) with about "
             f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} generated tokens: "
             f"{price}."
         )

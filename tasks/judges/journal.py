@@ -24,8 +24,7 @@ from tasks.metrics.winrate import PREFERENCES
 def question_key(signature: Mapping[str, str], item: Item) -> str:
     """Return the key of a question: SHA-256 of the judge and of what it is shown, in order."""
     content = [dict(signature), item.prompt, item.first, item.second]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class VerdictJournal:
@@ -59,9 +58,9 @@ class VerdictJournal:
 
     def add(self, key: str, verdict: Verdict) -> None:
         """Append a verdict; it is on the disk when this returns."""
-        line = json.dumps({"key": key, **asdict(verdict)}, ensure_ascii=False)
+        line = json.dumps({"key": key, **asdict(verdict)})
         # The first line break ends what a killed process may have left half-written.
         with self.path.open("ab") as stream:
-            stream.write(f"\n{line}\n".encode("utf-8", "replace"))
+            stream.write(f"\n{line}\n".encode())
             stream.flush()
             os.fsync(stream.fileno())

@@ -82,16 +82,20 @@ def question(item: Item, task: Task, at_once: bool = False) -> list[Message]:
         One message of the user's: not every chat template knows a system's.
     """
     given, candidate = _NAMES[task]
-    prompt = transcript(item.prompt)
-    mark = hashlib.sha256("\0".join([prompt, item.first, item.second]).encode()).hexdigest()[:12]
+    prompt, first, second = (
+        # Half of a surrogate pair cannot be sent.
+        text.encode("utf-8", "replace").decode()
+        for text in (transcript(item.prompt), item.first, item.second)
+    )
+    mark = hashlib.sha256("\0".join([prompt, first, second]).encode()).hexdigest()[:12]
     content = _TEMPLATE.format(
         question=_QUESTION[task],
         given=given,
         candidate=candidate,
         mark=mark,
         prompt=prompt,
-        first=item.first,
-        second=item.second,
+        first=first,
+        second=second,
         answer=_AT_ONCE if at_once else _IN_WORDS,
     )
     return [{"role": "user", "content": content}]

@@ -43,9 +43,8 @@ class JudgeSettings:
     OpenAI-compatible endpoint."""
     model: str | None = None
     """A folder or hub id of a local model; the served model's name at an endpoint."""
-    label_pairs: int | None = 300
-    """Held-out pairs on which the judge's agreement with the data's labels is measured; none for
-    all."""
+    label_pairs: int = 300
+    """Held-out pairs on which the judge's agreement with the data's labels is measured."""
     batch_size: int = 16
     """Texts that a local model reads at a time."""
     dtype: str = "auto"
@@ -75,6 +74,24 @@ class JudgeSettings:
     def is_free(self) -> bool:
         """Return whether no request costs anything."""
         return self.kind != "endpoint" or (self.price_in == 0.0 and self.price_out == 0.0)
+
+
+_WHAT = ("kind", "answer", "max_tokens", "temperature", "dtype")
+_HOW = ("url", "batch_size", "concurrency", "requests_per_minute", "timeout", "retries")
+
+
+def deciding(settings: JudgeSettings) -> dict[str, object]:
+    """Return the values that a verdict depends on, besides the model."""
+    return {
+        name: getattr(settings, name)
+        for name in _WHAT
+        if name == "kind" or name in _USED[settings.kind]
+    }
+
+
+def circumstances(settings: JudgeSettings) -> dict[str, object]:
+    """Return the values that say how a judge is asked, without effect on its verdicts."""
+    return {name: getattr(settings, name) for name in _HOW if name in _USED[settings.kind]}
 
 
 def check_judge(settings: JudgeSettings, assigned: Collection[str], knows_rules: bool) -> None:
@@ -110,7 +127,7 @@ def check_judge(settings: JudgeSettings, assigned: Collection[str], knows_rules:
         raise UserError("A judge of kind endpoint needs judge.url=URL.")
     for name in ("batch_size", "max_tokens", "label_pairs"):
         value = getattr(settings, name)
-        if value is not None and value < 1:
+        if value < 1:
             raise UserError(f"judge.{name} must be at least 1, not {value}.")
     for name in ("price_in", "price_out"):
         price = getattr(settings, name)
