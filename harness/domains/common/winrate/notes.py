@@ -37,8 +37,8 @@ def notes(table: Mapping[str, Any], tiny: str) -> list[str]:
         "Win rates: sampled responses to held-out prompts against the data's chosen responses, and "
         "against DPO's to the same prompts; both orders are asked, a verdict that changes with the "
         "order is a tie, and a tie counts ½ (50 = no difference; DPO ties with itself).",
-        "Length-controlled: what a logistic regression on the difference in characters predicts "
-        "for equal lengths (docs/judges.md).",
+        "LC, length-controlled: what a logistic regression on the difference in characters "
+        "predicts for equal lengths (docs/judges.md).",
         _judge_note(table),
         _order_note(table),
         _failed_note(table),
