@@ -70,7 +70,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
                 for profile, assignments, _ in asked
                 if (profile, assignments) != ("tiny", ())
             ]
-            asked.append(("tiny", (), None))
+            trained = ("judge.kind=reward", "judge.model=trained")
+            asked += [("tiny", own, None) for own in ((), trained)]
         if experiment.tunable:
             asked.append(("tiny", (), 2))
         for profile, assignments, tune in asked:

@@ -39,6 +39,8 @@ class Answers:
     """Writes test.jsonl, the held-out pairs."""
     responses: Mapping[str, Stage]
     """Row id → the stage that writes responses.jsonl, `pair_id` and `response`."""
+    sft: Stage
+    """The model that a reward model is trained from, where the judge is one."""
 
 
 def winrate_table(domain: str, title: str) -> TableSpec:

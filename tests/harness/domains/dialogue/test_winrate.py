@@ -187,7 +187,14 @@ def test_by_the_rules_then_by_an_endpoint_that_is_killed(tmp_path: Path, recorde
     assert run() == table
     assert recorder.made_stages == []
 
-    # Another judge: nothing is trained or sampled again.
+    # Another judge: no policy is trained and nothing is sampled again.
+    table = run("judge.kind=reward", "judge.model=trained")
+    assert len(recorder.made_stages) == 5
+    assert "reward model, dialogue seed 42" in recorder.made_stages
+    assert "a reward model trained on each chain's pairs" in " ".join(table["notes"])
+    assert -1 <= table["judge"]["kappa_rules"]["mean"] <= 1
+    assert str(tmp_path) not in json.dumps(table)
+
     killed: list[int] = []
 
     def answer(path: str, body: Body) -> Reply:
