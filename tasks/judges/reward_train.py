@@ -93,7 +93,7 @@ def train_reward_model(
                 "The reward model's loss is not finite; lower judge.train.learning_rate."
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
