@@ -116,6 +116,16 @@ def package_version(package: str, module: str, purpose: str) -> str:
     return version(package)
 
 
+def device_or_default(device: str | None) -> str:
+    """Return the given device, or a GPU if there is one."""
+    if device is not None:
+        return device
+    # Not needed to read a cache, and slow to import.
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def text_of_signature(signature: Mapping[str, str]) -> str:
     """Return a signature in one line, like sacrebleu's: ``key:value|key:value``."""
     return "|".join(f"{key}:{value}" for key, value in signature.items())

@@ -11,9 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from tasks.metrics.text.base import Scores, counted, package_version, paired_with
+from tasks.metrics.text.base import (
+    Scores,
+    counted,
+    device_or_default,
+    package_version,
+    paired_with,
+)
 from tasks.metrics.text.cache import Key, ScoreCache
 from tasks.metrics.text.encoder import (
     MINILM,
@@ -80,7 +84,7 @@ class BertScore:
         self._layers = layers_of(encoder, layers)
         self._idf_texts = None if idf_texts is None else list(idf_texts)
         self._language = check_language(language)
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device
         self._batch = batch
         self.cache = ScoreCache(cache, self.name, self.signature())
 
@@ -160,14 +164,14 @@ class BertScore:
                     encoder.tokenizer,
                     self._idf,
                     batch_size=_FORWARD_BATCH,
-                    device=self._device,
+                    device=str(encoder.model.device),
                 )
             found.update(zip(given, scores[:, 2].double().tolist(), strict=True))
         return [found[key] for key in keys]
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return load_encoder(self._location, self._layers, self._device)
+        return load_encoder(self._location, self._layers, device_or_default(self._device))
 
     @cached_property
     def _idf(self) -> dict[int, float]:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from sparsepo.errors import UserError, first_line
 from tasks.metrics.text.base import package_version
 from tasks.metrics.text.language import ANY_LANGUAGE
@@ -63,7 +60,7 @@ def layers_of(name: str, given: int | None) -> int:
         return given
     if name not in _KNOWN_LAYERS:
         raise UserError(
-            f"BERTScore has no default layer for {name}; set encoder_layers to the number of a layer."
+            f"BERTScore has no default layer for {name}; set encoder_layers to a number."
         )
     return _KNOWN_LAYERS[name]
 
@@ -81,6 +78,8 @@ def load_encoder(location: str, layers: int, device: str) -> Encoder:
     Raises:
         UserError: it cannot be loaded, has another build, or has fewer layers.
     """
+    import torch
+    from torch import nn
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from sparsepo.errors import UserError, first_line
-from tasks.metrics.text.base import FloatArray, package_version
+from tasks.metrics.text.base import FloatArray, device_or_default, package_version
 from tasks.metrics.text.encoder import weights_digest
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -75,11 +74,12 @@ class TransformersNli:
         Raises:
             UserError: it cannot be loaded, or its labels are not those of entailment.
         """
+        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.language = language
         self._batch = batch
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_or_default(device)
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(model)
             self.model: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -105,7 +105,6 @@ class TransformersNli:
             "max_tokens": str(self._max_tokens),
         }
 
-    @torch.no_grad()
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """Return the probabilities of `LABELS`.
 
@@ -115,6 +114,8 @@ class TransformersNli:
         Returns:
             Probabilities, (n, 3); each row sums to 1.
         """
+        import torch
+
         found = np.empty((len(pairs), len(LABELS)))
         order = sorted(range(len(pairs)), key=lambda i: (sum(map(len, pairs[i])), pairs[i]))
         for start in range(0, len(order), self._batch):
@@ -127,7 +128,8 @@ class TransformersNli:
                 max_length=self._max_tokens,
                 return_tensors="pt",
             ).to(self._device)
-            logits = self.model(**inputs).logits.float()
+            with torch.inference_mode():
+                logits = self.model(**inputs).logits.float()
             found[places] = logits.softmax(-1)[:, self._order].cpu().numpy()
         return found
 

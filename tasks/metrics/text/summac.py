@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from sparsepo.errors import UserError, first_line
 from tasks.metrics.sentences import ensure_sentence_splitter
 from tasks.metrics.text.base import FloatArray
 from tasks.metrics.text.nli import NliModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Variant = Literal["conv", "zs"]
 
@@ -109,10 +110,10 @@ def zero_shot(image: FloatArray, contradiction: bool = True) -> float:
 class ConvWeights:
     """The trained layer of SummaC-Conv, in the format of its checkpoint."""
 
-    mlp_weight: torch.Tensor
-    mlp_bias: torch.Tensor
-    final_weight: torch.Tensor
-    final_bias: torch.Tensor
+    mlp_weight: Tensor
+    mlp_bias: Tensor
+    final_weight: Tensor
+    final_bias: Tensor
     digest: str
     """Hash of the checkpoint's content."""
 
@@ -126,6 +127,9 @@ class ConvWeights:
         Args:
             image: probabilities, (3, D, S).
         """
+        import torch
+        from torch.nn import functional
+
         rows = [
             np.histogram(column, range=(0, 1), bins=list(_BINS), density=False)[0]
             for column in image[0].T[:MOST_HYPOTHESES]
@@ -147,6 +151,8 @@ def load_conv_weights(file: Path) -> ConvWeights:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
+    import torch
+
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -182,6 +188,8 @@ def published_conv_weights(folder: Path) -> Path:
     """
     file = folder / CONV_URL.rpartition("/")[2]
     if not file.is_file():
+        import torch
+
         folder.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(
