@@ -126,18 +126,24 @@ def measure(nli: TransformersNli, rows: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def train_tokenizer(texts: Sequence[str], config: NliTrainingConfig) -> PreTrainedTokenizerFast:
-    """Train a lower-casing WordPiece tokenizer for pairs of sentences, as BERT's."""
+    """Train a lower-casing byte-level BPE tokenizer for pairs of sentences.
+
+    WordPiece, which BERT has, depends on the order of a hash table: not every run gives equal ids.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core = Tokenizer(models.BPE(unk_token="[UNK]"))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.train_from_iterator(
         texts,
-        trainers.WordPieceTrainer(
-            vocab_size=config.vocabulary_size, special_tokens=special, show_progress=False
+        trainers.BpeTrainer(
+            vocab_size=config.vocabulary_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
