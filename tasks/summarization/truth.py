@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.summarization.world.facts import KINDS, Fact, read_sentence, split_sentences
-from tasks.summarization.world.posts import Post, read_post
+from tasks.summarization.posts.facts import KINDS, Fact, read_sentence, split_sentences
+from tasks.summarization.posts.post import Post, read_post
 
 WIN, TIE, LOSE = 1.0, 0.5, 0.0
 
@@ -127,9 +127,7 @@ def deciding_spans(prompt: str | Post, summary: str) -> list[DecidingSpan]:
     return found
 
 
-def _claim(
-    post: Post, summary: str, span: tuple[int, int], before: Sequence[Fact | None]
-) -> Claim:
+def _claim(post: Post, summary: str, span: tuple[int, int], before: Sequence[Fact | None]) -> Claim:
     start, end = span
     sentence = read_sentence(summary[start:end])
     if sentence is None:

@@ -7,25 +7,22 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from tasks.summarization.world import words
+from tasks.summarization.posts import words
+from tasks.summarization.posts.facts import KINDS, Fact, draw_fact, other_fact
+from tasks.summarization.posts.post import Post, write_post
 from tasks.summarization.world.config import PostWorldConfig
-from tasks.summarization.world.facts import KINDS, Fact, draw_fact, other_fact
-from tasks.summarization.world.posts import Post, write_post
 
 LABELS = ("entailment", "neutral", "contradiction")
-HELD_OUT, TRAIN = "held-out", "train"
-
-_LONGEST_PREMISE = 3
-"""Maximum number of sentences."""
+HELD_OUT, TRAIN = "held_out", "train"
 
 
 def nli_rows(config: PostWorldConfig, rng: Random) -> Iterator[dict[str, Any]]:
     """Yield rows with `premise`, `hypothesis`, `label` (of LABELS) and `split`.
 
-    A premise has one to three sentences of one post, in the wording of posts or of summaries, and a
-    hypothesis one sentence. It is entailed if the premise states its fact, contradicted if the
-    premise has a fact of its kind with another value, and otherwise neutral. No two rows are equal,
-    and the split is by a hash of both texts.
+    A premise is one sentence of a post or a summary, a hypothesis one sentence of a summary or,
+    rarely, of a post. It is entailed if the premise states its fact, contradicted if the premise
+    has a fact of its kind with another value, and otherwise neutral: of another kind, of the same
+    post or of none. No two rows are equal, and the split is by a hash of both texts.
 
     Args:
         config: sizes and shares.
@@ -47,27 +44,20 @@ def nli_rows(config: PostWorldConfig, rng: Random) -> Iterator[dict[str, Any]]:
 
 
 def _texts(post: Post, label: str, rng: Random) -> tuple[str, str]:
-    facts = rng.sample(list(post.facts.values()), len(post.facts))
-    premise = facts[: rng.choice((1, 1, 1, 2, _LONGEST_PREMISE))]
-    about = rng.choice(premise)
+    premise, other = rng.sample(list(post.facts.values()), 2)
+    about = premise
     if label == "contradiction":
-        about = other_fact(about, rng)
+        about = other_fact(premise, rng)
     elif label == "neutral":
-        about = _elsewhere(premise, facts, rng)
-    told = rng.random() < 0.6
-    sentences = [_say(fact, told, rng) for fact in premise]
-    if rng.random() < 0.1:
-        sentences.insert(rng.randint(0, len(sentences)), rng.choice(words.FILLERS))
-    return " ".join(sentences), _say(about, rng.random() < 0.2, rng)
+        about = other if rng.random() < 0.5 else _elsewhere(premise, rng)
+        if rng.random() < 0.1:
+            return rng.choice(words.FILLERS), _say(about, False, rng)
+    return _say(premise, rng.random() < 0.6, rng), _say(about, rng.random() < 0.15, rng)
 
 
-def _elsewhere(premise: list[Fact], facts: list[Fact], rng: Random) -> Fact:
-    """Return a fact of a kind that the premise does not have, of the same post or of none."""
-    kinds = {fact.kind for fact in premise}
-    others = [fact for fact in facts if fact.kind not in kinds]
-    if rng.random() < 0.5:
-        return rng.choice(others)
-    return draw_fact(KINDS[rng.choice([kind for kind in KINDS if kind not in kinds])], rng)
+def _elsewhere(premise: Fact, rng: Random) -> Fact:
+    """Return a fact of another kind, of no post in particular."""
+    return draw_fact(KINDS[rng.choice([kind for kind in KINDS if kind != premise.kind])], rng)
 
 
 def _say(fact: Fact, told: bool, rng: Random) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tasks.summarization.world.facts import (
+from tasks.summarization.posts.facts import (
     DETAILS,
     IMPORTANT,
     KINDS,
@@ -12,7 +12,7 @@ from tasks.summarization.world.facts import (
     draw_fact,
     other_fact,
 )
-from tasks.summarization.world.posts import Post
+from tasks.summarization.posts.post import Post
 
 GOOD = "good"
 DEFECTS = ("omits", "contradicts", "invents", "digresses")

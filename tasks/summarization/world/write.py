@@ -11,10 +11,10 @@ from typing import Any
 from sparsepo.data.jsonl import write_jsonl
 from tasks.models.chat_text import render_chat
 from tasks.models.special_tokens import EOS
+from tasks.summarization.posts.post import Post, write_post
 from tasks.summarization.truth import LOSE, TIE, compare
 from tasks.summarization.world.config import PostWorldConfig
 from tasks.summarization.world.nli import nli_rows
-from tasks.summarization.world.posts import Post, write_post
 from tasks.summarization.world.summaries import GOOD, draw_defects, write_summary
 
 HELD_OUT_SHARE = 0.25

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from tasks.summarization.world import words
+from tasks.summarization.posts import words
 
 
 @dataclass(frozen=True, slots=True)

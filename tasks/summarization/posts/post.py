@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from tasks.summarization.world import words
-from tasks.summarization.world.facts import (
+from tasks.summarization.posts import words
+from tasks.summarization.posts.facts import (
     DETAILS,
     IMPORTANT,
     KINDS,
