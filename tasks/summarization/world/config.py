@@ -28,9 +28,13 @@ class PostWorldConfig:
     first."""
     stated_share: float = 0.85
     """Probability that a post gives a reason, and that it says how its author feels."""
-    good_share: float = 0.4
-    """Share of the corpus's summaries without a defect."""
-    sft_good_share: float = 0.6
-    """Share of the summaries for supervised fine-tuning without a defect."""
+    carelessness: float = 0.55
+    """Probability of each defect of the corpus's summaries, where a post allows it."""
+    sft_carelessness: float = 0.45
+    """The same of the summaries for supervised fine-tuning."""
+    chosen_carelessness: float = 0.1
+    """The same of the better one of two summaries that are compared, and `rejected_carelessness`
+    of the other one; which of them is preferred is decided by the truth."""
+    rejected_carelessness: float = 0.5
     label_noise: float = 0.08
     """Probability that a pair's label is wrong, in both the training and the test file."""

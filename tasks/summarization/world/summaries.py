@@ -1,86 +1,97 @@
-"""Writes summaries of a post: good ones, and ones that omit, contradict, invent or digress."""
+"""Writes summaries of a post: good ones, and ones that omit, confuse, contradict, invent, digress.
+
+A careless author has habits: which facts are left out, mistaken or added depends on the post, so
+that a model which learns from such summaries makes the same mistakes, as its most likely words.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
-from tasks.summarization.posts.facts import (
-    DETAILS,
-    IMPORTANT,
-    KINDS,
-    Fact,
-    draw_fact,
-    other_fact,
-)
+from tasks.summarization.posts.facts import DETAILS, IMPORTANT, KINDS, Fact, draw_fact, other_fact
 from tasks.summarization.posts.post import Post
 
 GOOD = "good"
-DEFECTS = ("omits", "contradicts", "invents", "digresses")
-"""omits: one or two important facts are missing; contradicts: one fact is wrong; invents: a fact
-is stated that the post does not have; digresses: a detail stands in place of an important fact."""
+OMITS, CONFUSES, CONTRADICTS, INVENTS, DIGRESSES = (
+    "omits",
+    "confuses",
+    "contradicts",
+    "invents",
+    "digresses",
+)
+
+_RARELY = 0.2
+"""Relative frequency of values that no sentence of the post suggests."""
 
 
-def write_summary(post: Post, rng: Random, defects: tuple[str, ...] = ()) -> str:
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary with what is wrong with it."""
+
+    text: str
+    """Without the leading space that TL;DR's responses have."""
+    defects: tuple[str, ...]
+    """omits: an important fact is missing; confuses: the person or thing of the event is that of a
+    detail; contradicts: a value is wrong; invents: the post does not have the fact; digresses: a
+    detail is stated. Empty for a good summary."""
+
+    @property
+    def label(self) -> str:
+        """The defects in one word."""
+        return "+".join(dict.fromkeys(self.defects)) or GOOD
+
+
+def write_summary(post: Post, rng: Random, carelessness: float = 0.0) -> Summary:
     """Write one summary.
+
+    A good one states every important fact once, in the order event, reason, feeling, question.
 
     Args:
         post: what is summarized.
         rng: source of all randomness.
-        defects: of `DEFECTS`; none for a good summary, which states every important fact once, in
-            the order event, reason, feeling, question.
-
-    Returns:
-        The text, without the leading space that TL;DR's responses have.
+        carelessness: probability of each defect where the post allows it.
     """
-    facts = [post.facts[kind] for kind in IMPORTANT if kind in post.facts]
-    for defect in defects:
-        facts = _DEFECT[defect](post, facts, rng)
-    return " ".join(fact.say(rng.choice(KINDS[fact.kind].summed)) for fact in facts)
+    facts: list[Fact] = []
+    defects: list[str] = []
 
+    def careless(defect: str, share: float = 1.0) -> bool:
+        happens = rng.random() < carelessness * share
+        if happens:
+            defects.append(defect)
+        return happens
 
-def draw_defects(rng: Random, good_share: float) -> tuple[str, ...]:
-    """Draw the defects of a summary: none, mostly one, sometimes two.
-
-    Args:
-        rng: source of all randomness.
-        good_share: probability of none.
-    """
-    if rng.random() < good_share:
-        return ()
-    return tuple(rng.sample(DEFECTS, 2 if rng.random() < 0.25 else 1))
-
-
-def _omit(post: Post, facts: list[Fact], rng: Random) -> list[Fact]:
-    kept = list(facts)
-    for _ in range(rng.randint(1, 2)):
-        if len(kept) > 1:
-            kept.pop(rng.randrange(len(kept)))
-    return kept
-
-
-def _contradict(post: Post, facts: list[Fact], rng: Random) -> list[Fact]:
-    wrong = rng.randrange(len(facts))
-    return [other_fact(fact, rng) if i == wrong else fact for i, fact in enumerate(facts)]
-
-
-def _invent(post: Post, facts: list[Fact], rng: Random) -> list[Fact]:
-    absent = [kind for kind in (*IMPORTANT, *DETAILS) if kind not in post.facts]
-    invented = draw_fact(KINDS[rng.choice(absent)], rng)
-    place = rng.randint(1, len(facts))
-    return [*facts[:place], invented, *facts[place:]]
-
-
-def _digress(post: Post, facts: list[Fact], rng: Random) -> list[Fact]:
+    for kind in IMPORTANT:
+        fact = post.facts.get(kind)
+        if fact is None:
+            if careless(INVENTS):
+                facts.append(draw_fact(KINDS[kind], rng))
+        elif kind == "event":
+            facts.append(_event(post, fact, careless(CONFUSES), defects))
+        elif not careless(OMITS):
+            facts.append(fact)
+    if careless(CONTRADICTS, _RARELY):
+        wrong = rng.randrange(len(facts))
+        facts[wrong] = other_fact(facts[wrong], rng)
+    if careless(INVENTS, _RARELY):
+        absent = [kind for kind in DETAILS if kind not in post.facts]
+        facts.insert(rng.randint(1, len(facts)), draw_fact(KINDS[rng.choice(absent)], rng))
     stated = [fact for kind, fact in post.facts.items() if not KINDS[kind].important]
-    if not stated:
-        return _omit(post, facts, rng)
-    place = rng.randrange(len(facts))
-    return [rng.choice(stated) if i == place else fact for i, fact in enumerate(facts)]
+    if stated and careless(DIGRESSES):
+        facts.insert(rng.randint(1, len(facts)), rng.choice(stated))
+    text = " ".join(fact.say(rng.choice(KINDS[fact.kind].summed)) for fact in facts)
+    return Summary(text, tuple(defects))
 
 
-_DEFECT = {
-    "omits": _omit,
-    "contradicts": _contradict,
-    "invents": _invent,
-    "digresses": _digress,
-}
+def _event(post: Post, event: Fact, confused: bool, defects: list[str]) -> Fact:
+    """Return the event, confused with the person and the thing of details if there are any."""
+    if not confused:
+        return event
+    who, did, what = event.values
+    told, own = post.facts.get("told"), post.facts.get("own")
+    if told is None and own is None:
+        defects.remove(CONFUSES)
+    return Fact(
+        event.kind,
+        (told.values[0] if told else who, did, own.values[0] if own else what),
+    )

@@ -15,14 +15,12 @@ from tasks.summarization.posts.post import Post, write_post
 from tasks.summarization.truth import LOSE, TIE, compare
 from tasks.summarization.world.config import PostWorldConfig
 from tasks.summarization.world.nli import nli_rows
-from tasks.summarization.world.summaries import GOOD, draw_defects, write_summary
+from tasks.summarization.world.summaries import write_summary
 
 HELD_OUT_SHARE = 0.25
 """Share of all posts, by their important facts, that are reserved for tests."""
 
 _SHORT = (0, 2)
-_REJECTED_GOOD, _CHOSEN_GOOD = 0.15, 0.85
-"""Shares of good summaries among the two that are compared."""
 
 
 def write_world(config: PostWorldConfig, directory: Path) -> None:
@@ -31,17 +29,18 @@ def write_world(config: PostWorldConfig, directory: Path) -> None:
     Args:
         config: sizes, shares and the seed.
         directory: created if missing. It receives `corpus.jsonl` (`text`, and `answers`, the
-            character span of the summary and the EOS after it), `sft.jsonl` and `prompts.jsonl` (`prompt`, `subreddit`,
-            `title`, `post`, `summary`, as in TL;DR), `pairs_train.jsonl` and `pairs_test.jsonl`
-            (`prompt`, `chosen`, `rejected`, and what is wrong with each as `chosen_policy` and
-            `rejected_policy`), and `nli.jsonl` (`premise`, `hypothesis`, `label`, `split`).
+            character span of the summary and the EOS after it), `sft.jsonl` and `prompts.jsonl`
+            (`prompt`, `subreddit`, `title`, `post`, `summary`, as in TL;DR), `pairs_train.jsonl`
+            and `pairs_test.jsonl` (`prompt`, `chosen`, `rejected`, and what is wrong with each as
+            `chosen_policy` and `rejected_policy`), and `nli.jsonl` (`premise`, `hypothesis`,
+            `label`, `split`).
     """
     directory.mkdir(parents=True, exist_ok=True)
     # One generator per file, so that changing the size of one file does not affect the others.
     write_jsonl(corpus_rows(config, _rng(config, "corpus")), directory / "corpus.jsonl")
-    sft = post_rows(config, _rng(config, "sft"), config.sft_rows, config.sft_good_share)
+    sft = post_rows(config, _rng(config, "sft"), config.sft_rows, config.sft_carelessness)
     write_jsonl(sft, directory / "sft.jsonl")
-    prompts = post_rows(config, _rng(config, "prompts"), config.test_prompts, 1.0, held_out=True)
+    prompts = post_rows(config, _rng(config, "prompts"), config.test_prompts, 0.0, held_out=True)
     write_jsonl(prompts, directory / "prompts.jsonl")
     for split, count in (("train", config.train_pairs), ("test", config.test_pairs)):
         rows = pair_rows(config, _rng(config, split), count, held_out=split == "test")
@@ -54,14 +53,14 @@ def corpus_rows(config: PostWorldConfig, rng: Random) -> Iterator[dict[str, Any]
     for _ in range(config.documents):
         short = rng.random() < config.short_share
         post = _post(config, rng, held_out=False, details=_SHORT if short else config.details)
-        summary = write_summary(post, rng, draw_defects(rng, config.good_share))
+        summary = write_summary(post, rng, config.carelessness).text
         text = render_chat([("user", post.prompt), ("assistant", summary)])
         start = text.rindex(summary)
         yield {"text": text, "answers": [[start, start + len(summary + EOS)]]}
 
 
 def post_rows(
-    config: PostWorldConfig, rng: Random, count: int, good_share: float, held_out: bool = False
+    config: PostWorldConfig, rng: Random, count: int, carelessness: float, held_out: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield different posts with a summary, in the schema of TL;DR's prompts.
 
@@ -69,7 +68,7 @@ def post_rows(
         config: sizes and shares.
         rng: source of all randomness.
         count: number of rows.
-        good_share: share of summaries without a defect.
+        carelessness: probability of each defect of a summary.
         held_out: on which side of the held-out split.
     """
     seen: set[str] = set()
@@ -83,7 +82,7 @@ def post_rows(
             "subreddit": post.subreddit,
             "title": post.title,
             "post": post.text,
-            "summary": write_summary(post, rng, draw_defects(rng, good_share)),
+            "summary": write_summary(post, rng, carelessness).text,
         }
 
 
@@ -97,24 +96,21 @@ def pair_rows(
     made = 0
     while made < count:
         post = _post(config, rng, held_out)
-        chosen_defects = draw_defects(rng, _CHOSEN_GOOD)
-        rejected_defects = draw_defects(rng, _REJECTED_GOOD)
-        chosen = write_summary(post, rng, chosen_defects)
-        rejected = write_summary(post, rng, rejected_defects)
-        order = compare(post, chosen, rejected)
+        first = write_summary(post, rng, config.chosen_carelessness)
+        second = write_summary(post, rng, config.rejected_carelessness)
+        order = compare(post, first.text, second.text)
         if order == TIE:
             continue
-        first, second = (chosen, chosen_defects), (rejected, rejected_defects)
         if (order == LOSE) != (rng.random() < config.label_noise):
             first, second = second, first
         made += 1
         yield {
             "prompt": post.prompt,
             # TL;DR's responses begin with the space after "TL;DR:".
-            "chosen": " " + first[0],
-            "rejected": " " + second[0],
-            "chosen_policy": "+".join(first[1]) or GOOD,
-            "rejected_policy": "+".join(second[1]) or GOOD,
+            "chosen": " " + first.text,
+            "rejected": " " + second.text,
+            "chosen_policy": first.label,
+            "rejected_policy": second.label,
         }
 
 
