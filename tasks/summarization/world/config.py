@@ -28,9 +28,9 @@ class PostWorldConfig:
     first."""
     stated_share: float = 0.85
     """Probability that a post gives a reason, and that it says how its author feels."""
-    carelessness: float = 0.55
+    carelessness: float = 0.4
     """Probability of each defect of the corpus's summaries, where a post allows it."""
-    sft_carelessness: float = 0.45
+    sft_carelessness: float = 0.4
     """The same of the summaries for supervised fine-tuning."""
     chosen_carelessness: float = 0.1
     """The same of the better one of two summaries that are compared, and `rejected_carelessness`
