@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from tasks.models.base_config import BaseModelConfig
+from tasks.models.generation_settings import GenerationSettings
 
 WORLD = "world"
 """A data source: the embedded world's own rows."""
@@ -114,6 +115,8 @@ class Profile:
     """Torch threads of the base model's training."""
     base: BaseModelConfig = field(default_factory=BaseModelConfig)
     """The tiny base model, trained from scratch."""
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    """What draws the samples of models; see docs/generation.md."""
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
 

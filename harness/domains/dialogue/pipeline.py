@@ -13,6 +13,7 @@ from harness.config.chains import chains
 from harness.config.methods import check_methods
 from harness.config.profiles import WORLD
 from harness.config.search import Trial
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -213,6 +214,7 @@ class _Chain:
             },
             {"validation": validation, "reference": self.sft},
             libraries=GENERATION,
+            options=generation_parts(profile).options,
             seconds_hint=5,
         )
 
@@ -278,21 +280,23 @@ class _Chain:
         )
 
     def _win_rate(self, model: Stage) -> Stage:
-        values = self.profile.evaluation
+        values, generation = self.profile.evaluation, generation_parts(self.profile)
         responses = Stage(
             f"responses of {model.name}",
             "harness.domains.common.work.generate:generate",
             {
                 "prompts": values.win_rate_prompts,
-                "batch_size": values.batch_size,
                 "max_new_tokens": values.response_tokens,
                 "temperature": values.temperature,
                 "top_p": values.top_p,
                 "seed": values.seed,
                 "device": self.profile.device,
+                "generation": generation.config,
             },
             {"model": model, "pairs": self.pairs},
-            libraries=GENERATION,
+            libraries=generation.libraries,
+            options=generation.options,
+            resumable=True,
             seconds_hint=4,
         )
         return Stage(

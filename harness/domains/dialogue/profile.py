@@ -8,6 +8,7 @@ from typing import Any, Literal
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
+from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
 """A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
@@ -237,6 +238,7 @@ def _small() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        generation=GenerationSettings(batch_size=16),  # [ours]: no effect on the result
         seeds=1,
         device="auto",
         workers=None,
@@ -297,6 +299,7 @@ def _paper() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        generation=GenerationSettings(batch_size=8),  # [ours]: no effect on the result
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,

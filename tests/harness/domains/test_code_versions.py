@@ -198,7 +198,7 @@ def moved(
                                          "code.work.pairs:make_pairs"}),
         # Scoring, sampling and judging do not follow the trainer.
         ("sparsepo/training/trainer.py", TRAINING),
-        ("tasks/models/generation.py", {
+        ("tasks/models/generation/engine.py", {
             "common.work.generate:generate", "code.work.samples:sample",
             "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
             "sentiment.work.train:train_and_evaluate", "sentiment.work.chosen:train_chosen",

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from sparsepo.types import Message
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import build_model, train_tokenizer
 from tasks.models.generation import generate_responses, sample_ids
+from tasks.models.generation_settings import GenerationSettings
 
 PROMPTS: list[list[Message]] = [
     [{"role": "user", "content": "A dog?"}],
@@ -32,20 +34,24 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def texts(*args: Any, **options: Any) -> list[str]:
+    return generate_responses(*args, **options).texts
+
+
 def test_sampling_depends_on_the_seed_alone(model_dir: Path) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=3)
+    first = texts(model_dir, PROMPTS, max_new_tokens=12, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=3) == first
-    assert generate_responses(model_dir, PROMPTS, max_new_tokens=12, seed=4) != first
+    assert texts(model_dir, PROMPTS, max_new_tokens=12, seed=3) == first
+    assert texts(model_dir, PROMPTS, max_new_tokens=12, seed=4) != first
 
 
 def test_left_padding_changes_no_greedy_answer(model_dir: Path) -> None:
-    together = generate_responses(model_dir, PROMPTS, max_new_tokens=10, temperature=0)
+    together = texts(model_dir, PROMPTS, max_new_tokens=10, temperature=0)
     alone = [
-        generate_responses(model_dir, [prompt], max_new_tokens=10, temperature=0)[0]
+        texts(model_dir, [prompt], max_new_tokens=10, temperature=0)[0]
         for prompt in PROMPTS
     ]
     assert together == alone
@@ -64,22 +70,22 @@ def test_greedy_answer_continues_the_chat_template(model_dir: Path) -> None:
         if following == tokenizer.eos_token_id:
             break
         expected.append(following)
-    answer = generate_responses(model_dir, PROMPTS[:1], max_new_tokens=6, temperature=0)[0]
+    answer = texts(model_dir, PROMPTS[:1], max_new_tokens=6, temperature=0)[0]
     assert answer == tokenizer.decode(expected)
 
 
 def test_progress_counts_batches_and_order_is_kept(model_dir: Path) -> None:
     seen: list[tuple[int, int]] = []
-    answers = generate_responses(
+    answers = texts(
         model_dir,
         PROMPTS,
         max_new_tokens=4,
         temperature=0,
-        batch_size=2,
+        settings=GenerationSettings(batch_size=2),
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(2, 3), (3, 3)]
-    assert answers == generate_responses(model_dir, PROMPTS, max_new_tokens=4, temperature=0)
+    assert answers == texts(model_dir, PROMPTS, max_new_tokens=4, temperature=0)
 
 
 def test_plain_text_is_continued_after_one_bos(model_dir: Path) -> None:
@@ -88,24 +94,24 @@ def test_plain_text_is_continued_after_one_bos(model_dir: Path) -> None:
     ids = [tokenizer.bos_token_id, *tokenizer("A dog can")["input_ids"]]
     with torch.no_grad():
         best = int(model(torch.tensor([ids])).logits[0, -1].argmax())
-    (answer,) = generate_responses(model_dir, ["A dog can"], max_new_tokens=1, temperature=0)
+    (answer,) = texts(model_dir, ["A dog can"], max_new_tokens=1, temperature=0)
     assert answer == tokenizer.decode([best], skip_special_tokens=True)
 
 
 def test_samples_of_a_prompt_stand_together(model_dir: Path) -> None:
     prompts = ["A dog", "Why?"]
-    greedy = generate_responses(model_dir, prompts, max_new_tokens=5, temperature=0)
-    thrice = generate_responses(model_dir, prompts, samples=3, max_new_tokens=5, temperature=0)
+    greedy = texts(model_dir, prompts, max_new_tokens=5, temperature=0)
+    thrice = texts(model_dir, prompts, samples=3, max_new_tokens=5, temperature=0)
     assert thrice == [greedy[0]] * 3 + [greedy[1]] * 3
-    sampled = generate_responses(model_dir, prompts, samples=6, max_new_tokens=8)
+    sampled = texts(model_dir, prompts, samples=6, max_new_tokens=8)
     assert len(set(sampled[:6])) > 1
 
 
 def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
-    (whole,) = generate_responses(model_dir, ["A dog"], max_new_tokens=16, temperature=0)
+    (whole,) = texts(model_dir, ["A dog"], max_new_tokens=16, temperature=0)
     before, stop, after = whole.partition("bark")
     assert after
-    (short,) = generate_responses(
+    (short,) = texts(
         model_dir, ["A dog"], max_new_tokens=16, temperature=0, stop=[stop, "never"]
     )
     assert short == before + stop
@@ -113,7 +119,7 @@ def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
 
 def test_response_as_long_as_the_context_is_refused(model_dir: Path) -> None:
     with pytest.raises(UserError, match="context of 96"):
-        generate_responses(model_dir, PROMPTS, max_new_tokens=96)
+        texts(model_dir, PROMPTS, max_new_tokens=96)
 
 
 def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> None:
@@ -122,7 +128,7 @@ def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> 
     eos = tokenizer.eos_token_id
     assert tokenizer.pad_token_id == eos
     prompts = [tokenizer("A dog")["input_ids"]] * 200
-    sampled = sample_ids(model, prompts, tokenizer, max_new_tokens=30, batch_size=200, seed=5)
+    sampled = sample_ids(model, prompts, tokenizer, max_new_tokens=30, batch_size=200, seed=5).ids
     ended = [ids for ids in sampled if eos in ids]
     assert 0 < len(ended) < len(sampled)
     assert all(ids.count(eos) == 1 and ids[-1] == eos for ids in ended)
@@ -135,15 +141,15 @@ def test_token_ids_end_with_their_eos_and_nothing_behind_it(model_dir: Path) -> 
 def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     template = str(tokenizer.chat_template)
-    texts = {"asked": template + "{% if short %}bark{% endif %}", "always": template + "bark"}
-    for name, text in texts.items():
+    templates = {"asked": template + "{% if short %}bark{% endif %}", "always": template + "bark"}
+    for name, text in templates.items():
         folder = tmp_path / name
         AutoModelForCausalLM.from_pretrained(model_dir).save_pretrained(folder)
         tokenizer.chat_template = text
         tokenizer.save_pretrained(folder)
     greedy = {"max_new_tokens": 8, "temperature": 0.0}
-    asked = generate_responses(
+    asked = texts(
         tmp_path / "asked", PROMPTS, **greedy, chat_template_kwargs={"short": True}
     )
-    assert asked == generate_responses(tmp_path / "always", PROMPTS, **greedy)
-    assert asked != generate_responses(tmp_path / "asked", PROMPTS, **greedy)
+    assert asked == texts(tmp_path / "always", PROMPTS, **greedy)
+    assert asked != texts(tmp_path / "asked", PROMPTS, **greedy)
