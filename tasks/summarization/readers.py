@@ -28,6 +28,14 @@ from tasks.summarization.filters import LENGTHS_DIFFER, LONGEST_DIFFERENCE, leng
 from tasks.summarization.schemas import Schema, parse, prompt_of, rated_rows, schema_of
 
 REPEATED = "prompt repeated"
+HUB_SPLITS = {
+    "comparisons": {"train": "train", "test": "validation"},
+    "axis": {"train": "validation", "test": "test"},
+}
+"""Subset of openai/summarize_from_feedback → what its splits are called on the hub; "axis" has no
+training split."""
+_REFERENCES = ("summary", "label", "completion")
+"""Names of the column with the reference: TL;DR's own, CarperAI's, TRL's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,8 @@ def read_tldr(
 def read_prompts(source: str | Path, split: str = "test") -> PromptData:
     """Read posts with reference summaries: `summary`, and `prompt` or `subreddit, title, post`.
 
+    The reference may also be called `label` or `completion`, as in copies on the hub.
+
     Args:
         source: a file, a folder, or a hub id. A file is read whole.
         split: the split of a folder or hub data set.
@@ -116,17 +126,14 @@ def read_prompts(source: str | Path, split: str = "test") -> PromptData:
     """
     prompts: dict[str, SummaryPrompt] = {}
     skipped: Counter[str] = Counter()
-    count = 0
+    count, name = 0, ""
     for index, row in enumerate(read_rows(source, split)):
-        if index == 0 and ("summary" not in row or not {"prompt", "post"} & row.keys()):
-            raise UserError(
-                f"{source} has the columns {', '.join(row)}; posts need 'summary', and 'prompt' "
-                "or 'post'."
-            )
+        if index == 0:
+            name = _reference_column(row, source)
         count += 1
         try:
             prompt = prompt_of(row, f"{source}, row {index}")
-            reference = _reference(row, f"{source}, row {index}")
+            reference = _reference(row.get(name), f"{source}, row {index}: '{name}'")
         except SkipRow as reason:
             skipped[str(reason)] += 1
             continue
@@ -145,12 +152,21 @@ def as_prompt(prompt: str) -> list[Message]:
     return [{"role": "user", "content": prompt}]
 
 
-def _reference(row: dict[str, Any], where: str) -> str:
-    summary = row.get("summary")
+def _reference_column(row: dict[str, Any], source: str | Path) -> str:
+    name = next((name for name in _REFERENCES if name in row), None)
+    if name is None or not {"prompt", "post"} & row.keys():
+        raise UserError(
+            f"{source} has the columns {', '.join(row)}; posts need 'summary', and 'prompt' or "
+            "'post'."
+        )
+    return name
+
+
+def _reference(summary: Any, where: str) -> str:
     if summary is None:
         raise SkipRow(MISSING_RESPONSE)
     if not isinstance(summary, str):
-        raise UserError(f"{where}: 'summary' should be text, not {type(summary).__name__}.")
+        raise UserError(f"{where} should be text, not {type(summary).__name__}.")
     if not summary.strip():
         raise SkipRow(EMPTY_RESPONSE)
     return summary.strip()
@@ -170,7 +186,7 @@ def _rows(source: str | Path, split: str, subset: str | None) -> Iterator[dict[s
         for file in files:
             yield from numbered_rows(file, split)
     else:
-        yield from read_rows(source, split, subset)
+        yield from read_rows(source, HUB_SPLITS.get(subset or "", {}).get(split, split), subset)
 
 
 def _split_key(schema: Schema, row: dict[str, Any], where: str) -> str:

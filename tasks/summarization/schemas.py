@@ -87,6 +87,13 @@ def prompt_of(row: Row, where: str) -> str:
     return make_prompt(post, title, subreddit)
 
 
+def document_of(prompt: str) -> str:
+    """Return the post of a prompt: without subreddit, title and the end "TL;DR:"."""
+    text = prompt.rstrip().removesuffix(_END).strip()
+    head, marker, post = text.partition("POST:")
+    return post.strip() if marker and head.startswith("SUBREDDIT:") else text
+
+
 def parse(schema: Schema, row: Row, where: str) -> Preference:
     """Return the preference of a row.
 
