@@ -19,7 +19,7 @@ def row_id(row: Mapping[str, Any]) -> str:
 
 
 def parts_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the parts of a result that have rows and columns: itself, its supplement, further ones.
+    """Return the parts of a result that have rows and columns: itself, and further ones.
 
     Args:
         result: a table's JSON; one supplement is under `supplement`, several are under `parts`.

@@ -177,9 +177,7 @@ def _rows(source: str | Path, split: str, subset: str | None) -> Iterator[dict[s
     if path.is_file():
         schema: Schema | None = None
         for index, row in enumerate(numbered_rows(path, split)):
-            schema = schema or schema_of(
-                {k: v for k, v in row.items() if k != "pair_id"}, str(path)
-            )
+            schema = schema or schema_of(row, str(path))
             if is_test(_split_key(schema, row, f"{path}, row {index}")) == (split == "test"):
                 yield row
     elif path.is_dir() and (files := split_files(path, split)):

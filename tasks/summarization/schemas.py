@@ -48,9 +48,10 @@ def schema_of(row: Row, source: str) -> Schema:
         if all(name in row for name in columns):
             return schema
     known = "; ".join(", ".join(columns) for columns in _COLUMNS.values())
+    given = ", ".join(name for name in row if name != "pair_id")
     raise UserError(
-        f"{source} has the columns {', '.join(row) or 'of an empty row'}, which are not TL;DR's; "
-        f"give rows with {known}."
+        f"{source} has the columns {given or 'of an empty row'}, which are not TL;DR's; give rows "
+        f"with {known}."
     )
 
 

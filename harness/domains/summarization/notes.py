@@ -28,8 +28,9 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     others = [block for block in blocks if block.get("metric") in result["beyond"]]
     equal = [block for block in blocks if block.get("metric") == "matched"]
     found = [
-        f"Means over posts, {sampling['samples']} summaries of each at each temperature (one at 0), "
-        f"nucleus {sampling['top_p']:g}, in percent but for length; best value of a column in bold. "
+        f"Means over posts, {sampling['samples']} summaries of each at each temperature (one at "
+        f"0), nucleus {sampling['top_p']:g}, in percent but for length; best value of a column in "
+        "bold. "
         "Self-BLEU is 100 where all summaries of a post are the same; neither direction is better.",
         chains_note(result, "posts"),
         _tests(result, drawn, "the panels"),

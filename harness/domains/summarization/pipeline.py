@@ -45,8 +45,8 @@ _SCORING = (
     "tokenizers",
 )
 NO_NLI = (
-    "the tiny NLI model knows only the world's statements; set model.nli to a model's folder or hub "
-    "id"
+    "the tiny NLI model knows only the world's statements; set model.nli to a model's folder or "
+    "hub id"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import shutil
 from typing import Any, cast
 
@@ -11,7 +10,6 @@ import torch
 from harness.domains.common.work.files import MODEL, read_pairs_file, write_json
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import read_jsonl
-from sparsepo.errors import UserError
 from tasks.metrics.text import (
     CandidateMetric,
     GroupMetric,
