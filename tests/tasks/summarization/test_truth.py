@@ -76,8 +76,8 @@ def test_preference_orders_defects() -> None:
     ordered = [
         GOOD,
         GOOD + " We ate soup.",
-        GOOD + " I feel sad.",
         "My brother sold my bike. Should I stay calm?",
+        GOOD + " I feel sad.",
         "My aunt sold my bike. It was about envy. Should I stay calm?",
         "My aunt sold my bike. It was about fun.",
     ]
