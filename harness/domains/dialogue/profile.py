@@ -8,6 +8,7 @@ from typing import Any, Literal
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
+from tasks.judges.settings import JudgeSettings
 from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
@@ -95,6 +96,8 @@ class DialogueProfile(Profile):
     model: ModelSettings
     sft: TrainingSettings
     evaluation: EvaluationSettings
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    """Of `--table winrate`; Table 1's win rate is by the world's rules."""
     tuning: DialogueTuning = field(default_factory=DialogueTuning)
     world: WorldConfig = field(default_factory=WorldConfig)
 
@@ -238,6 +241,7 @@ def _small() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        judge=JudgeSettings(kind="endpoint"),
         generation=GenerationSettings(batch_size=16),  # [ours]: no effect on the result
         seeds=1,
         device="auto",
@@ -299,6 +303,7 @@ def _paper() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
+        judge=JudgeSettings(kind="endpoint"),
         generation=GenerationSettings(batch_size=8),  # [ours]: no effect on the result
         seeds=1,  # [paper]: seed 42
         device="auto",

@@ -50,10 +50,7 @@ def test_sampling_depends_on_the_seed_alone(model_dir: Path) -> None:
 
 def test_left_padding_changes_no_greedy_answer(model_dir: Path) -> None:
     together = texts(model_dir, PROMPTS, max_new_tokens=10, temperature=0)
-    alone = [
-        texts(model_dir, [prompt], max_new_tokens=10, temperature=0)[0]
-        for prompt in PROMPTS
-    ]
+    alone = [texts(model_dir, [prompt], max_new_tokens=10, temperature=0)[0] for prompt in PROMPTS]
     assert together == alone
     assert len(set(together)) > 1
 
@@ -111,9 +108,7 @@ def test_a_response_ends_at_a_stop_text(model_dir: Path) -> None:
     (whole,) = texts(model_dir, ["A dog"], max_new_tokens=16, temperature=0)
     before, stop, after = whole.partition("bark")
     assert after
-    (short,) = texts(
-        model_dir, ["A dog"], max_new_tokens=16, temperature=0, stop=[stop, "never"]
-    )
+    (short,) = texts(model_dir, ["A dog"], max_new_tokens=16, temperature=0, stop=[stop, "never"])
     assert short == before + stop
 
 
@@ -148,8 +143,6 @@ def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path:
         tokenizer.chat_template = text
         tokenizer.save_pretrained(folder)
     greedy = {"max_new_tokens": 8, "temperature": 0.0}
-    asked = texts(
-        tmp_path / "asked", PROMPTS, **greedy, chat_template_kwargs={"short": True}
-    )
+    asked = texts(tmp_path / "asked", PROMPTS, **greedy, chat_template_kwargs={"short": True})
     assert asked == texts(tmp_path / "always", PROMPTS, **greedy)
     assert asked != texts(tmp_path / "asked", PROMPTS, **greedy)
