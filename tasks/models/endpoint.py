@@ -116,6 +116,7 @@ class EndpointClient:
         stop: Sequence[str] = (),
         seed: int | None = None,
         n: int = 1,
+        extra: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """Continue a text (/completions).
 
@@ -127,6 +128,7 @@ class EndpointClient:
             stop: texts that end a continuation; endpoints leave the one that ended it out.
             seed: for sampling, where the endpoint honours it.
             n: number of samples.
+            extra: fields of the request beyond those that all endpoints know.
 
         Returns:
             The n samples, in the endpoint's order.
@@ -138,7 +140,11 @@ class EndpointClient:
         body = _body(temperature, top_p, stop, seed, n) | {"max_tokens": max_tokens}
         create = self._client.completions.with_raw_response.create
         return self._send(
-            lambda: create(model=self.model, prompt=prompt, **body), n, _completion_text
+            lambda: create(
+                model=self.model, prompt=prompt, extra_body=dict(extra or {}) or None, **body
+            ),
+            n,
+            _completion_text,
         )
 
     def chat(

@@ -17,6 +17,8 @@ from tasks.models.generation.decode import TransformersBackend
 from tasks.models.generation.journal import Journal, model_identity, sample_keys
 from tasks.models.generation.requests import Backend, Progress, Request, Response, Sampling
 from tasks.models.generation.seeds import content_id, sample_seeds
+from tasks.models.generation.served import EndpointBackend
+from tasks.models.generation.vllm import VllmBackend
 from tasks.models.generation_settings import GenerationSettings, resolve_backend
 
 
@@ -237,11 +239,11 @@ def _backend(
 ) -> Backend:
     """Return the backend of the settings; `named` if its identity is needed."""
     name = resolve_backend(settings, device or "auto")
-    identity = model_identity(model_dir, dtype) if named and name != "endpoint" else ""
     if name == "endpoint":
-        raise NotImplementedError
+        return EndpointBackend(settings, model_dir, tokenizer)
+    identity = model_identity(model_dir, dtype) if named else ""
     if name == "vllm":
-        raise NotImplementedError
+        return VllmBackend(model_dir, tokenizer, settings.batch_size, identity, dtype)
     return TransformersBackend.load(
         model_dir, tokenizer, settings.batch_size, identity, device=device, dtype=dtype
     )

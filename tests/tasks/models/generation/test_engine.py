@@ -5,12 +5,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sparsepo.errors import UserError
+from sparsepo.errors import DivergedError, UserError
 from sparsepo.types import Message
-from tasks.models.base_config import BaseModelConfig
-from tasks.models.base_model import build_model, train_tokenizer
 from tasks.models.generation import generate_responses, sample_ids
-from tasks.models.generation_settings import GenerationSettings
+from tasks.models.generation_settings import GenerationSettings, resolve_backend
 
 PROMPTS: list[list[Message]] = [
     [{"role": "user", "content": "A dog?"}],
@@ -21,17 +19,6 @@ PROMPTS: list[list[Message]] = [
     ],
     [{"role": "user", "content": "No"}],
 ]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = train_tokenizer(["A dog can bark at me. Why?"] * 9, 290, 96)
-    torch.manual_seed(0)
-    config = BaseModelConfig(layers=1, width=32, heads=2, context=96, initializer_range=0.5)
-    build_model(config, tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def texts(*args: Any, **options: Any) -> list[str]:
@@ -146,3 +133,86 @@ def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path:
     asked = texts(tmp_path / "asked", PROMPTS, **greedy, chat_template_kwargs={"short": True})
     assert asked == texts(tmp_path / "always", PROMPTS, **greedy)
     assert asked != texts(tmp_path / "asked", PROMPTS, **greedy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -0.5}, "temperature must be 0 or a positive number, not -0.5"),
+        ({"temperature": float("nan")}, "temperature must be"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1, not 0.0"),
+        ({"top_p": 1.5}, "top_p must be"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"samples": 0}, "samples must be at least 1"),
+        ({"stop": ["x", ""]}, "empty stop text"),
+    ],
+)
+def test_settings_out_of_range(model_dir: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        texts(model_dir, PROMPTS, **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "generation.batch_size must be at least 1"),
+        ({"concurrency": -1}, "generation.concurrency must be at least 1"),
+        ({"backend": "endpoint"}, "set generation.endpoint=URL"),
+        ({"backend": "transformers", "endpoint": "http://x/v1"}, "generation.endpoint has no effe"),
+        ({"model": "served"}, "generation.model has no effect"),
+        ({"backend": "vllm"}, "pip install vllm"),
+    ],
+)
+def test_backends_that_cannot_be_used(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_backend(GenerationSettings(**settings), "cpu")
+
+
+def test_ids_have_to_be_as_many_as_prompts(model_dir: Path) -> None:
+    with pytest.raises(ValueError, match="3 prompts have 1 ids"):
+        texts(model_dir, PROMPTS, prompt_ids=["a"])
+
+
+def test_long_prompts_and_unfinished_responses_are_counted(model_dir: Path) -> None:
+    prompts = ["A dog can bark. " * 30, "Why?", "me " * 200]
+    found = generate_responses(model_dir, prompts, samples=4, max_new_tokens=20, seed=1)
+    assert found.truncated_prompts == 2
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    sampled = sample_ids(
+        AutoModelForCausalLM.from_pretrained(model_dir).eval(),
+        [tokenizer("A dog")["input_ids"]] * 200,
+        tokenizer,
+        max_new_tokens=30,
+        seed=5,
+    )
+    assert sampled.unfinished == sum(tokenizer.eos_token_id not in ids for ids in sampled.ids)
+    assert 0 < sampled.unfinished < 200
+    # What is left of a long prompt is its end.
+    room = 96 - 20
+    ids = [tokenizer.bos_token_id, *tokenizer(prompts[0])["input_ids"]]
+    (short,) = sample_ids(
+        AutoModelForCausalLM.from_pretrained(model_dir).eval(),
+        [[ids[0], *ids[1 - room :]]],
+        tokenizer,
+        max_new_tokens=20,
+        temperature=0,
+    ).ids
+    greedy = texts(model_dir, prompts[:1], max_new_tokens=20, temperature=0)
+    assert greedy == [tokenizer.decode(short, skip_special_tokens=True)]
+    stopped = generate_responses(model_dir, ["A dog"], max_new_tokens=20, stop=["e", "a", " "])
+    assert stopped.unfinished == 0
+
+
+def test_a_model_of_nan_is_an_error(model_dir: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[3] = torch.nan
+    for temperature in (0.0, 1.0):
+        with pytest.raises(DivergedError, match="lower learning rate"):
+            sample_ids(
+                model,
+                [[5, 6]],
+                AutoTokenizer.from_pretrained(model_dir),
+                max_new_tokens=3,
+                temperature=temperature,
+            )
