@@ -10,8 +10,8 @@ import pytest
 
 POST = (
     "My sister Ruth bought a small bakery in Leeds last spring. She borrowed 4,000 pounds from our "
-    "uncle and promised to pay it back by Christmas. The oven broke in June, and I lent her another "
-    "900 pounds for the repair. Now she says that the shop makes no profit."
+    "uncle and promised to pay it back by Christmas. The oven broke in June, and I lent her 900 "
+    " pounds for the repair. Now she says that the shop makes no profit."
 )
 CANDIDATES = [
     "Sister borrowed money from our uncle for her bakery.",
@@ -23,8 +23,8 @@ CANDIDATES = [
     "She bought a café — naïvely, they said — for 4,000 £.",
     "running runner runs ran",
     "Sister borrowed money from our uncle for her bakery.",
-    "A much longer summary that goes on about the sister, the uncle, the bakery, the oven, the loan "
-    "and the repair, and that repeats itself about the sister, the uncle, and the bakery.",
+    "A much longer summary that goes on about the sister, the uncle, the bakery, the oven, the "
+    "loan and the repair, and that repeats itself about the sister, the uncle, and the bakery.",
 ]
 REFERENCES = [
     "My sister borrowed money from our uncle to buy a bakery.",
