@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sparsepo.types import Message
 from tasks.summarization.posts.facts import KINDS, Fact, read_sentence, split_sentences
-from tasks.summarization.posts.post import Post, read_post
+from tasks.summarization.posts.post import Post
 
 WIN, TIE, LOSE = 1.0, 0.5, 0.0
+
+Prompt = str | Post | Sequence[Message]
+"""A prompt in TL;DR's format, as text or as one chat message, or the post itself."""
 
 Verdict = Literal["covers", "repeats", "digresses", "contradicts", "invents", "unreadable"]
 """covers: states an important fact of the post for the first time; repeats: states a fact again;
@@ -67,57 +71,53 @@ class DecidingSpan:
     words that should not be there."""
 
 
-def is_known(prompt: str) -> bool:
+def is_known(prompt: Prompt) -> bool:
     """Return whether the truth about summaries is known, because the post is one of the world's."""
-    return read_post(prompt) is not None
+    return _known(prompt) is not None
 
 
-def assess(prompt: str | Post, summary: str) -> Truth:
+def assess(prompt: Prompt, summary: str) -> Truth:
     """Assess a summary of a post of the world.
 
     Args:
-        prompt: the prompt in TL;DR's format, or the post.
+        prompt: see Prompt.
         summary: any text.
 
     Raises:
         ValueError: the post is not one of the world's (see `is_known`).
     """
-    post = read_post(prompt) if isinstance(prompt, str) else prompt
-    if post is None:
-        raise ValueError("the post is not one of the world's")
+    post = _post_of(prompt)
     claims: list[Claim] = []
     for start, end in split_sentences(summary):
         claims.append(_claim(post, summary, (start, end), [c.fact for c in claims]))
     return _truth(post, claims)
 
 
-def preference(prompt: str | Post, summary: str) -> float:
+def preference(prompt: Prompt, summary: str) -> float:
     """Return `Truth.preference` of a summary."""
     return assess(prompt, summary).preference
 
 
-def compare(prompt: str | Post, first: str, second: str) -> float:
+def compare(prompt: Prompt, first: str, second: str) -> float:
     """Compare two summaries of a post: 1 if the first is preferred, ½ for a tie, else 0."""
     difference = preference(prompt, first) - preference(prompt, second)
     return TIE if abs(difference) < 1e-9 else WIN if difference > 0 else LOSE
 
 
-def deciding_spans(prompt: str | Post, summary: str) -> list[DecidingSpan]:
+def deciding_spans(prompt: Prompt, summary: str) -> list[DecidingSpan]:
     """Return the words that decide the preference of a summary, in order.
 
     effect(sentence) = preference(summary) − preference(summary without the sentence), where the
     verdicts of the other sentences stay as they are.
 
     Args:
-        prompt: the prompt in TL;DR's format, or the post.
+        prompt: see Prompt.
         summary: any text.
 
     Raises:
         ValueError: the post is not one of the world's.
     """
-    post = read_post(prompt) if isinstance(prompt, str) else prompt
-    if post is None:
-        raise ValueError("the post is not one of the world's")
+    post = _post_of(prompt)
     whole = assess(post, summary)
     found: list[DecidingSpan] = []
     for claim in whole.claims:

@@ -1,4 +1,4 @@
-"""Summarization: metrics of sampled summaries against the temperature (Figure 5)."""
+"""Summarization: metrics of summaries against the temperature (Figure 5), and win rates."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.summarization.pipeline import Graph, build_graph
 from harness.domains.summarization.profile import (
     PROFILES,
@@ -23,9 +24,11 @@ from harness.domains.summarization.profile import (
     SummarizationProfile,
 )
 
+TINY = "a GPT-NeoX trained from scratch on an embedded world of posts"
 
-class Summarization(Domain[SummarizationProfile, Graph]):
-    """Figure 5."""
+
+class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
+    """Figure 5 and win rates."""
 
     profiles = PROFILES
 
@@ -59,25 +62,36 @@ class Summarization(Domain[SummarizationProfile, Graph]):
         rows: tuple[RowSpec, ...],
         plugins: Mapping[str, Path],
         request: RunRequest,
-    ) -> Graph:
-        """Return the graph of stages that the figure needs; nothing is run."""
+    ) -> Graph | WinrateGraph:
+        """Return the graph of stages that an experiment needs; nothing is run."""
+        if experiment.judged:
+            from harness.domains.summarization import winrate
+
+            return winrate.build_graph(profile, rows, plugins, request)
         return build_graph(profile, rows, plugins)
 
-    def result(self, run: FinishedRun[SummarizationProfile, Graph]) -> dict[str, Any]:
-        """Compute the figure's JSON; see harness.domains.summarization.results."""
+    def result(
+        self, run: FinishedRun[SummarizationProfile, Graph | WinrateGraph]
+    ) -> dict[str, Any]:
+        """Compute the JSON; see `summarization.results` and `common.winrate.results`."""
+        from harness.domains.common.winrate.results import winrate_json
         from harness.domains.summarization.results import figure_json
 
-        return figure_json(run)
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_json(run.of(run.graph), TINY)
+        return figure_json(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
-        """Return the figure, and its tables in every format."""
+        """Return the figure, and tables in every format."""
         from harness.domains.summarization.render.temperature import temperature_files
         from harness.render.table import table_files
 
+        if experiment.judged:
+            return table_files(result)
         return {**table_files(result), **temperature_files(result)}
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print the tables of the figure."""
+        """Print the tables."""
         from harness.render.table import print_table
 
         print_table(result, console)

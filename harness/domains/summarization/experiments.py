@@ -1,4 +1,4 @@
-"""The experiments on summarization: Figure 5."""
+"""The experiments on summarization: Figure 5, and win rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.domains.common.rows import PAPER_METHODS, method_rows
 from harness.domains.common.spec import PERCENT, UNBOUNDED, Bounds, TableSpec
+from harness.domains.common.winrate.spec import winrate_table
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,7 @@ FIGURE5 = TemperatureFigure(
 )
 """Figure 5: four metrics against temperature, and the trade-off that the text argues from."""
 
-EXPERIMENTS = (FIGURE5,)
+WINRATE = winrate_table("summarization", "Win rates of summaries")
+"""A judge compares each method's summaries with the chosen ones, and with DPO's."""
+
+EXPERIMENTS = (FIGURE5, WINRATE)

@@ -13,8 +13,6 @@ from harness.render.notes import (
     tiny_note,
 )
 
-TRUTHS = {"coverage": "coverage", "faithfulness": "faithfulness", "preference": "preference"}
-
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return the notes under Figure 5, one sentence or two each.

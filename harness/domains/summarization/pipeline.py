@@ -169,6 +169,32 @@ class Chain:
         samples = self._samples(name, model)
         return System(self.profile.seed, model, samples, self._scores(name, samples))
 
+    def responses(self, row: RowSpec) -> Stage:
+        """Return one summary of each held-out pair's post, for win rates."""
+        values, generation = self.profile.sampling, generation_parts(self.profile)
+        model = self.model(row)
+        start = self.start if model is None else Start({"model": model})
+        return Stage(
+            f"responses of {row.id} {self.label}",
+            "harness.domains.common.work.generate:generate",
+            {
+                "prompts": values.win_rate_prompts,
+                "max_new_tokens": values.new_tokens,
+                "temperature": values.win_rate_temperature,
+                "top_p": values.top_p,
+                "seed": values.seed,
+                "device": self.profile.device,
+                "model": start.model_id,
+                "generation": generation.config,
+            },
+            {"pairs": self.pairs, **start.inputs},
+            start.files,
+            libraries=generation.libraries,
+            options=generation.options,
+            resumable=True,
+            seconds_hint=4,
+        )
+
     def _pairs(self, world: Stage) -> Stage:
         data = self.profile.data
         subsets: dict[str, str | None] = {}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from harness.config.profiles import WORLD, Profile, TrainingSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
+from tasks.judges.settings import JudgeSettings
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 from tasks.summarization.filters import LONGEST_DIFFERENCE
@@ -64,6 +65,10 @@ class SamplingSettings:
     top_p: float = 0.5
     """[code] Nucleus sampling's share."""
     seed: int = 0
+    win_rate_prompts: int = 300
+    """[ours] Held-out pairs whose post is summarized once and judged."""
+    win_rate_temperature: float = 0.5
+    """[ours] The middle of the temperatures."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class SummarizationProfile(Profile):
     model: ModelSettings
     sampling: SamplingSettings
     metrics: MetricSettings = field(default_factory=MetricSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
     world: PostWorldConfig = field(default_factory=PostWorldConfig)
 
 
@@ -157,7 +163,7 @@ def _tiny() -> SummarizationProfile:
         ),
         methods=method_values(_TINY_METHODS),
         sampling=SamplingSettings(new_tokens=32),
-        base=BaseModelConfig(context=160, steps=700, batch_size=16),
+        base=BaseModelConfig(context=160, steps=600, batch_size=16, answer_weight=30.0),
         generation=GenerationSettings(batch_size=120),
         seeds=3,
         device="cpu",
@@ -206,6 +212,7 @@ def _small() -> SummarizationProfile:
         methods=method_values(_PAPER_METHODS),
         sampling=SamplingSettings(new_tokens=64),  # [ours]
         metrics=MetricSettings(encoder_layers=17, summac="conv"),  # [paper], [code]
+        judge=JudgeSettings(kind="endpoint"),
         seeds=1,
         device="auto",
         workers=None,
@@ -252,6 +259,7 @@ def _paper() -> SummarizationProfile:
         methods=method_values(with_paper_masks(_PAPER_METHODS)),
         sampling=SamplingSettings(new_tokens=64),  # [ours]
         metrics=MetricSettings(encoder_layers=17, summac="conv"),  # [paper], [code]
+        judge=JudgeSettings(kind="endpoint"),
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,
