@@ -127,6 +127,21 @@ def deciding_spans(prompt: Prompt, summary: str) -> list[DecidingSpan]:
     return found
 
 
+def _post_of(prompt: Prompt) -> Post:
+    post = _known(prompt)
+    if post is None:
+        raise ValueError("the post is not one of the world's")
+    return post
+
+
+def _known(prompt: Prompt) -> Post | None:
+    if isinstance(prompt, Post):
+        return prompt
+    if not isinstance(prompt, str):
+        prompt = str(prompt[-1]["content"]) if prompt else ""
+    return read_post(prompt)
+
+
 def _claim(post: Post, summary: str, span: tuple[int, int], before: Sequence[Fact | None]) -> Claim:
     start, end = span
     sentence = read_sentence(summary[start:end])

@@ -36,7 +36,9 @@ def posts() -> st.SearchStrategy[Post]:
 def test_a_post_is_read_from_its_prompt() -> None:
     assert read_post(POST.prompt) == POST
     assert is_known(POST.prompt)
-    assert assess(POST.prompt, GOOD) == assess(POST, GOOD)
+    message = [{"role": "user", "content": POST.prompt}]
+    assert assess(POST.prompt, GOOD) == assess(POST, GOOD) == assess(message, GOOD)
+    assert not is_known([])
 
 
 @pytest.mark.parametrize(
