@@ -166,7 +166,10 @@ class BertScore:
                     batch_size=_FORWARD_BATCH,
                     device=str(encoder.model.device),
                 )
-            found.update(zip(given, scores[:, 2].double().tolist(), strict=True))
+            # The package turns an F1 that is not a number into 0.
+            defined = ~scores[:, :2].isnan().any(dim=1)
+            for key, value, there in zip(given, scores[:, 2].tolist(), defined, strict=True):
+                found[key] = value if there else None
         return [found[key] for key in keys]
 
     @cached_property
