@@ -24,6 +24,6 @@ SMALL = (
     "sampling.new_tokens=12",
     "sampling.temperatures=0,1",
     "sampling.win_rate_prompts=4",
-    "metrics.nli_steps=3",
+    "metrics.nli_epochs=1",
     "statistics.replicates=40",
 )

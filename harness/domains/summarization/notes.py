@@ -127,11 +127,11 @@ def _nli(result: Mapping[str, Any]) -> str:
     nli = result["nli"]
     if nli is None:
         return ""
-    accuracy = nli["accuracy"]
-    listed = ", ".join(f"{label} {100 * value:.1f} %" for label, value in nli["by_label"].items())
+    listed = ", ".join(f"{label} {value:.1f} %" for label, value in nli["recall"].items())
     return (
         "EDNA and document entailment use a tiny NLI model trained on the world's statements; its "
-        f"accuracy on held-out ones is {100 * accuracy:.1f} % ({listed})."
+        f"accuracy on {nli['rows']['held_out']} held-out ones is {nli['accuracy']:.1f} % (recall: "
+        f"{listed})."
     )
 
 

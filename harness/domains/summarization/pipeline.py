@@ -286,11 +286,11 @@ class Chain:
             return True
         if self.real or self.profile.data.prompts != WORLD:
             return False
-        steps = self.profile.metrics.nli_steps
+        epochs = self.profile.metrics.nli_epochs
         self.nli = Stage(
             "tiny NLI model",
             f"{WORK}.nli:train_tiny_nli",
-            {"config": {} if steps is None else {"steps": steps}},
+            {"config": {} if epochs is None else {"epochs": epochs}},
             # One for all chains; the world's language is the same in all of them.
             {"world": world_stage(first_chain(replace(self.profile, seed=0)))},
             libraries=("torch", "transformers", "tokenizers"),
@@ -335,7 +335,7 @@ class Chain:
             if place is not None:
                 files[role] = place
         settings = asdict(values)
-        settings.pop("nli_steps")
+        settings.pop("nli_epochs")
         return Stage(
             f"scores of {name}",
             f"{WORK}.scores:score_summaries",

@@ -82,8 +82,8 @@ class MetricSettings:
     summac: Literal["conv", "zs"] = "zs"
     """conv [code] has weights that belong to SummaC's own NLI model."""
     language: Literal["en", "any"] = "en"
-    nli_steps: int | None = None
-    """Training steps of the tiny NLI model; none for its own default."""
+    nli_epochs: int | None = None
+    """Epochs of the tiny NLI model; none for its own default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tasks.metrics.text.nli_train import NliConfig, train_nli
+from tasks.metrics.text.nli_train import NliTrainingConfig, train_nli
 
 from harness.domains.common.work.files import MODEL
 from harness.graph.stages import StageContext
@@ -14,7 +14,7 @@ from tasks.summarization.world.nli import HELD_OUT, TRAIN
 def train_tiny_nli(context: StageContext) -> None:
     """Write model/, with its held-out accuracy in nli.json.
 
-    Configuration: `config` (values that differ from NliConfig's).
+    Configuration: `config` (values that differ from NliTrainingConfig's).
     """
     torch.set_num_threads(context.threads)
     rows = list(read_jsonl(context.inputs["world"] / "nli.jsonl"))
@@ -22,5 +22,6 @@ def train_tiny_nli(context: StageContext) -> None:
         [row for row in rows if row["split"] == TRAIN],
         [row for row in rows if row["split"] == HELD_OUT],
         context.work / MODEL,
-        NliConfig(**context.config["config"]),
+        NliTrainingConfig(**context.config["config"]),
+        lambda step, steps, loss: context.progress(step, steps, "steps"),
     )

@@ -67,7 +67,7 @@ def test_cold_warm_and_drawn_again(run: Any, recorder: Any, tmp_path: Path) -> N
     for row in parts["self_bleu"]["rows"]:
         assert row["values"]["self_bleu_0"]["mean"] == pytest.approx(100.0)
     assert result["sampled"]["posts"]["responses"] == 2 * (5 + 5 * 2)
-    assert result["nli"]["held_out"] == 40
+    assert result["nli"]["rows"]["held_out"] == 40
     assert all(m["signature"] for m in result["metrics"] if m["id"] in result["panels"])
     assert "coverage" in (folder / "figure5.md").read_text().lower()
 
