@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from tasks.metrics.text.nli_train import NliTrainingConfig, train_nli
 
 from harness.domains.common.work.files import MODEL
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import read_jsonl
+from tasks.metrics.text.nli_train import NliTrainingConfig, train_nli
 from tasks.summarization.world.nli import HELD_OUT, TRAIN
 
 
