@@ -112,7 +112,7 @@ def build_graph(
     sources, files, notes = _sources(profile, user_benchmarks)
     if profile.data.hh_rlhf != WORLD:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
-    built = [_Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
+    built = [Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
     return Graph(
         tuple(chain.pairs for chain in built),
         tuple(chain.check for chain in built),
@@ -122,7 +122,7 @@ def build_graph(
     )
 
 
-class _Chain:
+class Chain:
     """The stages that one chain's rows share, and makers of the others."""
 
     def __init__(
@@ -159,14 +159,20 @@ class _Chain:
         self.start = self._start(world)
         self.sft = self._train(RowSpec("sft", "sft", "SFT"), self.start)
 
+    def model(self, row: RowSpec) -> Stage:
+        """Return a row's model in this chain, as published."""
+        return self._train(row, self._start_of(row))
+
     def system(self, row: RowSpec) -> System:
         """Return a row's model in this chain, and what is measured on it."""
-        start = self.start if row.method == "sft" else Start({"model": self.sft})
-        search = self._search(row, start) if row.tuned else None
+        search = self._search(row, self._start_of(row)) if row.tuned else None
         name = f"{row.id} {self.label}"
-        model = self._train(row, start) if search is None else search.kept(name)
+        model = self.model(row) if search is None else search.kept(name)
         judged = None if self.real else self._win_rate(model)
         return System(self.profile.seed, model, self._leaderboard(model), judged, search)
+
+    def _start_of(self, row: RowSpec) -> Start:
+        return self.start if row.method == "sft" else Start({"model": self.sft})
 
     def _train(self, row: RowSpec, start: Start, trial: Trial | None = None) -> Stage:
         return train_stage(
@@ -279,9 +285,10 @@ class _Chain:
             seconds_hint=12,
         )
 
-    def _win_rate(self, model: Stage) -> Stage:
+    def responses(self, model: Stage) -> Stage:
+        """Return a model's responses to held-out prompts."""
         values, generation = self.profile.evaluation, generation_parts(self.profile)
-        responses = Stage(
+        return Stage(
             f"responses of {model.name}",
             "harness.domains.common.work.generate:generate",
             {
@@ -299,11 +306,13 @@ class _Chain:
             resumable=True,
             seconds_hint=4,
         )
+
+    def _win_rate(self, model: Stage) -> Stage:
         return Stage(
             f"win rate of {model.name}",
             "harness.domains.dialogue.work.judge:judge",
             {},
-            {"responses": responses, "pairs": self.pairs},
+            {"responses": self.responses(model), "pairs": self.pairs},
             seconds_hint=1,
         )
 
