@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--table",
         metavar="N",
-        help="number of a table, such as 1, or the name of a check, such as noise",
+        help="number of a table, such as 1, or a name, such as noise or winrate",
     )
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
@@ -78,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--allow-code-execution",
         action="store_true",
         help="allow model-generated programs to run on this machine (sandboxed)",
+    )
+    run.add_argument(
+        "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
@@ -236,6 +239,7 @@ def _run(options: argparse.Namespace) -> int:
         out=options.out,
         store=_store(options),
         allow_code_execution=options.allow_code_execution,
+        yes=options.yes,
         quiet=options.quiet,
     )
     wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
@@ -338,14 +342,14 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 def _experiments(options: argparse.Namespace) -> list[Experiment]:
-    from harness.domains.catalogue import EXPERIMENTS, get_experiment
+    from harness.domains.catalogue import EXPERIMENTS, get_experiments
 
     chosen = [name for name in ("table", "figure") if getattr(options, name) is not None]
     if len(chosen) + bool(options.all) != 1:
         raise UserError("Give one of --table N, --figure N or --all.")
     if options.all:
         return list(EXPERIMENTS.values())
-    return [get_experiment(chosen[0], getattr(options, chosen[0]))]
+    return get_experiments(chosen[0], getattr(options, chosen[0]))
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

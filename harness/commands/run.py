@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.commands.judging import check_judge_options, require_agreement
 from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile, needs_tune
 from harness.config.request import RunRequest
@@ -66,6 +67,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         raise UserError(
             f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
         )
+    check_judge_options(experiment, request)
     if request.tune is not None and not experiment.tunable:
         raise UserError(f"{experiment.id} has no tuned rows; leave --tune out.")
     rows = select_rows(experiment, request.methods, plugins)
@@ -81,6 +83,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
     prepared = Prepared(experiment, request, profile, rows, plugins, graph, engine)
     require_writable(prepared.folder)
+    require_agreement(graph, request)
     return prepared
 
 
@@ -157,6 +160,7 @@ def split_request(
             if has_key(profile, key)
             and not set_by_rows(experiment.rows, key)
             and (experiment.tunable or not needs_tune(profile, key))
+            and (experiment.judged or key.partition(".")[0] != "judge")
         )
         unknown -= set(own)
         changed = replace(
@@ -164,6 +168,7 @@ def split_request(
             assignments=own,
             allow_code_execution=request.allow_code_execution and domain.runs_code,
             tune=request.tune if experiment.tunable else None,
+            yes=request.yes and experiment.judged,
         )
         split.append((experiment, changed))
     if unknown:

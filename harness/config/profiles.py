@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from tasks.models.base_config import BaseModelConfig
+from tasks.models.generation_settings import GenerationSettings
 
 WORLD = "world"
 """A data source: the embedded world's own rows."""
@@ -53,6 +54,14 @@ class TrainingSettings:
     kept. none keeps the last model."""
     snapshot_steps: int | None = None
     """Steps between the models that are kept for measurements during training; none keeps none."""
+    load_in_4bit: bool = False
+    """Quantize the model's own weights, which only adapters are trained beside (QLoRA)."""
+    lora_r: int | None = None
+    """Rank of LoRA adapters; none trains the whole model."""
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    lora_targets: str | None = None
+    """Names of the modules with adapters, joined by +; none for those usual for the model."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class Profile:
     """Torch threads of the base model's training."""
     base: BaseModelConfig = field(default_factory=BaseModelConfig)
     """The tiny base model, trained from scratch."""
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    """What draws the samples of models; see docs/generation.md."""
     statistics: StatisticsSettings = field(default_factory=StatisticsSettings)
 
 

@@ -25,4 +25,6 @@ class RunRequest:
     store: Path = Path("results/.store")
     allow_code_execution: bool = False
     """Whether the user allows model-generated programs to run on this machine."""
+    yes: bool = False
+    """Whether the user agrees to the estimated cost of a judge."""
     quiet: bool = False

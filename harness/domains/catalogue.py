@@ -35,6 +35,13 @@ EXPERIMENTS = load_experiments(DOMAINS)
 """Id → experiment, for all domains."""
 
 
+def get_experiments(kind: str, name: str) -> list[Experiment]:
+    """Return the experiments of a group, or one as a list; see `get_experiment`."""
+    given = name.strip().lower()
+    group = [spec for spec in EXPERIMENTS.values() if spec.group == given]
+    return group if group and kind == "table" else [get_experiment(kind, name)]
+
+
 def get_experiment(kind: str, name: str) -> Experiment:
     """Return an experiment.
 
@@ -57,7 +64,7 @@ def get_experiment(kind: str, name: str) -> Experiment:
         raise UserError(f"{given} is a table; give --table {given}.")
     known = [id.removeprefix(kind) for id in EXPERIMENTS if id.startswith(kind)]
     if kind == "table":
-        known += named
+        known += named + sorted({spec.group for spec in EXPERIMENTS.values() if spec.group})
     raise UserError(
         f"Unknown {kind} {name}.{did_you_mean(given, known)} See python -m harness list."
     )

@@ -42,6 +42,8 @@ class StageContext:
     checkpoints in it."""
     progress: Progress
     threads: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """How to compute without effect on the result, as JSON data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,9 @@ class Stage:
     """Distributions whose version may affect the result."""
     threads: int = 1
     """Torch threads; part of the address, because rounding depends on their number."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """How the result is computed without effect on it, such as a batch size or the address of a
+    server; not part of the address."""
     resumable: bool = False
     """Whether the function can resume from the files of an interrupted run in its work folder."""
     seconds_hint: float = 10.0

@@ -203,6 +203,22 @@ def missing_note(table: Mapping[str, Any]) -> str:
     return f"Missing, not zero: {listed}." if listed else ""
 
 
+def generation_note(sampled: Mapping[str, Mapping[str, int]]) -> str:
+    """Say how many responses were sampled, and how many of them are not whole.
+
+    Args:
+        sampled: what was answered, such as "held-out prompts" → `responses`, `unfinished` and
+            `truncated_prompts`.
+    """
+    parts = [
+        f"{one['responses']:,} to {what} ({one['unfinished']:,} reached the longest length without "
+        f"an end, {one['truncated_prompts']:,} prompts lost their beginning to fit the context)"
+        for what, one in sampled.items()
+        if one.get("responses")
+    ]
+    return f"Sampled responses: {'; '.join(parts)}." if parts else ""
+
+
 def provenance_note(provenance: Mapping[str, Any], *facts: str) -> str:
     """Return one sentence on how the numbers were made.
 

@@ -11,6 +11,7 @@ from harness.render.notes import (
     chains_note,
     detectable_note,
     direction_note,
+    generation_note,
     missing_note,
     provenance_note,
     significance_notes,
@@ -45,6 +46,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         _tuned(table),
         ceiling_note(table),
         missing_note(table),
+        generation_note(table["provenance"]["sampled"]),
         _outcomes(table["provenance"]["evaluation"]),
         tiny_note(
             table,

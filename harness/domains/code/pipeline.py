@@ -17,9 +17,9 @@ from harness.config.methods import check_methods
 from harness.config.profiles import HUB, WORLD
 from harness.config.search import Trial
 from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile, pass_k
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
-    GENERATION,
     Start,
     base_stage,
     existing_path,
@@ -222,7 +222,9 @@ class _Chain:
             trial,
             {"k": k, "sampling": samples.config, "judging": verdicts.config},
             {"problems": problems},
-            libraries=GENERATION,
+            libraries=samples.libraries,
+            options=samples.options,
+            resumable=True,
             seconds_hint=5,
         )
 
@@ -312,7 +314,7 @@ class _Chain:
     def _sample(
         self, name: str, model: Stage | None, counts: Mapping[str, int], cap: int | None = None
     ) -> Stage:
-        values = self.profile.sampling
+        values, generation = self.profile.sampling, generation_parts(self.profile)
         start = self.start if model is None else Start({"model": model})
         return Stage(
             name,
@@ -325,15 +327,17 @@ class _Chain:
                 "temperature": values.temperature,
                 "top_p": values.top_p,
                 "max_new_tokens": values.max_new_tokens,
-                "batch_size": values.batch_size,
                 "seed": values.seed,
                 "dtype": values.dtype,
                 "device": self.profile.device,
                 "model": start.model_id,
+                "generation": generation.config,
             },
             {"problems": self.problems, **start.inputs},
             start.files,
-            libraries=GENERATION,
+            libraries=generation.libraries,
+            options=generation.options,
+            resumable=True,
             seconds_hint=20 if cap is None else 1,
         )  # fmt: skip
 

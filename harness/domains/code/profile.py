@@ -9,6 +9,7 @@ from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, Tunin
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.code.world import CodeWorldConfig
 from tasks.models.base_config import BaseModelConfig
+from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-bigcode"
 """A model's name: train the tiny GPTBigCode of ``base`` from scratch."""
@@ -46,7 +47,6 @@ class SamplingSettings:
     max_new_tokens: int
     stop_early: bool
     """End a sample at the convention's stop sequences; what follows them is cut off anyway."""
-    batch_size: int
     dtype: str
     train_samples: int
     """Samples of each training and validation problem."""
@@ -148,7 +148,6 @@ def _tiny() -> CodeProfile:
             top_p=1.0,
             max_new_tokens=48,
             stop_early=False,  # the tiny model ends its programs itself
-            batch_size=500,
             dtype="float32",
             train_samples=100,
             test_samples=100,
@@ -156,6 +155,7 @@ def _tiny() -> CodeProfile:
         tuning=CodeTuning(
             betas=(0.4, 2.0, 10.0), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
         ),
+        generation=GenerationSettings(batch_size=500),
         seeds=3,
         device="cpu",
         workers=2,
@@ -180,6 +180,7 @@ def _small() -> CodeProfile:
         methods=method_values(_METHODS),
         sampling=_paper_sampling(train_samples=50, test_samples=20),  # [ours]
         tuning=CodeTuning(betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10),  # [ours]
+        generation=GenerationSettings(batch_size=100),  # [ours]: no effect on the result
         seeds=1,
         device="auto",
         workers=None,
@@ -207,6 +208,7 @@ def _paper() -> CodeProfile:
             problems=10,  # [paper]
             samples=10,  # [paper]
         ),
+        generation=GenerationSettings(batch_size=100),  # [ours]: no effect on the result
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,
@@ -237,7 +239,6 @@ def _paper_sampling(train_samples: int, test_samples: int) -> SamplingSettings:
         top_p=1.0,  # [paper]
         max_new_tokens=512,  # [paper]: the longest sequence, its prompt not counted [ours]
         stop_early=True,
-        batch_size=100,  # [ours]
         dtype="bfloat16",  # [paper]: half precision
         train_samples=train_samples,
         test_samples=test_samples,

@@ -12,6 +12,7 @@ from harness.domains.code.profile import CodeProfile
 from harness.domains.common.cells import Cells, mean_cells
 from harness.domains.common.dynamics import panels
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.generation import sampled_json
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
 from harness.domains.common.tuning import tuning_json
@@ -70,6 +71,7 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
                 for seed, stage in graph.pairs.items()
             },
             "evaluation": evaluation_facts(reports),
+            "sampled": _sampled(graph, store),
             "training": {
                 f"{row} seed {system.seed}": _training_facts(store, system.model)
                 for row, systems in graph.systems.items()
@@ -79,6 +81,22 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
         },
     }
     return {**table, "notes": notes(table)}
+
+
+def _sampled(graph: Graph, store: Store) -> dict[str, dict[str, int]]:
+    """Return the counts of sampled programs: for the table, and for the preference pairs."""
+    tested = [
+        system.verdicts.inputs["samples"]
+        for systems in graph.systems.values()
+        for system in systems
+    ]
+    paired = [
+        pairs.inputs["samples"] for pairs in graph.pairs.values() if "samples" in pairs.inputs
+    ]
+    return {
+        "test problems": sampled_json(store, tested),
+        "training problems": sampled_json(store, paired),
+    }
 
 
 def pass_cells(

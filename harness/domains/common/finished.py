@@ -12,6 +12,7 @@ from harness.graph.store import Store
 
 ProfileT = TypeVar("ProfileT", bound=Profile)
 GraphT = TypeVar("GraphT")
+OtherGraphT = TypeVar("OtherGraphT")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class FinishedRun(Generic[ProfileT, GraphT]):
     """The rows to show, in order."""
     provenance: Mapping[str, Any]
     """How the run was made."""
+
+    def of(self, graph: OtherGraphT) -> FinishedRun[ProfileT, OtherGraphT]:
+        """Return the same run for a domain with several kinds of graphs, which tells their types.
+
+        Args:
+            graph: the run's own.
+        """
+        return FinishedRun(
+            self.experiment, self.profile, graph, self.store, self.rows, self.provenance
+        )
 
     @property
     def table(self) -> TableSpec:

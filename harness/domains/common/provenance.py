@@ -33,6 +33,8 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
     settings = json.loads(json.dumps(asdict(profile)))
     settings["data"] = {name: _named(value) for name, value in settings["data"].items()}
     settings["model"] = {name: _named(value) for name, value in settings["model"].items()}
+    if "judge" in settings:
+        settings["judge"]["model"] = _named(settings["judge"]["model"])
     return {
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),

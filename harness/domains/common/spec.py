@@ -60,6 +60,10 @@ class Experiment:
     rows: tuple[RowSpec, ...]
     tunable: bool = False
     """Whether `run --tune` can add tuned rows."""
+    group: str | None = None
+    """A name under which several domains' tables are run together, such as "winrate"."""
+    judged: bool = False
+    """Whether a judge that the user can choose compares responses."""
     untuned: tuple[str, ...] = ()
     """Ids of the rows that never have a tuned one, because nothing is optimized in them."""
 

@@ -1,4 +1,4 @@
-"""Helpful and harmless dialogue: the cost of alignment on a leaderboard (Table 1)."""
+"""Helpful and harmless dialogue: what alignment costs on a leaderboard (Table 1), and win rates."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
 from harness.domains.dialogue.profile import (
     PROFILES,
@@ -23,9 +24,11 @@ from harness.domains.dialogue.profile import (
     DialogueProfile,
 )
 
+TINY = "a GPT-NeoX trained from scratch on an embedded world of dialogues with rules"
 
-class Dialogue(Domain[DialogueProfile, Graph]):
-    """Table 1."""
+
+class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
+    """Table 1 and win rates."""
 
     profiles = PROFILES
 
@@ -50,21 +53,30 @@ class Dialogue(Domain[DialogueProfile, Graph]):
         rows: tuple[RowSpec, ...],
         plugins: Mapping[str, Path],
         request: RunRequest,
-    ) -> Graph:
+    ) -> Graph | WinrateGraph:
         """Return the graph of stages that a table needs; nothing is run."""
+        if experiment.judged:
+            from harness.domains.dialogue import winrate
+
+            return winrate.build_graph(profile, rows, plugins, request)
         return build_graph(profile, rows, plugins, user_benchmarks(request.assignments))
 
-    def result(self, run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
-        """Compute a table's JSON; see harness.domains.dialogue.results."""
+    def result(self, run: FinishedRun[DialogueProfile, Graph | WinrateGraph]) -> dict[str, Any]:
+        """Compute a table's JSON; see `dialogue.results` and `common.winrate.results`."""
+        from harness.domains.common.winrate.results import winrate_json
         from harness.domains.dialogue.results import table_json
 
-        return table_json(run)
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_json(run.of(run.graph), TINY)
+        return table_json(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, and its picture."""
         from harness.domains.dialogue.render.trade_off import trade_off_png
         from harness.render.table import table_files
 
+        if experiment.judged:
+            return table_files(result)
         return {**table_files(result), f"{result['id']}.png": trade_off_png(result)}
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:

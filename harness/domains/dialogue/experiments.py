@@ -1,9 +1,10 @@
-"""The experiments on dialogue: Table 1."""
+"""The experiments on dialogue: Table 1, and the win rates of the abstract."""
 
 from __future__ import annotations
 
 from harness.domains.common.rows import PAPER_METHODS, method_rows
 from harness.domains.common.spec import TableSpec, percentage
+from harness.domains.common.winrate.spec import winrate_table
 
 TABLE1 = TableSpec(
     id="table1",
@@ -33,4 +34,7 @@ TABLE1 = TableSpec(
 )
 """Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""
 
-EXPERIMENTS = (TABLE1,)
+WINRATE = winrate_table("dialogue", "Win rates of helpful and harmless dialogue")
+"""The abstract's win rates: Table 1's models, whose responses a judge compares."""
+
+EXPERIMENTS = (TABLE1, WINRATE)

@@ -11,6 +11,7 @@ from harness.render.notes import (
     chains_note,
     detectable_note,
     direction_note,
+    generation_note,
     missing_note,
     provenance_note,
     significance_notes,
@@ -44,6 +45,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         _chance(table, names, labels),
         ceiling_note(table),
         missing_note(table),
+        generation_note(table["provenance"]["sampled"]),
     ]
     averaged = table["average_of"]
     if len(averaged) < len(table["columns"]) - 1:

@@ -13,6 +13,7 @@ from harness.config.chains import chains
 from harness.config.methods import check_methods
 from harness.config.profiles import WORLD
 from harness.config.search import Trial
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -111,7 +112,7 @@ def build_graph(
     sources, files, notes = _sources(profile, user_benchmarks)
     if profile.data.hh_rlhf != WORLD:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
-    built = [_Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
+    built = [Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
     return Graph(
         tuple(chain.pairs for chain in built),
         tuple(chain.check for chain in built),
@@ -121,7 +122,7 @@ def build_graph(
     )
 
 
-class _Chain:
+class Chain:
     """The stages that one chain's rows share, and makers of the others."""
 
     def __init__(
@@ -158,14 +159,20 @@ class _Chain:
         self.start = self._start(world)
         self.sft = self._train(RowSpec("sft", "sft", "SFT"), self.start)
 
+    def model(self, row: RowSpec) -> Stage:
+        """Return a row's model in this chain, as published."""
+        return self._train(row, self._start_of(row))
+
     def system(self, row: RowSpec) -> System:
         """Return a row's model in this chain, and what is measured on it."""
-        start = self.start if row.method == "sft" else Start({"model": self.sft})
-        search = self._search(row, start) if row.tuned else None
+        search = self._search(row, self._start_of(row)) if row.tuned else None
         name = f"{row.id} {self.label}"
-        model = self._train(row, start) if search is None else search.kept(name)
+        model = self.model(row) if search is None else search.kept(name)
         judged = None if self.real else self._win_rate(model)
         return System(self.profile.seed, model, self._leaderboard(model), judged, search)
+
+    def _start_of(self, row: RowSpec) -> Start:
+        return self.start if row.method == "sft" else Start({"model": self.sft})
 
     def _train(self, row: RowSpec, start: Start, trial: Trial | None = None) -> Stage:
         return train_stage(
@@ -213,6 +220,7 @@ class _Chain:
             },
             {"validation": validation, "reference": self.sft},
             libraries=GENERATION,
+            options=generation_parts(profile).options,
             seconds_hint=5,
         )
 
@@ -277,29 +285,34 @@ class _Chain:
             seconds_hint=12,
         )
 
-    def _win_rate(self, model: Stage) -> Stage:
-        values = self.profile.evaluation
-        responses = Stage(
+    def responses(self, model: Stage) -> Stage:
+        """Return a model's responses to held-out prompts."""
+        values, generation = self.profile.evaluation, generation_parts(self.profile)
+        return Stage(
             f"responses of {model.name}",
             "harness.domains.common.work.generate:generate",
             {
                 "prompts": values.win_rate_prompts,
-                "batch_size": values.batch_size,
                 "max_new_tokens": values.response_tokens,
                 "temperature": values.temperature,
                 "top_p": values.top_p,
                 "seed": values.seed,
                 "device": self.profile.device,
+                "generation": generation.config,
             },
             {"model": model, "pairs": self.pairs},
-            libraries=GENERATION,
+            libraries=generation.libraries,
+            options=generation.options,
+            resumable=True,
             seconds_hint=4,
         )
+
+    def _win_rate(self, model: Stage) -> Stage:
         return Stage(
             f"win rate of {model.name}",
             "harness.domains.dialogue.work.judge:judge",
             {},
-            {"responses": responses, "pairs": self.pairs},
+            {"responses": self.responses(model), "pairs": self.pairs},
             seconds_hint=1,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.domains.common.cells import Cells, mean_cells
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.generation import sampled_json
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
 from harness.domains.common.tuning import tuning_json
@@ -83,6 +84,17 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             **run.provenance,
             "chat_template": chat_template(store, graph),
             "evaluation": evaluation_facts(boards),
+            "sampled": {
+                "held-out prompts": sampled_json(
+                    store,
+                    [
+                        system.judged.inputs["responses"]
+                        for systems in graph.systems.values()
+                        for system in systems
+                        if system.judged is not None
+                    ],
+                )
+            },
             "data": store.read_json(graph.pairs[0], "report.json"),
             "tokenization": {
                 f"{row} seed {system.seed}": store.read_json(system.model, "training.json")[

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.profiles import WORLD
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.stages import (
     GENERATION,
     Start,
@@ -90,6 +91,7 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
     """Return the stage with pairs of the model's own completions, ranked by the reward."""
     assert reviews is not None
     data, sampling = profile.data, profile.sampling
+    generation = generation_parts(profile)
     samples = Stage(
         f"samples seed {profile.seed}",
         f"{WORK}.samples:sample_completions",
@@ -99,10 +101,13 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
             **asdict(sampling),
             "device": profile.device,
             "model": start.model_id,
+            "generation": generation.config,
         },
         {"reviews": reviews, **start.inputs},
         start.files,
-        libraries=GENERATION,
+        libraries=generation.libraries,
+        options=generation.options,
+        resumable=True,
         seconds_hint=12,
     )
     config, files = reward_config(profile)

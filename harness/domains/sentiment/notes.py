@@ -10,6 +10,7 @@ from harness.render.notes import (
     chains_note,
     detectable_note,
     direction_note,
+    generation_note,
     provenance_note,
     significance_note,
     significance_notes,
@@ -52,9 +53,7 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         _above(result, names),
         _kl_by_beta(result),
         _missing(result),
-        f"Prompts that lost their beginning to fit the context: {result['truncated_prompts']}."
-        if result["truncated_prompts"]
-        else "",
+        generation_note(result["sampled"]),
         *_origin(result),
     ]
     return [note for note in found if note]
@@ -137,6 +136,7 @@ def noise_notes(result: Mapping[str, Any]) -> list[str]:
         detectable_note(result, labels=result["column_labels"]),
         significance_note({**result, **supplement}, supplement.get("significance", [])),
         _missing(result),
+        generation_note(result["sampled"]),
         *_origin(result),
     ]
     return [note for note in found if note]
@@ -168,6 +168,7 @@ def transfer_notes(result: Mapping[str, Any]) -> list[str]:
         *significance_notes(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
         _missing(result),
+        generation_note(result["sampled"]),
         *_origin(result),
     ]
     return [note for note in found if note]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.config.chains import chains, first_chain
 from harness.config.methods import METHOD_TABLE, method_code
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.stages import TRAINING, Start, train_stage
 from harness.domains.common.tuning import Search
@@ -261,7 +262,7 @@ def _trained(
     evaluations = {
         "steps": profile.evaluation.steps,
         "new_tokens": profile.sampling.new_tokens,
-        "batch_size": profile.sampling.batch_size,
+        "batch_size": profile.evaluation.batch_size,
         "seed": profile.sampling.seed,
         "token_pairs": profile.data.test_pairs if _ranks_tokens(row) else 0,
     }
@@ -278,6 +279,7 @@ def _trained(
             {"pairs": pairs, **start.inputs},
             start.files,
             libraries=TRAINING,
+            options=generation_parts(profile).options,
             seconds_hint=6,
         )
     if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
@@ -300,6 +302,7 @@ def _trained(
         stage,
         function="harness.domains.sentiment.work.train:train_and_evaluate",
         config={**stage.config, "evaluations": evaluations},
+        options=generation_parts(profile).options,
         seconds_hint=8,
     )
 
@@ -311,7 +314,7 @@ def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Star
         "harness.domains.sentiment.work.score:score_responses",
         {
             "reward": config,
-            "batch_size": profile.sampling.batch_size,
+            "batch_size": profile.evaluation.batch_size,
             "device": profile.device,
             "model": start.model_id,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import are_crossed, draw_seed, interval
 from harness.domains.common.dynamics import common_steps
+from harness.domains.common.generation import sampled_json
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.graph.store import Store
 from sparsepo.errors import UserError
@@ -63,6 +64,8 @@ class Scored:
     """All chains have the same prompts."""
     missing: int
     """Responses without a finite reward."""
+    for_pairs: Mapping[str, int] = field(default_factory=dict)
+    """Counts of the completions that pairs were made of; empty if they are ready-made."""
 
     def points(self, runs: Sequence[Run], settings: StatisticsSettings) -> list[Point]:
         """Return one point per β, γ and step that all chains have, over all chains.
@@ -130,9 +133,16 @@ class Scored:
         return {
             "reward_model": next(iter(self.read.values()))["reward"],
             "missing_rewards": self.missing,
-            "truncated_prompts": max(
-                point["truncated_prompts"] for one in self.read.values() for point in one["points"]
-            ),
+            "sampled": {"held-out prompts": self._answers(), "prompts of pairs": self.for_pairs},
+        }
+
+    def _answers(self) -> dict[str, int]:
+        points = [point for one in self.read.values() for point in one["points"]]
+        return {
+            "responses": sum(len(point["logps"]) for point in points),
+            "unfinished": sum(point["unfinished"] for point in points),
+            # The same prompts are answered at every point.
+            "truncated_prompts": max(point["truncated_prompts"] for point in points),
         }
 
 
@@ -148,7 +158,8 @@ def read_scored(graph: Graph, store: Store) -> Scored:
         read[id(run)] = store.read_json(run.points, "points.json")
     crossed = _same_prompts(graph)
     kept, missing = scored_prompts([(run.seed, read[id(run)]) for run in graph.runs], crossed)
-    return Scored(read, kept, crossed, missing)
+    samples = [pairs.inputs["samples"] for pairs in graph.pairs if "samples" in pairs.inputs]
+    return Scored(read, kept, crossed, missing, sampled_json(store, samples))
 
 
 def _same_prompts(graph: Graph) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from harness.config.profiles import WORLD, Profile, TrainingSettings, TuningSettings
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.models.base_config import Architecture, BaseModelConfig
+from tasks.models.generation_settings import GenerationSettings
 from tasks.sentiment.pairs import PREFIX_TOKENS
 from tasks.sentiment.rewards import DEFAULT_CLASSIFIER, VADER
 from tasks.sentiment.world.config import ReviewWorldConfig
@@ -59,7 +60,6 @@ class SamplingSettings:
     prefix_tokens: tuple[int, int] = PREFIX_TOKENS
     """[paper] Fewest and most tokens of a prompt."""
     new_tokens: int = 48
-    batch_size: int = 64
     dtype: str = "auto"
     seed: int = 0
 
@@ -88,6 +88,8 @@ class EvaluationSettings:
     """Nats at which the frontier's reward is given."""
     kl_limit: float = 10.0
     """Nats up to which the hypervolume counts."""
+    batch_size: int = 64
+    """Responses that are scored together."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,15 @@ def _tiny() -> SentimentProfile:
             logging_steps=2,
         ),
         methods=method_values(_METHODS),
-        sampling=SamplingSettings(new_tokens=40, batch_size=500),
+        sampling=SamplingSettings(new_tokens=40),
         sweep=SweepSettings(
             beta=(0.05, 0.2, 0.8, 2.0, 5.0),
             simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),
             simpo_gamma=(0.5, 1.0),
             map_beta=0.8,
         ),
-        evaluation=EvaluationSettings(steps=8),
+        evaluation=EvaluationSettings(steps=8, batch_size=500),
+        generation=GenerationSettings(batch_size=500),
         seeds=3,
         device="cpu",
         workers=2,
@@ -235,14 +238,15 @@ def _small() -> SentimentProfile:
             precision="bfloat16",  # [ours]
         ),
         methods=method_values(_METHODS),
-        sampling=SamplingSettings(new_tokens=64, batch_size=128),  # [ours]
+        sampling=SamplingSettings(new_tokens=64),  # [ours]
         sweep=SweepSettings(
             beta=(0.05, 0.1, 0.4, 0.8, 5.0),  # [ours]
             simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),  # [ours]
             simpo_gamma=(1.0,),  # [ours]
             map_beta=0.8,  # [code]
         ),
-        evaluation=EvaluationSettings(steps=20),  # [ours]
+        evaluation=EvaluationSettings(steps=20, batch_size=128),  # [ours]
+        generation=GenerationSettings(batch_size=128),  # [ours]: no effect on the result
         transfer=TransferSettings("openai-community/gpt2", "EleutherAI/gpt-neo-125m"),  # [ours]
         seeds=1,
         device="auto",
@@ -279,7 +283,7 @@ def _paper() -> SentimentProfile:
             save_steps=200,  # [ours]
         ),
         methods=method_values(with_paper_masks(_METHODS)),
-        sampling=SamplingSettings(new_tokens=60, batch_size=64),  # [ours]
+        sampling=SamplingSettings(new_tokens=60),  # [ours]
         sweep=SweepSettings(
             beta=_BETAS,
             simpo_beta=(0.5, 1.0, 2.0, 5.0, 10.0),  # [ours]

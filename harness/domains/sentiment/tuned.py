@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.search import Trial
+from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import GENERATION, Start, train_stage
 from harness.domains.common.tuning import Search, as_trial, measuring_stage, search, trial_name
@@ -87,7 +88,7 @@ def search_at_one_beta(
             {
                 "reward": config,
                 "max_new_tokens": profile.sampling.new_tokens,
-                "batch_size": profile.sampling.batch_size,
+                "batch_size": profile.evaluation.batch_size,
                 "seed": profile.sampling.seed,
                 "device": profile.device,
                 "model": start.model_id,
@@ -95,6 +96,7 @@ def search_at_one_beta(
             {"prompts": prompts, **start.inputs},
             files={**start.files, **files},
             libraries=(*GENERATION, *reward_libraries(profile)),
+            options=generation_parts(profile).options,
             seconds_hint=4,
         )
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Job:
     files: Mapping[str, str]
     threads: int
     resumable: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stage: Stage) -> Job:
@@ -47,6 +48,7 @@ class Job:
             files={name: str(path) for name, path in stage.files.items()},
             threads=stage.threads,
             resumable=stage.resumable,
+            options=stage.options,
         )
 
 
@@ -90,6 +92,7 @@ def make(
                     work=work,
                     progress=progress,
                     threads=job.threads,
+                    options=job.options,
                 )
             )
             store.publish(job.address, job.name, job.record, time.monotonic() - started)

@@ -39,7 +39,7 @@ def test_address_ignores_names_places_and_hints(tmp_path: Path) -> None:
     one.write_text("same")
     two.write_text("same")
     first = stage(files={"rows": one}, seconds_hint=1.0)
-    second = stage(name="b", files={"rows": two}, resumable=True)
+    second = stage(name="b", files={"rows": two}, resumable=True, options={"batch_size": 8})
     assert first.address == second.address
 
 

@@ -70,6 +70,7 @@ def table(**changes: Any) -> dict[str, Any]:
             "chat_template": "sha256 0123",
             "statistics": {"alpha": 0.05},
             "data": {"train": {"used": 10}, "test": {"used": 5}},
+            "sampled": {"prompts": {"responses": 1200, "unfinished": 7, "truncated_prompts": 2}},
             "evaluation": {
                 "truncated_prompts_per_model": [7],
                 "max_length": 128,

@@ -59,7 +59,7 @@ def test_the_estimator_against_all_responses() -> None:
         max_new_tokens=LONGEST,
         batch_size=count,
         seed=3,
-    )
+    ).ids
     assert {tuple(ids) for ids in sampled} <= {tuple(ids) for ids in space}
     own = np.array(sequence_logps(policy, [PROMPT] * count, sampled))
     base = np.array(sequence_logps(reference, [PROMPT] * count, sampled))

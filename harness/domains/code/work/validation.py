@@ -49,5 +49,5 @@ def _within(
 ) -> StageContext:
     """Return the context of another stage's function, which writes to a folder of its own."""
     work = context.work / name
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     return replace(context, config=config, inputs=inputs, work=work)

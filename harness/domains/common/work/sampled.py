@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from harness.domains.common.work.generation import batch_size
+from harness.graph.stages import StageContext
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.types import Message
 from tasks.metrics.response_kl import response_kl, sequence_logps
@@ -28,7 +30,7 @@ def sample_responses(
     policy: Path | str,
     reference: Path | str,
     prompts: Sequence[str | list[Message]],
-    config: Mapping[str, Any],
+    context: StageContext,
 ) -> Sampled:
     """Answer each prompt once at temperature 1, where the estimate of the KL is unbiased.
 
@@ -36,12 +38,14 @@ def sample_responses(
         policy: the trained model.
         reference: the model that it is compared with.
         prompts: texts, or messages before the answer.
-        config: `max_new_tokens`, `batch_size`, `seed`, `device`.
+        context: the stage's; its configuration has `max_new_tokens`, `batch_size` (rows that are
+            scored together), `seed` and `device`.
 
     Raises:
         DivergedError: the policy's probabilities are not finite.
         UserError: `max_new_tokens` leaves no room for a prompt.
     """
+    config = context.config
     tokenizer: Any = AutoTokenizer.from_pretrained(policy)
     model: Any = AutoModelForCausalLM.from_pretrained(policy).to(config["device"]).eval()
     positions = getattr(model.config, "max_position_embeddings", None)
@@ -53,9 +57,9 @@ def sample_responses(
         encoded,
         tokenizer,
         max_new_tokens=new_tokens,
-        batch_size=config["batch_size"],
+        batch_size=batch_size(context),
         seed=config["seed"],
-    )
+    ).ids
     logps = sequence_logps(model, encoded, ids, config["batch_size"])
     other: Any = AutoModelForCausalLM.from_pretrained(reference).to(config["device"]).eval()
     kl = response_kl(logps, sequence_logps(other, encoded, ids, config["batch_size"]))

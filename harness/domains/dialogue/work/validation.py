@@ -24,7 +24,7 @@ def _measure(context: StageContext) -> Outcome:
         context.inputs["run"] / MODEL,
         context.inputs["reference"] / MODEL,
         [list(pair.prompt) for pair in pairs],  # type: ignore[arg-type]  # chat form by read_hh
-        context.config,
+        context,
     )
     scores = []
     for pair, response in zip(pairs, sampled.texts, strict=True):

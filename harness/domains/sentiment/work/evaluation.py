@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from harness.domains.common.work.files import starting_model
+from harness.domains.common.work.generation import batch_size
 from harness.domains.sentiment.work.common import PROMPTS, RESPONSES
 from harness.graph.stages import StageContext
 from sparsepo.batches.tokenize import encode_prompts
@@ -46,20 +47,21 @@ def write_responses(
 ) -> None:
     """Append one response per prompt, sampled at temperature 1, with its log-probability."""
     values = context.config["evaluations"]
-    ids = sample_ids(
+    sampled = sample_ids(
         model,
         prompts.ids,
         tokenizer,
         max_new_tokens=values["new_tokens"],
-        batch_size=values["batch_size"],
+        batch_size=batch_size(context),
         seed=values["seed"] + context.config["seed"],
     )
-    logps = sequence_logps(model, prompts.ids, ids, values["batch_size"])
+    logps = sequence_logps(model, prompts.ids, sampled.ids, values["batch_size"])
     row = {
         "step": step,
         "prompts": prompts.ids,
         "truncated_prompts": prompts.truncated,
-        "ids": ids,
+        "ids": sampled.ids,
+        "unfinished": sampled.unfinished,
         "logps": logps,
     }
     write_jsonl([row], context.work / RESPONSES, append=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import AutoTokenizer
 
 from harness.domains.common.work.files import starting_model
+from harness.domains.common.work.generation import JOURNAL, counts, finish, generation_settings
 from harness.domains.sentiment.work.common import SAMPLES, SPLITS, read_texts
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import write_jsonl
@@ -13,10 +14,11 @@ from tasks.sentiment.pairs import review_prefixes
 
 
 def sample_completions(context: StageContext) -> None:
-    """Write samples.jsonl: `split`, `prompt` and two `completions` of each prompt.
+    """Write samples.jsonl: `split`, `prompt` and two `completions` of each prompt; and counts.
 
-    Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `batch_size`,
-    `seed`, `device`, `dtype`, `model` (a hub id or None). The test prompts come from the test
+    Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `seed`,
+    `device`, `dtype`, `model` (a hub id or None), `generation`. Options: those of the generation
+    engine. The test prompts come from the test
     reviews and differ from all training prompts.
     """
     config = context.config
@@ -33,19 +35,23 @@ def sample_completions(context: StageContext) -> None:
             exclude=chosen.get("test", ()),
         )
     rows = [(split, prompt) for split in SPLITS for prompt in chosen[split]]
-    completions = generate_responses(
+    journal = context.work / JOURNAL
+    responses = generate_responses(
         model,
         [prompt for _, prompt in rows],
         samples=2,
         max_new_tokens=config["new_tokens"],
-        batch_size=config["batch_size"],
         seed=config["seed"],
         device=config["device"],
         dtype=config["dtype"],
+        settings=generation_settings(context),
+        journal=journal,
         progress=lambda done, total: context.progress(done, total, "completions"),
     )
+    completions = responses.texts
     sampled = (
         {"split": split, "prompt": prompt, "completions": completions[2 * index : 2 * index + 2]}
         for index, (split, prompt) in enumerate(rows)
     )
     write_jsonl(sampled, context.work / SAMPLES)
+    finish(context, counts(responses, len(rows)), journal)

@@ -27,8 +27,8 @@ def score_responses(context: StageContext) -> None:
 
     Each point has `step`, `rewards` (of prompt and response as one text; None if the reward model
     gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats), `truncated_prompts`
-    (number of prompts truncated to fit the context), `tokens` (mean length) and `ended` (share of
-    responses that end with EOS).
+    (number of prompts truncated to fit the context), `unfinished` (number of responses that reached
+    the longest length), `tokens` (mean length) and `ended` (share of responses that end with EOS).
     """
     config = context.config
     start = starting_model(context)
@@ -50,6 +50,7 @@ def score_responses(context: StageContext) -> None:
                 "logps": seen["logps"],
                 "ref_logps": base,
                 "truncated_prompts": seen["truncated_prompts"],
+                "unfinished": seen["unfinished"],
                 "tokens": float(np.mean([len(ids) for ids in seen["ids"]])),
                 "ended": float(np.mean([tokenizer.eos_token_id in ids for ids in seen["ids"]])),
             }

@@ -33,9 +33,9 @@ def train_and_evaluate(context: StageContext) -> None:
     Writes, besides train_policy's files, `responses.jsonl` (`step`, and for each prompt of
     prompts.json its token ids, `prompts`, the `ids` of one response sampled at temperature 1, and
     its log-probability under the policy, `logps`; `truncated_prompts`, the number of truncated
-    prompts) and, if token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all
-    response tokens of the first test pairs in a row, chosen before rejected, and the responses'
-    `lengths`).
+    prompts, and `unfinished`, the number of responses that reached the longest length) and, if
+    token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of
+    the first test pairs in a row, chosen before rejected, and the responses' `lengths`).
     """
     run_training(context, lambda trainer: Evaluations(context, trainer))
 

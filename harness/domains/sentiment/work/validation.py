@@ -30,7 +30,7 @@ def measure_trial(context: StageContext) -> None:
 def _measure(context: StageContext) -> Outcome:
     prompts = json.loads((context.inputs["prompts"] / PROMPTS).read_text(encoding="utf-8"))
     sampled = sample_responses(
-        context.inputs["run"] / MODEL, starting_model(context), prompts, context.config
+        context.inputs["run"] / MODEL, starting_model(context), prompts, context
     )
     texts = [prompt + text for prompt, text in zip(prompts, sampled.texts, strict=True)]
     scores = [one for one in score_texts(reward_of(context), texts).scores if one is not None]

@@ -100,6 +100,10 @@ def table(**changes: Any) -> dict[str, Any]:
             "evaluation": evaluation_facts(
                 {"base": [report([40, 40], failed=100, timeout=17, memory=3)]}
             ),
+            "sampled": {
+                "test problems": {"responses": 2400, "unfinished": 31, "truncated_prompts": 0},
+                "training problems": {},
+            },
             "data": {"seed 42": {"train": kept, "validation": kept}},
             "git_commit": "0" * 40,
             "git_dirty": False,
@@ -118,6 +122,10 @@ def test_notes_tell_what_a_reader_has_to_know() -> None:
     assert "MaPO 0.8" in text
     # Both benchmarks: 2 · 200 programs.
     assert "Of 400 programs 160 passed; 34 out of time, 6 out of memory" in text
+    assert (
+        "Sampled responses: 2,400 to test problems (31 reached the longest length without an end, "
+        "0 prompts lost their beginning to fit the context)." in text
+    )
     assert "Isolation: namespaces" in text
     assert "20 of 30 training" in text
     assert "does not measure the paper's models" in text

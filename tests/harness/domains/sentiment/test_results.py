@@ -239,7 +239,7 @@ def figure() -> dict[str, Any]:
         "above_start": {name: _above_start(own, profile.statistics) for name, own in found.items()},
         "reward_model": "vader",
         "missing_rewards": 3,
-        "truncated_prompts": 2,
+        "sampled": {"prompts": {"responses": 1200, "unfinished": 7, "truncated_prompts": 2}},
         "provenance": {
             "git_commit": None,
             "git_dirty": False,

@@ -1,0 +1,1 @@
+"""Win rates of any domain whose rows answer the prompts of preference pairs."""

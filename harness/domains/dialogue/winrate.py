@@ -1,0 +1,57 @@
+"""Win rates of dialogue: Table 1's models and their responses, before a judge of choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.config.chains import chains
+from harness.config.methods import check_methods
+from harness.config.profiles import WORLD
+from harness.config.request import RunRequest
+from harness.domains.common.spec import RowSpec
+from harness.domains.common.winrate.spec import Answers, Contest
+from harness.domains.common.winrate.stages import WinrateGraph, build_winrate
+from harness.domains.dialogue.pipeline import Chain
+from harness.domains.dialogue.profile import DialogueProfile
+
+RULES = "tasks.dialogue.judge:compare"
+
+
+def build_graph(
+    profile: DialogueProfile,
+    rows: Sequence[RowSpec],
+    plugins: Mapping[str, Path],
+    request: RunRequest,
+) -> WinrateGraph:
+    """Describe what the table needs; models and responses are those of Table 1.
+
+    Args:
+        profile: all values.
+        rows: those to be shown.
+        plugins: method → the file that it was loaded from with --plugin.
+        request: the user's options.
+
+    Raises:
+        UserError: a file is missing, a method is unknown, or a value is not used.
+    """
+    check_methods(profile)
+    contest = Contest(
+        task="dialogue",
+        rules=RULES if profile.data.hh_rlhf == WORLD else None,
+        prompts=profile.evaluation.win_rate_prompts,
+        prompt_tokens=profile.po.max_prompt_length,
+        response_tokens=profile.evaluation.response_tokens,
+    )
+    answers = []
+    for own in chains(profile):
+        chain = Chain(own, {}, {}, plugins)
+        answers.append(
+            Answers(
+                own.seed,
+                chain.pairs,
+                {row.id: chain.responses(chain.model(row)) for row in rows},
+                chain.sft,
+            )
+        )
+    return build_winrate(profile.judge, contest, answers, device=profile.device, request=request)

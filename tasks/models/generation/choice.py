@@ -1,0 +1,114 @@
+"""Chooses the next token of each row of a batch: greedily, or by the row's own random numbers.
+
+A token is drawn by descending a binary tree over the vocabulary. At each node the left part is
+taken if u·(left + right) < left, with a random number u of this level. The result has exactly the
+softmax distribution. Compared with one number and a cumulative sum over the vocabulary, the last
+bits of the probabilities matter far less: only about log₂ V comparisons can be decided by them,
+instead of V, and these bits do differ between batch sizes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sparsepo.errors import DivergedError
+
+_FIRST_TOP = 128
+"""Probabilities that are sorted at first to find a nucleus; nearly always enough."""
+
+
+def levels(vocabulary: int) -> int:
+    """Return the random numbers that one choice needs: ⌈log₂ V⌉."""
+    return max(1, (vocabulary - 1).bit_length())
+
+
+def greedy_tokens(logits: Tensor) -> Tensor:
+    """Return the most probable token of each row, the first of equal ones.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+
+    Returns:
+        (rows,), int64.
+
+    Raises:
+        DivergedError: a row has NaN or +∞.
+    """
+    best, tokens = logits.max(dim=-1)
+    _require_finite(best)
+    return tokens
+
+
+def drawn_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Draw a token of each row from softmax(logits / temperature), or from its nucleus.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniforms: random numbers in [0, 1), (rows, levels(vocabulary)), float64.
+        temperature: above 0.
+        top_p: the nucleus' share of probability, in (0, 1].
+
+    Returns:
+        (rows,), int64.
+
+    Raises:
+        DivergedError: a row has no finite probabilities.
+    """
+    probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(dim=-1)
+    if top_p < 1.0:
+        probabilities = nucleus(probabilities, top_p)
+    sums = [probabilities]
+    while sums[-1].shape[1] > 1:
+        whole = sums[-1]
+        half = (whole.shape[1] + 1) // 2
+        folded = whole[:, :half].clone()
+        # Of an odd number of nodes, the last left one has no right partner.
+        folded[:, : whole.shape[1] - half] += whole[:, half:]
+        sums.append(folded)
+    _require_finite(sums[-1])
+    node = torch.zeros(len(logits), 1, dtype=torch.long, device=logits.device)
+    for level, whole in enumerate(reversed(sums[:-1])):
+        half = (whole.shape[1] + 1) // 2
+        left = whole.gather(1, node).double()
+        both = sums[len(sums) - 1 - level].gather(1, node).double()
+        node = node + half * (uniforms[:, level : level + 1] * both >= left)
+    return node.squeeze(1)
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Set the probability of all tokens outside the nucleus to 0.
+
+    The nucleus is the smallest set of the most probable tokens with at least `top_p` of the
+    probability, and all tokens that are exactly as probable as its least probable one. The order of
+    equal tokens therefore does not matter.
+
+    Args:
+        probabilities: (rows, vocabulary).
+        top_p: in (0, 1).
+
+    Returns:
+        (rows, vocabulary); the rows do not sum to 1.
+
+    Source: Holtzman et al., *The curious case of neural text degeneration* (2020).
+    """
+    vocabulary = probabilities.shape[1]
+    count = min(_FIRST_TOP, vocabulary)
+    while True:
+        top = probabilities.topk(count, dim=-1).values
+        before = top.double().cumsum(dim=-1) - top.double()
+        size = (before < top_p).sum(dim=-1, keepdim=True)
+        if count == vocabulary or bool((size < count).all()):
+            break
+        count = min(8 * count, vocabulary)
+    # NaN is nowhere below top_p; the caller reports it.
+    edge = top.gather(1, size.clamp(min=1) - 1)
+    return torch.where(probabilities < edge, 0.0, probabilities)
+
+
+def _require_finite(values: Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise DivergedError(
+            "The model gives probabilities that are not finite; train it again with a lower "
+            "learning rate."
+        )
