@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from harness.commands.result_file import read_result_file
-from harness.render.columns import mark, row_id
+from harness.render.columns import mark, parts_of, row_id
 from sparsepo.errors import UserError
 from tasks.metrics.chains import prediction_interval
 from tasks.metrics.significance import LEVEL, holm
@@ -258,16 +258,10 @@ def _compare_cell(
     )
 
 
-def _blocks(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield result
-    if result.get("supplement"):
-        yield result["supplement"]
-
-
 def _cells(result: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
     return {
         (row_id(row), column): cell
-        for block in _blocks(result)
+        for block in parts_of(result)
         for row in block["rows"]
         for column, cell in row["values"].items()
         if cell is not None
@@ -277,13 +271,13 @@ def _cells(result: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]
 def _marks(result: Mapping[str, Any]) -> dict[tuple[str, str, str], str]:
     return {
         (row_id(entry), entry["column"], entry["baseline"]): mark(result, entry)
-        for block in _blocks(result)
+        for block in parts_of(result)
         for entry in block["significance"]
     }
 
 
 def _labels(result: Mapping[str, Any]) -> dict[str, str]:
-    rows = {row_id(row): row["label"] for block in _blocks(result) for row in block["rows"]}
+    rows = {row_id(row): row["label"] for block in parts_of(result) for row in block["rows"]}
     return {**result["column_labels"], **rows}
 
 

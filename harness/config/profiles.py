@@ -54,6 +54,14 @@ class TrainingSettings:
     kept. none keeps the last model."""
     snapshot_steps: int | None = None
     """Steps between the models that are kept for measurements during training; none keeps none."""
+    load_in_4bit: bool = False
+    """Quantize the model's own weights, which only adapters are trained beside (QLoRA)."""
+    lora_r: int | None = None
+    """Rank of LoRA adapters; none trains the whole model."""
+    lora_alpha: int | None = None
+    lora_dropout: float | None = None
+    lora_targets: str | None = None
+    """Names of the modules with adapters, joined by +; none for those usual for the model."""
 
 
 @dataclass(frozen=True)

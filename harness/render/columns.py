@@ -18,6 +18,16 @@ def row_id(row: Mapping[str, Any]) -> str:
     return key
 
 
+def parts_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the parts of a result that have rows and columns: itself, and further ones.
+
+    Args:
+        result: a table's JSON; one supplement is under `supplement`, several are under `parts`.
+    """
+    supplement = result.get("supplement")
+    return [result, *([supplement] if supplement else []), *result.get("parts", [])]
+
+
 def higher_is_better(table: Mapping[str, Any], column: str) -> bool | None:
     """Return a column's direction; None if neither is better.
 

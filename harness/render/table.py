@@ -15,6 +15,7 @@ from harness.render.columns import (
     best,
     heading_of,
     mark,
+    parts_of,
     row_id,
 )
 from harness.render.latex import escape
@@ -66,19 +67,20 @@ class Block:
 
 
 def blocks(table: Mapping[str, Any]) -> list[Block]:
-    """Return the blocks of a table: itself, its supplement, and the paper's numbers.
+    """Return the blocks of a table: itself, its further parts, and the paper's numbers.
 
     Args:
         table: a table's JSON.
 
     Returns:
-        One block or more: rows that are tuned are in blocks of their own; the supplement, the
+        One block or more: rows that are tuned are in blocks of their own; further parts, the
         tuning's choices and the paper's numbers may be absent.
     """
-    shown = _blocks_of(table, table, heading(table))
-    gained = table.get("supplement")
-    if gained and any(value for row in gained["rows"] for value in row["values"].values()):
-        shown += _blocks_of(table, gained, gained["title"])
+    first = table.get("first_title")
+    shown = _blocks_of(table, table, heading(table) + (f": {first}" if first else ""))
+    for part in parts_of(table)[1:]:
+        if any(value for row in part["rows"] for value in row["values"].values()):
+            shown += _blocks_of(table, part, part["title"])
     if table.get("tuning"):
         shown.append(_tuning_block(table))
     if any(row["paper"] for row in table["rows"]):
@@ -236,7 +238,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for part in filter(None, (table, table.get("supplement"))):
+    for part in parts_of(table):
         compared = _marked(table, part)
         for row in part["rows"]:
             for column in part["columns"]:

@@ -20,13 +20,14 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FILE_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".txt")
 
 
-def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
+def read_rows(source: str | Path, split: str = "train", subset: str | None = None) -> Iterator[Row]:
     """Read the rows of a file, a folder or a hub data set as plain dictionaries.
 
     Args:
         source: a .jsonl, .json or .parquet file (JSON may be gzipped), a folder (the hub's layout
             or `Dataset.save_to_disk`), or a data set's id on the hub.
         split: the split of a folder or hub data set; ignored for a single file.
+        subset: the subset of a hub data set that has several; ignored for files and folders.
 
     Yields:
         One dictionary per row, in order.
@@ -49,7 +50,7 @@ def read_rows(source: str | Path, split: str = "train") -> Iterator[Row]:
         and _HUB_ID.fullmatch(source)
         and not source.endswith(_FILE_SUFFIXES)
     ):
-        yield from _dataset_rows(source, split)
+        yield from _dataset_rows(source, split, subset)
     else:
         raise UserError(f"No such file or folder: {source}.")
 
@@ -174,11 +175,11 @@ def _folder_rows(path: Path, split: str) -> Iterator[Row]:
     yield from _decoded(loaded, str(path))
 
 
-def _dataset_rows(name: str, split: str) -> Iterator[Row]:
+def _dataset_rows(name: str, split: str, subset: str | None) -> Iterator[Row]:
     import datasets
 
     with _readable(name):
-        loaded = datasets.load_dataset(name, split=split)
+        loaded = datasets.load_dataset(name, subset, split=split)
     yield from _decoded(loaded, name)
 
 

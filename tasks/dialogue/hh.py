@@ -7,7 +7,6 @@ the last turn, and empty or identical responses. They are skipped, counted and r
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +22,14 @@ from sparsepo.data.pairs import (
     build_pairs,
     read_rows,
 )
+from sparsepo.data.splits import check_split, is_test, numbered_rows, split_files
 from sparsepo.errors import UserError
 from sparsepo.types import Message
 
 NO_DIALOGUE = "not a Human/Assistant dialogue"
-SPLITS = ("train", "test")
-TEST_SHARE = 0.2
-"""Share of a single file's prompts in its test split."""
 
 _TURN = re.compile(r"\n\n(Human|Assistant):(?=\s|$)")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-_SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
 
 def read_hh(source: str | Path, split: str = "train") -> PairData:
@@ -53,8 +49,7 @@ def read_hh(source: str | Path, split: str = "train") -> PairData:
     Raises:
         UserError: unknown split, missing or damaged source, missing column, no usable row.
     """
-    if split not in SPLITS:
-        raise UserError(f"HH has no split {split!r}; it has {' and '.join(SPLITS)}.")
+    check_split(split, "HH")
     rows = list(_rows(source, split))
     if not rows:
         raise UserError(
@@ -111,26 +106,15 @@ def _rows(source: str | Path, split: str) -> Iterator[dict[str, Any]]:
         for row in _numbered(path, split):
             if _is_test(row) == (split == "test"):
                 yield row
-    elif path.is_dir() and (files := _split_files(path, split)):
+    elif path.is_dir() and (files := split_files(path, split)):
         for file in files:
             yield from _numbered(file, split)
     else:
         yield from _checked(read_rows(source, split), source)
 
 
-def _split_files(folder: Path, split: str) -> list[Path]:
-    """Return the data files in `folder` whose names contain `split` as a word."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.name.endswith(_SUFFIXES) and split in re.split(r"[^a-z]+", file.name.lower())
-    )
-
-
 def _numbered(path: Path, split: str) -> Iterator[dict[str, Any]]:
-    stem = path.name.split(".")[0]
-    for index, row in enumerate(_checked(read_rows(path, split), path)):
-        yield {"pair_id": f"{stem}:{index}", **row}
+    yield from _checked(numbered_rows(path, split), path)
 
 
 def _checked(rows: Iterator[dict[str, Any]], source: str | Path) -> Iterator[dict[str, Any]]:
@@ -146,6 +130,4 @@ def _checked(rows: Iterator[dict[str, Any]], source: str | Path) -> Iterator[dic
 
 def _is_test(row: dict[str, Any]) -> bool:
     """Return a hash of everything before the last assistant turn of the chosen dialogue."""
-    prompt = str(row.get("chosen")).rpartition("\n\nAssistant:")[0]
-    digest = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32
+    return is_test(str(row.get("chosen")).rpartition("\n\nAssistant:")[0])

@@ -30,9 +30,9 @@ from tasks.leaderboard_v2.scoring import (
     Benchmark,
     columns_from_scores,
 )
-from tasks.leaderboard_v2.sentences import ensure_sentence_splitter
 from tasks.leaderboard_v2.sources import fingerprint_source
 from tasks.leaderboard_v2.suite import Suite, build_suite, compiled_templates, quiet, seeded
+from tasks.metrics.sentences import ensure_sentence_splitter
 
 RESULT_FILE = "leaderboard.json"
 _VERSIONED = ("lm_eval", "transformers", "tokenizers", "torch", "math-verify", "nltk", "langdetect")

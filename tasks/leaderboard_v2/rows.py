@@ -266,7 +266,7 @@ def _problem(benchmark: Benchmark, row: Row) -> str | None:
 
 
 def _ifeval_problem(row: Row) -> str | None:
-    from tasks.leaderboard_v2.sentences import ensure_sentence_splitter
+    from tasks.metrics.sentences import ensure_sentence_splitter
 
     ensure_sentence_splitter()
     from lm_eval.tasks.ifeval import instructions_registry

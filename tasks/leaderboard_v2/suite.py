@@ -27,7 +27,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from sparsepo.data.rows import Row
 from tasks.leaderboard_v2.rows import BenchmarkRows, LeafRows
 from tasks.leaderboard_v2.scoring import LEAF_TASKS, Benchmark, option_chance
-from tasks.leaderboard_v2.sentences import ensure_sentence_splitter
+from tasks.metrics.sentences import ensure_sentence_splitter
 
 UPSTREAM = Path(lm_eval.__path__[0]) / "tasks" / "leaderboard"
 # The seed that `lm_eval.simple_evaluate` gives to few-shot samplers.

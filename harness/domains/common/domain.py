@@ -32,7 +32,7 @@ GraphT = TypeVar("GraphT", bound=Graph)
 
 
 class Domain(ABC, Generic[ProfileT, GraphT]):
-    """One kind of experiment: dialogue, code, sentiment.
+    """One kind of experiment: dialogue, sentiment, summarization, code.
 
     A domain imports no training library: if everything is in the store, a run only hashes
     configurations, reads JSON and renders.

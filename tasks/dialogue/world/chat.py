@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.models.special_tokens import EOS
+from tasks.models.chat_text import Turn, render_chat
+
+__all__ = ["Turn", "render_chat", "render_hh"]
 
 HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant: "
-
-Turn = tuple[str, str]
-"""(role, content); role is "user" or "assistant"."""
-
-
-def render_chat(turns: Sequence[Turn], generation_prompt: bool = False) -> str:
-    """Render as `sparsepo.batches.tokenize.CHAT_TEMPLATE` does (a test compares the two)."""
-    text = "".join(f"<|{role}|>\n{content}{EOS}\n" for role, content in turns)
-    return text + ("<|assistant|>\n" if generation_prompt else "")
 
 
 def render_hh(turns: Sequence[Turn]) -> str:

@@ -76,6 +76,7 @@ def run_training(
             disable_tqdm=True,
             report_to="none",
             **_schedule(config["training"]),
+            **_adapters(config["training"]),
             **data_arguments(config),
         ),
         train_dataset=read_pairs_file(pairs / "train.jsonl"),
@@ -172,6 +173,17 @@ def _schedule(training: Mapping[str, Any]) -> dict[str, Any]:
             "greater_is_better": False,
         }
     return arguments
+
+
+def _adapters(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return POConfig's arguments for the adapters of a TrainingSettings."""
+    return {
+        "load_in_4bit": training["load_in_4bit"],
+        "lora_r": training["lora_r"],
+        "lora_alpha": training["lora_alpha"],
+        "lora_dropout": training["lora_dropout"],
+        "lora_target_modules": training["lora_targets"],
+    }
 
 
 def _step_of(checkpoint: str) -> int:

@@ -7,7 +7,7 @@ import nltk
 import pytest
 from nltk.tokenize.punkt import PunktTokenizer
 
-from tasks.leaderboard_v2 import sentences
+from tasks.metrics import sentences
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""A sentence splitter for IFEval on machines without nltk's ``punkt_tab``.
+"""A sentence splitter on machines without nltk's ``punkt_tab``, for IFEval and SummaC.
 
-Two IFEval instructions (number of sentences, words in capitals) split text with nltk's Punkt model,
-which nltk downloads. Where it is installed it is used. Otherwise the same algorithm (nltk's own
-Punkt code) runs with the abbreviations in ``nltk_data`` beside this file instead of the trained
-parameters. The two differ only on unusual abbreviations and initials; results record which one was
-used.
+Two IFEval instructions (number of sentences, words in capitals) and SummaC split text with nltk's
+Punkt model, which nltk downloads. Where it is installed it is used. Otherwise the same algorithm
+(nltk's own Punkt code) runs with the abbreviations in ``nltk_data`` beside this file instead of the
+trained parameters. The two differ only on unusual abbreviations and initials; results record which
+one was used.
 """
 
 from __future__ import annotations

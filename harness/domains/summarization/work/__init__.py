@@ -1,0 +1,1 @@
+"""Stage functions of summarization; they run in worker processes."""

@@ -1,0 +1,1 @@
+"""Summarization of posts: TL;DR's readers and filters, and an embedded world."""

@@ -1,0 +1,154 @@
+"""Figure 5 from nothing to its files, with models so small that nothing is learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.commands.draw import redraw
+from harness.commands.run import run_experiment
+from harness.config.request import RunRequest
+from harness.domains.catalogue import EXPERIMENTS
+from harness.domains.summarization.pipeline import NO_NLI
+from harness.domains.summarization.results import NO_TRUTH
+from sparsepo.errors import UserError
+from tests.small_summarization import SMALL
+
+FILES = {f"figure5.{kind}" for kind in ("json", "md", "csv", "tex", "png", "pdf")}
+
+
+@pytest.fixture
+def run(tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run an experiment; `recorder` then knows what was made."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))
+    monkeypatch.setattr("sparsepo.registry._plugged_in", {})
+    # Whoever commits while the test runs must not change what is compared.
+    monkeypatch.setattr("harness.domains.common.provenance._git", lambda *arguments: "0" * 40)
+
+    def run(
+        methods: str, *more: str, experiment: str = "figure5", profile: str = "tiny"
+    ) -> dict[str, Any]:
+        recorder.made_stages.clear()
+        request = RunRequest(
+            profile=profile,
+            methods=tuple(methods.split(",")),
+            seeds=1,
+            assignments=(*(SMALL if profile == "tiny" else ()), *more),
+            workers=1,
+            out=tmp_path / "out",
+            store=tmp_path / "store",
+        )
+        return run_experiment(EXPERIMENTS[experiment], request, recorder)
+
+    return run
+
+
+def test_cold_warm_and_drawn_again(run: Any, recorder: Any, tmp_path: Path) -> None:
+    result = run("sft,dpo")
+    folder = tmp_path / "out" / "tiny" / "figure5"
+    assert json.loads((folder / "figure5.json").read_text()) == result
+    assert {path.name for path in folder.iterdir()} == FILES | {"timings.json"}
+    parts = {part["metric"]: part for part in (result, *result["parts"])}
+    assert set(parts) == {*result["panels"], *result["beyond"], "matched"}
+    assert result["missing"] == {}
+    for name in result["panels"]:
+        columns = [f"{name}_0", f"{name}_1"]
+        assert parts[name]["columns"] == columns
+        for row in parts[name]["rows"]:
+            for column in columns:
+                low, high = row["values"][column]["ci95"]
+                least, most = result["bounds"][column]
+                assert least <= low <= row["values"][column]["mean"] <= high <= most
+                assert row["values"][column]["seeds"] == 1
+    # One greedy summary stands for all samples, which are then the same.
+    for row in parts["self_bleu"]["rows"]:
+        assert row["values"]["self_bleu_0"]["mean"] == pytest.approx(100.0)
+    assert result["sampled"]["posts"]["responses"] == 2 * (5 + 5 * 2)
+    assert result["nli"]["rows"]["held_out"] == 40
+    assert all(m["signature"] for m in result["metrics"] if m["id"] in result["panels"])
+    assert "coverage" in (folder / "figure5.md").read_text().lower()
+
+    assert run("sft,dpo") == result
+    assert recorder.made_stages == []
+    picture = folder / "figure5.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    redraw(folder / "figure5.json")
+    assert picture.read_bytes() == before
+
+    # Another method is trained, and nothing else is made again but what has all of them.
+    run("sft,dpo,simpo")
+    assert set(recorder.made_stages) == {
+        "simpo seed 42",
+        "summaries of simpo seed 42",
+        "scores of simpo seed 42",
+        "metrics against the truth seed 42",
+    }
+
+
+def test_real_posts_have_no_truth(run: Any, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": f"The cat number {i} ate my lunch and I am hungry.\n\nTL;DR:",
+            "chosen": f" A cat ate lunch {i}.",
+            "rejected": " Dogs bark.",
+        }
+        for i in range(60)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run("sft,dpo", f"data.tldr={file}", "base.context=96", "sampling.new_tokens=8")
+    assert set(result["missing"]) == {
+        "edna",
+        "summac",
+        "coverage",
+        "faithfulness",
+        "preference",
+    }
+    assert result["missing"]["edna"]["reason"] == NO_NLI
+    assert result["missing"]["coverage"]["reason"] == NO_TRUTH
+    assert result["correlations"] is None
+    assert any("Missing, not zero: EDNA" in note for note in result["notes"])
+    data = result["provenance"]["data"]
+    assert data["train"]["used"] + data["test"]["used"] == 60
+
+
+def test_win_rates_use_the_worlds_truth(run: Any) -> None:
+    result = run("sft,dpo", experiment="winrate-summarization")
+    values = {row["method"]: row["values"] for row in result["rows"]}
+    for row in values.values():
+        assert 0.0 <= row["win_chosen"]["mean"] <= 100.0
+    assert values["dpo"]["win_chosen"]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("data.tldr=missing.jsonl", "data.tldr: missing.jsonl does not exist"),
+        ("data.prompts=missing.jsonl", "data.prompts: missing.jsonl does not exist"),
+        ("data.sft=missing.jsonl", "data.sft: missing.jsonl does not exist"),
+        ("data.tldr_rated=missing.jsonl", "data.tldr_rated: missing.jsonl does not exist"),
+        ("data.tldr_rated=world", "are not mixed"),
+        ("model.nli=missing.bin/x/y", "model.nli: missing.bin/x/y does not exist"),
+        ("model.encoder=/", "model.encoder: / is not a model folder"),
+        ("model.summarization=/", "model.summarization: / is not a model folder"),
+        ("sampling.samples=1", "must be at least 2 for self-BLEU"),
+        ("sampling.temperatures=0,0", "names a temperature twice"),
+        ("sampling.temperatures=-1", "none below 0"),
+        ("sampling.seed=3", "decided by each chain's seed"),
+    ],
+)
+def test_mistakes_are_reported_before_anything_runs(
+    run: Any, recorder: Any, assignment: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run("sft,dpo", assignment)
+    assert recorder.made_stages == []
+
+
+def test_summaries_for_sft_are_refused_where_there_is_none(run: Any) -> None:
+    with pytest.raises(UserError, match=r"data\.sft has no effect"):
+        run("dpo", "data.sft=x/y", profile="paper")
