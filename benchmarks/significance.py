@@ -92,7 +92,7 @@ def draw(design: Design, generator: np.random.Generator) -> dict[str, FloatArray
 def simulate(design: Design, samples: int, replicates: int = 2000, seed: int = 0) -> Counted:
     """Simulate evaluations of one design.
 
-    The draws of the bootstrap do not depend on what they are applied to; all evaluations share them.
+    The draws of the bootstrap do not depend on the values; all evaluations share them.
 
     Args:
         design: what varies.

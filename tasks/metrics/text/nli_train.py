@@ -1,7 +1,7 @@
 """Train a small NLI model from scratch, on statements whose labels are known.
 
-No package carries an entailment model that may be passed on. The profile `tiny` therefore trains one
-on statements that its embedded world writes, and measures it on others. It knows that world's
+No package carries an entailment model that may be passed on. The profile `tiny` therefore trains
+one on statements that its embedded world writes, and measures it on others. It knows that world's
 sentences and nothing else.
 """
 
@@ -56,7 +56,7 @@ def train_nli(
     """Train a BERT classifier and save it as an ordinary Hugging Face model.
 
     Args:
-        train: rows with `premise`, `hypothesis` and `label`, one of `tasks.metrics.text.nli.LABELS`.
+        train: rows with `premise`, `hypothesis` and `label`, one of `nli.LABELS`.
         held_out: the same, for measuring.
         folder: where model, tokenizer and `nli.json` are written.
         config: architecture and training.
@@ -143,18 +143,24 @@ def measure(nli: TransformersNli, rows: Sequence[Mapping[str, Any]]) -> dict[str
 
 
 def train_tokenizer(texts: Sequence[str], config: NliTrainingConfig) -> PreTrainedTokenizerFast:
-    """Train a lower-casing WordPiece tokenizer for pairs of sentences, as BERT's."""
+    """Train a lower-casing byte-level BPE tokenizer for pairs of sentences.
+
+    WordPiece, which BERT has, depends on the order of a hash table: not every run gives equal ids.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core = Tokenizer(models.BPE(unk_token="[UNK]"))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.train_from_iterator(
         texts,
-        trainers.WordPieceTrainer(
-            vocab_size=config.vocabulary_size, special_tokens=special, show_progress=False
+        trainers.BpeTrainer(
+            vocab_size=config.vocabulary_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -224,13 +230,13 @@ def _check(rows: Sequence[Mapping[str, Any]], name: str) -> None:
     for number, row in enumerate(rows, start=1):
         if not all(isinstance(row.get(side), str) for side in ("premise", "hypothesis")):
             raise UserError(
-                f"Row {number} of the {name} statements lacks a premise or a hypothesis; each needs "
-                "both, as text."
+                f"Row {number} of the {name} statements lacks a premise or a hypothesis; each "
+                "needs both, as text."
             )
         if row.get("label") not in LABELS:
             raise UserError(
-                f"Row {number} of the {name} statements has the label {row.get('label')!r}; use one "
-                f"of {', '.join(LABELS)}."
+                f"Row {number} of the {name} statements has the label {row.get('label')!r}; use "
+                f"one of {', '.join(LABELS)}."
             )
     for label in LABELS:
         if not any(row["label"] == label for row in rows):
