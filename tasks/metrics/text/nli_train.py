@@ -94,7 +94,6 @@ def train_nli(
             label2id={label: i for i, label in enumerate(LABELS)},
         )
     )
-    _attend_to_equal_words(model)
     _fit(model, tokenizer, train, config, progress)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -106,22 +105,6 @@ def train_nli(
     }
     (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
-
-
-def _attend_to_equal_words(model: Any) -> None:
-    """Begin with keys equal to queries.
-
-    A word then attends to its own kind in the other sentence from the first step. Whether both
-    sentences name the same thing is what entailment and contradiction differ in here; from a random
-    beginning a thousand steps do not find it.
-    """
-    import torch
-
-    with torch.no_grad():
-        for layer in model.bert.encoder.layer:
-            own = layer.attention.self
-            own.key.weight.copy_(own.query.weight)
-            own.key.bias.copy_(own.query.bias)
 
 
 def measure(nli: TransformersNli, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
