@@ -77,7 +77,7 @@ def write_model(shape: Shape, folder: Path) -> None:
 
     size: dict[str, Any]
     context = max(1024, shape.prompt + shape.response)
-    if shape.architecture == "gpt_neox":
+    if shape.architecture in ("gpt_neox", "llama"):
         size = {
             "hidden_size": shape.width,
             "num_hidden_layers": shape.layers,

@@ -30,8 +30,8 @@ def question_key(signature: Mapping[str, str], item: Item) -> str:
 class VerdictJournal:
     """A file of verdicts, which several processes may share."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -18,8 +18,9 @@ from transformers import (
 from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError
 from sparsepo.types import Message
-from tasks.judges.base import Item, Judge, Verdict, transcript
+from tasks.judges.base import Item, Judge, Verdict
 from tasks.judges.prompt import ANSWERS, STEM, VERSION, Task, question, read_answer
+from tasks.judges.reward_text import encode_response
 from tasks.judges.settings import JudgeSettings
 from tasks.metrics.winrate import Preference
 
@@ -91,7 +92,10 @@ class RewardJudge(_LocalJudge):
     def each(self, items: Sequence[Item]) -> Iterator[tuple[int, Verdict]]:
         """Score both responses of every item; see the base class."""
         encoded = [
-            (self._encode(item.prompt, item.first), self._encode(item.prompt, item.second))
+            (
+                encode_response(self._tokenizer, item.prompt, item.first),
+                encode_response(self._tokenizer, item.prompt, item.second),
+            )
             for item in items
         ]
         texts = dict.fromkeys(ids for both in encoded for ids in both if self._fits(ids))
@@ -107,16 +111,6 @@ class RewardJudge(_LocalJudge):
             return Verdict("failed", _NOT_FINITE)
         better: Preference = "first" if first > second else "second" if second > first else "tie"
         return Verdict(better, f"{first:.6g} against {second:.6g}")
-
-    def _encode(self, prompt: str | list[Message], response: str) -> tuple[int, ...]:
-        if isinstance(prompt, str):
-            return tuple(self._tokenizer(prompt + response)["input_ids"])
-        if self._tokenizer.chat_template is None:
-            text = f"{transcript(prompt)}\n\nAssistant: {response}"
-            return tuple(self._tokenizer(text)["input_ids"])
-        turns = [*prompt, {"role": "assistant", "content": response}]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False)
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _score(self, texts: list[tuple[int, ...]]) -> None:
         with torch.no_grad():

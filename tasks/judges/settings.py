@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sparsepo.errors import UserError, require_choice
@@ -15,7 +15,7 @@ KINDS: tuple[Kind, ...] = ("rules", "reward", "instruct", "endpoint")
 _LOCAL = ("model", "batch_size", "dtype")
 _USED: dict[Kind, tuple[str, ...]] = {
     "rules": (),
-    "reward": _LOCAL,
+    "reward": (*_LOCAL, "train"),
     "instruct": (*_LOCAL, "answer", "max_tokens"),
     "endpoint": (
         "model",
@@ -34,6 +34,20 @@ _USED: dict[Kind, tuple[str, ...]] = {
 _OF_ALL = ("kind", "label_pairs")
 
 
+TRAINED = "trained"
+"""A reward model's name: train it from a chain's SFT model on the chain's preference pairs."""
+
+
+@dataclass(frozen=True)
+class RewardTraining:
+    """How a reward model is trained; every value [ours]."""
+
+    learning_rate: float = 1e-4
+    epochs: int = 1
+    batch_size: int = 32
+    """Pairs in a step."""
+
+
 @dataclass(frozen=True)
 class JudgeSettings:
     """Which judge compares two responses; values that its kind does not use are an error."""
@@ -42,7 +56,9 @@ class JudgeSettings:
     """The embedded world's rules, a reward model, an instruct model on this machine, or one at an
     OpenAI-compatible endpoint."""
     model: str | None = None
-    """A folder or hub id of a local model; the served model's name at an endpoint."""
+    """A folder or hub id of a local model; the served model's name at an endpoint. "trained" trains
+    a reward model on the chain's own pairs."""
+    train: RewardTraining = field(default_factory=RewardTraining)
     label_pairs: int = 300
     """Held-out pairs on which the judge's agreement with the data's labels is measured."""
     batch_size: int = 16
@@ -107,22 +123,30 @@ def check_judge(settings: JudgeSettings, assigned: Collection[str], knows_rules:
     """
     require_choice("judge.kind", settings.kind, KINDS)
     require_choice("judge.answer", settings.answer, ("likelihood", "generate"))
-    for name in sorted(set(assigned) - set(_OF_ALL)):
+    for key in sorted(set(assigned) - set(_OF_ALL)):
+        name = key.partition(".")[0]
         if name not in _USED[settings.kind]:
             users = [kind for kind in KINDS if name in _USED[kind]]
             raise UserError(
-                f"judge.{name} has no effect on a judge of kind {settings.kind}; leave it out, or "
+                f"judge.{key} has no effect on a judge of kind {settings.kind}; leave it out, or "
                 f"set judge.kind={users[0]}."
             )
     if settings.answer == "likelihood" and settings.kind == "instruct" and "max_tokens" in assigned:
         raise UserError("judge.max_tokens has no effect without judge.answer=generate.")
+    trained = settings.kind == "reward" and settings.model == TRAINED
+    if not trained and any(key.partition(".")[0] == "train" for key in assigned):
+        raise UserError(f"judge.train has no effect without judge.model={TRAINED}.")
+    for name in ("learning_rate", "epochs", "batch_size"):
+        if not getattr(settings.train, name) > 0:
+            raise UserError(f"judge.train.{name} must be above 0.")
     if settings.kind == "rules" and not knows_rules:
         raise UserError(
             "The rules know the embedded world's prompts only; set judge.kind=endpoint with "
             "judge.url and judge.model, or judge.kind=reward or instruct with judge.model."
         )
     if settings.kind != "rules" and not settings.model:
-        raise UserError(f"A judge of kind {settings.kind} needs judge.model=NAME.")
+        own = f" (or {TRAINED})" if settings.kind == "reward" else ""
+        raise UserError(f"A judge of kind {settings.kind} needs judge.model=NAME{own}.")
     if settings.kind == "endpoint" and not settings.url:
         raise UserError("A judge of kind endpoint needs judge.url=URL.")
     for name in ("batch_size", "max_tokens", "label_pairs"):

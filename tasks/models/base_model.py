@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -203,44 +203,77 @@ def train_base_model(
 
     Args:
         config: architecture and training.
-        corpus: JSON Lines file of a world.
+        corpus: JSON Lines file of a world: rows as for `pack_windows`, and `first` where a
+            document belongs to the beginning of the training.
         output: output directory; it also gets `base_model.json`, the configuration.
         progress: called after each step.
 
     Raises:
-        UserError: the corpus is missing, damaged or too small.
+        UserError: the corpus is missing, damaged or too small, or has no document for the first
+            steps.
     """
     documents = list(read_corpus(corpus))
     tokenizer = train_tokenizer(
         (row["text"] for row in documents), config.vocabulary_size, config.context
     )
-    windows = pack_windows(
-        documents, tokenizer, config.context, config.answer_weight, config.leading_bos
-    )
+    first, other = _pools(documents, tokenizer, config)
+    windows = Windows(torch.cat([first.ids, other.ids]), torch.cat([first.weights, other.weights]))
     torch.manual_seed(config.seed)
     model = build_model(config, tokenizer)
     optimizer = _optimizer(model, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    batches = _batches(len(windows.ids), config)
+    reader = _Reader(len(first.ids), len(other.ids), config)
     model.train()
-    for step, indices in enumerate(batches, start=1):
-        ids, weights = windows.ids[indices], windows.weights[indices][:, 1:]
+    # The beginning ends early once its answers are learned; the last count is exact.
+    beginning, learned, step = config.first_steps, _RunningMean(), 0
+    while step < beginning + config.steps:
+        indices = reader.batch(beginning=step < beginning)
+        ids, weights = windows.ids[indices], windows.weights[indices][:, 1:].flatten()
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
         losses = functional.cross_entropy(
             logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         )
-        loss = (losses * weights.flatten()).sum() / weights.sum()
+        loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clipping)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _rate(step, beginning, config)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if step < beginning:
+            answers = losses.detach()[weights == config.answer_weight]
+            if len(answers) and learned.add(answers.mean().item()) < config.first_loss:
+                beginning = step
         if progress is not None:
-            progress(step, config.steps, loss.item())
+            progress(step, beginning + config.steps, loss.item())
     model.eval()
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     (output / "base_model.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
+def _pools(
+    documents: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerFast,
+    config: BaseModelConfig,
+) -> tuple[Windows, Windows]:
+    """Return the windows of the first documents, none without first steps, and of the others."""
+
+    def pack(rows: Sequence[dict[str, Any]]) -> Windows:
+        return pack_windows(
+            rows, tokenizer, config.context, config.answer_weight, config.leading_bos
+        )
+
+    if config.first_steps == 0:
+        windows = pack(documents)
+        return Windows(windows.ids[:0], windows.weights[:0]), windows
+    first = [row for row in documents if row.get("first")]
+    if not first:
+        raise UserError(
+            f"No document of the corpus is marked for the {config.first_steps} first steps; "
+            "set base.first_steps=0."
+        )
+    return pack(first), pack([row for row in documents if not row.get("first")])
 
 
 def build_model(config: BaseModelConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -305,20 +338,63 @@ def _optimizer(model: PreTrainedModel, config: BaseModelConfig) -> torch.optim.A
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.adam_beta2))
 
 
-def _rate(step: int, config: BaseModelConfig) -> float:
-    """Return the schedule: linear warm-up, then a cosine decay to a twentieth."""
+def _rate(step: int, beginning: int, config: BaseModelConfig) -> float:
+    """Return the schedule: warm-up, constant to the end of the beginning, then a cosine decay.
+
+    Args:
+        step: number of the step, from 0.
+        beginning: steps that read only first documents.
+        config: its rates decay to a twentieth.
+    """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    start = max(beginning, config.warmup_steps)
+    done = (step - start) / max(1, beginning + config.steps - start)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
 
-def _batches(windows: int, config: BaseModelConfig) -> Iterator[Tensor]:
-    """Yield `config.steps` batches of window indices, in a seeded order in each epoch."""
-    generator = torch.Generator().manual_seed(config.seed)
-    queue = torch.empty(0, dtype=torch.long)
-    for _ in range(config.steps):
-        while len(queue) < config.batch_size:
-            queue = torch.cat([queue, torch.randperm(windows, generator=generator)])
-        yield queue[: config.batch_size]
-        queue = queue[config.batch_size :]
+class _RunningMean:
+    """A mean in which a value's weight falls by a twentieth with each later one."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def add(self, value: float) -> float:
+        """Return the mean with a further value."""
+        self._mean = value if self._mean is None else 0.95 * self._mean + 0.05 * value
+        return self._mean
+
+
+class _Reader:
+    """Draws batches of window indices, each pool of windows in a seeded order in each epoch."""
+
+    def __init__(self, first: int, other: int, config: BaseModelConfig) -> None:
+        """Start reading.
+
+        Args:
+            first: number of windows of the first documents, which have the indices 0 to first − 1.
+            other: number of the other windows, which have the following indices.
+            config: batch size, shares and seed.
+        """
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._first, self._other = range(first), range(first, first + other)
+        self._queues = {
+            pool: torch.empty(0, dtype=torch.long) for pool in (self._first, self._other)
+        }
+        self._size = config.batch_size
+        self._kept = round(config.first_share * config.batch_size) if first else 0
+
+    def batch(self, *, beginning: bool) -> Tensor:
+        """Return the next batch, of first windows alone or with the share of later batches."""
+        firsts = self._size if beginning else self._kept
+        return torch.cat(
+            [self._draw(self._first, firsts), self._draw(self._other, self._size - firsts)]
+        )
+
+    def _draw(self, pool: range, count: int) -> Tensor:
+        queue = self._queues[pool]
+        while len(queue) < count:
+            order = torch.randperm(len(pool), generator=self._generator)
+            queue = torch.cat([queue, pool.start + order])
+        self._queues[pool] = queue[count:]
+        return queue[:count]

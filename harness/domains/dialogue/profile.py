@@ -9,6 +9,7 @@ from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, Tunin
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.dialogue.world import WorldConfig
 from tasks.judges.settings import JudgeSettings
+from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
@@ -163,7 +164,7 @@ def _tiny() -> DialogueProfile:
         po=TrainingSettings(
             # Chosen by DPO alone (docs/world.md): it costs skills and gains win rate. With larger
             # rates answers break down, and the gain goes first.
-            learning_rate=6e-5,
+            learning_rate=7e-5,
             epochs=1,
             batch_size=32,
             device_batch_size=32,
@@ -171,6 +172,8 @@ def _tiny() -> DialogueProfile:
             max_prompt_length=80,
         ),
         methods=method_values(_METHODS),
+        # Lettered options first: docs/world.md.
+        base=BaseModelConfig(steps=900, first_steps=500, first_share=0.25, rotary_share=1.0),
         evaluation=EvaluationSettings(
             limit=None,
             limits=LimitSettings(),
@@ -179,7 +182,7 @@ def _tiny() -> DialogueProfile:
             math_tokens=16,
             ifeval_tokens=40,
             dtype="float32",
-            win_rate_prompts=300,
+            win_rate_prompts=900,
             response_tokens=48,
             temperature=1.0,
             top_p=1.0,

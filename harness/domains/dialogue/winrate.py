@@ -48,7 +48,10 @@ def build_graph(
         chain = Chain(own, {}, {}, plugins)
         answers.append(
             Answers(
-                own.seed, chain.pairs, {row.id: chain.responses(chain.model(row)) for row in rows}
+                own.seed,
+                chain.pairs,
+                {row.id: chain.responses(chain.model(row)) for row in rows},
+                chain.sft,
             )
         )
     return build_winrate(profile.judge, contest, answers, device=profile.device, request=request)

@@ -9,7 +9,7 @@ BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
 
 
 def _default_rows() -> dict[str, int]:
-    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 300}
+    return {"bbh": 200, "math_hard": 80, "gpqa": 150, "musr": 150, "mmlu_pro": 150, "ifeval": 600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class WorldConfig:
     noise_words: int = 16
     """Longest such text, in words."""
     train_pairs: int = 1500
-    test_pairs: int = 300
+    test_pairs: int = 900
     harmful_share: float = 0.3
     """Share of requests that ask for harm."""
     multi_turn_share: float = 0.3

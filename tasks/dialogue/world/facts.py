@@ -14,9 +14,9 @@ from tasks.dialogue.world.words import GPQA_RELATIONS, LETTERS, MMLU_RELATIONS, 
 OPTIONS = 4
 SAME_KIND_SHARE = 0.1
 """Share of questions whose wrong answers are of the same kind as the correct one."""
-HELD_OUT_GPQA_SAME_KIND_SHARE = 0.3
-"""That of GPQA's rows of the leaderboard. These take knowledge of each fact; the others, only of
-its kind, which every model learns completely."""
+HELD_OUT_SAME_KIND_SHARE = 0.3
+"""That of the leaderboard's rows. These take knowledge of each fact; the others, only of its kind,
+which every model learns completely."""
 ALL_RELATIONS = MMLU_RELATIONS + GPQA_RELATIONS
 GPQA_SUBSETS = ("main", "diamond", "extended")
 
@@ -33,8 +33,7 @@ def _draw(benchmark: str, relation: Relation, rng: Random) -> tuple[str, str, st
     subject, value = rng.choice(relation.facts)
     phrasing = rng.randrange(len(relation.questions))
     key = f"{benchmark}/{relation.name}/{subject}/{phrasing}"
-    harder = benchmark == "gpqa" and is_held_out(key)
-    same_kind_share = HELD_OUT_GPQA_SAME_KIND_SHARE if harder else SAME_KIND_SHARE
+    same_kind_share = HELD_OUT_SAME_KIND_SHARE if is_held_out(key) else SAME_KIND_SHARE
     # A tiny model learns the kind of the answer long before it learns each fact, so most questions
     # offer wrong answers of other kinds ("the capital of France: Au?").
     if rng.random() < same_kind_share:

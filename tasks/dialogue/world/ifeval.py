@@ -12,11 +12,10 @@ from typing import Any
 
 from tasks.dialogue.world.chat import render_chat
 from tasks.dialogue.world.example import Example, Skill
-from tasks.dialogue.world.talk import TOPICS, Topic, indefinite
+from tasks.dialogue.world.talk import TOPICS, WRITING, Topic, indefinite
 
 ENDINGS = ("Any other questions?", "That is all.", "Good luck.")
 KEYWORDS = ("sun", "moon", "star", "rain", "snow", "wind")
-REQUESTS = ("Write about {a}.", "Describe {a}.", "Write a short text about {a}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def compose(kinds: Sequence[Callable[[Random, Topic], Instruction]], rng: Random
     answer = rng.choice(topic.facts())
     for instruction in wanted:
         answer = instruction.obey(answer)
-    request = rng.choice(REQUESTS).format(a=indefinite(topic))
+    request = rng.choice(WRITING).format(a=indefinite(topic))
     prompt = " ".join([request, *(instruction.words for instruction in wanted)])
     return Example(
         key=f"ifeval/{prompt}",

@@ -75,7 +75,7 @@ def team_allocation(rng: Random) -> Example:
 
 
 SKILLS = (
-    Skill("musr", "murder_mysteries", murder_mysteries, 3.4),
-    Skill("musr", "object_placements", object_placements, 3.4),
-    Skill("musr", "team_allocation", team_allocation, 3.4),
+    Skill("musr", "murder_mysteries", murder_mysteries, 4.2),
+    Skill("musr", "object_placements", object_placements, 4.2),
+    Skill("musr", "team_allocation", team_allocation, 4.2),
 )

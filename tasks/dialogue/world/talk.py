@@ -57,7 +57,11 @@ TOPICS = (
     Topic("piano", "machine", "loud", "make music", "at school"),
 )
 
+WRITING = ("Write about {a}.", "Describe {a}.", "Write a short text about {a}.")
+"""How IFEval's prompts ask for a text. Dialogues ask so too: where only instructions followed such
+a request, preference optimization was free to answer them as it pleased."""
 ASKING = (
+    *WRITING,
     "Tell me about {a}.",
     "What do you know about {a}?",
     "What can you say about {a}?",

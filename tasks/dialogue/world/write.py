@@ -23,6 +23,9 @@ SKILLS: tuple[Skill, ...] = (
     *musr.SKILLS,
     *ifeval.SKILLS,
 )
+FIRST = ("mmlu_pro", "gpqa")
+"""Benchmarks with lettered options, which the base model learns first
+(`BaseModelConfig.first_steps`)."""
 
 
 def write_world(config: WorldConfig, directory: Path) -> None:
@@ -32,8 +35,9 @@ def write_world(config: WorldConfig, directory: Path) -> None:
         config: sizes, shares and the seed.
         directory: created if missing. It receives `corpus.jsonl` (`text`; `answers`, the
             character spans of the checkable answers; `unread`, how many leading characters are
-            noise), `pairs_train.jsonl` and `pairs_test.jsonl` (HH's schema), and
-            `leaderboard/<benchmark>.jsonl` (each in its benchmark's schema).
+            noise; `first`, whether the base model begins with it), `pairs_train.jsonl` and
+            `pairs_test.jsonl` (HH's schema), and `leaderboard/<benchmark>.jsonl` (each in its
+            benchmark's schema).
 
     Raises:
         UserError: if the configuration names an unknown benchmark.
@@ -83,7 +87,12 @@ def skill_document(skill: Skill, config: WorldConfig, rng: Random) -> Row:
         start = len(text)
         text += example.answer
         spans.append([start, len(text)])
-    return {"text": text, "answers": spans, "unread": unread}
+    return {
+        "text": text,
+        "answers": spans,
+        "unread": unread,
+        "first": skill.benchmark in FIRST,
+    }
 
 
 def talk_document(config: WorldConfig, rng: Random) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,24 +204,26 @@ def _sample(
     progress: Progress | None,
 ) -> list[Response]:
     """Return the responses in the order of the requests, from the journal where it has them."""
-    found: dict[int, Response] = {}
-    keys: list[str] = []
+    if sampling.temperature == 0:
+        # Greedy responses to a prompt are all the same, and found once.
+        requests = [replace(request, seed=0) for request in requests]
+    wanted = list(dict.fromkeys(requests))
+    found: dict[Request, Response] = {}
+    keys: dict[Request, str] = {}
     journal = None if path is None else Journal(path)
     if journal is not None:
-        keys = sample_keys(backend.identity, requests, sampling)
-        known = journal.read(set(keys))
-        found = {index: known[key] for index, key in enumerate(keys) if key in known}
-    missing = [index for index in range(len(requests)) if index not in found]
-    if not missing:
-        return [found[index] for index in range(len(requests))]
-    for batch in backend.sample([requests[index] for index in missing], sampling):
+        keys = dict(zip(wanted, sample_keys(backend.identity, wanted, sampling), strict=True))
+        known = journal.read(set(keys.values()))
+        found = {request: known[key] for request, key in keys.items() if key in known}
+    missing = [request for request in wanted if request not in found]
+    for batch in backend.sample(missing, sampling) if missing else ():
         drawn = [(missing[place], response) for place, response in batch]
         if journal is not None:
-            journal.append((keys[index], response) for index, response in drawn)
+            journal.append((keys[request], response) for request, response in drawn)
         found.update(drawn)
         if progress is not None:
-            progress(len(found), len(requests))
-    return [found[index] for index in range(len(requests))]
+            progress(len(found), len(wanted))
+    return [found[request] for request in requests]
 
 
 def _unfinished(responses: Sequence[Response]) -> int:

@@ -62,6 +62,16 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
             for profile in ("tiny", "small", "paper")
             for assignments in ((), real[experiment.domain])
         ]
+        if experiment.judged:
+            # The rules know the world's prompts alone, and no hub id is looked up before a stage.
+            other = ("judge.kind=reward", "judge.model=organisation/model")
+            asked = [
+                (profile, (*assignments, *other), None)
+                for profile, assignments, _ in asked
+                if (profile, assignments) != ("tiny", ())
+            ]
+            trained = ("judge.kind=reward", "judge.model=trained")
+            asked += [("tiny", own, None) for own in ((), trained)]
         if experiment.tunable:
             asked.append(("tiny", (), 2))
         for profile, assignments, tune in asked:

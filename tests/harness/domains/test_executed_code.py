@@ -59,7 +59,7 @@ def covered(stage: Stage) -> set[str]:
 @pytest.mark.parametrize(
     ("methods", "assignments"),
     [
-        ({"table1": ("dpo",)}, SMALL),
+        ({"table1": ("dpo",), "winrate-dialogue": ("sft", "dpo")}, SMALL),
         (
             {
                 "figure2": ("sft", "dpo"),

@@ -21,7 +21,8 @@ from tasks.judges.settings import JudgeSettings, check_judge
         ({"kind": "rules", "url": "http://localhost/v1"}, "judge.url has no effect"),
         ({"kind": "reward", "model": "a/b", "agree": True}, "judge.agree has no effect"),
         ({"kind": "instruct", "model": "a/b", "max_tokens": 9}, "without judge.answer=generate"),
-        ({"kind": "reward"}, "needs judge.model"),
+        ({"kind": "reward"}, r"needs judge.model=NAME (or trained)"),
+        ({"kind": "reward", "model": "a/b", "train.epochs": 2}, "without judge.model=trained"),
         ({"kind": "endpoint", "model": "a"}, "needs judge.url"),
         ({"kind": "endpoint", "url": "http://localhost/v1"}, "needs judge.model"),
         ({"kind": "rules", "label_pairs": 0}, "judge.label_pairs must be at least 1"),
@@ -32,7 +33,8 @@ from tasks.judges.settings import JudgeSettings, check_judge
     ],
 )
 def test_unusable_settings_are_one_sentence(values: dict[str, object], words: str) -> None:
-    settings = JudgeSettings(**values)  # type: ignore[arg-type]
+    own = {name: value for name, value in values.items() if "." not in name}
+    settings = JudgeSettings(**own)  # type: ignore[arg-type]
     with pytest.raises(UserError) as raised:
         check_judge(settings, values, knows_rules=True)
     assert words in str(raised.value)

@@ -12,6 +12,8 @@ from sparsepo.errors import UserError
 from tasks.dialogue.world.chat import EOS, render_chat
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
+    _rate,
+    _Reader,
     build_model,
     pack_windows,
     read_corpus,
@@ -187,6 +189,67 @@ def test_training_learns_is_repeatable_and_saves_a_plain_model(tmp_path: Path) -
     assert first.config.eos_token_id == tokenizer.eos_token_id
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert json.loads((tmp_path / "a" / "base_model.json").read_text())["steps"] == SMALL.steps
+
+
+def first_and_other(path: Path) -> Path:
+    """A corpus of two kinds of documents, which a model learns one after the other."""
+    rows = [
+        {"text": "ab ab ab: c", "answers": [[9, 11]], "first": True},
+        {"text": "zq zq zq zq", "answers": []},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows * 40))
+    return path
+
+
+def test_first_steps_read_only_first_documents(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, first_steps=10, first_loss=0.0, steps=8)
+    losses: list[float] = []
+    corpus = first_and_other(tmp_path / "corpus.jsonl")
+    train_base_model(config, corpus, tmp_path / "m", lambda *now: losses.append(now[2]))
+    assert len(losses) == 18
+    # The model knows the first documents by then; the others surprise it.
+    assert losses[10] > losses[9] + 1
+
+
+def test_first_steps_end_when_their_answers_are_learned(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, first_steps=400, first_loss=1.0, steps=8)
+    counts: list[tuple[int, int]] = []
+    corpus = first_and_other(tmp_path / "corpus.jsonl")
+    train_base_model(config, corpus, tmp_path / "m", lambda *now: counts.append(now[:2]))
+    beginning = len(counts) - 8
+    assert 0 < beginning < 400
+    assert counts[beginning - 2 :] == [(beginning - 1, 408)] + [
+        (beginning + n, beginning + 8) for n in range(9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "later"), [(0.0, 0), (0.25, 1), (1.0, 4)], ids=["none", "one", "all"]
+)
+def test_batches_take_the_share_of_the_first_windows(share: float, later: int) -> None:
+    reader = _Reader(5, 9, dataclasses.replace(SMALL, first_share=share))
+    batches = [reader.batch(beginning=number < 2).tolist() for number in range(6)]
+    assert [sum(index < 5 for index in batch) for batch in batches] == [4, 4] + [later] * 4
+    assert all(len(batch) == 4 and max(batch) < 14 for batch in batches)
+    drawn = [index for batch in batches for index in batch if index < 5]
+    assert set(drawn[:5]) == set(range(5))  # An epoch has each window once.
+
+
+def test_the_rate_is_constant_in_the_beginning_and_then_decays() -> None:
+    config = dataclasses.replace(SMALL, warmup_steps=2, steps=10)
+    assert [_rate(step, 4, config) for step in range(5)] == [0.5, 1.0, 1.0, 1.0, 1.0]
+    decay = [_rate(step, 4, config) for step in range(4, 15)]
+    assert decay == sorted(decay, reverse=True)
+    assert decay[-1] == pytest.approx(0.05)
+
+
+def test_first_steps_without_first_documents_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"base\.first_steps=0"):
+        train_base_model(
+            dataclasses.replace(SMALL, first_steps=2),
+            write_corpus(tmp_path / "corpus.jsonl"),
+            tmp_path / "m",
+        )
 
 
 def test_another_seed_gives_another_model(tmp_path: Path) -> None:

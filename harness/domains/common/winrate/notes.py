@@ -17,6 +17,7 @@ from harness.render.notes import (
     significance_notes,
     tiny_note,
 )
+from tasks.judges.settings import TRAINED
 
 _JUDGES = {
     "rules": "the embedded world's rules",
@@ -37,8 +38,8 @@ def notes(table: Mapping[str, Any], tiny: str) -> list[str]:
         "Win rates: sampled responses to held-out prompts against the data's chosen responses, and "
         "against DPO's to the same prompts; both orders are asked, a verdict that changes with the "
         "order is a tie, and a tie counts ½ (50 = no difference; DPO ties with itself).",
-        "Length-controlled: what a logistic regression on the difference in characters predicts "
-        "for equal lengths (docs/judges.md).",
+        "LC, length-controlled: what a logistic regression on the difference in characters "
+        "predicts for equal lengths (docs/judges.md).",
         _judge_note(table),
         _order_note(table),
         _failed_note(table),
@@ -72,6 +73,8 @@ def _kappa(value: Mapping[str, Any] | None) -> str:
 def _judge_note(table: Mapping[str, Any]) -> str:
     judge = table["judge"]
     name = _JUDGES[judge["kind"]] + (f", {judge['model']}" if judge["model"] else "")
+    if judge["kind"] == "reward" and judge["model"] == TRAINED:
+        name = "a reward model trained on each chain's pairs"
     n = (judge["kappa"] or {}).get("n", judge["labelled"]["comparisons"])
     text = (
         f"Judge: {name}. Its agreement with the data's own labels on {n} held-out pairs of each "

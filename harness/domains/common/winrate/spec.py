@@ -39,15 +39,16 @@ class Answers:
     """Writes test.jsonl, the held-out pairs."""
     responses: Mapping[str, Stage]
     """Row id → the stage that writes responses.jsonl, `pair_id` and `response`."""
+    sft: Stage
+    """The model that a reward model is trained from, where the judge is one."""
 
 
-def winrate_table(domain: str, title: str, paper_setting: str | None = None) -> TableSpec:
-    """Return a domain's table of win rates.
+def winrate_table(domain: str, title: str) -> TableSpec:
+    """Return a domain's table of win rates, of which the paper gives differences alone.
 
     Args:
         domain: its folder in harness.domains.
         title: what is compared.
-        paper_setting: None, because the paper gives differences and no table.
     """
     return TableSpec(
         id=f"{GROUP}-{domain}",
@@ -57,14 +58,13 @@ def winrate_table(domain: str, title: str, paper_setting: str | None = None) -> 
         title=title,
         rows=method_rows(*PAPER_METHODS),
         columns=(
-            percentage("win_chosen", "Win rate against chosen (%)"),
-            percentage("controlled_chosen", "… length-controlled"),
-            percentage("win_dpo", "Win rate against DPO (%)"),
-            percentage("controlled_dpo", "… length-controlled against DPO"),
+            percentage("win_chosen", "Win against chosen (%)"),
+            percentage("controlled_chosen", "LC win against chosen (%)"),
+            percentage("win_dpo", "Win against DPO (%)"),
+            percentage("controlled_dpo", "LC win against DPO (%)"),
             ColumnSpec("first_shown", "First shown preferred (%)", None, PERCENT),
             ColumnSpec("characters", "Characters", None, (0.0, None)),
         ),
         baseline=BASELINE,
         reference="sft",
-        paper_setting=paper_setting,
     )

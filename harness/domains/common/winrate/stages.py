@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from harness.domains.common.stages import GENERATION, model_folder
 from harness.domains.common.winrate.spec import BASELINE, CHOSEN, Answers, Contest
 from harness.graph.stages import Stage
 from tasks.judges.cost import CostEstimate, estimate_cost
-from tasks.judges.settings import JudgeSettings, check_judge, circumstances, deciding
+from tasks.judges.settings import TRAINED, JudgeSettings, check_judge, circumstances, deciding
 
 JOURNALS = "verdicts"
 """Folder of the store with the journals of judges at endpoints; they outlive every artefact."""
@@ -26,6 +26,8 @@ class ChainVerdicts:
     answers: Answers
     against: Mapping[str, Mapping[str, Stage]]
     """Opponent ("chosen", "dpo") → row id → verdicts."""
+    trained: Stage | None
+    """The judge, where it is trained on the chain's pairs."""
     labels: Stage
     """Verdicts on held-out pairs, whose better response the data knows."""
 
@@ -106,13 +108,17 @@ class _Stages:
     def __init__(self, judge: JudgeSettings, contest: Contest, device: str, journals: Path) -> None:
         self.contest, self.judge = contest, judge
         local = judge.kind in ("reward", "instruct")
-        folder = model_folder("judge.model", str(judge.model)) if local else None
+        self.trains = judge.kind == "reward" and judge.model == TRAINED
+        folder = None
+        if local and not self.trains:
+            folder = model_folder("judge.model", str(judge.model))
         config: dict[str, Any] = {"judge": deciding(judge), "task": contest.task}
         if local:
             config["device"] = device
-        if folder is None:
+        if folder is None and not self.trains:
             config["judge"]["model"] = judge.model
         self.config = config
+        self.device = device
         self.files = {} if folder is None else {"judge": folder}
         self.libraries: tuple[str, ...] = GENERATION if local else ()
         self.options: dict[str, Any] = {"judge": circumstances(judge)}
@@ -121,22 +127,41 @@ class _Stages:
 
     def chain(self, answers: Answers) -> ChainVerdicts:
         """Return the stages of one chain."""
+        trained = self._trained(answers) if self.trains else None
+        judge = {} if trained is None else {"judge": trained}
         opponents: dict[str, Stage | None] = {CHOSEN: None}
         if BASELINE in answers.responses:
             opponents[BASELINE] = answers.responses[BASELINE]
         against = {
             name: {
-                row: self._verdicts(row, answers, name, opponent)
+                row: self._verdicts(row, answers, name, opponent, judge)
                 for row in answers.responses
                 if row != name
             }
             for name, opponent in opponents.items()
         }
-        return ChainVerdicts(answers, against, self._labels(answers))
+        return ChainVerdicts(answers, against, trained, self._labels(answers, judge))
 
-    def _verdicts(self, row: str, answers: Answers, name: str, opponent: Stage | None) -> Stage:
+    def _trained(self, answers: Answers) -> Stage:
+        return Stage(
+            f"reward model, {self.contest.task} seed {answers.seed}",
+            "harness.domains.common.work.reward_model:train_judge",
+            {"train": asdict(self.judge.train), "seed": answers.seed, "device": self.device},
+            {"model": answers.sft, "pairs": answers.pairs},
+            libraries=GENERATION,
+            seconds_hint=20,
+        )
+
+    def _verdicts(
+        self,
+        row: str,
+        answers: Answers,
+        name: str,
+        opponent: Stage | None,
+        judge: Mapping[str, Stage],
+    ) -> Stage:
         own = answers.responses[row]
-        inputs = {"responses": own, "pairs": answers.pairs}
+        inputs = {"responses": own, "pairs": answers.pairs, **judge}
         if opponent is not None:
             inputs["opponent"] = opponent
         uses_rules = self.judge.kind == "rules"
@@ -147,12 +172,12 @@ class _Stages:
             inputs,
         )
 
-    def _labels(self, answers: Answers) -> Stage:
+    def _labels(self, answers: Answers, judge: Mapping[str, Stage]) -> Stage:
         return self._stage(
             f"verdicts on labelled pairs, {self.contest.task} seed {answers.seed}",
             "judge_labels",
             {"rules": self.contest.rules, "pairs": self.judge.label_pairs},
-            {"pairs": answers.pairs},
+            {"pairs": answers.pairs, **judge},
         )
 
     def _stage(
@@ -170,5 +195,5 @@ class _Stages:
             libraries=self.libraries,
             options=self.options,
             resumable=True,
-            seconds_hint=1 if self.judge.kind == "rules" else 60,
+            seconds_hint=60 if self.judge.kind == "endpoint" else 2,
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.domains.common.work.files import evenly_spaced, read_pairs_file, write_json
+from harness.domains.common.work.files import MODEL, evenly_spaced, read_pairs_file, write_json
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import read_jsonl, write_jsonl
 from sparsepo.types import PreferencePair
@@ -28,7 +28,8 @@ def judge_responses(context: StageContext) -> None:
 
     Configuration: `judge` (what its verdicts depend on), `task`, `rules` ("module:function" or
     None), `device` for a local model. Options: `judge` (how it is asked), `journals`. Inputs:
-    "responses", "pairs", and "opponent" (responses too; by default the chosen ones).
+    "responses", "pairs", "opponent" (responses too; by default the chosen ones), and "judge" (a
+    reward model that was trained for it).
     """
     pairs = {p.pair_id: p for p in read_pairs_file(context.inputs["pairs"] / "test.jsonl")}
     own = _responses(context.inputs["responses"])
@@ -82,10 +83,11 @@ def _judge(context: StageContext) -> Judge:
     )
     if settings.kind == "rules":
         return _rule_judge(config["rules"])
+    trained = context.inputs.get("judge")
     return make_judge(
         settings,
         config["task"],
-        folder=context.files.get("judge"),
+        folder=context.files.get("judge") if trained is None else trained / MODEL,
         device=config.get("device", "cpu"),
     )
 

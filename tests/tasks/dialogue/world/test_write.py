@@ -98,6 +98,15 @@ def test_answer_spans_hold_the_answers(world: Path) -> None:
     assert weighted > MINIATURE.documents / 4
 
 
+def test_the_base_model_begins_with_lettered_options(world: Path) -> None:
+    documents = rows(world / "corpus.jsonl")
+    first = [row["text"] for row in documents if row.get("first")]
+    others = [row["text"] for row in documents if not row.get("first")]
+    assert len(first) > MINIATURE.documents / 10
+    assert all("\nA. " in text or "\n(A) " in text for text in first)
+    assert not any("\nA. " in text or "What is the correct answer" in text for text in others)
+
+
 def test_every_family_is_practised_and_talk_is_good_and_bad(world: Path) -> None:
     text = "".join(row["text"] + "\n" for row in rows(world / "corpus.jsonl"))
     marks = (

@@ -87,6 +87,15 @@ def test_samples_of_a_prompt_stand_together(model_dir: Path) -> None:
     greedy = texts(model_dir, prompts, max_new_tokens=5, temperature=0)
     thrice = texts(model_dir, prompts, samples=3, max_new_tokens=5, temperature=0)
     assert thrice == [greedy[0]] * 3 + [greedy[1]] * 3
+    seen: list[tuple[int, int]] = []
+    texts(
+        model_dir,
+        prompts,
+        samples=3,
+        temperature=0,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(2, 2)]  # the same response is found once
     sampled = texts(model_dir, prompts, samples=6, max_new_tokens=8)
     assert len(set(sampled[:6])) > 1
 
