@@ -8,7 +8,7 @@ from itertools import chain
 
 from tasks.judges.base import Item, Judge, Verdict
 from tasks.judges.journal import VerdictJournal, question_key
-from tasks.metrics.winrate import Preference, combine
+from tasks.metrics.preference import Preference, combine
 
 Progress = Callable[[int, int], None]
 """Called with (questions answered so far, all questions)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sparsepo.types import Message
-from tasks.metrics.winrate import Preference
+from tasks.metrics.preference import Preference
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tasks.judges.base import Item, Verdict
-from tasks.metrics.winrate import PREFERENCES
+from tasks.metrics.preference import PREFERENCES
 
 
 def question_key(signature: Mapping[str, str], item: Item) -> str:

@@ -22,7 +22,7 @@ from tasks.judges.base import Item, Judge, Verdict
 from tasks.judges.prompt import ANSWERS, STEM, VERSION, Task, question, read_answer
 from tasks.judges.reward_text import encode_response
 from tasks.judges.settings import JudgeSettings
-from tasks.metrics.winrate import Preference
+from tasks.metrics.preference import Preference
 
 _TOO_LONG = "prompt and response are longer than the judge's context of {} tokens"
 _NOT_FINITE = "the judge's score is not finite"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sparsepo.types import Message
 from tasks.judges.base import Item, transcript
-from tasks.metrics.winrate import Preference
+from tasks.metrics.preference import Preference
 
 Task = Literal["dialogue", "summary"]
 

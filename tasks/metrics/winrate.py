@@ -1,30 +1,15 @@
-"""Win rates from a judge's verdicts: plain, length-controlled, and what they owe to order.
+"""Win rates from the scores of comparisons: plain and length-controlled.
 
-Every comparison is asked in both orders of the two responses. A verdict that changes with the order
-is a tie; one that is missing in either order leaves the comparison out. Functions take weights of
-the comparisons, one line per bootstrap replicate, so that systems are paired by equal draws.
+Functions take weights of the comparisons, one line per bootstrap replicate, so that systems are
+paired by equal draws.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.metrics.significance import FloatArray
-
-Preference = Literal["first", "second", "tie", "failed"]
-"""Which of two responses is better; "failed" if the judge gave no usable answer."""
-
-PREFERENCES: tuple[Preference, ...] = ("first", "second", "tie", "failed")
-SCORES: dict[Preference, float] = {
-    "first": 1.0,
-    "tie": 0.5,
-    "second": 0.0,
-    "failed": float("nan"),
-}
-"""Points of the first response; NaN where there is no verdict."""
 
 LENGTH_PENALTY = 1.0
 """Ridge penalty λ on the coefficient of length: a standard normal prior, worth about one
@@ -32,37 +17,6 @@ comparison. It keeps a system that always wins with the longer response from a c
 bound."""
 _LARGEST = 12.0
 """Largest |θ|, a win rate of 99.9994 %: a system that wins always has no finite maximum."""
-
-
-def mirrored(preference: Preference) -> Preference:
-    """Return the same verdict for the two responses in the other order."""
-    if preference == "first":
-        return "second"
-    return "first" if preference == "second" else preference
-
-
-def combine(forward: Preference, backward: Preference) -> Preference:
-    """Combine the verdicts of both orders.
-
-    Args:
-        forward: with the first response shown first.
-        backward: with the second response shown first, in terms of what was shown.
-
-    Returns:
-        The response that both prefer, "tie" if they differ, "failed" if one is missing.
-    """
-    other = mirrored(backward)
-    if "failed" in (forward, other):
-        return "failed"
-    return forward if forward == other else "tie"
-
-
-def shown_first(forward: Preference, backward: Preference) -> float:
-    """Return the points of the response that was shown first, mean of both orders.
-
-    A judge who looks at content alone gives ½ in every comparison. NaN if one verdict is missing.
-    """
-    return (SCORES[forward] + SCORES[backward]) / 2.0
 
 
 def weighted_mean(scores: ArrayLike, weights: ArrayLike) -> FloatArray:

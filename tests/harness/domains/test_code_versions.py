@@ -215,7 +215,10 @@ def moved(
             "dialogue.work.validation:measure_trial", "code.work.validation:measure_trial",
             "sentiment.work.validation:measure_trial",
         }),
-        # What shows, words or runs, computes nothing.
+        ("tasks/judges/prompt.py", {"common.work.verdicts:judge_responses",
+                                    "common.work.verdicts:judge_labels"}),
+        # What shows, words, runs or is computed from verdicts, moves no stage.
+        ("tasks/metrics/winrate.py", set()),
         ("sparsepo/analysis/page.py", set()),
         ("sparsepo/analysis/templates/token_maps.js", set()),
         ("sparsepo/cli/train.py", set()),

@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from tasks.metrics.preference import PREFERENCES, SCORES, combine, mirrored, shown_first
 from tasks.metrics.significance import row_weights
-from tasks.metrics.winrate import (
-    PREFERENCES,
-    SCORES,
-    combine,
-    length_controlled,
-    mirrored,
-    shown_first,
-    weighted_mean,
-)
+from tasks.metrics.winrate import length_controlled, weighted_mean
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,9 @@ from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import Cells, Statistic, are_crossed, draw_seed
 from tasks.metrics.agreement import cohen_kappa
 from tasks.metrics.chains import ChainValues
+from tasks.metrics.preference import SCORES, combine, mirrored, shown_first
 from tasks.metrics.significance import FloatArray, row_weights
-from tasks.metrics.winrate import (
-    SCORES,
-    combine,
-    length_controlled,
-    mirrored,
-    shown_first,
-    weighted_mean,
-)
+from tasks.metrics.winrate import length_controlled, weighted_mean
 
 Lines = Sequence[Mapping[str, Any]]
 """verdicts.jsonl or labels.jsonl of one chain."""

@@ -39,8 +39,9 @@ class Answers:
     """Writes test.jsonl, the held-out pairs."""
     responses: Mapping[str, Stage]
     """Row id → the stage that writes responses.jsonl, `pair_id` and `response`."""
-    sft: Stage
-    """The model that a reward model is trained from, where the judge is one."""
+    sft: Stage | None = None
+    """The model that a reward model is trained from, where the judge is one; None if the chain
+    trains no model before preference optimization."""
 
 
 def winrate_table(domain: str, title: str) -> TableSpec:

@@ -12,6 +12,7 @@ from harness.config.request import RunRequest
 from harness.domains.common.stages import GENERATION, model_folder
 from harness.domains.common.winrate.spec import BASELINE, CHOSEN, Answers, Contest
 from harness.graph.stages import Stage
+from sparsepo.errors import UserError
 from tasks.judges.cost import CostEstimate, estimate_cost
 from tasks.judges.settings import TRAINED, JudgeSettings, check_judge, circumstances, deciding
 
@@ -143,6 +144,11 @@ class _Stages:
         return ChainVerdicts(answers, against, trained, self._labels(answers, judge))
 
     def _trained(self, answers: Answers) -> Stage:
+        if answers.sft is None:
+            raise UserError(
+                f"judge.model={TRAINED} needs an SFT model that the run trains; give a reward model's "
+                "folder or hub id."
+            )
         return Stage(
             f"reward model, {self.contest.task} seed {answers.seed}",
             "harness.domains.common.work.reward_model:train_judge",

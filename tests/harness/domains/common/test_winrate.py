@@ -10,7 +10,7 @@ import pytest
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.winrate.cells import agreement, counts, verdict_cells
 from tasks.metrics.chains import estimate
-from tasks.metrics.winrate import mirrored
+from tasks.metrics.preference import mirrored
 
 SETTINGS = StatisticsSettings(replicates=300)
 
