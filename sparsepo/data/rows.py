@@ -175,7 +175,7 @@ def _folder_rows(path: Path, split: str) -> Iterator[Row]:
     yield from _decoded(loaded, str(path))
 
 
-def _dataset_rows(name: str, split: str, subset: str | None) -> Iterator[Row]:
+def _dataset_rows(name: str, split: str, subset: str | None = None) -> Iterator[Row]:
     import datasets
 
     with _readable(name):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from sparsepo.types import Message
 from tasks.summarization.posts.facts import KINDS, Fact, read_sentence, split_sentences
-from tasks.summarization.posts.post import Post
+from tasks.summarization.posts.post import Post, read_post
 
 WIN, TIE, LOSE = 1.0, 0.5, 0.0
 

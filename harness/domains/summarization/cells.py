@@ -12,6 +12,9 @@ from harness.domains.common.cells import Statistic, are_crossed, draw_seed
 from tasks.metrics.chains import ChainValues
 from tasks.metrics.significance import FloatArray, row_weights
 
+_MATCHED_REPLICATES = 200
+"""Enough for a standard error; each is a curve to be drawn."""
+
 Curve = dict[str, Statistic]
 """Temperature → statistic."""
 
@@ -53,23 +56,27 @@ def curves(
         ValueError: if two rows were not measured on the same posts in the same chain.
     """
     crossed = are_crossed(items, metric)
+    longest = max(items.values(), key=len)
+    draws = [
+        row_weights(len(posts), settings.replicates, draw_seed(settings, chain, crossed))
+        for chain, posts in enumerate(longest)
+    ]
     found: dict[str, Curve] = {}
     for row, chains in scores.items():
         found[row] = {}
         for temperature in chains[0][metric]:
             per_chain = [post_means(chain[metric][temperature], scale) for chain in chains]
             if all(np.isfinite(own).any() for own in per_chain):
-                found[row][temperature] = Statistic(_sample(per_chain, settings, crossed))
+                found[row][temperature] = Statistic(_sample(per_chain, draws, crossed))
     return found
 
 
 def _sample(
-    per_chain: Sequence[FloatArray], settings: StatisticsSettings, crossed: bool
+    per_chain: Sequence[FloatArray], draws: Sequence[FloatArray], crossed: bool
 ) -> ChainValues:
     values, drawn = [], []
-    for chain, own in enumerate(per_chain):
+    for own, weights in zip(per_chain, draws, strict=False):
         there = np.isfinite(own)
-        weights = row_weights(own.size, settings.replicates, draw_seed(settings, chain, crossed))
         weights = weights * there
         totals = weights.sum(axis=1)
         mean = float(own[there].mean())
@@ -141,11 +148,11 @@ def _chains(stacked: tuple[FloatArray, FloatArray]) -> range:
 
 
 def _stack(curve: Curve, temperatures: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    """Return values (chains, temperatures) and replicates (chains, R, temperatures)."""
+    """Return values (chains, temperatures) and some replicates (chains, R, temperatures)."""
     samples = [curve[temperature].sample for temperature in temperatures]
     return (
         np.stack([sample.values for sample in samples], axis=-1),
-        np.stack([sample.replicates for sample in samples], axis=-1),
+        np.stack([sample.replicates[:, :_MATCHED_REPLICATES] for sample in samples], axis=-1),
     )
 
 

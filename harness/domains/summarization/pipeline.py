@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.chains import chains, first_chain
+from harness.config.chains import chains
 from harness.config.methods import check_methods
 from harness.config.profiles import WORLD
 from harness.domains.common.generation import generation_parts
@@ -291,8 +291,7 @@ class Chain:
             "tiny NLI model",
             f"{WORK}.nli:train_tiny_nli",
             {"config": {} if epochs is None else {"epochs": epochs}},
-            # One for all chains; the world's language is the same in all of them.
-            {"world": world_stage(first_chain(replace(self.profile, seed=0)))},
+            {"world": _statements(self.profile)},
             libraries=("torch", "transformers", "tokenizers"),
             seconds_hint=90,
         )
@@ -366,6 +365,21 @@ def world_stage(profile: SummarizationProfile) -> Stage:
         asdict(profile.world),
         seconds_hint=4,
     )
+
+
+def _statements(profile: SummarizationProfile) -> Stage:
+    """Return the stage with the world's statements alone, the same for all chains."""
+    # The world's language is the same in all of them.
+    alone = replace(
+        profile.world,
+        seed=0,
+        documents=0,
+        sft_rows=0,
+        train_pairs=0,
+        test_pairs=0,
+        test_prompts=0,
+    )
+    return Stage("statements", f"{WORK}.world:make_world", asdict(alone), seconds_hint=1)
 
 
 def _correlations(profile: SummarizationProfile, systems: Mapping[str, System]) -> Stage:

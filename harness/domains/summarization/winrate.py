@@ -47,6 +47,8 @@ def build_graph(
     for own in chains(profile):
         chain = Chain(own, plugins)
         answers.append(
-            Answers(own.seed, chain.pairs, {row.id: chain.responses(row) for row in rows})
+            Answers(
+                own.seed, chain.pairs, {row.id: chain.responses(row) for row in rows}, chain.sft
+            )
         )
     return build_winrate(profile.judge, contest, answers, device=profile.device, request=request)

@@ -12,9 +12,9 @@ class PostWorldConfig:
     seed: int = 0
     documents: int = 20_000
     """Posts with a summary in the base model's corpus."""
-    sft_rows: int = 1_500
+    sft_rows: int = 1_000
     """Posts with a summary as their authors write them, for supervised fine-tuning."""
-    train_pairs: int = 1_500
+    train_pairs: int = 1_200
     test_pairs: int = 300
     test_prompts: int = 120
     """Held-out posts with a reference summary, which are summarized and scored."""

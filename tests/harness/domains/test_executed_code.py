@@ -20,6 +20,7 @@ from harness.graph.store import Store
 from tests.harness.domains.code.test_table2 import solutions
 from tests.small_code_table import SMALL_CODE
 from tests.small_sentiment import SMALL as SMALL_SENTIMENT
+from tests.small_summarization import SMALL as SMALL_SUMMARIZATION
 from tests.small_table import SMALL
 
 ROOT = Path(__file__).parents[3]
@@ -70,9 +71,10 @@ def covered(stage: Stage) -> set[str]:
             },
             (*SMALL_SENTIMENT, "base.steps=20", "sweep.beta=1", "noise.shares=0.25"),
         ),
+        ({"figure5": ("sft", "dpo")}, SMALL_SUMMARIZATION),
         ({"table2": ("base", "dpo")}, SMALL_CODE),
     ],
-    ids=["dialogue", "sentiment", "code"],
+    ids=["dialogue", "sentiment", "summarization", "code"],
 )
 def test_no_function_runs_that_the_code_version_does_not_cover(
     methods: Mapping[str, tuple[str, ...] | None], assignments: tuple[str, ...], tmp_path: Path

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.cells import Statistic
@@ -93,7 +94,16 @@ def test_holm_is_over_all_blocks() -> None:
 def test_spearman_with_ties_missing_values_and_drawn_posts() -> None:
     first = np.array([[1.0, 2.0, 3.0, math.nan], [2.0, 4.0, 6.0, 1.0]])
     second = np.array([[10.0, 20.0, 30.0, 5.0], [15.0, 40.0, 60.0, 1.0]])
-    assert _spearman(first, second, np.ones(4, dtype=int)) == pytest.approx(0.99103, abs=1e-4)
+    there = np.isfinite(first)
+    expected = spearmanr(first[there], second[there]).statistic
+    assert _spearman(first, second, np.ones(4, dtype=int)) == pytest.approx(expected)
+    drawn = np.array([0, 2, 1, 1])
+    chosen = [1, 1, 2, 3]
+    one, other = first[:, chosen].ravel(), second[:, chosen].ravel()
+    whole = np.isfinite(one)
+    assert _spearman(first, second, drawn) == pytest.approx(
+        spearmanr(one[whole], other[whole]).statistic
+    )
     assert _spearman(first, -first, np.ones(4, dtype=int)) == pytest.approx(-1.0)
     assert _spearman(first, np.ones_like(first), np.ones(4, dtype=int)) is None
     assert _spearman(first, second, np.array([0, 0, 0, 4])) is None
