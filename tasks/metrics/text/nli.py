@@ -77,6 +77,8 @@ class TransformersNli:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+        import tasks.metrics.text.nli_model  # noqa: F401  (registers the tiny model's class)
+
         self.language = language
         self._batch = batch
         self._device = device_or_default(device)

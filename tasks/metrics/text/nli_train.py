@@ -31,15 +31,13 @@ Progress = Callable[[int, int, float], None]
 class NliTrainingConfig:
     """Architecture and training; all values are ours."""
 
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
+    width: int = 64
     vocabulary_size: int = 2000
     max_tokens: int = 128
     """Longest premise and hypothesis together; longer ones are cut."""
-    epochs: int = 12
+    epochs: int = 3
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warmup_share: float = 0.1
     weight_decay: float = 0.01
     gradient_clipping: float = 1.0
@@ -53,7 +51,7 @@ def train_nli(
     config: NliTrainingConfig | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train a BERT classifier and save it as an ordinary Hugging Face model.
+    """Train an `AlignmentModel` and save it in the Hugging Face format.
 
     Args:
         train: rows with `premise`, `hypothesis` and `label`, one of `nli.LABELS`.
@@ -69,7 +67,8 @@ def train_nli(
         UserError: a row lacks a text or has another label, or a label has no row.
     """
     import torch
-    from transformers import BertConfig, BertForSequenceClassification
+
+    from tasks.metrics.text.nli_model import AlignmentConfig, AlignmentModel
 
     config = config or NliTrainingConfig()
     for name, rows in (("training", train), ("held-out", held_out)):
@@ -78,18 +77,13 @@ def train_nli(
     tokenizer = train_tokenizer(
         [str(row[side]) for row in train for side in ("premise", "hypothesis")], config
     )
-    model = BertForSequenceClassification(
-        BertConfig(
+    model = AlignmentModel(
+        AlignmentConfig(
             vocab_size=len(tokenizer),
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=4 * config.width,
+            width=config.width,
             max_position_embeddings=config.max_tokens,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            initializer_range=0.05,
             pad_token_id=tokenizer.pad_token_id,
+            special_ids=tuple(tokenizer.all_special_ids),
             id2label=dict(enumerate(LABELS)),
             label2id={label: i for i, label in enumerate(LABELS)},
         )
@@ -205,7 +199,7 @@ def _fit(
             schedule.step()
             step += 1
             if progress is not None:
-                progress(step, steps, float(loss))
+                progress(step, steps, loss.item())
     model.eval()
 
 

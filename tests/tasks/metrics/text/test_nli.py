@@ -36,7 +36,7 @@ def statements(count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-SMALL = NliTrainingConfig(layers=1, width=32, heads=2, vocabulary_size=330, epochs=6, batch_size=16)
+SMALL = NliTrainingConfig(width=16, vocabulary_size=330, epochs=6, batch_size=16)
 
 
 @pytest.fixture(scope="module")
