@@ -20,6 +20,7 @@ from harness.domains.summarization.profile import (
     PROFILES,
     TINY_REAL_BASE,
     TINY_REAL_PROMPT,
+    TINY_REAL_PROMPTS,
     TINY_REAL_TOKENS,
     SummarizationProfile,
 )
@@ -35,14 +36,16 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
     def tiny_values_for_real_data(
         self, profile: SummarizationProfile, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return values for a larger model with a longer context; see TINY_REAL_*."""
+        """Return values for real posts, which are longer; see TINY_REAL_*."""
         if profile.data.tldr == WORLD:
             return {}
         own_context = "base.context" in assigned_keys(request.assignments)
         context = profile.base.context if own_context else TINY_REAL_BASE["context"]
         return {
             **{f"base.{name}": value for name, value in TINY_REAL_BASE.items()},
+            **({} if request.seeds is not None else {"seeds": 1}),
             "sampling.new_tokens": TINY_REAL_TOKENS,
+            "sampling.prompts": TINY_REAL_PROMPTS,
             **{
                 f"{training}.{name}": value
                 for training in ("sft", "po")
