@@ -345,7 +345,7 @@ def _deviations(values: FloatArray, replicates: int, seed: int) -> FloatArray:
 def _draws(rows: int, replicates: int, seed: int) -> FloatArray:
     """Return `row_weights`, drawn once for all comparisons of the same prompts."""
     weights = row_weights(rows, replicates, seed)
-    weights.flags.writeable = False
+    weights.setflags(write=False)
     return weights
 
 

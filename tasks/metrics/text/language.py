@@ -15,7 +15,7 @@ from tasks.metrics.text.base import package_version
 ANY_LANGUAGE = "any"
 _ENOUGH_LETTERS = 400
 """Letters below which langdetect's answer is not asked for."""
-_MOST_LETTERS = 20_000
+_MOST_LETTERS = 2_000
 
 
 def in_latin_script(text: str) -> bool:

@@ -32,6 +32,7 @@ class AlignmentConfig(PreTrainedConfig):
     vocab_size: int = 2000
     width: int = 64
     max_position_embeddings: int = 128
+    pad_token_id: int | None = 0
     special_ids: tuple[int, ...] = ()
 
 
@@ -60,7 +61,9 @@ class AlignmentModel(PreTrainedModel):
             nn.Linear(4 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width), nn.GELU()
         )
         self.classify = nn.Sequential(
-            nn.Linear(4 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, config.num_labels)
+            nn.Linear(4 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, len(config.id2label or ())),
         )
         self.post_init()
 

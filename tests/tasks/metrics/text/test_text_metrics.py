@@ -223,14 +223,7 @@ def test_scripts(text: str, latin: bool) -> None:
 
 
 def test_another_language_in_latin_script_is_noted() -> None:
-    german = [
-        "Meine Schwester hat im letzten Frühjahr eine kleine Bäckerei in der Stadt gekauft, und "
-        "jetzt sagt sie, dass der Laden keinen Gewinn macht und sie nichts zurückzahlen kann. ",
-        "Unser Onkel ruft mich zweimal in der Woche an und fragt, ob ich etwas darüber weiß, weil "
-        "er ihr viertausend Pfund geliehen hat und sie ein neues Auto fährt. ",
-        "Soll ich es ihm sagen, oder soll ich schweigen, damit wir uns nicht streiten? Ich möchte "
-        "meine Schwester deswegen nicht verlieren, aber es ist auch nicht richtig von ihr. ",
-    ]
+    german = (Path(__file__).parent / "german.txt").read_text(encoding="utf-8").splitlines()
     (note,) = language_notes(german, "en")
     assert "another language (de) than the encoder's (en)" in note
     assert language_notes(german, "any") == []
