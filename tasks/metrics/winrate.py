@@ -32,9 +32,9 @@ def weighted_mean(scores: ArrayLike, weights: ArrayLike) -> FloatArray:
     """
     values, drawn = np.asarray(scores, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     there = np.isfinite(values)
-    total = drawn[:, there].sum(axis=1)
+    # Products with zeros instead of a copy of the weights that are used.
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean: FloatArray = drawn[:, there] @ values[there] / total
+        mean: FloatArray = drawn @ np.where(there, values, 0.0) / (drawn @ there.astype(np.float64))
     return mean
 
 
@@ -76,7 +76,8 @@ def length_controlled(
     gap = (np.asarray(first_lengths, float) - np.asarray(second_lengths, float))[there]
     spread = float(gap.std())
     length = np.tanh(gap / spread) if spread > 0.0 else np.zeros_like(gap)
-    values, drawn = values[there], drawn[:, there]
+    if not there.all():
+        values, drawn = values[there], drawn[:, there]
     start = _fit(values, length, np.ones((1, values.size)), penalty, np.zeros((1, 2)))
     fitted = _fit(values, length, drawn, penalty, np.repeat(start, len(drawn), axis=0))
     rate: FloatArray = expit(fitted[:, 0])

@@ -52,7 +52,7 @@ def verdict_cells(
     crossed = are_crossed(items, f"verdicts against {opponent}")
     longest = max(verdicts.values(), key=len)
     weights = [
-        row_weights(len(own), settings.replicates, draw_seed(settings, chain, crossed))
+        _with_ones(row_weights(len(own), settings.replicates, draw_seed(settings, chain, crossed)))
         for chain, own in enumerate(longest)
     ]
     cells: Cells = {}
@@ -117,7 +117,7 @@ def agreement(
         ]
         if not mine:
             return None
-        weights = np.concatenate([np.ones((1, len(mine))), drawn[:, usable]])
+        weights = _with_ones(drawn[:, usable])
         kappa = cohen_kappa(other, mine, weights)
         if not np.isfinite(kappa[0]):
             return None
@@ -155,26 +155,27 @@ def _scores(lines: Lines) -> list[float]:
 
 
 def _with_ones(drawn: FloatArray) -> FloatArray:
+    """Return the weights of the sample itself, then those of its draws."""
     return np.concatenate([np.ones((1, drawn.shape[1])), drawn])
 
 
 def _win_rate(lines: Lines, drawn: FloatArray) -> FloatArray:
-    return 100.0 * weighted_mean(_scores(lines), _with_ones(drawn))
+    return 100.0 * weighted_mean(_scores(lines), drawn)
 
 
 def _controlled(lines: Lines, drawn: FloatArray) -> FloatArray:
     first = [line["first_characters"] for line in lines]
     second = [line["second_characters"] for line in lines]
-    return 100.0 * length_controlled(_scores(lines), first, second, _with_ones(drawn))
+    return 100.0 * length_controlled(_scores(lines), first, second, drawn)
 
 
 def _first_shown(lines: Lines, drawn: FloatArray) -> FloatArray:
     points = [shown_first(line["forward"], line["backward"]) for line in lines]
-    return 100.0 * weighted_mean(points, _with_ones(drawn))
+    return 100.0 * weighted_mean(points, drawn)
 
 
 def _characters(lines: Lines, drawn: FloatArray) -> FloatArray:
-    return weighted_mean([line["first_characters"] for line in lines], _with_ones(drawn))
+    return weighted_mean([line["first_characters"] for line in lines], drawn)
 
 
 def _sample(values: Sequence[FloatArray], items: int, crossed: bool) -> ChainValues:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.commands.draw import redraw
 from harness.commands.run import prepare, run_experiment, split_request
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS, get_experiments
@@ -166,6 +167,7 @@ def test_an_endpoint_that_cannot_judge_is_found_before_anything_is_run(tmp_path:
         prepare(WINRATE, request(tmp_path, *at(server.url), yes=True))
 
 
+@pytest.mark.slow
 def test_by_the_rules_then_by_an_endpoint_that_is_killed(tmp_path: Path, recorder: Any) -> None:
     def run(*assignments: str, **options: Any) -> dict[str, Any]:
         recorder.made_stages.clear()
@@ -186,6 +188,10 @@ def test_by_the_rules_then_by_an_endpoint_that_is_killed(tmp_path: Path, recorde
     assert -1 <= table["judge"]["kappa"]["mean"] <= 1
     assert run() == table
     assert recorder.made_stages == []
+    shown = (folder / "winrate-dialogue.md").read_text()
+    (folder / "winrate-dialogue.md").unlink()
+    assert redraw(folder / "winrate-dialogue.json") == WINRATE
+    assert (folder / "winrate-dialogue.md").read_text() == shown
 
     # Another judge: no policy is trained and nothing is sampled again.
     table = run("judge.kind=reward", "judge.model=trained")
