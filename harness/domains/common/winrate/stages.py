@@ -146,8 +146,8 @@ class _Stages:
     def _trained(self, answers: Answers) -> Stage:
         if answers.sft is None:
             raise UserError(
-                f"judge.model={TRAINED} needs an SFT model that the run trains; give a reward model's "
-                "folder or hub id."
+                f"judge.model={TRAINED} needs an SFT model that the run trains; give a reward "
+                "model's folder or hub id."
             )
         return Stage(
             f"reward model, {self.contest.task} seed {answers.seed}",

@@ -277,7 +277,7 @@ def test_the_notes_say_what_was_found() -> None:
     assert "1 of 2 methods, settings in brackets: DPO (1 of 1)" in notes
     assert "do not reach 10 nats (largest KL): DPO 4.0, TDPO v1 3.0" in notes
     assert "without a finite reward, left out: 3" in notes
-    assert "lost their beginning to fit the context: 2" in notes
+    assert "7 reached the longest length without an end, 2 prompts lost their beginning" in notes
     assert "train: 2 tie" in notes
     text = table_files(figure())["figure2.md"]
     assert text.startswith("**Figure 2 (tiny profile). A frontier**")
