@@ -53,6 +53,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
     real = {
         "dialogue": (f"data.hh_rlhf={rows}", f"data.bbh={rows}"),
         "sentiment": (f"data.pairs={rows}", f"data.reviews={rows}"),
+        "summarization": (f"data.tldr={rows}", f"data.prompts={rows}"),
         "code": (f"data.answers={folder / 'answers'}",),
     }
     found: dict[Code, Stage] = {}
