@@ -35,9 +35,9 @@ def greedy_tokens(logits: Tensor) -> Tensor:
     Raises:
         DivergedError: a row has NaN or +∞.
     """
-    best, tokens = logits.max(dim=-1)
-    _require_finite(best)
-    return tokens
+    # Both together take less time than max() with its indices.
+    _require_finite(logits.amax(dim=-1))
+    return logits.argmax(dim=-1)
 
 
 def drawn_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
