@@ -40,7 +40,7 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         if profile.data.tldr == WORLD:
             return {}
         own_context = "base.context" in assigned_keys(request.assignments)
-        context = profile.base.context if own_context else TINY_REAL_BASE["context"]
+        context = int(profile.base.context if own_context else TINY_REAL_BASE["context"])
         return {
             **{f"base.{name}": value for name, value in TINY_REAL_BASE.items()},
             **({} if request.seeds is not None else {"seeds": 1}),
@@ -51,7 +51,7 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
                 for training in ("sft", "po")
                 for name, value in (
                     ("max_length", context),
-                    ("max_prompt_length", TINY_REAL_PROMPT),
+                    ("max_prompt_length", min(TINY_REAL_PROMPT, context - TINY_REAL_TOKENS)),
                     ("batch_size", 16),
                     ("device_batch_size", 8),
                 )
