@@ -20,6 +20,9 @@ class MetricSpec:
     """Factor of the shown values."""
     higher_is_better: bool | None = True
     bounds: Bounds = PERCENT
+    between_samples: bool = False
+    """Whether it compares the samples of a post, which are all the same at temperature 0: methods
+    are not compared there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,10 @@ FIGURE5 = TemperatureFigure(
         MetricSpec("rougeL", "ROUGE-L"),
         MetricSpec("bertscore", "BERTScore", bounds=(-100.0, 100.0)),
         # Neither direction is better: samples that are all the same have 100.
-        MetricSpec("self_bleu", "self-BLEU", scale=1.0, higher_is_better=None),
-        MetricSpec("edna", "EDNA"),
+        MetricSpec(
+            "self_bleu", "self-BLEU", scale=1.0, higher_is_better=None, between_samples=True
+        ),
+        MetricSpec("edna", "EDNA", between_samples=True),
     ),
     beyond=(
         MetricSpec("coverage", "Coverage"),

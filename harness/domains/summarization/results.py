@@ -40,7 +40,7 @@ def figure_json(run: FinishedRun[SummarizationProfile, Graph]) -> dict[str, Any]
     shown = [metric for metric in (*spec.panels, *spec.beyond) if metric.id in found]
     # Holm's procedure tests its first comparison at α over all of them, not those of one column.
     columns_of = {
-        metric.id: len(temperatures) * sum(m.id in found for m in family)
+        metric.id: sum(len(_compared(m, temperatures)) for m in family if m.id in found)
         for family in (spec.panels, spec.beyond)
         for metric in family
     }
@@ -170,7 +170,15 @@ def _block(
     }
     columns = _columns(metric, temperatures)
     block = block_json(rows, columns, cells, settings, baselines=(baseline,))
+    compared = {f"{metric.id}_{temperature}" for temperature in _compared(metric, temperatures)}
+    block["significance"] = [e for e in block["significance"] if e["column"] in compared]
+    block["detectable"] = {c: d for c, d in block["detectable"].items() if c in compared}
     return {"title": metric.label, "metric": metric.id, **block}
+
+
+def _compared(metric: MetricSpec, temperatures: Sequence[str]) -> list[str]:
+    """Return the temperatures at which methods are compared."""
+    return [t for t in temperatures if not (metric.between_samples and float(t) == 0.0)]
 
 
 def _matched_columns(spec: TemperatureFigure) -> list[ColumnSpec]:

@@ -30,7 +30,8 @@ def _draw(result: Mapping[str, Any]) -> Any:
     count = len(panels) + trade
     across = min(3, count)
     down = -(-count // across)
-    figure = new_figure(4.2 * across, 3.5 * down + 1.0)
+    figure = new_figure(4.2 * across, 3.5 * down + (0.3 if down * across > count else 1.0))
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for axis, part in zip(axes, panels, strict=False):
         _panel(axis, part, result, row_styles)
@@ -39,20 +40,17 @@ def _draw(result: Mapping[str, Any]) -> Any:
     for axis in axes[count:]:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="lower center",
-        ncols=min(5, len(labels)),
-        frameon=False,
-        fontsize=9,
-        bbox_to_anchor=(0.5, 0.0),
-    )
+    if count < len(axes):
+        axes[count].legend(handles, labels, loc="center", frameon=False, fontsize=10)
+    else:
+        columns = min(5, len(labels))
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+        )
     figure.suptitle(
         f"Summarization, Figure 5, {result['profile']} profile: mean and 95 % interval",
         fontsize=10,
     )
-    figure.tight_layout(rect=(0, 0.9 / (3.5 * down + 1.0), 1, 0.98))
     return figure
 
 

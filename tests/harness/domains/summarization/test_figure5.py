@@ -66,6 +66,8 @@ def test_cold_warm_and_drawn_again(run: Any, recorder: Any, tmp_path: Path) -> N
     # One greedy summary stands for all samples, which are then the same.
     for row in parts["self_bleu"]["rows"]:
         assert row["values"]["self_bleu_0"]["mean"] == pytest.approx(100.0)
+    for name, compared in (("rougeL", ["rougeL_0", "rougeL_1"]), ("edna", ["edna_1"])):
+        assert [entry["column"] for entry in parts[name]["significance"]] == compared
     assert result["sampled"]["posts"]["responses"] == 2 * (5 + 5 * 2)
     assert result["nli"]["rows"]["held_out"] == 40
     assert all(m["signature"] for m in result["metrics"] if m["id"] in result["panels"])
