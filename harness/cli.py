@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from harness.domains.common.spec import Experiment
-from sparsepo.cli.console import say_error
+from sparsepo.cli.console import hush_hints, say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
@@ -168,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from harness.graph.engines.worker import StageError
 
+    hush_hints()
     previous = _on_terminate()
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))

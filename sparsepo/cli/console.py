@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 
 PATIENCE = 30
 """Seconds that a process waits for the first process on its machine to print a common error."""
+
+
+def hush_hints() -> None:
+    """Leave out a hint of bitsandbytes, which peft imports.
+
+    On some processors it asks for a package that would speed up 4-bit models, in every command.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def is_first() -> bool:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from sparsepo.cli import inspect, train
-from sparsepo.cli.console import say, say_error
+from sparsepo.cli.console import hush_hints, say, say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, 2 for a user's error, 130 for Ctrl-C."""
     stopped = "Stopped; run the same command again to resume from the last checkpoint."
+    hush_hints()
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.command == "inspect":

@@ -49,6 +49,7 @@ def require_model(source: str | Path, **options: Any) -> None:
         UserError: there is no such path, and no such model on the hub.
     """
     import huggingface_hub
+    from huggingface_hub import constants
 
     name = str(source)
     if Path(name).exists():
@@ -65,7 +66,7 @@ def require_model(source: str | Path, **options: Any) -> None:
         )
         if isinstance(cached, str):
             return
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise UserError(
             f"There is no folder '{name}', and no model of that name in the hub's local cache; "
             "check the name, or unset HF_HUB_OFFLINE to download it."

@@ -101,7 +101,7 @@ def generate_responses(
     settings = GenerationSettings() if settings is None else settings
     sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop))
     if samples < 1:
-        raise UserError(f"samples must be at least 1, not {samples}.")
+        raise UserError(f"There must be at least 1 sample of a prompt, not {samples}.")
     ids = [content_id(prompt) for prompt in prompts] if prompt_ids is None else list(prompt_ids)
     if len(ids) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts have {len(ids)} ids")

@@ -33,7 +33,9 @@ class Sampling:
             raise UserError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
         # Written so that NaN is refused too.
         if not 0.0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature must be 0 or a positive number, not {self.temperature}.")
+            raise UserError(
+                f"The temperature must be 0 or a positive number, not {self.temperature}."
+            )
         if not 0.0 < self.top_p <= 1.0:
             raise UserError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
         if "" in self.stop:

@@ -134,10 +134,12 @@ def test_a_missing_module_is_named() -> None:
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the project's packages."""
+    """Every module of the project's packages; `evaluate` loads its modules by their paths."""
     found = {}
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
+            if not (file.parent / "__init__.py").is_file():
+                continue
             parts = file.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from sparsepo.batches.chat import CHAT_TEMPLATE
 from sparsepo.errors import UserError
-from tasks.dialogue.world.chat import EOS, render_chat
+from tasks.dialogue.world.chat import render_chat
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.base_model import (
     _rate,
@@ -20,6 +20,7 @@ from tasks.models.base_model import (
     train_base_model,
     train_tokenizer,
 )
+from tasks.models.special_tokens import EOS
 
 TEXTS = ["The capital of France is Paris.", "A dog can bark. A cat can climb.", "Answer: B"] * 20
 SMALL = BaseModelConfig(

@@ -147,12 +147,12 @@ def test_arguments_of_the_template_reach_every_prompt(model_dir: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": -0.5}, "temperature must be 0 or a positive number, not -0.5"),
-        ({"temperature": float("nan")}, "temperature must be"),
+        ({"temperature": -0.5}, "The temperature must be 0 or a positive number, not -0.5"),
+        ({"temperature": float("nan")}, "The temperature must be"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, not 0.0"),
         ({"top_p": 1.5}, "top_p must be"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
-        ({"samples": 0}, "samples must be at least 1"),
+        ({"samples": 0}, "at least 1 sample of a prompt, not 0"),
         ({"stop": ["x", ""]}, "empty stop text"),
     ],
 )

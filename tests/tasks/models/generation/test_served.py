@@ -37,7 +37,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text("0" * 40)
     folder = place / "snapshots" / ("0" * 40)
-    small_model("gpt2", spread=1.2).save_pretrained(folder)
+    small_model("gpt2", spread=10.0).save_pretrained(folder)
     small_tokenizer().save_pretrained(folder)
     return home
 
