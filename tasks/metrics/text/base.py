@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal, Protocol
@@ -147,6 +147,30 @@ def paired_with(
             "give as many of one as of the other."
         )
     return others
+
+
+def scores_of(
+    found: Iterable[float | None],
+    reasons: Sequence[str | None],
+    undefined: str | None = None,
+    notes: Sequence[str] = (),
+) -> Scores:
+    """Put computed values in their places among those that cannot be computed.
+
+    Args:
+        found: the values of the places without a reason, in order.
+        reasons: of each place, why it has no value; ``None`` where it has been computed.
+        undefined: why a computed value is ``None``.
+        notes: what a reader of the values has to know.
+    """
+    computed = iter(found)
+    values = [next(computed) if reason is None else None for reason in reasons]
+    if undefined is not None:
+        reasons = [
+            undefined if reason is None and value is None else reason
+            for reason, value in zip(reasons, values, strict=True)
+        ]
+    return Scores(values, counted(reasons), list(notes))
 
 
 def counted(reasons: Sequence[str | None]) -> dict[str, int]:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from tasks.metrics.text.base import (
     Scores,
-    counted,
     device_or_default,
     package_version,
     paired_with,
+    scores_of,
 )
 from tasks.metrics.text.cache import Key, ScoreCache
 from tasks.metrics.text.encoder import (
@@ -127,20 +127,14 @@ class BertScore:
         problems = {key: self._problem(key) for key in dict.fromkeys(keys)}
         reasons = [problems[key] for key in keys]
         # A reference and its candidates are in one batch, which encodes it once.
-        found = iter(
-            self.cache.values(
-                [key for key in keys if problems[key] is None],
-                self._compute,
-                self._batch,
-                order=lambda key: (len(key[1]), key[1]),
-            )
+        found = self.cache.values(
+            [key for key in keys if problems[key] is None],
+            self._compute,
+            self._batch,
+            order=lambda key: (len(key[1]), key[1]),
         )
-        values = [next(found) if reason is None else None for reason in reasons]
-        reasons = [
-            "BERTScore is not a number" if reason is None and value is None else reason
-            for reason, value in zip(reasons, values, strict=True)
-        ]
-        return Scores(values, counted(reasons), language_notes(given, self._language))
+        notes = language_notes(given, self._language)
+        return scores_of(found, reasons, "BERTScore is not a number", notes)
 
     def _problem(self, key: Key) -> str | None:
         candidate, reference = key

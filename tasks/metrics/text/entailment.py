@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.metrics.sentences import ensure_sentence_splitter
-from tasks.metrics.text.base import Scores, counted, package_version, paired_with
+from tasks.metrics.text.base import Scores, counted, package_version, paired_with, scores_of
 from tasks.metrics.text.cache import Key, ScoreCache
 from tasks.metrics.text.language import language_notes, unreadable
 from tasks.metrics.text.nli import NliModel
@@ -126,13 +126,9 @@ class SummaC:
             for candidate, document, reason in zip(candidates, given, reasons, strict=True)
             if reason is None
         ]
-        found = iter(self.pairs(keys))
-        values = [next(found) if reason is None else None for reason in reasons]
-        reasons = [
-            "the NLI model's answer is not a number" if reason is None and value is None else reason
-            for reason, value in zip(reasons, values, strict=True)
-        ]
-        return Scores(values, counted(reasons), language_notes(given, self._nli.language))
+        undefined = "the NLI model's answer is not a number"
+        notes = language_notes(given, self._nli.language)
+        return scores_of(self.pairs(keys), reasons, undefined, notes)
 
     def problem(self, text: str) -> str | None:
         """Return why a text cannot be a premise or hypothesis, or ``None`` if it can."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.metrics.text.base import Scores, counted, package_version, paired_with
+from tasks.metrics.text.base import Scores, package_version, paired_with, scores_of
 from tasks.metrics.text.cache import Key, ScoreCache
 
 _NO_WORDS = "the reference has no word that ROUGE counts (letters a–z and digits)"
@@ -76,9 +76,7 @@ class RougeL:
             for key, reason in zip(zip(candidates, given, strict=True), reasons, strict=True)
             if reason is None
         ]
-        found = iter(self.cache.values(keys, self._compute, self._batch))
-        values = [next(found) if reason is None else None for reason in reasons]
-        return Scores(values, counted(reasons))
+        return scores_of(self.cache.values(keys, self._compute, self._batch), reasons)
 
     def _compute(self, keys: list[Key]) -> list[float | None]:
         return [

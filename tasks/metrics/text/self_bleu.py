@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.metrics.text.base import Scores, counted, package_version
+from tasks.metrics.text.base import Scores, package_version, scores_of
 from tasks.metrics.text.cache import Key, ScoreCache
 
 TOO_FEW = "fewer than two of the prompt's samples have text"
@@ -68,9 +68,7 @@ class SelfBleu:
         reasons = [None if len(group) > 1 else TOO_FEW for group in kept]
         # The order of samples has no meaning.
         keys = [tuple(sorted(group)) for group in kept if len(group) > 1]
-        found = iter(self.cache.values(keys, self._compute, self._batch))
-        values = [next(found) if reason is None else None for reason in reasons]
-        return Scores(values, counted(reasons))
+        return scores_of(self.cache.values(keys, self._compute, self._batch), reasons)
 
     def _compute(self, keys: list[Key]) -> list[float | None]:
         return [self._of_group(samples) for samples in keys]

@@ -77,18 +77,25 @@ def _panel(
         axis.plot(
             x,
             [cell["mean"] for _, cell in points],
-            color=style.colour,
-            marker=style.marker,
-            markerfacecolor=style.face,
-            markeredgecolor="black",
-            markeredgewidth=0.4,
-            markersize=6,
+            **_marked(style),
             linewidth=1.3,
             label=row["label"],
         )
     axis.set_title(part.get("first_title") or part["title"], fontsize=10)
     axis.set_xlabel("Temperature", fontsize=9)
     axis.grid(alpha=0.25)
+
+
+def _marked(style: Style) -> dict[str, Any]:
+    """Return what a method's line looks like in every panel, but for its width."""
+    return {
+        "color": style.colour,
+        "marker": style.marker,
+        "markerfacecolor": style.face,
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.4,
+        "markersize": 6,
+    }
 
 
 def _trade_off(
@@ -110,12 +117,7 @@ def _trade_off(
         axis.plot(
             [x for x, _ in points],
             [y for _, y in points],
-            color=style.colour,
-            marker=style.marker,
-            markerfacecolor=style.face,
-            markeredgecolor="black",
-            markeredgewidth=0.4,
-            markersize=6,
+            **_marked(style),
             linewidth=1.0,
         )
     labels = {m["id"]: m["label"] for m in result["metrics"]}
