@@ -14,7 +14,7 @@ from typing import Any
 
 LINES, COLUMNS = 24, 80
 """The screen that a result's notes have to fit."""
-LONGEST = 5
+LONGEST = 7
 """Lines of a note beyond which it is shown in its short form."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.render.columns import mark, row_id
+from harness.render.columns import BETTER, DIFFERENT, WORSE, mark, row_id
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def listed_marks(
 
 
 def counted_marks(table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return how often each mark occurs, such as "12 ▲ and 3 ▼ of 40"."""
+    """Return how often each mark occurs, such as "12 ▲, 3 ▼ of 40 comparisons"."""
     signs = [mark(table, entry) for entry in entries]
-    found = [f"{signs.count(sign)} {sign}" for sign in _unique(filter(None, signs))]
-    return f"{' and '.join(found)} of {len(entries)}"
+    found = [f"{signs.count(sign)} {sign}" for sign in (BETTER, WORSE, DIFFERENT) if sign in signs]
+    return f"{', '.join(found)} of {len(entries)} comparisons"
 
 
 def _of_row(own: Mapping[str, Mapping[str, str]], setting: str, values: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def significance_note(
     )
     return LongNote(
         f"{start}{listed_marks(table, entries, series)}.",
-        f"{start}{counted_marks(table, entries)} comparisons.",
+        f"{start}{counted_marks(table, entries)}.",
     )
 
 

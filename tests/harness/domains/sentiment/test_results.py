@@ -76,12 +76,14 @@ def test_chains_share_nothing_that_chance_decides(figure: str) -> None:
 
 def test_the_figures_have_their_runs_in_common() -> None:
     shared = set(names(graph()))
-    for figure in ("figure7", "figure4"):
+    for figure in ("figure3", "figure7", "figure4", "figure9"):
         own = set(names(graph(figure=figure))) - shared
         assert all(name.startswith(("ranking", "token maps", "tokens that")) for name in own)
 
 
-@pytest.mark.parametrize("figure", ["figure1", "figure2", "figure3", "figure4", "figure7"])
+@pytest.mark.parametrize(
+    "figure", ["figure1", "figure2", "figure3", "figure4", "figure7", "figure9"]
+)
 @pytest.mark.parametrize("profile", ["tiny", "small", "paper"])
 def test_every_profile_describes_every_figure(figure: str, profile: str) -> None:
     experiment: Experiment = EXPERIMENTS[figure]
