@@ -84,19 +84,23 @@ def _data_facts(data: Mapping[str, Any]) -> list[str]:
 
 
 def _above(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    tested = {row: entries for row, entries in result["above_start"].items() if entries}
-    above = [
-        f"{names[row]} ({sum(e['significant'] for e in entries)} of {len(entries)})"
-        for row, entries in tested.items()
-        if any(entry["significant"] for entry in entries)
-    ]
+    tested = {names[row]: entries for row, entries in result["above_start"].items() if entries}
     if not tested or all(e["p_holm"] is None for entries in tested.values() for e in entries):
         return ""
-    return (
-        "Reward significantly above SFT's at the last step (Holm over a method's settings), "
-        f"{len(above)} of {len(tested)} methods, settings in brackets: "
-        f"{', '.join(above) or 'none'}."
-    )
+    above = {name: sum(e["significant"] for e in entries) for name, entries in tested.items()}
+    everywhere = [name for name, count in above.items() if count == len(tested[name])]
+    start = "Reward significantly above SFT's at the last step (Holm over a method's settings)"
+    if len(everywhere) == len(tested):
+        return f"{start}: every method at each of its settings."
+    parts = [f"{', '.join(everywhere)} at every setting"] if everywhere else []
+    parts += [
+        f"{name} at {count} of {len(tested[name])}"
+        for name, count in above.items()
+        if 0 < count < len(tested[name])
+    ]
+    found = f"{sum(map(bool, above.values()))} of {len(tested)} methods"
+    listed = f" ({'; '.join(parts)})" if parts else ""
+    return f"{start}: {found}{listed}."
 
 
 def _kl_by_beta(result: Mapping[str, Any]) -> str:

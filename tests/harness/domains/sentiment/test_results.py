@@ -276,7 +276,7 @@ def test_the_picture_shows_every_method_and_its_bytes_repeat() -> None:
 
 def test_the_notes_say_what_was_found() -> None:
     notes = " ".join(figure()["notes"])
-    assert "1 of 2 methods, settings in brackets: DPO (1 of 1)" in notes
+    assert "(Holm over a method's settings): 1 of 2 methods (DPO at every setting)." in notes
     assert "do not reach 10 nats (largest KL): DPO 4.0, TDPO v1 3.0" in notes
     assert "without a finite reward, left out: 3" in notes
     assert "7 reached the longest length without an end, 2 prompts lost their beginning" in notes
