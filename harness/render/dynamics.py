@@ -53,6 +53,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
                     series["steps"], series["low"], series["high"], color=colour, alpha=0.15, lw=0
                 )
         axis.grid(alpha=0.25)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if row == 0:
             axis.set_title(panel["label"], fontsize=10)
         if column == 0:
