@@ -21,7 +21,7 @@ from harness.render.notes import (
 
 
 def notes(table: Mapping[str, Any]) -> list[str]:
-    """Return the notes under Table 1, one sentence or two each.
+    """Return the notes under Table 1, the most important first, one sentence or two each.
 
     Args:
         table: its JSON, but for the notes.
@@ -30,6 +30,12 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     names = {row_id(row): row["label"] for row in table["rows"]}
     found = [
         "Values are normalised scores, 0 = chance, 100 = perfect; best value of a column in bold.",
+        tiny_note(
+            table,
+            "a GPT-NeoX trained from scratch on an embedded world whose skills were chosen for "
+            "being learnable by it",
+            "the trade-off",
+        ),
         chains_note(table, "rows"),
         "Preference accuracy: share of held-out pairs whose chosen response has the higher "
         "implicit reward of the method itself (SFT: the higher mean log-probability)."
@@ -41,28 +47,25 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         direction_note(table),
         tuning_note(table),
         *significance_notes(table, [*table["significance"], *table["supplement"]["significance"]]),
-        detectable_note(table, table["supplement"], labels=labels),
-        _chance(table, names, labels),
-        ceiling_note(table),
         missing_note(table),
+        _average(table),
+        ceiling_note(table),
+        _chance(table, names, labels),
+        detectable_note(table, table["supplement"], labels=labels),
         generation_note(table["provenance"]["sampled"]),
-    ]
-    averaged = table["average_of"]
-    if len(averaged) < len(table["columns"]) - 1:
-        found.append(
-            f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be "
-            "compared with an average of all of them."
-        )
-    found += [
-        tiny_note(
-            table,
-            "a GPT-NeoX trained from scratch on an embedded world whose skills were chosen for "
-            "being learnable by it",
-            "the trade-off",
-        ),
         _provenance(table["provenance"]),
     ]
     return [note for note in found if note]
+
+
+def _average(table: Mapping[str, Any]) -> str:
+    averaged = table["average_of"]
+    if len(averaged) == len(table["columns"]) - 1:
+        return ""
+    return (
+        f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be compared "
+        "with an average of all of them."
+    )
 
 
 def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from harness.domains.dialogue.pipeline import Graph, System
 from harness.domains.dialogue.profile import DialogueProfile
 from harness.graph.stages import Stage
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
 
 
@@ -105,7 +106,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             },
         },
     }
-    return {**table, "notes": notes(table)}
+    return {**table, **fit_notes(notes(table))}
 
 
 def chat_template(store: Store, graph: Graph) -> str:
