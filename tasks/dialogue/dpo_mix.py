@@ -7,7 +7,6 @@ one or several turns, and the response. Its ratings and the name of its source a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,8 @@ def _rows(source: str | Path, split: str) -> Iterator[Row]:
             if is_test(_prompt_text(row["chosen"])) == (split == "test"):
                 yield row
     elif path.is_dir() and (files := split_files(path, split)):
-        yield from _checked(chain.from_iterable(numbered_rows(f, split) for f in files), path)
+        for file in files:
+            yield from _checked(numbered_rows(file, split), file)
     else:
         yield from _checked(read_rows(source, split), source)
 
@@ -62,9 +62,9 @@ def _checked(rows: Iterator[Row], source: str | Path) -> Iterator[Row]:
     for index, row in enumerate(rows):
         for column in ("chosen", "rejected"):
             if column not in row:
+                columns = ", ".join(name for name in row if name != "pair_id")
                 raise UserError(
-                    f"{source}, row {index} has no column '{column}'; its columns are "
-                    f"{', '.join(map(str, row))}."
+                    f"{source}, row {index} has no column '{column}'; its columns are {columns}."
                 )
             value = row[column]
             if value is not None and not isinstance(value, list):
