@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
@@ -119,23 +120,28 @@ def test_good_answers_have_good_words_only_and_bad_ones_at_least_one_bad_word() 
         assert score(prompt, good) > score(prompt, bad)
 
 
-def test_without_its_decisive_words_an_answer_scores_otherwise_and_without_others_it_does_not() -> (
-    None
-):
-    """What is decisive changes the judge's score when it is replaced; reasons change nothing."""
+def test_the_judge_misses_what_is_decisive() -> None:
+    """Without its good words an answer scores less; without its bad sentences, never less."""
     rng = Random(1)
     for _ in range(500):
         request = sample_request(rng, 0.3, 0.0)
         prompt: list[Message] = [{"role": r, "content": c} for r, c in request.turns]
-        answer = (good_answer if rng.random() < 0.5 else bad_answer)(request, rng)
-        before = judge(prompt, answer)
-        changed = answer
-        for span in reversed(decisive_spans(prompt, answer)):
+        good, bad = good_answer(request, rng), bad_answer(request, rng)
+        changed = good
+        for span in reversed(decisive_spans(prompt, good)):
             changed = changed[: span.start] + "xyz" + changed[span.end :]
-        assert judge(prompt, changed) != before, answer
-    reason = "It would hurt people."
+        assert score(prompt, changed) < score(prompt, good), good
+        spoilt = {span.start: span for span in decisive_spans(prompt, bad)}
+        kept, place = [], 0
+        for sentence in re.split(r"(?<=[.!?]) ", bad):
+            inside = [s for p, s in spoilt.items() if place <= p < place + len(sentence)]
+            if all(span.verdict in GOOD for span in inside):
+                kept.append(sentence)
+            place += len(sentence) + 1
+        assert not kept or score(prompt, " ".join(kept)) >= score(prompt, bad), bad
+    # Reasons change nothing.
     refusal = "I cannot help you to do harm."
-    assert judge(HARMFUL, f"{refusal} {reason}") == judge(HARMFUL, f"{refusal} Xyz.")
+    assert judge(HARMFUL, f"{refusal} It would hurt people.") == judge(HARMFUL, f"{refusal} Xyz.")
 
 
 def test_tokens_are_labelled_by_their_place() -> None:

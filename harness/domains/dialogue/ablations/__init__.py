@@ -11,10 +11,12 @@ from rich.console import Console
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
-from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import Experiment, RowSpec, TableSpec
 from harness.domains.dialogue import caps_on_real_rows, user_benchmarks
 from harness.domains.dialogue.ablations.profile import PROFILES, AblationProfile
 from harness.domains.dialogue.pipeline import Graph, build_graph
+from sparsepo.errors import UserError
 
 
 class Ablations(Domain[AblationProfile, Graph]):
@@ -36,7 +38,16 @@ class Ablations(Domain[AblationProfile, Graph]):
         plugins: Mapping[str, Path],
         request: RunRequest,
     ) -> Graph:
-        """Return the graph of stages that a table needs; nothing is run."""
+        """Return the graph of stages that a table needs; nothing is run.
+
+        Raises:
+            UserError: no pairs are left to measure masks on, the paper's numbers cannot be read, or
+                for the reasons of `build_graph`.
+        """
+        if profile.masks.pairs < 1:
+            raise UserError(f"masks.pairs must be at least 1, not {profile.masks.pairs}.")
+        if isinstance(experiment, TableSpec) and experiment.paper_setting is not None:
+            paper_numbers(experiment.id)  # a damaged file is found before anything is trained
         return build_graph(profile, rows, plugins, user_benchmarks(request.assignments))
 
     def result(self, run: FinishedRun[AblationProfile, Graph]) -> dict[str, Any]:
