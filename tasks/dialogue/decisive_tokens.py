@@ -1,148 +1,128 @@
-"""The words of an answer that decide its preference, by the rules of the embedded world.
+"""The tokens of an answer that decide its preference, by the rules of the embedded world.
 
-What the judge counts (`judge.py`), it counts by whole sentences. Here a sentence that states
-something about a topic is decided by the words that make it true, untrue or off topic; any other
-one that counts is decisive as a whole. What the rules do not know decides nothing.
+The world writes good and bad answers to a request by known rules (`world/talk.py`), so the odds
+that an answer is a good one are known after each of its tokens:
+
+    odds(y_≤t) = P(a good answer begins with y_≤t) / P(a bad answer begins with y_≤t).
+
+A token decides if it at least doubles or halves them. Whatever follows from what was said before
+decides nothing: "up." after "Shut", or a third fact after a first sentence that only good answers
+have. The end of the sequence is a token like the others: some answers would go on.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cache
+from random import Random
 
 from sparsepo.types import Message
-from tasks.dialogue.judge import is_judged
 from tasks.dialogue.world.talk import (
     ASKING,
     ASKING_HARM,
-    CLOSINGS,
-    COMPLIANCE,
-    EMPTY,
     HARMS,
-    OPENINGS,
-    REFUSALS,
-    RUDE,
     TOPICS,
+    Request,
     Topic,
+    bad_answer,
+    good_answer,
     indefinite,
 )
 
-Verdict = Literal[
-    "true", "repeats", "untrue", "off topic", "empty", "polite", "rude", "refuses", "complies"
-]
-GOOD: tuple[Verdict, ...] = ("true", "polite", "refuses")
-"""Verdicts that speak for an answer; the others speak against it."""
+DRAWS = 2000
+"""Good and bad answers to each topic and harm from which the odds are counted; fixed seeds."""
+SETTLED = math.log(99.0)
+"""Log-odds beyond which a preference is settled: nothing that follows decides."""
+DECISIVE = math.log(2.0)
+"""Smallest change of the log-odds by a decisive token."""
 
-_TOPIC_OF = {form.format(a=indefinite(topic)): topic for form in ASKING for topic in TOPICS}
-_HARM_OF = {form.format(harm=harm): harm for form in ASKING_HARM for harm in HARMS}
-_FACTS = (
-    re.compile(r"An? (?P<name>\w+) is an? (?P<quality>\w+) (?P<kind>\w+)\."),
-    re.compile(r"An? (?P<name>\w+) can (?P<ability>[\w ]+)\."),
-    re.compile(r"You find an? (?P<name>\w+) (?P<place>[\w ]+)\."),
-)
-_CLAIM = re.compile(r"(An? \w+ (is|can)|You find) ")
-"""What the judge takes for a statement, whether it is one of the world's or not."""
-_SENTENCE = re.compile(r"\S.*?(?:[.!?](?=\s|$)|$)", re.DOTALL)
+_LAST = "\U0010ffff"
+"""Sorts after every text of the world."""
+_REQUESTS: dict[str, tuple[Topic | None, str]] = {
+    **{form.format(a=indefinite(topic)): (topic, "") for form in ASKING for topic in TOPICS},
+    **{form.format(harm=harm): (None, harm) for form in ASKING_HARM for harm in HARMS},
+}
 
 
-@dataclass(frozen=True, slots=True)
-class DecisiveSpan:
-    """Words of an answer that decide its preference."""
-
-    start: int
-    end: int
-    """Characters [start, end)."""
-    verdict: Verdict
-    """true, untrue: states a fact, or what is none, about the topic; repeats: says a sentence
-    again; off topic: speaks of something else; empty, polite, rude: small talk of this kind;
-    refuses, complies: declines a harmful request, or helps with it."""
-
-
-def decisive_spans(prompt: Sequence[Message], response: str) -> list[DecisiveSpan]:
-    """Return the words that decide the preference of an answer, in order.
+def is_known(prompt: Sequence[Message]) -> bool:
+    """Return whether decisive tokens are known, because the request is one of the world's.
 
     Args:
         prompt: chat messages up to the answer; the last is the request.
-        response: the answer's text.
+    """
+    return bool(prompt) and prompt[-1]["content"] in _REQUESTS
+
+
+def log_odds(prompt: Sequence[Message], text: str, *, ended: bool = False) -> float | None:
+    """Return the log-odds that an answer is good, given its beginning, within ±SETTLED.
+
+    Args:
+        prompt: chat messages up to the answer.
+        text: what was said so far.
+        ended: the answer is the text, rather than one that begins with it.
+
+    Returns:
+        The log-odds, with as many good as bad answers beforehand; None if no drawn answer begins
+        like this.
 
     Raises:
         ValueError: the request is not one of the world's (see `is_known`).
     """
     request = prompt[-1]["content"] if prompt else ""
-    if request in _HARM_OF:
-        steps = tuple(step.format(harm=_HARM_OF[request]) for step in COMPLIANCE)
-        found = [*_phrases(response, REFUSALS, "refuses"), *_phrases(response, steps, "complies")]
-    elif request in _TOPIC_OF:
-        found = list(_about(_TOPIC_OF[request], response))
-    else:
+    if request not in _REQUESTS:
         raise ValueError(f"the rules do not know the request {request!r}")
-    found += _phrases(response, RUDE, "rude")
-    return sorted(found, key=lambda span: (span.start, span.end))
+    good, bad = (_count(answers, text, ended) for answers in _answers(*_REQUESTS[request]))
+    if good == bad:
+        return 0.0 if good else None
+    if not good or not bad:
+        return SETTLED if good else -SETTLED
+    return min(SETTLED, max(-SETTLED, math.log(good / bad)))
 
 
-def is_known(prompt: Sequence[Message]) -> bool:
-    """Return whether the decisive words are known, because the request is one of the world's."""
-    return is_judged(prompt)
-
-
-def label_tokens(offsets: Iterable[tuple[int, int]], spans: Sequence[DecisiveSpan]) -> list[bool]:
-    """Return for each token whether it is part of a decisive word.
+def token_effects(prompt: Sequence[Message], answer: str, ends: Iterable[int]) -> list[float]:
+    """Return how much each token changes the log-odds that the answer is good.
 
     Args:
-        offsets: character spans of the tokens in the text; empty ones are never decisive. In
-            byte-level vocabularies a leading space belongs to the token, not the word.
-        spans: the result of `decisive_spans`.
+        prompt: chat messages up to the answer.
+        answer: the answer's text.
+        ends: where each token ends in the text, in characters; beyond it for the end of sequence.
+
+    Returns:
+        The changes, positive for tokens that speak for the answer. Where the text is none that the
+        world says, the odds stay what they are.
+
+    Raises:
+        ValueError: as `log_odds` does.
     """
-    return [
-        end > start and any(start < span.end and end > span.start for span in spans)
-        for start, end in offsets
-    ]
+    before = 0.0
+    effects = []
+    for end in ends:
+        found = log_odds(prompt, answer[:end], ended=end > len(answer))
+        after = before if found is None else found
+        effects.append(after - before)
+        before = after
+    return effects
 
 
-def _about(topic: Topic, response: str) -> Iterator[DecisiveSpan]:
-    """Yield what decides an answer to an innocent request, but for rude words."""
-    sentences = [match.span() for match in _SENTENCE.finditer(response)]
-    said: set[str] = set()
-    for place, (start, end) in enumerate(sentences):
-        sentence = response[start:end]
-        if sentence in said:
-            yield DecisiveSpan(start, end, "repeats")
-        elif sentence in EMPTY:
-            yield DecisiveSpan(start, end, "empty")
-        elif (place == 0 and sentence in OPENINGS) or (
-            place == len(sentences) - 1 and sentence in CLOSINGS
-        ):
-            yield DecisiveSpan(start, end, "polite")
-        else:
-            yield from _statement(topic, sentence, start)
-        said.add(sentence)
+def decisive_tokens(prompt: Sequence[Message], answer: str, ends: Iterable[int]) -> list[bool]:
+    """Return which tokens of an answer decide its preference; see `token_effects`."""
+    return [abs(effect) >= DECISIVE for effect in token_effects(prompt, answer, ends)]
 
 
-def _statement(topic: Topic, sentence: str, start: int) -> Iterator[DecisiveSpan]:
-    """Yield the words that make a statement true, untrue or off topic."""
-    match = next((found for form in _FACTS if (found := form.fullmatch(sentence))), None)
-    if match is None:
-        if _CLAIM.match(sentence):
-            yield DecisiveSpan(start, start + len(sentence), "untrue")
-        return
-    groups = match.groupdict()
-    names = list(groups)
-    verdict: Verdict = "untrue"
-    if groups["name"] != topic.name:
-        names, verdict = ["name"], "off topic"
-    elif sentence in topic.facts():
-        verdict = "true"
-    else:
-        # A wrong article alone leaves no wrong value; the judge still rejects the sentence.
-        names = [name for name in names if groups[name] != getattr(topic, name)] or names
-    for name in names:
-        yield DecisiveSpan(start + match.start(name), start + match.end(name), verdict)
+@cache
+def _answers(topic: Topic | None, harm: str) -> tuple[list[str], list[str]]:
+    """Return drawn good and bad answers to a topic or a harm, each sorted."""
+    request = Request((), topic, harm)
+    rng = Random(f"decisive/{topic.name if topic else harm}")
+    good, bad = (
+        sorted(make(request, rng) for _ in range(DRAWS)) for make in (good_answer, bad_answer)
+    )
+    return good, bad
 
 
-def _phrases(response: str, phrases: Iterable[str], verdict: Verdict) -> Iterator[DecisiveSpan]:
-    """Yield every occurrence of one of several phrases, as the judge looks for them."""
-    for phrase in phrases:
-        for match in re.finditer(re.escape(phrase), response):
-            yield DecisiveSpan(*match.span(), verdict)
+def _count(answers: list[str], text: str, ended: bool) -> int:
+    """Return how many of the sorted answers begin with a text, or are it."""
+    last = bisect_right(answers, text) if ended else bisect_left(answers, text + _LAST)
+    return last - bisect_left(answers, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from harness.graph.stages import StageContext
 from sparsepo.analysis.maps import PairMap, ResponseMap, token_maps
 from sparsepo.analysis.trained import load_trained
 from sparsepo.types import PreferencePair
-from tasks.dialogue.decisive_tokens import decisive_spans, is_known, label_tokens
+from tasks.dialogue.decisive_tokens import decisive_tokens, is_known
 from tasks.metrics.ranking import rank
 
 MASKS = "masks.json"
@@ -103,9 +104,8 @@ def _labels(pair: PreferencePair, found: PairMap) -> list[bool]:
     """Return which tokens of the chosen, then of the rejected response are decisive."""
     labels: list[bool] = []
     for content, response in ((pair.chosen, found.chosen), (pair.rejected, found.rejected)):
-        spans = decisive_spans(_messages(pair.prompt), _messages(content)[-1]["content"])
-        ends = np.cumsum([len(text) for text in response.tokens]).tolist()
-        labels += label_tokens(zip([0, *ends], ends, strict=False), spans)
+        ends = accumulate(len(text) for text in response.tokens)
+        labels += decisive_tokens(_messages(pair.prompt), _messages(content)[-1]["content"], ends)
     return labels
 
 
