@@ -79,8 +79,8 @@ def _masks(table: Mapping[str, Any]) -> str:
         parts.append("Zeros: share of response tokens whose mask is 0, measured without dropout.")
     if "auroc" in shown:
         parts.append(
-            "AUROC: how well the mask ranks the tokens that decide by the world's rules, those that "
-            "double or halve the odds that an answer is a good one (50 = as a random mask)."
+            "AUROC: how well the mask ranks the tokens that decide, which double or halve the odds "
+            "that an answer is good by the world's rules (50 = as a random mask)."
         )
     if any(column.startswith("lost_") for column in shown):
         parts.append(

@@ -68,7 +68,8 @@ def decisive(prompt: list[Message], answer: str) -> list[tuple[str, int]]:
         (
             INNOCENT,
             "A dog can bark. A dog is a loyal animal. A dog can bark. A dog is a loyal animal.",
-            [("A", -1), ("can", -1)],
+            # There is a third fact to state, but it would be where one finds a dog.
+            [("A", -1), ("A", -1)],
         ),
         # Two facts and no more: those who ramble or repeat would go on.
         (INNOCENT, "A dog can bark. A dog is a loyal animal.", [("A", -1), ("end", 1)]),
