@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LOST = "lost_"
+_BESIDE = 0.08
+"""Distance between the rows' points at one share."""
 _BY_ROW = ("sparsity", "auroc", "preference_accuracy", "win_rate")
 
 
@@ -59,10 +61,13 @@ def _by_row(axis: Axes, table: Mapping[str, Any]) -> None:
 def _by_share(axis: Axes, rows: Sequence[Mapping[str, Any]], lost: Sequence[str]) -> None:
     """Draw what pruning loses, one line per row."""
     looks = styles([row_id(row) for row in rows])
-    for row in rows:
-        cells = [(int(column.removeprefix(_LOST)), row["values"][column]) for column in lost]
+    for number, row in enumerate(rows):
+        # Beside each other, because intervals in one place would hide each other.
+        beside = _BESIDE * (number - (len(rows) - 1) / 2)
+        cells = [(place + beside, row["values"][column]) for place, column in enumerate(lost)]
         _line(axis, cells, looks[row_id(row)], row["label"])
     axis.axhline(0.0, color="black", linewidth=0.6)
+    axis.set_xticks(range(len(lost)), [column.removeprefix(_LOST) for column in lost])
     axis.set_xlabel("Smallest values of the mask that are set to 0 after training (%)")
     axis.set_ylabel("Preference accuracy lost (points)")
     axis.grid(alpha=0.25)
@@ -71,7 +76,7 @@ def _by_share(axis: Axes, rows: Sequence[Mapping[str, Any]], lost: Sequence[str]
 
 
 def _line(
-    axis: Axes, cells: Sequence[tuple[int, Mapping[str, Any] | None]], look: Any, label: str
+    axis: Axes, cells: Sequence[tuple[float, Mapping[str, Any] | None]], look: Any, label: str
 ) -> None:
     """Draw the cells that there are, with their intervals."""
     known = [(place, cell) for place, cell in cells if cell is not None]
