@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.commands.leaderboard.against import compare_column
+from harness.commands.leaderboard.against import compare_column, compared_columns, result_columns
 from harness.commands.leaderboard.costs import relative_seconds, summary
 from harness.commands.leaderboard.notes import notes
 from harness.commands.leaderboard.ranking import Metric, Ranks, rank_entries
@@ -91,8 +91,8 @@ def _metrics(sources: Sources) -> list[Metric]:
     found = []
     for experiment in _experiments(sources):
         result = sources.of(experiment)[0].result
-        columns = dict.fromkeys(name for part in parts_of(result) for name in part["columns"])
-        for column in columns:
+        compared = compared_columns(result)
+        for column in result_columns(result):
             direction = higher_is_better(result, column)
             found.append(
                 Metric(
@@ -101,7 +101,9 @@ def _metrics(sources: Sources) -> list[Metric]:
                     column,
                     result["column_labels"][column],
                     direction,
-                    direction is not None and column != result.get("average"),
+                    direction is not None
+                    and column != result.get("average")
+                    and column in compared,
                 )
             )
     return found
