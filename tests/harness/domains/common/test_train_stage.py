@@ -76,7 +76,7 @@ def train(
             name="t",
             config={
                 "method": method,
-                "hyper_parameters": {"beta": 0.1},
+                "hyper_parameters": {} if method == "sft" else {"beta": 0.1},
                 "training": training,
                 "seed": 42,
                 "device": "cpu",
