@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.leaderboard.against import compare_column, compared_columns, result_columns
+from harness.commands.leaderboard.checks import outdated
 from harness.commands.leaderboard.costs import relative_seconds, summary
 from harness.commands.leaderboard.notes import notes
 from harness.commands.leaderboard.ranking import Metric, Ranks, rank_entries
@@ -158,6 +159,7 @@ def _tasks(sources: Sources) -> list[dict[str, Any]]:
                 "command": _command(first.result),
                 "commit": first.result["provenance"].get("git_commit"),
                 "hardware": first.result["provenance"].get("hardware"),
+                "outdated": outdated(first.result),
             }
         )
     return [{"id": domain, "experiments": own} for domain, own in tasks.items()]

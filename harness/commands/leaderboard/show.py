@@ -52,7 +52,7 @@ _CSV_COLUMNS = (
 
 
 def show(board: Mapping[str, Any], console: Console) -> None:
-    """Print the metrics and costs of every experiment, then the ranks and the notes.
+    """Print metrics, cost and command of every experiment, then the ranks and the notes.
 
     Args:
         board: the leaderboard's JSON.
@@ -62,6 +62,8 @@ def show(board: Mapping[str, Any], console: Console) -> None:
         for experiment in task["experiments"]:
             for table in _experiment_tables(board, experiment):
                 console.print(table)
+            commit = (experiment["commit"] or "unknown")[:7]
+            console.print(_text(f"{experiment['command']} (commit {commit})"))
     console.print(_rank_table(board))
     for note in board["notes"]:
         console.print(_text(note))

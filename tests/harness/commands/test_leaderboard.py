@@ -272,6 +272,17 @@ def test_a_folder_without_rights_is_left_out(
     assert told.err.count("\n") == 1
 
 
+def test_a_result_of_another_commit_is_named(results: Path) -> None:
+    assert not any("another version" in n for n in leaderboard_json(results, "tiny")["notes"])
+    old = small_result("table2", chains=3)
+    old["provenance"].update(git_commit="fedcba9876543210", stages={FUNCTION: "0" * 16})
+    write_result(results, old)
+    board = leaderboard_json(results, "tiny")
+    assert any("Commits 0123456, fedcba9" in note for note in board["notes"])
+    assert any("another version of the code" in n and "table2." in n for n in board["notes"])
+    assert entry(board, "mapo")["mean_rank"]["tasks"] == 2
+
+
 def test_tables_of_variants_are_not_ranked(results: Path) -> None:
     rows = [RowSpec(name, "dpo", name, {"beta": 1.0}) for name in ("a", "b")]
     write_result(results, small_result("table3", {"a": 1.0, "b": 2.0}, rows=rows))
@@ -339,7 +350,7 @@ def other_code(result: dict[str, Any]) -> None:
         (lambda r: r["provenance"]["settings"]["po"].update(epochs=9), "po.epochs 9"),
         (lambda r: r["provenance"]["settings"].update(seeds=7), "seeds 7"),
         (lambda r: r["provenance"].pop("settings"), "with which settings it was made"),
-        (lambda r: r["higher_is_better"].update(bbh=False), "other directions"),
+        (lambda r: r["higher_is_better"].update(bbh=False), "another direction"),
         (lambda r: r.pop("column_labels"), "another schema"),
         (lambda r: r.update(profile=3), "another schema"),
         (lambda r: r["rows"][0]["values"]["bbh"].pop("per_chain"), "values of each chain"),
