@@ -14,6 +14,7 @@ from harness.domains.code.pipeline import Graph, build_figure, build_table
 from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, FigureSpec, RowSpec
 from sparsepo.errors import UserError
 
@@ -70,6 +71,12 @@ class Code(Domain[CodeProfile, Graph]):
         from harness.domains.code.results import figure_json, table_json
 
         return (figure_json if isinstance(run.experiment, FigureSpec) else table_json)(run)
+
+    def samples(self, run: FinishedRun[CodeProfile, Graph]) -> SampleSet | None:
+        """Return a program of each row for each problem; see `code.samples`."""
+        from harness.domains.code.samples import code_samples
+
+        return code_samples(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, or the figure as PNG and PDF."""

@@ -13,6 +13,7 @@ from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
@@ -69,6 +70,15 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return table_json(run.of(run.graph))
+
+    def samples(self, run: FinishedRun[DialogueProfile, Graph | WinrateGraph]) -> SampleSet | None:
+        """Return the responses that were judged; see `dialogue.samples`."""
+        from harness.domains.common.winrate.samples import winrate_samples
+        from harness.domains.dialogue.samples import dialogue_samples
+
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_samples(run.of(run.graph))
+        return dialogue_samples(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, and its picture."""

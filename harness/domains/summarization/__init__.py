@@ -13,6 +13,7 @@ from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.summarization.pipeline import Graph, build_graph
@@ -83,6 +84,17 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return figure_json(run.of(run.graph))
+
+    def samples(
+        self, run: FinishedRun[SummarizationProfile, Graph | WinrateGraph]
+    ) -> SampleSet | None:
+        """Return the summaries; see `summarization.samples` and `common.winrate.samples`."""
+        from harness.domains.common.winrate.samples import winrate_samples
+        from harness.domains.summarization.samples import summarization_samples
+
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_samples(run.of(run.graph))
+        return summarization_samples(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the figure, and tables in every format."""
