@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.judging import check_judge_options, require_agreement
+from harness.commands.made_by import command_of, stage_codes
 from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile, needs_tune
 from harness.config.request import RunRequest
 from harness.domains import get_domain
+from harness.domains.common.costs import training_costs
 from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
@@ -117,7 +119,11 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         make_all(list(graph.targets), store, prepared.engine, shown)
     finally:
         shown.close()
-    made = provenance(prepared.profile, prepared.plugins)
+    made = {
+        **provenance(prepared.profile, prepared.plugins),
+        "command": command_of(experiment, prepared.request),
+        "stages": stage_codes(graph.targets),
+    }
     finished = FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
     result = domain.result(finished)
     write_files(
@@ -240,7 +246,15 @@ def set_by_rows(rows: Sequence[RowSpec], key: str) -> bool:
 
 
 def timings(graph: Graph, store: Store) -> dict[str, Any]:
-    """Return the duration of each stage in seconds, including stages made by earlier runs."""
+    """Return what differs from run to run, including stages made by earlier runs.
+
+    Args:
+        graph: the stages.
+        store: where they are.
+
+    Returns:
+        The duration of each stage in seconds, and the cost of each row's training runs.
+    """
     records = [
         store.record(stage.address)
         for stage in topological(graph.targets)
@@ -249,6 +263,7 @@ def timings(graph: Graph, store: Store) -> dict[str, Any]:
     return {
         "seconds": {record["name"]: record["seconds"] for record in records},
         "total_seconds": round(sum(record["seconds"] for record in records), 3),
+        "training": training_costs(graph, store),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from harness.commands.made_by import selector
 from harness.domains import get_domain
 from harness.domains.catalogue import EXPERIMENTS
 
@@ -35,9 +36,7 @@ def run_command(id: str, profile: str, *, tuned: bool = False) -> str:
         profile: the profile's name.
         tuned: with tuned rows.
     """
-    kind = "figure" if id.startswith("figure") else "table"
-    name = id.removeprefix(kind)
-    parts = ["python -m harness run", f"--{kind} {name}"]
+    parts = ["python -m harness run", *selector(id)]
     if profile != "tiny":
         parts.append(f"--profile {profile}")
     if tuned:
