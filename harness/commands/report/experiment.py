@@ -108,12 +108,10 @@ def _chains(rows: Sequence[Mapping[str, Any]]) -> int | None:
 
 def _block(block: Block) -> dict[str, Any]:
     sized = any(size for _, size, _ in block.rows)
-    marks = {cell.mark for _, _, cells in block.rows for cell in cells if cell and cell.mark}
     return {
         "title": block.title,
         "columns": block.columns,
         "sized": sized,
-        "marked": bool(marks),
         "rows": [
             {"label": label, "size": size, "cells": [_cell(cell) for cell in cells]}
             for label, size, cells in block.rows
@@ -124,14 +122,14 @@ def _block(block: Block) -> dict[str, Any]:
 def _cell(cell: Cell | None) -> dict[str, Any]:
     if cell is None:
         return {"value": "–", "sort": "", "interval": "", "best": False, "mark": "", "meaning": ""}
-    meaning = {"": "", BETTER: "significantly better", WORSE: "significantly worse"}
+    meaning = {"": "", BETTER: "significantly better than", WORSE: "significantly worse than"}
     return {
         "value": cell.value.replace("-", "−") if _NUMBER.fullmatch(cell.value) else cell.value,
         "sort": cell.value if _NUMBER.fullmatch(cell.value) else "",
         "interval": cell.interval.replace("-", "−"),
         "best": cell.best,
         "mark": cell.mark,
-        "meaning": meaning.get(cell.mark, "significantly different"),
+        "meaning": meaning.get(cell.mark, "significantly different from"),
     }
 
 

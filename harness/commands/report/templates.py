@@ -51,7 +51,7 @@ class Templates:
         """
         try:
             return self._environment.get_template(template).render(values)
-        except jinja2.UndefinedError as error:
+        except jinja2.TemplateRuntimeError as error:
             raise ValueError(str(error)) from None
 
     def copy_assets(self, folder: Path) -> None:

@@ -88,7 +88,7 @@ function addTools(table) {
     for (const row of rows) {
       const text = row.textContent.toLocaleLowerCase("en");
       const fits = words.every((word) => text.includes(word));
-      row.hidden = !(fits && (!onlyMarked || row.dataset.marked === "yes"));
+      row.hidden = !(fits && (!onlyMarked || row.querySelector(".mark")));
       shown += row.hidden ? 0 : 1;
     }
     found.textContent = shown === rows.length ? "" : `${shown} of ${rows.length} rows`;
@@ -105,7 +105,7 @@ function addTools(table) {
     label.append(input);
     tools.append(label);
   }
-  if (rows.some((row) => row.dataset.marked === "yes")) {
+  if (rows.some((row) => row.querySelector(".mark"))) {
     tools.append(checkbox("only significant differences", (on) => {
       onlyMarked = on;
       apply();

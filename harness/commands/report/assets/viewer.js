@@ -214,8 +214,9 @@ function drawList() {
     ...order.slice(first, first + LIST).map((number, offset) => {
       const item = makeElement("li");
       const group = index.groups.names[index.groups.of[number]];
-      const button = makeElement("button", "", (group ? `${group}: ` : "") + (index.starts[number] || index.ids[number]));
+      const button = makeElement("button");
       button.type = "button";
+      button.append(makeElement("span", "", (group ? `${group}: ` : "") + (index.starts[number] || index.ids[number])));
       if (first + offset === at) button.setAttribute("aria-current", "true");
       button.addEventListener("click", () => go(first + offset));
       item.append(button);
