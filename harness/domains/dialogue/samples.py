@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
+from harness.config.profiles import Profile
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.samples import Response, Sample, SampleSet
 from harness.domains.common.winrate.samples import pair_texts
 from harness.domains.dialogue.pipeline import Graph, System
-from harness.domains.dialogue.profile import DialogueProfile
 from harness.graph.stages import Stage
 from harness.graph.store import Store
 from sparsepo.data.jsonl import read_jsonl
 
+ProfileT = TypeVar("ProfileT", bound=Profile)
+
 SCORES = {"win": "win against chosen", "margin": "implicit reward, chosen − rejected"}
 
 
-def dialogue_samples(run: FinishedRun[DialogueProfile, Graph]) -> SampleSet | None:
+def dialogue_samples(run: FinishedRun[ProfileT, Graph]) -> SampleSet | None:
     """Return the responses that the win rate was computed from; None where there is no win rate.
 
     Args:

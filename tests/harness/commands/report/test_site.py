@@ -102,8 +102,6 @@ def shown_sample(browser: Browser, number: int) -> None:
 
 def test_tables_are_sorted_by_a_click_and_by_the_keyboard(page: Any, site: Path) -> None:
     browser = page(site, "tiny/table1.html")
-    rows = "table:first-of-type tbody th"
-    assert texts(browser, f".scroll:nth-of-type(1) {rows}") == []
     first = "document.querySelectorAll('table')[0]"
     labels = f"[...{first}.tBodies[0].rows].map(row => row.cells[0].textContent)"
     assert browser.value(labels) == ["SFT", "DPO", "TDPO v1"]
@@ -126,9 +124,8 @@ def test_tables_are_sorted_by_a_click_and_by_the_keyboard(page: Any, site: Path)
 def test_rows_are_filtered_by_words_and_by_significance(page: Any, site: Path) -> None:
     browser = page(site, "index.html")
     missing = "document.querySelectorAll('table')[1]"
-    shown = (
-        f"[...{missing}.tBodies[0].rows].filter(row => !row.hidden).map(r => r.cells[0].innerText)"
-    )
+    rows = f"[...{missing}.tBodies[0].rows].filter(row => !row.hidden)"
+    shown = f"{rows}.map(row => row.cells[0].innerText)"
     everything = browser.value(shown)
     write(browser, ".tools input[type=search]", "run --figure 2")
     assert browser.value(shown) == ["figure2"]
@@ -190,7 +187,7 @@ def test_the_viewer_shows_all_methods_side_by_side(page: Any, site: Path) -> Non
     headings = texts(browser, ".panel h3")
     assert headings == ["data: chosen", "SFT", "DPO", "TDPO v1"]
     tops = browser.value(
-        "[...document.querySelectorAll('.panel')].map(p => Math.round(p.getBoundingClientRect().top))"
+        "[...document.querySelectorAll('.panel')].map(p => Math.round(p.offsetTop))"
     )
     assert len(set(tops)) < len(tops)
     scores = texts(browser, ".panel:nth-of-type(3) .scores")
