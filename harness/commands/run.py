@@ -116,7 +116,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
-        make_all(list(graph.targets), store, prepared.engine, shown)
+        make_all([*graph.targets, *domain.sample_stages(graph)], store, prepared.engine, shown)
     finally:
         shown.close()
     made = {

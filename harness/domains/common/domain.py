@@ -119,6 +119,10 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
     def result(self, run: FinishedRun[ProfileT, GraphT]) -> dict[str, Any]:
         """Compute an experiment's JSON from its artefacts."""
 
+    def sample_stages(self, graph: GraphT) -> Sequence[Stage]:
+        """Return the stages that only `samples` reads; they are made after those of the result."""
+        return ()
+
     def samples(self, run: FinishedRun[ProfileT, GraphT]) -> SampleSet | None:
         """Return what the models wrote, for readers; None if an experiment shows no responses."""
         return None

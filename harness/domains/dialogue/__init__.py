@@ -24,6 +24,7 @@ from harness.domains.dialogue.profile import (
     TINY_REAL_TRAIN_PAIRS,
     DialogueProfile,
 )
+from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of dialogues with rules"
 
@@ -70,6 +71,15 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return table_json(run.of(run.graph))
+
+    def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses."""
+        from harness.domains.common.winrate.samples import winrate_map_stages
+        from harness.domains.dialogue.samples import dialogue_map_stages
+
+        if isinstance(graph, WinrateGraph):
+            return winrate_map_stages(graph)
+        return dialogue_map_stages(graph)
 
     def samples(self, run: FinishedRun[DialogueProfile, Graph | WinrateGraph]) -> SampleSet | None:
         """Return the responses that were judged; see `dialogue.samples`."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from harness.config.profiles import Profile
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.sample_maps import map_stage, read_maps
 from harness.domains.common.samples import Response, Sample, SampleSet
 from harness.domains.common.winrate.samples import pair_texts
 from harness.domains.dialogue.pipeline import Graph, System
@@ -41,9 +42,16 @@ def dialogue_samples(run: FinishedRun[ProfileT, Graph]) -> SampleSet | None:
     return SampleSet(
         rows={row.id: row.label for row in run.rows},
         scores=SCORES,
-        sources=[*graph.pairs, *judged],
+        sources=[*graph.pairs, *judged, *dialogue_map_stages(graph)],
         read=lambda: (sample for chain in chains for sample in _samples(store, *chain)),
     )
+
+
+def dialogue_map_stages(graph: Graph) -> list[Stage]:
+    """Return the stages of the token maps of the first chain's responses."""
+    judged = [systems[0].judged for systems in graph.systems.values()]
+    stages = [map_stage(stage.inputs["responses"]) for stage in judged if stage is not None]
+    return [stage for stage in stages if stage is not None]
 
 
 def _samples(store: Store, pairs: Stage, systems: dict[str, System]) -> Iterator[Sample]:
@@ -66,12 +74,15 @@ def _responses(store: Store, row: str, system: System) -> dict[str, Response]:
         score["pair_id"]: score["chosen_reward"] - score["rejected_reward"]
         for score in store.read_json(system.model, "scores.json")
     }
-    folder = store.folder(system.judged.inputs["responses"].address)
+    responses = system.judged.inputs["responses"]
+    maps = read_maps(store, responses)
+    folder = store.folder(responses.address)
     return {
         line["pair_id"]: Response(
             row,
             line["response"],
             {"win": wins[line["pair_id"]], "margin": margins.get(line["pair_id"])},
+            tokens=maps.get(line["pair_id"]),
         )
         for line in read_jsonl(folder / "responses.jsonl")
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from harness.domains.summarization.profile import (
     TINY_REAL_TOKENS,
     SummarizationProfile,
 )
+from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of posts"
 
@@ -84,6 +85,12 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return figure_json(run.of(run.graph))
+
+    def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses; of the figure none."""
+        from harness.domains.common.winrate.samples import winrate_map_stages
+
+        return winrate_map_stages(graph) if isinstance(graph, WinrateGraph) else ()
 
     def samples(
         self, run: FinishedRun[SummarizationProfile, Graph | WinrateGraph]

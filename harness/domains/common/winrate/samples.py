@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 from harness.config.profiles import Profile
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.sample_maps import map_stage, read_maps
 from harness.domains.common.samples import Response, Sample, SampleSet
 from harness.domains.common.winrate.stages import ChainVerdicts, WinrateGraph
+from harness.graph.stages import Stage
 from harness.graph.store import Store
 from sparsepo.data.jsonl import read_jsonl
 from tasks.metrics.preference import SCORES, combine
@@ -35,9 +37,16 @@ def winrate_samples(run: FinishedRun[ProfileT, WinrateGraph]) -> SampleSet:
                 *chain.answers.responses.values(),
                 *(stage for rows in chain.against.values() for stage in rows.values()),
             )
-        ],
+        ]
+        + winrate_map_stages(run.graph),
         read=lambda: (sample for chain in chains for sample in _samples(run.store, chain)),
     )
+
+
+def winrate_map_stages(graph: WinrateGraph) -> list[Stage]:
+    """Return the stages of the token maps of the first chain's responses."""
+    stages = map(map_stage, graph.chains[0].answers.responses.values())
+    return [stage for stage in stages if stage is not None]
 
 
 def _samples(store: Store, chain: ChainVerdicts) -> Iterator[Sample]:
@@ -52,6 +61,7 @@ def _samples(store: Store, chain: ChainVerdicts) -> Iterator[Sample]:
         row: {line["pair_id"]: line["response"] for line in _read(store, stage, "responses.jsonl")}
         for row, stage in chain.answers.responses.items()
     }
+    maps = {row: read_maps(store, stage) for row, stage in chain.answers.responses.items()}
     for pair in _read(store, chain.answers.pairs, "test.jsonl"):
         id = pair["pair_id"]
         own = [
@@ -59,6 +69,7 @@ def _samples(store: Store, chain: ChainVerdicts) -> Iterator[Sample]:
                 row,
                 texts[id],
                 {name: rows[row].get(id) for name, rows in verdicts.items() if row in rows},
+                tokens=maps[row].get(id),
             )
             for row, texts in responses.items()
             if id in texts
@@ -81,5 +92,5 @@ def _score(line: Mapping[str, Any]) -> float | str:
     return result if result == "failed" else SCORES[result]
 
 
-def _read(store: Store, stage: Any, name: str) -> Iterator[dict[str, Any]]:
+def _read(store: Store, stage: Stage, name: str) -> Iterator[dict[str, Any]]:
     return read_jsonl(store.folder(stage.address) / name)
