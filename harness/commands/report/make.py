@@ -134,6 +134,7 @@ class Site:
         self.shown: list[str] = []
         self.left_out: list[Problem] = []
         self.missing = 0
+        self._boards: dict[str | None, list[Board]] = {None: []}
 
     def write(self) -> None:
         """Write all pages."""
@@ -147,13 +148,16 @@ class Site:
         found = find_results(self.results, profile)
         problems = [Problem(f"{profile}/{one.name}", one.reason) for one in found.problems]
         (self.folder / profile).mkdir()
-        boards = [self._board(board, profile, problems) for board in BOARDS]
+        self._boards[profile] = boards = []
+        for board in BOARDS:
+            if self._board(board, profile, problems):
+                boards.append(board)
         entries = []
         for name in sorted(found.results, key=_place):
             entry = self._experiment(profile, name, found, problems)
             if entry is not None:
                 entries.append(entry)
-        absent = missing_experiments(profile, found.results)
+        absent = missing_experiments(profile, {entry["name"] for entry in entries})
         self.missing += len(absent)
         self.left_out += problems
         return {
@@ -161,7 +165,7 @@ class Site:
             "entries": entries,
             "missing": absent,
             "left_out": problems,
-            "boards": [board for board in boards if board is not None],
+            "boards": boards,
         }
 
     def _experiment(
@@ -172,8 +176,7 @@ class Site:
         place = self.results / profile / name
         try:
             view = experiment_view(result)
-            files = shown_files(place, result["id"])
-            self._copy(place, profile, name, files)
+            files = self._copied(place, profile, name, result["id"], problems)
             samples = self._samples(profile, name, result, view, problems)
             command = run_command(result["id"], profile, tuned=name.endswith(TUNED))
             self._page(
@@ -197,11 +200,23 @@ class Site:
         self.shown.append(f"{profile}/{name}")
         return {"name": name, "samples": samples, **view["summary"]}
 
-    def _copy(self, place: Path, profile: str, name: str, files: Sequence[str]) -> None:
+    def _copied(
+        self, place: Path, profile: str, name: str, id: str, problems: list[Problem]
+    ) -> list[str]:
+        """Copy a result's files; return the names of those that could be read."""
         target = self.folder / profile / "files" / name
         target.mkdir(parents=True)
-        for file in files:
-            shutil.copyfile(place / file, target / file)
+        copied = []
+        for file in shown_files(place, id):
+            try:
+                content = (place / file).read_bytes()
+            except OSError as error:
+                reason = f"{place / file} cannot be read: {error.strerror}."
+                problems.append(Problem(f"{profile}/{name}, {file}", reason))
+                continue
+            (target / file).write_bytes(content)
+            copied.append(file)
+        return copied
 
     def _samples(
         self,
@@ -230,26 +245,27 @@ class Site:
             )
         return written.count
 
-    def _board(self, board: Board, profile: str, problems: list[Problem]) -> Board | None:
-        """Write the leaderboard's page or that of the claims; return None if it is left out."""
+    def _board(self, board: Board, profile: str, problems: list[Problem]) -> bool:
+        """Write the leaderboard's page or that of the claims; return whether there is one."""
         try:
             shown = board.make(self.results, profile)
             if shown is None:
-                return None
+                return False
             self._page(board.template, f"{profile}/{board.name}.html", board=shown)
         except UserError as error:
             problems.append(Problem(f"{profile}/{board.name}", str(error)))
-            return None
+            return False
         except _BROKEN as error:
             reason = f"It does not have the fields that its page shows ({type(error).__name__})."
             problems.append(Problem(f"{profile}/{board.name}", reason))
             (self.folder / profile / f"{board.name}.html").unlink(missing_ok=True)
-            return None
-        return board
+            return False
+        return True
 
     def _page(self, template: str, place: str, **values: Any) -> None:
         profile = place.partition("/")[0] if "/" in place else None
-        shared = {"root": "../" if profile else "", "profile": profile}
+        root = "../" if profile else ""
+        shared = {"root": root, "profile": profile, "boards": self._boards[profile]}
         text = self.templates.render(template, {**shared, **values})
         (self.folder / place).write_text(text, encoding="utf-8", errors="backslashreplace")
 

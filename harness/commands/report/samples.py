@@ -30,6 +30,8 @@ class Made:
     """Samples in the viewer."""
     found: int
     """Samples of the experiment."""
+    mapped: int
+    """Samples with a token map."""
     pages: int
     summary: Sequence[Mapping[str, Any]]
     """Group by group and row by row, the mean of each score."""
@@ -69,8 +71,7 @@ def write_samples(file: Path, folder: Path) -> Made:
     means = _Means()
     folder.mkdir(parents=True)
     page: list[str] = []
-    size = pages = 0
-    mapped = False
+    size = pages = mapped = 0
     for sample in samples:
         text = json.dumps(sample, separators=(",", ":"), allow_nan=False)
         if page and (len(page) == PAGE_SAMPLES or size + len(text) > PAGE_CHARACTERS):
@@ -81,7 +82,7 @@ def write_samples(file: Path, folder: Path) -> Made:
         size += len(text)
         _add(index, sample, pages + 1)
         means.add(sample)
-        mapped = mapped or any(response["tokens"] for response in sample["responses"])
+        mapped += any(response["tokens"] for response in sample["responses"])
     if page:
         pages += 1
         _write_page(folder, pages, page)
@@ -97,7 +98,7 @@ def write_samples(file: Path, folder: Path) -> Made:
         **(_token_quantities() if mapped else {}),
     }
     (folder / "index.js").write_text(_script("index", data), encoding="ascii")
-    return Made(len(index.ids), head["samples"], pages, means.lines(rows, scores), scores)
+    return Made(len(index.ids), head["samples"], mapped, pages, means.lines(rows, scores), scores)
 
 
 def _write_page(folder: Path, number: int, samples: Sequence[str]) -> None:

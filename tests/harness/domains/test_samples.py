@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.domains import DOMAINS, get_domain
+from harness.domains import get_domain
 from harness.domains.code.experiments import EXPERIMENTS as CODE
 from harness.domains.code.pipeline import Graph as CodeGraph
 from harness.domains.code.pipeline import System as CodeSystem
 from harness.domains.code.samples import code_samples
+from harness.domains.common.domain import Domain
 from harness.domains.common.sample_maps import MAPPED, map_stage
 from harness.domains.common.samples import (
     Response,
@@ -303,10 +303,9 @@ def test_without_scored_responses_there_are_no_samples(store: Store) -> None:
     assert sentiment_samples(finished(FIGURE2, SentimentGraph((), ()), store, ())) is None
 
 
-@pytest.mark.parametrize("name", DOMAINS)
+@pytest.mark.parametrize("name", ["dialogue", "sentiment", "summarization", "code"])
 def test_every_domain_says_what_it_shows(name: str) -> None:
-    domain = get_domain(name)
-    assert type(domain).samples is not type(domain).__mro__[-3].samples
+    assert type(get_domain(name)).samples is not Domain.samples
 
 
 def test_maps_need_a_training_run_of_the_experiment(store: Store) -> None:
@@ -372,4 +371,3 @@ def test_no_value_is_nan(tmp_path: Path) -> None:
     broken = Sample("p", 42, "", "prompt", [Response("dpo", "t", {"win": float("nan")})])
     with pytest.raises(ValueError):
         samples_file("table1", sample_set(broken), tmp_path / "x")
-    assert json.dumps(None)

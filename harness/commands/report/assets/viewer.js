@@ -180,9 +180,6 @@ function drawResponse(response, quantity, largest) {
 
 async function draw() {
   drawList();
-  part("previous").disabled = at <= 0;
-  part("next").disabled = at >= order.length - 1;
-  part("position").textContent = order.length ? `${at + 1} of ${order.length}` : "none";
   const number = order[at];
   if (number === undefined) {
     part("content").replaceChildren();
@@ -209,6 +206,9 @@ async function draw() {
 }
 
 function drawList() {
+  part("previous").disabled = at <= 0;
+  part("next").disabled = at >= order.length - 1;
+  part("position").textContent = order.length ? `${at + 1} of ${order.length}` : "none";
   const first = Math.max(0, Math.min(at - Math.floor(LIST / 4), order.length - LIST));
   part("items").replaceChildren(
     ...order.slice(first, first + LIST).map((number, offset) => {
