@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsepo.errors import UserError
+
 BASELINE = "dpo"
 """The entry that the leaderboard's page compares the others with, where there is one [ours]."""
 
@@ -31,6 +33,9 @@ def _leaderboard(results: Path, profile: str) -> Mapping[str, Any] | None:
     board = leaderboard_json(results, profile)
     if any(entry["id"] == BASELINE for entry in board["entries"]):
         board = leaderboard_json(results, profile, BASELINE)
+    if not board["entries"] and board["left_out"]:
+        first = board["left_out"][0]
+        raise UserError(f"No result can be ranked; {first['name']}: {first['reason']}")
     return board if board["entries"] else None
 
 
