@@ -134,33 +134,54 @@ def write_results(results: Path, count: int = 260) -> None:
     write_samples_of(maps, "figure4", token_samples())
 
 
+PART = {
+    "of": "SparsePO (common) − DPOP, Avg",
+    "statement": "> 0",
+    "estimate": 1.5,
+    "ci95": [-0.5, 3.5],
+    "n": 5,
+    "p": 0.06,
+    "p_against": 0.94,
+    "detectable": 2.5,
+}
 CLAIM = {
     "id": "c1",
     "section": "4.1",
+    "where": "Table 1",
     "text": "Masks keep the reward at a smaller KL.",
+    "means": "The difference of the two is above 0.",
     "verdict": "undecided",
-    "estimate": 1.5,
-    "ci95": [-0.5, 3.5],
-    "test": "paired t",
-    "n": 5,
-    "detectable": 2.5,
-    "command": None,
+    "experiments": ["table1"],
+    "command": "python -m harness run --table 1",
     "reason": "The interval contains 0.",
+    "unit": "points",
+    "margin": None,
+    "test": "moderated t, paired by chain",
+    "items": 900,
+    "p_holm": 0.3,
+    **{name: PART[name] for name in ("of", "estimate", "ci95", "n", "p", "detectable")},
+    "parts": [PART, {**PART, "of": "another", "p": None, "detectable": None}],
 }
+_NOT_RUN = dict.fromkeys(
+    ("of", "estimate", "ci95", "test", "n", "items", "p", "p_holm", "detectable")
+)
 CLAIMS = {
+    "profile": "tiny",
+    "alpha": 0.05,
     "claims": [
         CLAIM,
         {**CLAIM, "id": "c2", "verdict": "supported"},
         {
             **CLAIM,
+            **_NOT_RUN,
             "id": "c3",
-            "estimate": None,
-            "ci95": None,
-            "test": None,
-            "n": None,
-            "detectable": None,
+            "verdict": "not run",
             "command": "python -m harness run --figure 2",
             "reason": "It has not been run.",
+            "parts": [],
         },
-    ]
+    ],
+    "counts": {"supported": 1, "contradicted": 0, "undecided": 1, "not run": 1},
+    "left_out": [{"name": "table2", "reason": "It is damaged."}],
+    "notes": ["One note."],
 }

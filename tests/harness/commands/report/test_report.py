@@ -278,7 +278,7 @@ def test_claims_are_a_page(results: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(make, "BOARDS", (board(CLAIMS),))
     make_report(results, None, tmp_path / "site")
     text = pages(tmp_path / "site")["tiny/claims.html"]
-    assert "1 supported, 0 contradicted, 2 undecided, of 3." in text
+    assert "1 supported, 0 contradicted, 1 undecided, 1 not run, of 3." in text
     assert "[−0.5, 3.50]" in text and "python -m harness run --figure 2" in text
 
 
@@ -287,7 +287,7 @@ def test_claims_are_a_page(results: Path, tmp_path: Path, monkeypatch: pytest.Mo
     [
         (UserError("The claims cannot be read."), "cannot be read"),
         (KeyError("rows"), "does not have the fields"),
-        ({"claims": [{**CLAIM, "ci95": [1]}]}, "does not have the fields"),
+        ({**CLAIMS, "claims": [{**CLAIM, "ci95": [1]}]}, "does not have the fields"),
         ({}, "does not have the fields"),
     ],
 )
