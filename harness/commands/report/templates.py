@@ -14,14 +14,16 @@ _HERE = Path(__file__).parent
 POLICY = "; ".join(
     (
         "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
+        *(f"{kind}-src 'self' file:" for kind in ("script", "style", "img")),
         "base-uri 'none'",
         "form-action 'none'",
     )
 )
-"""The content security policy of every page: only files of the site, and no inline code."""
+"""The content security policy of every page: only files of the site, and no inline code.
+
+In a page that is opened as a file, Firefox takes 'self' for an origin that matches nothing, so files
+are named too. From a web server no page may load a file.
+"""
 
 
 class Templates:
