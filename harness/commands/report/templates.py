@@ -21,8 +21,8 @@ POLICY = "; ".join(
 )
 """The content security policy of every page: only files of the site, and no inline code.
 
-In a page that is opened as a file, Firefox takes 'self' for an origin that matches nothing, so files
-are named too. From a web server no page may load a file.
+In a page that is opened as a file, Firefox takes 'self' for an origin that matches nothing, so
+files are named too. A page from a web server may not load a file in any case.
 """
 
 
