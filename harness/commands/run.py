@@ -18,7 +18,7 @@ from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
 from harness.domains.common.samples import SampleSet, samples_file, samples_name
-from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
@@ -45,8 +45,8 @@ class Prepared:
 
     @property
     def folder(self) -> Path:
-        """The folder for its files; a result with tuned rows does not replace one without."""
-        end = "" if self.request.tune is None else TUNED
+        """The folder for its files; one with tuned rows, or a variant, does not replace another."""
+        end = self.experiment.variant + ("" if self.request.tune is None else TUNED)
         return self.request.out / self.profile.name / f"{self.experiment.id}{end}"
 
 
@@ -66,6 +66,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         for name in load_plugin(file):
             plugins[name] = Path(file).resolve()
     profile = domain.resolve_profile(request)
+    experiment = domain.variant(experiment, profile, request)
     if request.allow_code_execution and not domain.runs_code:
         raise UserError(
             f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
@@ -177,6 +178,7 @@ def split_request(
             and not set_by_rows(experiment.rows, key)
             and (experiment.tunable or not needs_tune(profile, key))
             and (experiment.judged or key.partition(".")[0] != "judge")
+            and (isinstance(experiment, DynamicsSpec) or key.partition(".")[0] != "dynamics")
         )
         unknown -= set(own)
         changed = replace(

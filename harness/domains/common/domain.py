@@ -93,6 +93,19 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         profile: ProfileT = self.profiles[name]()
         return profile
 
+    def variant(self, experiment: Experiment, profile: ProfileT, request: RunRequest) -> Experiment:
+        """Return the experiment as the profile asks for it, with other rows where it has variants.
+
+        Args:
+            experiment: the table or figure.
+            profile: the settings.
+            request: the user's options.
+
+        Raises:
+            UserError: the user asks for a variant that the experiment does not have.
+        """
+        return experiment
+
     @abstractmethod
     def build(
         self,

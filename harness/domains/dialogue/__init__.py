@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from harness.config.assign import assigned_keys
-from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
@@ -22,6 +21,7 @@ from harness.domains.dialogue.profile import (
     TINY_REAL_LIMITS,
     TINY_REAL_TEST_PAIRS,
     TINY_REAL_TRAIN_PAIRS,
+    AlignmentProfile,
     DialogueProfile,
 )
 from harness.graph.stages import Stage
@@ -38,15 +38,7 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         self, profile: DialogueProfile, request: RunRequest
     ) -> Mapping[str, Any]:
         """Return caps on real rows; see TINY_REAL_*."""
-        values: dict[str, Any] = {}
-        if profile.data.hh_rlhf != WORLD:
-            values["data.train_pairs"] = TINY_REAL_TRAIN_PAIRS
-            values["data.test_pairs"] = TINY_REAL_TEST_PAIRS
-        # A user's cap for all benchmarks replaces the caps of the single ones.
-        capped = "evaluation.limit" in assigned_keys(request.assignments)
-        if user_benchmarks(request.assignments) and not capped:
-            values["evaluation.limits"] = TINY_REAL_LIMITS
-        return values
+        return caps_on_real_rows(profile, request)
 
     def build(
         self,
@@ -104,6 +96,19 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         from harness.render.table import print_table
 
         print_table(result, console)
+
+
+def caps_on_real_rows(profile: AlignmentProfile, request: RunRequest) -> dict[str, Any]:
+    """Return the tiny profile's caps on real rows, by dotted name; see TINY_REAL_*."""
+    values: dict[str, Any] = {}
+    if profile.pair_source.real:
+        values["data.train_pairs"] = TINY_REAL_TRAIN_PAIRS
+        values["data.test_pairs"] = TINY_REAL_TEST_PAIRS
+    # A user's cap for all benchmarks replaces the caps of the single ones.
+    capped = "evaluation.limit" in assigned_keys(request.assignments)
+    if user_benchmarks(request.assignments) and not capped:
+        values["evaluation.limits"] = TINY_REAL_LIMITS
+    return values
 
 
 def user_benchmarks(assignments: Sequence[str]) -> list[str]:
