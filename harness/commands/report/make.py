@@ -14,7 +14,7 @@ from harness.commands.report.experiment import experiment_view, picture_files, s
 from harness.commands.report.missing import missing_experiments, run_command
 from harness.commands.report.samples import write_samples
 from harness.commands.report.templates import Templates
-from harness.commands.result_file import FoundResults, Problem, find_results
+from harness.commands.result_file import FoundResults, Problem, find_results, read_checked
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.samples import samples_name
 from harness.graph.files import explain_disk_error
@@ -146,6 +146,7 @@ class Site:
     def _section(self, profile: str) -> dict[str, Any]:
         """Write the pages of a profile; return its part of the index."""
         found = find_results(self.results, profile)
+        add_variants(found, self.results / profile, profile)
         problems = [Problem(f"{profile}/{one.name}", one.reason) for one in found.problems]
         (self.folder / profile).mkdir()
         self._boards[profile] = boards = []
@@ -153,7 +154,7 @@ class Site:
             if self._board(board, profile, problems):
                 boards.append(board)
         entries = []
-        for name in sorted(found.results, key=_place):
+        for name in sorted(found.results, key=lambda name: _place(name, found.results[name])):
             entry = self._experiment(profile, name, found, problems)
             if entry is not None:
                 entries.append(entry)
@@ -270,8 +271,28 @@ class Site:
         (self.folder / place).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _place(name: str) -> tuple[int, str]:
+def add_variants(found: FoundResults, folder: Path, profile: str) -> None:
+    """Add the results of variants, which have a folder of their own, such as figure3-common.
+
+    Args:
+        found: the other results.
+        folder: the profile's.
+        profile: its name.
+    """
+    for id in EXPERIMENTS:
+        for place in sorted(folder.glob(f"{id}-*")):
+            file = place / f"{id}.json"
+            if place.name in found.results or place.name in EXPERIMENTS or not file.is_file():
+                continue
+            if any(problem.name == place.name for problem in found.problems):
+                continue
+            try:
+                found.results[place.name] = read_checked(file, profile)
+            except UserError as error:
+                found.problems.append(Problem(place.name, str(error)))
+
+
+def _place(name: str, result: Mapping[str, Any]) -> tuple[int, str]:
     """The order of the catalogue, then what it does not know."""
     known = list(EXPERIMENTS)
-    id = name.removesuffix(TUNED)
-    return (known.index(id) if id in known else len(known), name)
+    return (known.index(result["id"]) if result["id"] in known else len(known), name)

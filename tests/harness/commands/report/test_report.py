@@ -273,6 +273,16 @@ def test_only_the_chosen_profiles_are_shown(results: Path, tmp_path: Path) -> No
     assert "--table 2 --profile small" in pages(tmp_path / "one")["index.html"]
 
 
+def test_a_variant_of_a_figure_has_a_page_of_its_own(results: Path, tmp_path: Path) -> None:
+    write_results(results, 12)
+    for name, content in (("common", json.dumps(map_figure())), ("broken", "{")):
+        (results / f"tiny/figure4-{name}").mkdir()
+        (results / f"tiny/figure4-{name}/figure4.json").write_text(content)
+    report = make_report(results, None, tmp_path / "site")
+    assert report.shown == ["tiny/table1", "tiny/figure4", "tiny/figure4-common"]
+    assert [one.name for one in report.left_out] == ["tiny/figure4-broken"]
+
+
 def test_claims_are_a_page(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_results(results, 12)
     monkeypatch.setattr(make, "BOARDS", (board(CLAIMS),))
