@@ -17,6 +17,7 @@ from harness.domains.common.costs import training_costs
 from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
+from harness.domains.common.samples import SampleSet, samples_file, samples_name
 from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
@@ -116,7 +117,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
-        make_all(list(graph.targets), store, prepared.engine, shown)
+        make_all([*graph.targets, *domain.sample_stages(graph)], store, prepared.engine, shown)
     finally:
         shown.close()
     made = {
@@ -124,18 +125,27 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         "command": command_of(experiment, prepared.request),
         "stages": stage_codes(graph.targets),
     }
-    result = domain.result(
-        FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
-    )
+    finished = FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
+    result = domain.result(finished)
     write_files(
         prepared.folder,
         {
             f"{experiment.id}.json": pretty_json(result),
             **domain.files(experiment, result),
             "timings.json": pretty_json(timings(graph, store)),
+            **_samples(prepared, domain.samples(finished)),
         },
     )
     return result
+
+
+def _samples(prepared: Prepared, samples: SampleSet | None) -> dict[str, bytes]:
+    """Return the file of samples, unless there are none or it is there already."""
+    if samples is None:
+        return {}
+    name = samples_name(prepared.experiment.id)
+    content = samples_file(prepared.experiment.id, samples, prepared.folder / name)
+    return {} if content is None else {name: content}
 
 
 def split_request(
