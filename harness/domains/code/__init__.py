@@ -15,6 +15,7 @@ from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
 from harness.domains.common.domain import Domain
 from harness.domains.common.dynamics import masks_variant
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from sparsepo.errors import UserError
 
@@ -80,6 +81,12 @@ class Code(Domain[CodeProfile, Graph]):
         from harness.domains.code.results import figure_json, table_json
 
         return (figure_json if isinstance(run.experiment, DynamicsSpec) else table_json)(run)
+
+    def samples(self, run: FinishedRun[CodeProfile, Graph]) -> SampleSet | None:
+        """Return a program of each row for each problem; see `code.samples`."""
+        from harness.domains.code.samples import code_samples
+
+        return code_samples(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, or the figure as PNG and PDF."""

@@ -12,6 +12,7 @@ from harness.config.assign import assigned_keys
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
@@ -23,6 +24,7 @@ from harness.domains.dialogue.profile import (
     AlignmentProfile,
     DialogueProfile,
 )
+from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of dialogues with rules"
 
@@ -61,6 +63,24 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return table_json(run.of(run.graph))
+
+    def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses."""
+        from harness.domains.common.winrate.samples import winrate_map_stages
+        from harness.domains.dialogue.samples import dialogue_map_stages
+
+        if isinstance(graph, WinrateGraph):
+            return winrate_map_stages(graph)
+        return dialogue_map_stages(graph)
+
+    def samples(self, run: FinishedRun[DialogueProfile, Graph | WinrateGraph]) -> SampleSet | None:
+        """Return the responses that were judged; see `dialogue.samples`."""
+        from harness.domains.common.winrate.samples import winrate_samples
+        from harness.domains.dialogue.samples import dialogue_samples
+
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_samples(run.of(run.graph))
+        return dialogue_samples(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, and its picture."""

@@ -14,6 +14,7 @@ from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.dynamics import masks_variant
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment.experiments import (
     FrontierFigure,
@@ -89,6 +90,12 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         from harness.domains.sentiment.dynamics import dynamics_json
 
         return dynamics_json(run)
+
+    def samples(self, run: FinishedRun[SentimentProfile, Graph]) -> SampleSet | None:
+        """Return the responses at the end of training, or token maps; see `sentiment.samples`."""
+        from harness.domains.sentiment.samples import sentiment_samples
+
+        return sentiment_samples(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the picture and its table."""

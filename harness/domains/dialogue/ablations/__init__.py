@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.paper import paper_numbers
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec, TableSpec
 from harness.domains.dialogue import caps_on_real_rows, user_benchmarks
 from harness.domains.dialogue.ablations.profile import PROFILES, AblationProfile
 from harness.domains.dialogue.pipeline import Graph, build_graph
+from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 
 
@@ -55,6 +57,18 @@ class Ablations(Domain[AblationProfile, Graph]):
         from harness.domains.dialogue.results import table_json
 
         return table_json(run)
+
+    def sample_stages(self, graph: Graph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses."""
+        from harness.domains.dialogue.samples import dialogue_map_stages
+
+        return dialogue_map_stages(graph)
+
+    def samples(self, run: FinishedRun[AblationProfile, Graph]) -> SampleSet | None:
+        """Return the responses that were judged; see `dialogue.samples`."""
+        from harness.domains.dialogue.samples import dialogue_samples
+
+        return dialogue_samples(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, and its picture."""
