@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | draw | compare | leaderboard | passk | list | …``."""
+"""The command line: ``python -m harness run | draw | report | leaderboard | list | …``."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
     _add_leaderboard(commands)
     _add_passk(commands)
+    _add_report(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
     doctor = commands.add_parser("doctor", help="check this machine")
@@ -170,6 +171,17 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     passk.add_argument("--quiet", action="store_true", help="no progress, no printed summary")
 
 
+def _add_report(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    report = commands.add_parser("report", help="make a static site of all results")
+    report.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}"
+    )
+    report.add_argument(
+        "--profile", metavar="A,B", help="only these profiles (default: all that have results)"
+    )
+    report.add_argument("--out", type=Path, default=Path("site"), help="default: site")
+
+
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
@@ -238,6 +250,7 @@ def _dispatch(arguments: list[str]) -> int:
         "compare": _compare,
         "leaderboard": _leaderboard,
         "passk": _passk,
+        "report": _report,
         "list": _list,
         "doctor": _doctor,
         "clean": _clean,
@@ -368,6 +381,19 @@ def _passk(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from harness.commands.report import make_report
+
+    profiles = _names(options.profile, "profiles, such as --profile tiny,small")
+    report = make_report(options.results, profiles, options.out)
+    for problem in report.left_out:
+        print(problem, file=sys.stderr)
+    if report.missing:
+        print(f"not run yet: {report.missing} experiments; the index has their commands")
+    print(f"written: {report.index} ({len(report.shown)} results)")
+    return 0
+
+
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -388,12 +414,15 @@ def _experiments(options: argparse.Namespace) -> list[Experiment]:
     return get_experiments(chosen[0], getattr(options, chosen[0]))
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def _names(
+    text: str | None, example: str = "methods, such as --methods sft,dpo"
+) -> tuple[str, ...] | None:
     if text is None:
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise UserError("--methods is empty; name methods, such as --methods sft,dpo.")
+        option = example.partition("--")[2].split()[0]
+        raise UserError(f"--{option} is empty; name {example}.")
     return names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from harness.config.profiles import StatisticsSettings
 from harness.domains.common.spec import UNBOUNDED, Bounds
 from tasks.metrics.chains import ChainValues, compare_with, detectable_effect, estimate
-from tasks.metrics.significance import bootstrap_mean, holm
+from tasks.metrics.significance import FloatArray, holm, row_weights
 
 DIGITS = 6
 """Decimal places of a result's JSON."""
@@ -120,6 +121,35 @@ def draw_seed(settings: StatisticsSettings, chain: int, crossed: bool) -> tuple[
     return (settings.seed,) if crossed else (settings.seed, chain)
 
 
+@lru_cache(maxsize=32)
+def _draws(rows: int, replicates: int, seed: tuple[int, ...]) -> FloatArray:
+    """Return `row_weights`, drawn once for all values of the same items."""
+    weights = row_weights(rows, replicates, seed)
+    weights.setflags(write=False)
+    return weights
+
+
+def means_of_chains(
+    values: Sequence[FloatArray], settings: StatisticsSettings, crossed: bool
+) -> ChainValues:
+    """Return the mean over items in each chain, with its bootstrap replicates.
+
+    Equal numbers of items have equal draws, so that means of the same items are paired replicate
+    by replicate.
+
+    Args:
+        values: for each chain, one value per item, (n,).
+        settings: replicates and seed.
+        crossed: whether all chains have the same items.
+    """
+    drawn = [
+        _draws(own.size, settings.replicates, draw_seed(settings, chain, crossed)) @ own / own.size
+        for chain, own in enumerate(values)
+    ]
+    means = np.array([own.mean() for own in values])
+    return ChainValues(means, np.stack(drawn), min(own.size for own in values), crossed)
+
+
 def mean_cells(
     scores: Mapping[str, Sequence[Mapping[str, float]]],
     column: str,
@@ -142,16 +172,7 @@ def mean_cells(
     cells: Cells = {}
     for row, per_chain in scores.items():
         values = [100.0 * np.array(list(one.values())) for one in per_chain]
-        drawn = [
-            bootstrap_mean(own, settings.replicates, draw_seed(settings, chain, crossed))
-            for chain, own in enumerate(values)
-        ]
-        sample = ChainValues(
-            np.array([own.mean() for own in values]),
-            np.stack(drawn),
-            min(own.size for own in values),
-            crossed,
-        )
+        sample = means_of_chains(values, settings, crossed)
         cells[row] = {column: Statistic(sample)}
     return cells
 

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import are_crossed, draw_seed, interval
+from harness.domains.common.cells import are_crossed, interval, means_of_chains
 from harness.domains.common.dynamics import common_steps
 from harness.domains.common.generation import sampled_json
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.graph.store import Store
 from sparsepo.errors import UserError
 from tasks.metrics.chains import ChainValues
-from tasks.metrics.significance import FloatArray, bootstrap_mean
 
 _Place = tuple[float | None, float | None, int]
 """β, γ and step."""
@@ -110,22 +109,11 @@ class Scored:
             kls.append((np.array(one["logps"]) - np.array(one["ref_logps"]))[kept])
         return Point(
             *place,
-            self._over_chains(rewards, settings),
-            self._over_chains(kls, settings),
+            means_of_chains(rewards, settings, self.crossed),
+            means_of_chains(kls, settings, self.crossed),
             float(np.mean([one["tokens"] for _, one in chains])),
             float(np.mean([one["ended"] for _, one in chains])),
         )
-
-    def _over_chains(
-        self, values: Sequence[FloatArray], settings: StatisticsSettings
-    ) -> ChainValues:
-        # The same seed draws the same prompts for reward and KL, and for every point.
-        drawn = [
-            bootstrap_mean(own, settings.replicates, draw_seed(settings, chain, self.crossed))
-            for chain, own in enumerate(values)
-        ]
-        means = np.array([own.mean() for own in values])
-        return ChainValues(means, np.stack(drawn), min(own.size for own in values), self.crossed)
 
     @property
     def facts(self) -> dict[str, Any]:
