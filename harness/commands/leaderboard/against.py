@@ -41,11 +41,11 @@ def compare_column(
 
     Returns:
         Entry id → `difference`, `ci95`, `p`, `p_holm`, `significant`, `mark`; empty if the baseline
-        has no value.
+        has no value, or the experiment compares no rows in this column.
     """
-    if baseline not in cells:
-        return {}
     results = list(results)
+    if baseline not in cells or column not in compared_columns(results[0]):
+        return {}
     alpha = float(results[0]["provenance"]["statistics"].get("alpha", 0.05))
     crossed = any(may_share_items(result) for result in results)
     made = _from_chains(cells, baseline, crossed)
@@ -66,6 +66,24 @@ def compare_column(
             "mark": mark(results[0], judged),
         }
     return found
+
+
+def result_columns(result: Mapping[str, Any]) -> list[str]:
+    """Return the columns of all parts of a result, in order."""
+    return list(dict.fromkeys(name for part in parts_of(result) for name in part["columns"]))
+
+
+def compared_columns(result: Mapping[str, Any]) -> set[str]:
+    """Return the columns in which an experiment compares its rows.
+
+    In some it does not, such as a diversity among samples that are all the same. A result without
+    its baseline compares no rows at all, and says nothing about columns.
+
+    Args:
+        result: its JSON.
+    """
+    found = {entry["column"] for part in parts_of(result) for entry in part["significance"]}
+    return found or set(result_columns(result))
 
 
 def may_share_items(result: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.commands.leaderboard.against import compare_column
+from harness.commands.leaderboard.against import compare_column, compared_columns, result_columns
+from harness.commands.leaderboard.checks import outdated
 from harness.commands.leaderboard.costs import relative_seconds, summary
 from harness.commands.leaderboard.notes import notes
 from harness.commands.leaderboard.ranking import Metric, Ranks, rank_entries
@@ -91,8 +92,8 @@ def _metrics(sources: Sources) -> list[Metric]:
     found = []
     for experiment in _experiments(sources):
         result = sources.of(experiment)[0].result
-        columns = dict.fromkeys(name for part in parts_of(result) for name in part["columns"])
-        for column in columns:
+        compared = compared_columns(result)
+        for column in result_columns(result):
             direction = higher_is_better(result, column)
             found.append(
                 Metric(
@@ -101,7 +102,9 @@ def _metrics(sources: Sources) -> list[Metric]:
                     column,
                     result["column_labels"][column],
                     direction,
-                    direction is not None and column != result.get("average"),
+                    direction is not None
+                    and column != result.get("average")
+                    and column in compared,
                 )
             )
     return found
@@ -156,6 +159,7 @@ def _tasks(sources: Sources) -> list[dict[str, Any]]:
                 "command": _command(first.result),
                 "commit": first.result["provenance"].get("git_commit"),
                 "hardware": first.result["provenance"].get("hardware"),
+                "outdated": outdated(first.result),
             }
         )
     return [{"id": domain, "experiments": own} for domain, own in tasks.items()]

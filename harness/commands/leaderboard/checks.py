@@ -9,11 +9,11 @@ from harness.commands.compare import flat_settings
 from harness.config.methods import METHOD_TABLE
 from harness.domains.catalogue import EXPERIMENTS
 from harness.graph.closure import code_version, find_module
-from harness.render.columns import parts_of
+from harness.render.columns import higher_is_better, parts_of
 
 _STATISTICS = ("replicates", "seed", "alpha")
 _TASK_VERSIONS = ("lm_eval",)
-_FREE = ("methods", "tuning", "workers", "device", "description", "generation", "base_threads")
+_FREE = ("methods", "tuning", "workers", "device", "description", "generation")
 """Settings in which entries may differ: their own hyper-parameters, and how a run is executed."""
 _FREE_LIBRARIES = ("torch", "transformers", "tokenizers")
 """Libraries of the machine rather than of the task; they are named beside the entry."""
@@ -73,14 +73,19 @@ def foreign_code(result: Mapping[str, Any]) -> str | None:
     return None
 
 
+def outdated(result: Mapping[str, Any]) -> bool:
+    """Return whether a result was made by other code than this version's."""
+    return not result["provenance"].get("stages") or foreign_code(result) is not None
+
+
 def _differences(board: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     mine, its = board["provenance"], other["provenance"]
     again = "make it again with the same values"
     for column in (name for block in parts_of(other) for name in block["columns"]):
         if column not in board["column_labels"]:
             yield f"The leaderboard has no column {column} of {board['id']}; {again}."
-        elif other.get("higher_is_better") != board.get("higher_is_better"):
-            yield f"Its columns have other directions; {again}."
+        elif higher_is_better(other, column) is not higher_is_better(board, column):
+            yield f"Its column {column} has another direction; {again}."
     for name in _STATISTICS:
         if mine["statistics"].get(name) != its["statistics"].get(name):
             yield (

@@ -33,6 +33,7 @@ def _notes(board: Mapping[str, Any], cost_baseline: str) -> Iterator[str]:
     yield from _comparisons(board)
     yield from _cost(entries, cost_baseline)
     yield from _origins(entries)
+    yield from _outdated(board["tasks"])
     if board["profile"] == "tiny":
         yield (
             "Profile tiny: models of up to half a million parameters on synthetic tasks; the order "
@@ -96,6 +97,15 @@ def _cost(entries: Sequence[Mapping[str, Any]], baseline: str) -> Iterator[str]:
         "memory, tokens of prompts and responses per second, trained parameters. Time ×: relative "
         f"to {labels.get(baseline, baseline)}, geometric mean over experiments."
     )
+
+
+def _outdated(tasks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    old = [one["id"] for task in tasks for one in task["experiments"] if one["outdated"]]
+    if old:
+        yield (
+            "Made by another version of the code than this one, so that a new run may give other "
+            f"values: {', '.join(old)}."
+        )
 
 
 def _origins(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:

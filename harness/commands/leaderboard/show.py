@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_FIRST_COLUMNS, _FURTHER_COLUMNS = 5, 7
+_FIRST_COLUMNS, _FURTHER_COLUMNS = 4, 6
 """Metrics beside the cost, and in the tables that follow; what 170 characters hold."""
 _COSTS = ("Train s", "Peak MiB", "Tokens/s", "Trained")
 _CSV_COLUMNS = (
@@ -52,7 +52,7 @@ _CSV_COLUMNS = (
 
 
 def show(board: Mapping[str, Any], console: Console) -> None:
-    """Print the metrics and costs of every experiment, then the ranks and the notes.
+    """Print metrics, cost and command of every experiment, then the ranks and the notes.
 
     Args:
         board: the leaderboard's JSON.
@@ -62,6 +62,8 @@ def show(board: Mapping[str, Any], console: Console) -> None:
         for experiment in task["experiments"]:
             for table in _experiment_tables(board, experiment):
                 console.print(table)
+            commit = (experiment["commit"] or "unknown")[:7]
+            console.print(_text(f"{experiment['command']} (commit {commit})"))
     console.print(_rank_table(board))
     for note in board["notes"]:
         console.print(_text(note))
@@ -130,7 +132,7 @@ def _experiment_tables(board: Mapping[str, Any], experiment: Mapping[str, Any]) 
         table.add_column("Method", no_wrap=True)
         for metric in own:
             arrow = "" if metric["higher_is_better"] is not False else " ↓"
-            table.add_column(_text(metric["label"] + arrow), justify="right")
+            table.add_column(_text(metric["label"] + arrow), justify="right", overflow="fold")
         for heading in _COSTS if begin == 0 else ():
             table.add_column(heading, justify="right")
         for entry in entries:
@@ -181,7 +183,7 @@ def _value(entry: Mapping[str, Any], key: str) -> str:
         return MISSING
     low, high = cell["ci95"]
     mark = entry["against"].get(key, {}).get("mark", "")
-    return f"{mark}{cell['mean']:.2f} [{low:.1f}, {high:.1f}]"
+    return f"{mark}{cell['mean']:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _cost_cells(cost: Mapping[str, Any] | None) -> list[str]:
