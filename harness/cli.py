@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("first", type=Path, metavar="A.json")
     compare.add_argument("second", type=Path, metavar="B.json")
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
+    _add_claims(commands)
     _add_passk(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
@@ -101,6 +102,16 @@ def build_parser() -> argparse.ArgumentParser:
     clean.add_argument("--out", type=Path, default=RESULTS)
     _add_store(clean)
     return parser
+
+
+def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    claims = commands.add_parser("claims", help="what the results say of the paper's claims")
+    claims.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    claims.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    claims.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="default: claims.json beside them"
+    )
+    claims.add_argument("--quiet", action="store_true", help="write the file, print nothing")
 
 
 def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -215,6 +226,7 @@ def _dispatch(arguments: list[str]) -> int:
         "run": _run,
         "draw": _draw,
         "compare": _compare,
+        "claims": _claims,
         "passk": _passk,
         "list": _list,
         "doctor": _doctor,
@@ -296,6 +308,13 @@ def _compare(options: argparse.Namespace) -> int:
         print(line)
     if options.out is not None:
         print(f"written: {options.out}")
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from harness.commands.claims.command import show_and_write
+
+    show_and_write(options.results, options.profile, options.out, options.quiet)
     return 0
 
 
