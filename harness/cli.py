@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | draw | compare | passk | list | doctor | clean``."""
+"""The command line: ``python -m harness run | draw | report | leaderboard | list | …``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.domains.common.spec import Experiment
 from sparsepo.cli.console import hush_hints, say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 RESULTS = Path("results")
 """Where results, and the store beside them, are by default."""
@@ -91,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("second", type=Path, metavar="B.json")
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
     _add_claims(commands)
+    _add_leaderboard(commands)
     _add_passk(commands)
+    _add_report(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
     doctor = commands.add_parser("doctor", help="check this machine")
@@ -112,6 +117,23 @@ def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--out", type=Path, metavar="FILE.json", help="default: claims.json beside them"
     )
     claims.add_argument("--quiet", action="store_true", help="write the file, print nothing")
+
+
+def _add_leaderboard(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    board = commands.add_parser("leaderboard", help="all methods with results, over all tasks")
+    board.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    board.add_argument("--against", metavar="METHOD", help="compare every method with this one")
+    board.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    board.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="for leaderboard.json and .csv (default: beside them)",
+    )
+    actions = board.add_subparsers(dest="action", metavar="ACTION")
+    add = actions.add_parser("add", help="add a result that was made elsewhere")
+    add.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    add.add_argument("--results", type=Path, default=argparse.SUPPRESS, help=f"default: {RESULTS}")
 
 
 def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -158,6 +180,17 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         "--seconds", type=float, metavar="S", help="time limit of each program (default: 3)"
     )
     passk.add_argument("--quiet", action="store_true", help="no progress, no printed summary")
+
+
+def _add_report(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    report = commands.add_parser("report", help="make a static site of all results")
+    report.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help=f"default: {RESULTS}"
+    )
+    report.add_argument(
+        "--profile", metavar="A,B", help="only these profiles (default: all that have results)"
+    )
+    report.add_argument("--out", type=Path, default=Path("site"), help="default: site")
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +260,9 @@ def _dispatch(arguments: list[str]) -> int:
         "draw": _draw,
         "compare": _compare,
         "claims": _claims,
+        "leaderboard": _leaderboard,
         "passk": _passk,
+        "report": _report,
         "list": _list,
         "doctor": _doctor,
         "clean": _clean,
@@ -271,16 +306,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show(experiment: Experiment, result: Mapping[str, Any], folder: Path) -> None:
-    from rich.console import Console
-
     from harness.domains import get_domain
 
-    console = Console()
-    if not console.is_terminal:
-        # A pipe has no width; a table must not be wrapped at 80 columns.
-        console = Console(width=170)
-    get_domain(experiment.domain).show(experiment, result, console)
+    get_domain(experiment.domain).show(experiment, result, _console())
     _tell_written(folder, experiment.id)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console()
+    # A pipe has no width; a table must not be wrapped at 80 columns.
+    return console if console.is_terminal else Console(width=170)
 
 
 def _tell_written(folder: Path, name: str) -> None:
@@ -318,6 +355,17 @@ def _claims(options: argparse.Namespace) -> int:
     return 0
 
 
+def _leaderboard(options: argparse.Namespace) -> int:
+    from harness.commands.leaderboard.command import add_entry, run_leaderboard
+
+    if options.action == "add":
+        for file in options.files:
+            add_entry(file, options.results)
+        return 0
+    run_leaderboard(options.results, options.profile, options.against, options.out, _console())
+    return 0
+
+
 def _passk(options: argparse.Namespace) -> int:
     from harness.commands.passk import PasskRequest, report_text, run_passk, summary
 
@@ -352,6 +400,19 @@ def _passk(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from harness.commands.report import make_report
+
+    profiles = _names(options.profile, "profiles, such as --profile tiny,small")
+    report = make_report(options.results, profiles, options.out)
+    for problem in report.left_out:
+        print(problem, file=sys.stderr)
+    if report.missing:
+        print(f"not run yet: {report.missing} experiments; the index has their commands")
+    print(f"written: {report.index} ({len(report.shown)} results)")
+    return 0
+
+
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -372,12 +433,15 @@ def _experiments(options: argparse.Namespace) -> list[Experiment]:
     return get_experiments(chosen[0], getattr(options, chosen[0]))
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def _names(
+    text: str | None, example: str = "methods, such as --methods sft,dpo"
+) -> tuple[str, ...] | None:
     if text is None:
         return None
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise UserError("--methods is empty; name methods, such as --methods sft,dpo.")
+        option = example.partition("--")[2].split()[0]
+        raise UserError(f"--{option} is empty; name {example}.")
     return names
 
 

@@ -288,7 +288,7 @@ def _chains(cells: Mapping[tuple[str, str], Mapping[str, Any]]) -> int:
 def _different_settings(
     one: Mapping[str, Any], two: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    flat = [_flat(result["provenance"]["settings"]) for result in (one, two)]
+    flat = [flat_settings(result["provenance"]["settings"]) for result in (one, two)]
     names = dict.fromkeys([*flat[0], *flat[1]])
     return {
         name: (flat[0].get(name), flat[1].get(name))
@@ -297,11 +297,17 @@ def _different_settings(
     }
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name.
+
+    Args:
+        settings: a profile's settings, as a result's provenance holds them.
+        before: beginning of every name.
+    """
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{name}.")
+            found |= flat_settings(value, f"{before}{name}.")
         else:
             found[f"{before}{name}"] = value
     return found

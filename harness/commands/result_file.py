@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from harness.render.columns import TUNED, parts_of
 from sparsepo.errors import UserError
 
-LEADERBOARD = "leaderboard"
-"""Folder beside the results of a profile, which is not the result of an experiment."""
+LEADERBOARD, CLAIMS = "leaderboard", "claims"
+"""Folders beside the results of a profile that are made from all of them."""
 
 
 def read_result_file(file: Path, keys: Sequence[str] = ("id",)) -> dict[str, Any]:
@@ -167,7 +167,9 @@ def _is_cell(cell: Any) -> bool:
 
 
 def _may_hold_a_result(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and path.name != LEADERBOARD
+    return (
+        path.is_dir() and not path.name.startswith(".") and path.name not in (LEADERBOARD, CLAIMS)
+    )
 
 
 class _NotFiniteError(ValueError):

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.judging import check_judge_options, require_agreement
+from harness.commands.made_by import command_of, stage_codes
 from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile, needs_tune
 from harness.config.request import RunRequest
 from harness.domains import get_domain
+from harness.domains.common.costs import training_costs
 from harness.domains.common.domain import Graph
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
-from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.samples import SampleSet, samples_file, samples_name
+from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
@@ -42,8 +45,8 @@ class Prepared:
 
     @property
     def folder(self) -> Path:
-        """The folder for its files; a result with tuned rows does not replace one without."""
-        end = "" if self.request.tune is None else TUNED
+        """The folder for its files; one with tuned rows, or a variant, does not replace another."""
+        end = self.experiment.variant + ("" if self.request.tune is None else TUNED)
         return self.request.out / self.profile.name / f"{self.experiment.id}{end}"
 
 
@@ -63,6 +66,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
         for name in load_plugin(file):
             plugins[name] = Path(file).resolve()
     profile = domain.resolve_profile(request)
+    experiment = domain.variant(experiment, profile, request)
     if request.allow_code_execution and not domain.runs_code:
         raise UserError(
             f"{experiment.id} runs no model-generated programs; leave --allow-code-execution out."
@@ -113,22 +117,35 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
-        make_all(list(graph.targets), store, prepared.engine, shown)
+        make_all([*graph.targets, *domain.sample_stages(graph)], store, prepared.engine, shown)
     finally:
         shown.close()
-    made = provenance(prepared.profile, prepared.plugins)
-    result = domain.result(
-        FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
-    )
+    made = {
+        **provenance(prepared.profile, prepared.plugins),
+        "command": command_of(experiment, prepared.request),
+        "stages": stage_codes(graph.targets),
+    }
+    finished = FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
+    result = domain.result(finished)
     write_files(
         prepared.folder,
         {
             f"{experiment.id}.json": pretty_json(result),
             **domain.files(experiment, result),
             "timings.json": pretty_json(timings(graph, store)),
+            **_samples(prepared, domain.samples(finished)),
         },
     )
     return result
+
+
+def _samples(prepared: Prepared, samples: SampleSet | None) -> dict[str, bytes]:
+    """Return the file of samples, unless there are none or it is there already."""
+    if samples is None:
+        return {}
+    name = samples_name(prepared.experiment.id)
+    content = samples_file(prepared.experiment.id, samples, prepared.folder / name)
+    return {} if content is None else {name: content}
 
 
 def split_request(
@@ -161,6 +178,7 @@ def split_request(
             and not set_by_rows(experiment.rows, key)
             and (experiment.tunable or not needs_tune(profile, key))
             and (experiment.judged or key.partition(".")[0] != "judge")
+            and (isinstance(experiment, DynamicsSpec) or key.partition(".")[0] != "dynamics")
         )
         unknown -= set(own)
         changed = replace(
@@ -230,7 +248,15 @@ def set_by_rows(rows: Sequence[RowSpec], key: str) -> bool:
 
 
 def timings(graph: Graph, store: Store) -> dict[str, Any]:
-    """Return the duration of each stage in seconds, including stages made by earlier runs."""
+    """Return what differs from run to run, including stages made by earlier runs.
+
+    Args:
+        graph: the stages.
+        store: where they are.
+
+    Returns:
+        The duration of each stage in seconds, and the cost of each row's training runs.
+    """
     records = [
         store.record(stage.address)
         for stage in topological(graph.targets)
@@ -239,6 +265,7 @@ def timings(graph: Graph, store: Store) -> dict[str, Any]:
     return {
         "seconds": {record["name"]: record["seconds"] for record in records},
         "total_seconds": round(sum(record["seconds"] for record in records), 3),
+        "training": training_costs(graph, store),
     }
 
 

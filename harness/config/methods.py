@@ -10,7 +10,7 @@ from typing import Any
 from harness.config.assign import apply_assignments
 from harness.config.profiles import Profile, TrainingSettings
 from sparsepo.errors import UserError, did_you_mean
-from sparsepo.registry import PLUGIN_PREFIX, available_methods, get_method
+from sparsepo.registry import PLUGIN_PREFIX, available_methods, get_method, method_class
 
 METHOD_TABLE = ("sparsepo.methods",)
 """The module that imports every built-in method."""
@@ -57,6 +57,26 @@ def method_settings(
     changes = [f"{key}={value}" for key, value in own.items() if key in names]
     hyper_parameters = {key: value for key, value in own.items() if key not in names}
     return hyper_parameters, apply_assignments(training, changes)
+
+
+def without_defaults(profile: Profile, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides of a method's values without those that change nothing.
+
+    A variant that names a default of its method, beside others that change it, is then the same run
+    as the method itself.
+
+    Args:
+        profile: all values.
+        method: a method's name.
+        overrides: values that replace those of the method.
+    """
+    defaults = {item.name: item.default for item in fields(method_class(method))}
+    given = profile.methods.get(method, {})
+    return {
+        key: value
+        for key, value in overrides.items()
+        if key in given or key not in defaults or value != defaults[key]
+    }
 
 
 def method_code(method: str) -> tuple[str, ...]:

@@ -89,6 +89,14 @@ class TuningSettings:
     """Nats per response that a trial's KL to the reference may have; none for no limit."""
 
 
+@dataclass(frozen=True)
+class DynamicsSettings:
+    """What the figures of training dynamics show."""
+
+    masks: Literal["independent", "common"] = "independent"
+    """SparsePO's setup: two masks [paper], or the common one, as a variant of the figure [ours]."""
+
+
 FIRST_SEED = 42
 """[paper] The seed of the first chain."""
 

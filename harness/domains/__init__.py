@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.domains.common.domain import Domain
 
-DOMAINS = ("dialogue", "sentiment", "summarization", "code")
+DOMAINS = ("dialogue", "dialogue.ablations", "sentiment", "summarization", "code")
 
 
 def get_domain(name: str) -> Domain[Any, Any]:

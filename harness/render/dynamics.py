@@ -13,8 +13,7 @@ def dynamics_files(result: Mapping[str, Any]) -> dict[str, bytes]:
 
     Args:
         result: the figure's JSON: `id`, `profile`, `heading`, and the `panels` of
-            `harness.domains.common.dynamics.panels`, alternating between chosen and rejected
-            responses.
+            `harness.domains.common.dynamics.panels`: side by side, one kind of responses to a row.
     """
     figure = _draw(result)
     return {f"{result['id']}.{form}": save(figure, form) for form in ("png", "pdf")}
@@ -22,13 +21,20 @@ def dynamics_files(result: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _draw(result: Mapping[str, Any]) -> Any:
     panels = result["panels"]
-    rows = len(panels) // 2
-    figure = new_figure(8.6, 1.0 + 2.3 * rows)
-    axes = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey="row")
+    quantities = list(dict.fromkeys(panel["quantity"] for panel in panels))
+    # Results of older versions have both kinds of responses.
+    responses = list(dict.fromkeys(panel["response"] for panel in panels))
+    figure = new_figure(1.4 + 2.9 * len(quantities), 0.9 + 2.4 * len(responses))
+    axes = figure.subplots(len(responses), len(quantities), squeeze=False, sharex=True)
     betas = [series["beta"] for series in panels[0]["series"]]
     colours = dict(zip(betas, ordered_colours(len(betas)), strict=True))
-    for place, panel in enumerate(panels):
-        axis = axes[place // 2][place % 2]
+    for panel in panels:
+        row, column = responses.index(panel["response"]), quantities.index(panel["quantity"])
+        axis = axes[row][column]
+        # The zeros of two masks are compared with each other, and one response with another.
+        peer = axes[0][0] if panel["quantity"].startswith("sparsity") else axes[0][column]
+        if peer is not axis:
+            axis.sharey(peer)
         for index, series in enumerate(panel["series"]):
             colour = colours[series["beta"]]
             axis.plot(
@@ -47,16 +53,17 @@ def _draw(result: Mapping[str, Any]) -> Any:
                     series["steps"], series["low"], series["high"], color=colour, alpha=0.15, lw=0
                 )
         axis.grid(alpha=0.25)
-        if place < 2:
-            axis.set_title(panel["response"], fontsize=10)
-        if place % 2 == 0:
-            axis.set_ylabel(panel["label"], fontsize=9)
-        if place // 2 == rows - 1:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        if row == 0:
+            axis.set_title(panel["label"], fontsize=10)
+        if column == 0:
+            axis.set_ylabel(f"{panel['response']} responses", fontsize=9)
+        if row == len(responses) - 1:
             axis.set_xlabel("Training step", fontsize=9)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="center right", frameon=False, fontsize=8, bbox_to_anchor=(0.995, 0.5)
     )
     figure.suptitle(result["heading"], fontsize=10)
-    figure.tight_layout(rect=(0, 0, 0.88, 1))
+    figure.tight_layout(rect=(0, 0, 1 - 1.05 / figure.get_figwidth(), 1))
     return figure

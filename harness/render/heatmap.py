@@ -61,6 +61,7 @@ def pictures(
     sides: Sequence[str] = SIDES,
     same_scale: bool = False,
     title: str | None = None,
+    panels: bool = False,
 ) -> dict[str, bytes]:
     """Return the heat map of one pair as {"png": …, "pdf": …}; equal maps give equal bytes.
 
@@ -73,6 +74,7 @@ def pictures(
         sides: columns, "chosen" and "rejected" or one of them.
         same_scale: use one scale per quantity for all models, instead of one for each row.
         title: title above the picture; it should name the profile.
+        panels: order by quantities, as panels (a), (b) … of all models, instead of by models.
 
     Raises:
         KeyError: the model, pair or quantity does not exist.
@@ -80,7 +82,14 @@ def pictures(
     import matplotlib
 
     figure = draw(
-        maps, pair_id, quantities, labels=labels, sides=sides, same_scale=same_scale, title=title
+        maps,
+        pair_id,
+        quantities,
+        labels=labels,
+        sides=sides,
+        same_scale=same_scale,
+        title=title,
+        panels=panels,
     )
     with matplotlib.rc_context(SETTINGS):
         return {"png": save(figure, "png"), "pdf": save(figure, "pdf")}
@@ -95,6 +104,7 @@ def draw(
     sides: Sequence[str] = SIDES,
     same_scale: bool = False,
     title: str | None = None,
+    panels: bool = False,
 ) -> Figure:
     """Return the heat map as a figure; the arguments are those of `pictures`."""
     import matplotlib
@@ -102,6 +112,8 @@ def draw(
     found = _pairs(maps, pair_id, labels)
     known = {quantity.field: quantity for quantity in QUANTITIES}
     rows = [(model, pair, known[field]) for model, pair in found for field in quantities]
+    if panels:
+        rows.sort(key=lambda row: quantities.index(row[2].field))
     largest = {
         field: max((_largest(pair, field, sides) for _, pair in found), default=0.0)
         for field in quantities
@@ -115,9 +127,16 @@ def draw(
         if title is not None:
             top = page.paragraph(title, top, TITLE_SIZE, weight="bold")
         top = page.paragraph(f"Prompt: {found[0][1]['prompt']}", top, HEADING_SIZE) + GAP / 2
-        for model, pair, quantity in rows:
+        for place, (model, pair, quantity) in enumerate(rows):
             scale = largest[quantity.field] if same_scale else _largest(pair, quantity.field, sides)
-            top = page.row(model["label"], pair, quantity, sides, scale, top)
+            heading = f"{model['label']}: {quantity.label}"
+            if panels:
+                heading = model["label"]
+                if place % len(found) == 0:
+                    letter = "abcdefghi"[place // len(found)]
+                    name = f"({letter}) {quantity.label[:1].upper()}{quantity.label[1:]}"
+                    top = page.paragraph(name, top, TITLE_SIZE, weight="bold") + GAP / 4
+            top = page.row(heading, pair, quantity, sides, scale, top)
         page.finish(top + MARGIN - GAP / 2)
     return figure
 
@@ -232,7 +251,7 @@ class _Page:
 
     def row(
         self,
-        label: str,
+        heading: str,
         pair: Mapping[str, Any],
         quantity: Quantity,
         sides: Sequence[str],
@@ -247,7 +266,7 @@ class _Page:
         low = -largest if quantity.signed else 0.0
         measured = any(pair[side][quantity.field] for side in sides)
         taken = self._bar(colours, low, largest, top) if measured else 0.0
-        heading = f"{label}: {quantity.label}" + ("" if measured else " (no such term)")
+        heading += "" if measured else " (no such term)"
         style = {"weight": "bold"}
         step = HEADING_SIZE * LEADING
         wide = WIDTH - 2 * MARGIN - taken - GAP

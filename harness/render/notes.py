@@ -14,6 +14,8 @@ from harness.render.columns import (
     row_id,
     saturated,
 )
+from harness.render.fit import LongNote
+from harness.render.marks import NO_SERIES, Series, counted_marks, listed_marks
 
 
 def heading(table: Mapping[str, Any]) -> str:
@@ -37,12 +39,19 @@ def paper_heading(table: Mapping[str, Any]) -> str:
     return f"The paper's published Table {number} ({table['paper_setting']}{warning})"
 
 
-def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
-    """Say which methods differ significantly from the baseline; empty without comparisons.
+def significance_note(
+    table: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    series: Series = NO_SERIES,
+    family: str = "within the column",
+) -> str:
+    """Say which rows differ significantly from the baseline; empty without comparisons.
 
     Args:
         table: a table's JSON.
         entries: comparisons of one baseline, as `domains.common.cells.compare_rows` makes them.
+        series: rows or columns that differ only in a setting, such as β.
+        family: over which comparisons Holm's adjustment is made.
     """
     if not entries:
         return ""
@@ -50,32 +59,35 @@ def significance_note(table: Mapping[str, Any], entries: Sequence[Mapping[str, A
     names = {row_id(row): row["label"] for row in table["rows"]}
     baseline = names[entries[0]["baseline"]]
     alpha = table["provenance"]["statistics"]["alpha"]
-    found: dict[str, list[str]] = {}
-    marks = set()
-    for entry in entries:
-        sign = mark(table, entry)
-        if sign:
-            found.setdefault(entry["column"], []).append(names[row_id(entry)] + sign)
-            marks.add(sign)
-    columns = list(dict.fromkeys(entry["column"] for entry in entries))
     if all(entry["p_holm"] is None for entry in entries):
         return f"One chain has no test: no difference from {baseline} is marked."
-    if not found:
-        scope = ", ".join(labels[c] for c in columns)
+    marks = {mark(table, entry) for entry in entries} - {""}
+    if not marks:
+        columns = dict.fromkeys(
+            series.members.get(entry["column"], (labels[entry["column"]],))[0] for entry in entries
+        )
+        scope = ", ".join(columns)
         return f"No difference from {baseline} is significant (Holm, α = {alpha:g}): {scope}."
     meanings = [f"better {BETTER} or worse {WORSE} than"] if marks & {BETTER, WORSE} else []
     meanings += [f"different {DIFFERENT} from"] if DIFFERENT in marks else []
-    listed = "; ".join(f"{labels[c]}: {', '.join(found[c])}" for c in columns if c in found)
-    return (
+    start = (
         f"Significantly {' or '.join(meanings)} {baseline} (moderated t of differences paired by "
-        f"chain, p adjusted by Holm within the column, α = {alpha:g}): {listed}."
+        f"chain, p adjusted by Holm {family}, α = {alpha:g}): "
+    )
+    return LongNote(
+        f"{start}{listed_marks(table, entries, series)}.",
+        f"{start}{counted_marks(table, entries)}.",
     )
 
 
-def significance_notes(table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def significance_notes(
+    table: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], series: Series = NO_SERIES
+) -> list[str]:
     """Return a note for each baseline that rows are compared with; see `significance_note`."""
     return [
-        significance_note(table, [entry for entry in entries if entry["baseline"] == baseline])
+        significance_note(
+            table, [entry for entry in entries if entry["baseline"] == baseline], series
+        )
         for baseline in dict.fromkeys(entry["baseline"] for entry in entries)
     ]
 

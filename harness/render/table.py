@@ -18,6 +18,7 @@ from harness.render.columns import (
     parts_of,
     row_id,
 )
+from harness.render.fit import shown_notes
 from harness.render.latex import escape
 from harness.render.notes import chosen_text, heading, paper_heading
 
@@ -222,7 +223,7 @@ def to_markdown(table: Mapping[str, Any]) -> str:
             row = [label.replace("|", r"\|"), *texts, *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
-    parts.append("\n".join(f"- {note}" for note in table["notes"]))
+    parts.append("\n".join(f"- {note}" for note in shown_notes(table)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -279,7 +280,7 @@ def to_latex(table: Mapping[str, Any]) -> str:
             lines.append(" & ".join([escape(label), *texts]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}}"]
         if index == 0:
-            notes = " ".join(escape(note) for note in table["notes"])
+            notes = " ".join(escape(note) for note in shown_notes(table))
             lines += [r"\par\smallskip", rf"{{\footnotesize {notes}\par}}"]
         lines.append(r"\end{table}")
         parts.append("\n".join(lines))
@@ -302,7 +303,12 @@ def print_table(table: Mapping[str, Any], console: Console) -> None:
     """Print blocks and notes in the terminal."""
     for block in blocks(table):
         console.print(_rich(block))
-    for note in table["notes"]:
+    print_notes(table, console)
+
+
+def print_notes(result: Mapping[str, Any], console: Console) -> None:
+    """Print a result's notes in the terminal."""
+    for note in shown_notes(result):
         console.print(note, style="dim", markup=False, highlight=False)
 
 

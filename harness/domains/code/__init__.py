@@ -13,8 +13,10 @@ from harness.config.request import RunRequest
 from harness.domains.code.pipeline import Graph, build_figure, build_table
 from harness.domains.code.profile import PROFILES, TINY_REAL_LIMIT, CodeProfile
 from harness.domains.common.domain import Domain
+from harness.domains.common.dynamics import masks_variant
 from harness.domains.common.finished import FinishedRun
-from harness.domains.common.spec import Experiment, FigureSpec, RowSpec
+from harness.domains.common.samples import SampleSet
+from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from sparsepo.errors import UserError
 
 PERMISSION = (
@@ -36,6 +38,12 @@ class Code(Domain[CodeProfile, Graph]):
         real = {profile.data.humaneval, profile.data.mbpp} != {WORLD}
         return {"sampling.limit": TINY_REAL_LIMIT} if real else {}
 
+    def variant(
+        self, experiment: Experiment, profile: CodeProfile, request: RunRequest
+    ) -> Experiment:
+        """Return Figures 6 and 8 with the masks of `dynamics.masks`."""
+        return masks_variant(experiment, profile.dynamics, request)
+
     def build(
         self,
         experiment: Experiment,
@@ -53,10 +61,13 @@ class Code(Domain[CodeProfile, Graph]):
         if not (request.allow_code_execution or profile.embedded):
             raise UserError(PERMISSION)
         _require_isolation()
-        if isinstance(experiment, FigureSpec):
+        if isinstance(experiment, DynamicsSpec):
             (row,) = experiment.rows
             if list(rows) != [row] and request.methods is not None:
-                raise UserError(f"{experiment.id} shows only {row.method}; leave --methods out.")
+                raise UserError(
+                    f"{experiment.id} shows only {row.method}; leave --methods out, or use --set "
+                    "dynamics.masks=common."
+                )
             if profile.seeds != self.get_profile(profile.name).seeds:
                 raise UserError(
                     f"{experiment.id} shows the runs that choose β, which use one seed; leave "
@@ -69,11 +80,17 @@ class Code(Domain[CodeProfile, Graph]):
         """Compute the JSON; see harness.domains.code.results."""
         from harness.domains.code.results import figure_json, table_json
 
-        return (figure_json if isinstance(run.experiment, FigureSpec) else table_json)(run)
+        return (figure_json if isinstance(run.experiment, DynamicsSpec) else table_json)(run)
+
+    def samples(self, run: FinishedRun[CodeProfile, Graph]) -> SampleSet | None:
+        """Return a program of each row for each problem; see `code.samples`."""
+        from harness.domains.code.samples import code_samples
+
+        return code_samples(run)
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, or the figure as PNG and PDF."""
-        if isinstance(experiment, FigureSpec):
+        if isinstance(experiment, DynamicsSpec):
             from harness.render.dynamics import dynamics_files
 
             return dynamics_files(result)
@@ -82,11 +99,13 @@ class Code(Domain[CodeProfile, Graph]):
         return table_files(result)
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print the table, or the heading of a figure."""
-        if isinstance(experiment, FigureSpec):
+        """Print the table, or the heading and notes of a figure."""
+        from harness.render.table import print_notes, print_table
+
+        if isinstance(experiment, DynamicsSpec):
             console.print(result["heading"], markup=False)
+            print_notes(result, console)
             return
-        from harness.render.table import print_table
 
         print_table(result, console)
 

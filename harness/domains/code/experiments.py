@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.domains.common.rows import method_rows
-from harness.domains.common.spec import FigureSpec, RowSpec, TableSpec, percentage
+from harness.domains.common.spec import DynamicsSpec, RowSpec, TableSpec, percentage
 
 TABLE2 = TableSpec(
     id="table2",
@@ -31,20 +31,22 @@ TABLE2 = TableSpec(
 )
 """Table 2: pass@k on HumanEval and MBPP after preference optimization on MBPP."""
 
-FIGURE6 = FigureSpec(
+FIGURE6 = DynamicsSpec(
     id="figure6",
     domain="code",
-    title="Text-to-code: sparsity of the masks and token KL, SparsePO (independent)",
+    title="Text-to-code: sparsity of SparsePO's independent masks and token KL, chosen responses",
     rows=method_rows("sparsepo-independent"),
+    response="chosen",
 )
-"""Figure 6: sparsity and token KL of SparsePO's independent masks while it learns to code."""
+"""Figure 6: sparsity of both masks and token KL during training for each β, chosen responses."""
 
-FIGURE8 = FigureSpec(
+FIGURE8 = DynamicsSpec(
     id="figure8",
     domain="code",
-    title="Text-to-code: sparsity of the mask and token KL, SparsePO (common)",
-    rows=method_rows("sparsepo-common"),
+    title="Text-to-code: sparsity of SparsePO's independent masks and token KL, rejected responses",
+    rows=method_rows("sparsepo-independent"),
+    response="rejected",
 )
-"""Figure 8: sparsity and token KL of SparsePO's common mask while it learns to code."""
+"""Figure 8: the same as Figure 6 over rejected responses."""
 
 EXPERIMENTS = (TABLE2, FIGURE6, FIGURE8)

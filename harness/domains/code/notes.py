@@ -28,7 +28,7 @@ _OUTCOMES = {
 
 
 def notes(table: Mapping[str, Any]) -> list[str]:
-    """Return the notes under Table 2, one sentence or two each.
+    """Return the notes under Table 2, the most important first, one sentence or two each.
 
     Args:
         table: its JSON, but for the notes.
@@ -38,25 +38,45 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         f"pass@k in %, the unbiased estimate from {settings['test_samples']} samples of each "
         f"problem (temperature {settings['temperature']:g}, top-p {settings['top_p']:g}); best "
         "value of a column in bold.",
+        _tiny(table),
         chains_note(table, "problems"),
+        missing_note(table),
         direction_note(table),
         tuning_note(table),
         *significance_notes(table, table["significance"]),
+        ceiling_note(table),
+        _outcomes(table["provenance"]["evaluation"]),
         detectable_note(table, labels=table["column_labels"]),
         _tuned(table),
-        ceiling_note(table),
-        missing_note(table),
         generation_note(table["provenance"]["sampled"]),
-        _outcomes(table["provenance"]["evaluation"]),
-        tiny_note(
-            table,
-            "a GPTBigCode trained from scratch on an embedded world of small programs, a part of "
-            "which is wrong on purpose",
-            "what preference optimization does",
-        ),
         _provenance(table["provenance"]),
     ]
     return [note for note in found if note]
+
+
+def figure_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under Figures 6 and 8.
+
+    Args:
+        result: their JSON, but for the notes.
+    """
+    found = [
+        "Sparsity of the masks, measured without dropout, and mean token KL(π_ref‖π) as the "
+        f"trainer logged them over {result['response']} responses; one line for each β that was "
+        "tried for Table 2, in the first chain.",
+        _tiny(result),
+        provenance_note(result["provenance"]),
+    ]
+    return [note for note in found if note]
+
+
+def _tiny(result: Mapping[str, Any]) -> str:
+    return tiny_note(
+        result,
+        "a GPTBigCode trained from scratch on an embedded world of small programs, a part of "
+        "which is wrong on purpose",
+        "what preference optimization does",
+    )
 
 
 def _tuned(table: Mapping[str, Any]) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
+from harness.config.profiles import (
+    HUB,
+    WORLD,
+    DynamicsSettings,
+    Profile,
+    TrainingSettings,
+    TuningSettings,
+)
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.code.world import CodeWorldConfig
 from tasks.models.base_config import BaseModelConfig
@@ -97,6 +104,7 @@ class CodeProfile(Profile):
     model: ModelSettings
     sampling: SamplingSettings
     tuning: CodeTuning
+    dynamics: DynamicsSettings = field(default_factory=DynamicsSettings)
     world: CodeWorldConfig = field(default_factory=CodeWorldConfig)
 
     @property

@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.domains.code.notes import notes
+from harness.domains.code.notes import figure_notes, notes
 from harness.domains.code.pipeline import BENCHMARKS, Graph
 from harness.domains.code.profile import CodeProfile
 from harness.domains.common.cells import Cells, mean_cells
-from harness.domains.common.dynamics import panels
+from harness.domains.common.dynamics import dynamics_facts
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.generation import sampled_json
 from harness.domains.common.paper import paper_numbers
+from harness.domains.common.spec import DynamicsSpec
 from harness.domains.common.table import block_json, column_facts
 from harness.domains.common.tuning import tuning_json
 from harness.graph.store import Store
-from sparsepo.registry import method_class
+from harness.render.fit import fit_notes
 from tasks.code.scores import DEFAULT_KS
 from tasks.metrics.pass_at_k import pass_at_k
 
@@ -80,7 +81,7 @@ def table_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
             },
         },
     }
-    return {**table, "notes": notes(table)}
+    return {**table, **fit_notes(notes(table))}
 
 
 def _sampled(graph: Graph, store: Store) -> dict[str, dict[str, int]]:
@@ -152,21 +153,17 @@ def evaluation_facts(reports: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict
 def figure_json(run: FinishedRun[CodeProfile, Graph]) -> dict[str, Any]:
     """Return what figure6.json or figure8.json holds, from the histories of the tuning runs."""
     spec, profile = run.experiment, run.profile
+    assert isinstance(spec, DynamicsSpec)
     (row,) = spec.rows
     runs = {
         beta: [run.store.read_json(stage, "training.json")["history"]]
         for beta, stage in run.graph.runs[row.id].items()
     }
-    number = spec.id.removeprefix("figure")
-    return {
-        "id": spec.id,
-        "title": spec.title,
-        "heading": f"Figure {number} ({profile.name} profile). {spec.title}",
-        "profile": profile.name,
-        "method": row.method,
-        "panels": panels(runs, common=method_class(row.method).needs.mask != "learned-independent"),
+    result = {
+        **dynamics_facts(spec, row, profile.name, runs),
         "provenance": dict(run.provenance),
     }
+    return {**result, **fit_notes(figure_notes(result))}
 
 
 def _estimates(report: Mapping[str, Any], benchmark: str, k: int, source: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ from harness.config.assign import apply_assignments, assigned_keys, set_unless_a
 from harness.config.profiles import Profile, needs_tune, resolve_device
 from harness.config.request import RunRequest
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError, did_you_mean
@@ -92,6 +93,19 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         profile: ProfileT = self.profiles[name]()
         return profile
 
+    def variant(self, experiment: Experiment, profile: ProfileT, request: RunRequest) -> Experiment:
+        """Return the experiment as the profile asks for it, with other rows where it has variants.
+
+        Args:
+            experiment: the table or figure.
+            profile: the settings.
+            request: the user's options.
+
+        Raises:
+            UserError: the user asks for a variant that the experiment does not have.
+        """
+        return experiment
+
     @abstractmethod
     def build(
         self,
@@ -117,6 +131,14 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
     @abstractmethod
     def result(self, run: FinishedRun[ProfileT, GraphT]) -> dict[str, Any]:
         """Compute an experiment's JSON from its artefacts."""
+
+    def sample_stages(self, graph: GraphT) -> Sequence[Stage]:
+        """Return the stages that only `samples` reads; they are made after those of the result."""
+        return ()
+
+    def samples(self, run: FinishedRun[ProfileT, GraphT]) -> SampleSet | None:
+        """Return what the models wrote, for readers; None if an experiment shows no responses."""
+        return None
 
     @abstractmethod
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:

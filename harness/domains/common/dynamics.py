@@ -1,14 +1,84 @@
-"""Masks and token KL during training, from the metrics that the trainer logged."""
+"""Figures 3, 6, 7 and 8: masks and token KL during training, from the metrics that were logged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from harness.config.assign import assigned_keys
+from harness.config.profiles import DynamicsSettings
+from harness.config.request import RunRequest
+from harness.domains.common.rows import method_rows
+from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
+from sparsepo.errors import UserError
+from sparsepo.registry import method_class
 
 History = Sequence[Mapping[str, Any]]
 """The log entries of one run: `history` of its `training.json`."""
 
-RESPONSES = ("chosen", "rejected")
+INDEPENDENT = "sparsepo-independent"
+
+
+def masks_variant(
+    experiment: Experiment, settings: DynamicsSettings, request: RunRequest
+) -> Experiment:
+    """Return a figure with the masks that the user asks for; other experiments have no choice.
+
+    Args:
+        experiment: a figure of training dynamics, with a row of SparsePO's independent masks.
+        settings: which masks.
+        request: the user's options.
+
+    Returns:
+        The figure, or its variant, whose files are in a folder of their own.
+
+    Raises:
+        UserError: `dynamics` is set for another experiment, or beside --methods.
+    """
+    given = [key for key in assigned_keys(request.assignments) if key.startswith("dynamics.")]
+    if given and not isinstance(experiment, DynamicsSpec):
+        raise UserError(f"{given[0]} has no effect on {experiment.id}; leave it out.")
+    if given and request.methods is not None:
+        raise UserError(
+            f"{given[0]} has no effect beside --methods, which names the rows; leave one of them "
+            "out."
+        )
+    if settings.masks == "independent" or not isinstance(experiment, DynamicsSpec):
+        return experiment
+    (common,) = method_rows("sparsepo-common")
+    return replace(
+        experiment,
+        rows=tuple(common if row.method == INDEPENDENT else row for row in experiment.rows),
+        title=experiment.title.replace("independent masks", "a common mask"),
+        variant="-common",
+    )
+
+
+def dynamics_facts(
+    spec: DynamicsSpec, row: RowSpec, profile: str, runs: Mapping[float, Sequence[History]]
+) -> dict[str, Any]:
+    """Return the part of a figure's JSON that every domain's has: what it shows, and its panels.
+
+    Args:
+        spec: the figure.
+        row: the row that is drawn.
+        profile: the profile's name.
+        runs: β → the history of each chain.
+    """
+    common = method_class(row.method).needs.mask != "learned-independent"
+    number = spec.id.removeprefix("figure")
+    return {
+        "id": spec.id,
+        "title": spec.title,
+        "heading": f"Figure {number} ({profile} profile). {row.label}, {spec.response} responses: "
+        "masks and token KL during training",
+        "profile": profile,
+        "method": row.method,
+        "masks": "common" if common else "independent",
+        "response": spec.response,
+        "panels": panels(runs, common, spec.response),
+    }
 
 
 def quantities(common: bool) -> dict[str, str]:
@@ -28,12 +98,15 @@ def quantities(common: bool) -> dict[str, str]:
     return {**masks, "kl": "Token KL (nats)"}
 
 
-def panels(runs: Mapping[float, Sequence[History]], common: bool) -> list[dict[str, Any]]:
-    """Return one panel per quantity and response, with one series per β.
+def panels(
+    runs: Mapping[float, Sequence[History]], common: bool, response: str
+) -> list[dict[str, Any]]:
+    """Return one panel per quantity, with one series per β.
 
     Args:
         runs: β → the history of each chain.
         common: see `quantities`.
+        response: over which responses, "chosen" or "rejected".
 
     Returns:
         Panels: `quantity`, `label`, `response`, and `series` of `beta`, `steps`, `mean` over
@@ -50,7 +123,6 @@ def panels(runs: Mapping[float, Sequence[History]], common: bool) -> list[dict[s
             ],
         }
         for name, label in quantities(common).items()
-        for response in RESPONSES
     ]
 
 

@@ -14,7 +14,7 @@ def paper_numbers(table: str) -> dict[str, dict[str, float]]:
     """Return the paper's published numbers of a table, row id → column → value.
 
     Raises:
-        UserError: the data file is missing from the installation.
+        UserError: the data file is missing from the installation, or damaged.
     """
     path = PAPER / f"{table}.json"
     try:
@@ -24,4 +24,16 @@ def paper_numbers(table: str) -> dict[str, dict[str, float]]:
             f"The file {path} with the paper's numbers is missing; run from a clone of the "
             "repository."
         ) from None
-    return {row["method"]: row["values"] for row in data["rows"]}
+    except (OSError, ValueError):
+        raise _damaged(path) from None
+    try:
+        return {row["method"]: row["values"] for row in data["rows"]}
+    except (KeyError, TypeError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"The file {path} with the paper's numbers cannot be read; restore it, for example with "
+        "git checkout."
+    )

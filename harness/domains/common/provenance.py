@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from harness.config.profiles import Profile
 from harness.graph.files import content_hash
+from harness.graph.hardware import hardware
 from harness.graph.stages import library_version
 
 _ROOT = Path(__file__).parents[3]
@@ -52,23 +52,6 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         "plugins": {name: content_hash(path)[:16] for name, path in sorted(plugins.items())},
         "settings": settings,
     }
-
-
-def hardware(device: str) -> str:
-    """Return the names of the processor and, if it is used, the GPU."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    text = f"{os.cpu_count()} × {name}"
-    if device == "cuda":
-        import torch
-
-        text += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
-    return text
 
 
 def _named(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Bounds = tuple[float | None, float | None]
 """Smallest and largest value that a column can have; None for no limit."""
@@ -66,6 +66,8 @@ class Experiment:
     """Whether a judge that the user can choose compares responses."""
     untuned: tuple[str, ...] = ()
     """Ids of the rows that never have a tuned one, because nothing is optimized in them."""
+    variant: str = ""
+    """End of its folder's name, such as "-common", where it is a variant of a figure."""
 
     def __post_init__(self) -> None:
         """Check that row ids are unique.
@@ -99,3 +101,10 @@ class TableSpec(Experiment):
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec(Experiment):
     """One figure of the paper, which its domain draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsSpec(FigureSpec):
+    """Masks and token KL of the first row during training, over one kind of response."""
+
+    response: Literal["chosen", "rejected"]

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from harness.config.assign import assigned_keys
-from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
@@ -21,8 +21,10 @@ from harness.domains.dialogue.profile import (
     TINY_REAL_LIMITS,
     TINY_REAL_TEST_PAIRS,
     TINY_REAL_TRAIN_PAIRS,
+    AlignmentProfile,
     DialogueProfile,
 )
+from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of dialogues with rules"
 
@@ -36,15 +38,7 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         self, profile: DialogueProfile, request: RunRequest
     ) -> Mapping[str, Any]:
         """Return caps on real rows; see TINY_REAL_*."""
-        values: dict[str, Any] = {}
-        if profile.data.hh_rlhf != WORLD:
-            values["data.train_pairs"] = TINY_REAL_TRAIN_PAIRS
-            values["data.test_pairs"] = TINY_REAL_TEST_PAIRS
-        # A user's cap for all benchmarks replaces the caps of the single ones.
-        capped = "evaluation.limit" in assigned_keys(request.assignments)
-        if user_benchmarks(request.assignments) and not capped:
-            values["evaluation.limits"] = TINY_REAL_LIMITS
-        return values
+        return caps_on_real_rows(profile, request)
 
     def build(
         self,
@@ -70,6 +64,24 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
             return winrate_json(run.of(run.graph), TINY)
         return table_json(run.of(run.graph))
 
+    def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses."""
+        from harness.domains.common.winrate.samples import winrate_map_stages
+        from harness.domains.dialogue.samples import dialogue_map_stages
+
+        if isinstance(graph, WinrateGraph):
+            return winrate_map_stages(graph)
+        return dialogue_map_stages(graph)
+
+    def samples(self, run: FinishedRun[DialogueProfile, Graph | WinrateGraph]) -> SampleSet | None:
+        """Return the responses that were judged; see `dialogue.samples`."""
+        from harness.domains.common.winrate.samples import winrate_samples
+        from harness.domains.dialogue.samples import dialogue_samples
+
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_samples(run.of(run.graph))
+        return dialogue_samples(run.of(run.graph))
+
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the table in every format, and its picture."""
         from harness.domains.dialogue.render.trade_off import trade_off_png
@@ -84,6 +96,19 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
         from harness.render.table import print_table
 
         print_table(result, console)
+
+
+def caps_on_real_rows(profile: AlignmentProfile, request: RunRequest) -> dict[str, Any]:
+    """Return the tiny profile's caps on real rows, by dotted name; see TINY_REAL_*."""
+    values: dict[str, Any] = {}
+    if profile.pair_source.real:
+        values["data.train_pairs"] = TINY_REAL_TRAIN_PAIRS
+        values["data.test_pairs"] = TINY_REAL_TEST_PAIRS
+    # A user's cap for all benchmarks replaces the caps of the single ones.
+    capped = "evaluation.limit" in assigned_keys(request.assignments)
+    if user_benchmarks(request.assignments) and not capped:
+        values["evaluation.limits"] = TINY_REAL_LIMITS
+    return values
 
 
 def user_benchmarks(assignments: Sequence[str]) -> list[str]:

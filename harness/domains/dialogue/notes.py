@@ -1,4 +1,4 @@
-"""The sentences under Table 1."""
+"""The sentences under Table 1 and the ablations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.render.notes import (
 
 
 def notes(table: Mapping[str, Any]) -> list[str]:
-    """Return the notes under Table 1, one sentence or two each.
+    """Return the notes under a table, the most important first, one sentence or two each.
 
     Args:
         table: its JSON, but for the notes.
@@ -30,39 +30,67 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     names = {row_id(row): row["label"] for row in table["rows"]}
     found = [
         "Values are normalised scores, 0 = chance, 100 = perfect; best value of a column in bold.",
-        chains_note(table, "rows"),
-        "Preference accuracy: share of held-out pairs whose chosen response has the higher "
-        "implicit reward of the method itself (SFT: the higher mean log-probability)."
-        + (
-            " Win rate: sampled responses against the chosen ones, by the world's rules, ties ½."
-            if "win_rate" not in table["missing"]
-            else ""
-        ),
-        direction_note(table),
-        tuning_note(table),
-        *significance_notes(table, [*table["significance"], *table["supplement"]["significance"]]),
-        detectable_note(table, table["supplement"], labels=labels),
-        _chance(table, names, labels),
-        ceiling_note(table),
-        missing_note(table),
-        generation_note(table["provenance"]["sampled"]),
-    ]
-    averaged = table["average_of"]
-    if len(averaged) < len(table["columns"]) - 1:
-        found.append(
-            f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be "
-            "compared with an average of all of them."
-        )
-    found += [
         tiny_note(
             table,
             "a GPT-NeoX trained from scratch on an embedded world whose skills were chosen for "
             "being learnable by it",
             "the trade-off",
         ),
+        chains_note(table, "rows"),
+        "Preference accuracy: share of held-out pairs whose chosen response has the higher "
+        "implicit reward of the method itself"
+        + (" (SFT: the higher mean log-probability)." if "sft" in names else ".")
+        + (
+            " Win rate: sampled responses against the chosen ones, by the world's rules, ties ½."
+            if "win_rate" not in table["missing"]
+            else ""
+        ),
+        _masks(table),
+        direction_note(table),
+        tuning_note(table),
+        *significance_notes(table, [*table["significance"], *table["supplement"]["significance"]]),
+        missing_note(table),
+        _average(table),
+        ceiling_note(table),
+        _chance(table, names, labels),
+        detectable_note(table, table["supplement"], labels=labels),
+        generation_note(table["provenance"]["sampled"]),
         _provenance(table["provenance"]),
     ]
     return [note for note in found if note]
+
+
+def _average(table: Mapping[str, Any]) -> str:
+    averaged = table["average_of"]
+    if len(averaged) == len(table["columns"]) - 1:
+        return ""
+    return (
+        f"Avg is the mean of the {len(averaged)} columns that have rows, and cannot be compared "
+        "with an average of all of them."
+    )
+
+
+def _masks(table: Mapping[str, Any]) -> str:
+    """Say what the columns about masks are; empty for a table without them."""
+    shown = [
+        column
+        for column in table["supplement"]["columns"]
+        if any(row["values"].get(column) for row in table["supplement"]["rows"])
+    ]
+    parts = []
+    if "sparsity" in shown:
+        parts.append("Zeros: share of response tokens whose mask is 0, measured without dropout.")
+    if "auroc" in shown:
+        parts.append(
+            "AUROC: how well the mask ranks the tokens that decide, which double or halve the odds "
+            "that an answer is good by the world's rules (50 = as a random mask)."
+        )
+    if any(column.startswith("lost_") for column in shown):
+        parts.append(
+            "Lost: preference accuracy that is lost when, after training, this share of the "
+            "mask's values, the smallest, is set to 0 (nothing, where as many are 0 already)."
+        )
+    return " ".join(parts)
 
 
 def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Table 1's stage graph for each chain: world, base model, SFT, a run per method, evaluation.
+"""A table's stage graph for each chain: world, base model, SFT, a run per row, evaluation.
 
 Chains share what does not depend on their seed, such as preference pairs from a file.
 """
@@ -6,17 +6,18 @@ Chains share what does not depend on their seed, such as preference pairs from a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.config.chains import chains
-from harness.config.methods import check_methods
+from harness.config.methods import METHOD_TABLE, check_methods, method_code, without_defaults
 from harness.config.profiles import WORLD
 from harness.config.search import Trial
 from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
+    TRAINING,
     Start,
     base_stage,
     existing_path,
@@ -32,11 +33,15 @@ from harness.domains.common.tuning import (
     searches_of,
     trial_name,
 )
-from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, DialogueProfile
+from harness.domains.dialogue.profile import TRAIN_FROM_SCRATCH, AlignmentProfile
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
+from sparsepo.registry import method_class
 
 BENCHMARKS = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval")
+PRUNED = (50, 75, 90, 95)
+"""Percentages of a trained mask's values, the smallest ones, that are set to 0 when it is measured
+[ours]."""
 
 _EVALUATION = ("torch", "transformers", "tokenizers", "numpy", "lm_eval", "datasets", "nltk")
 _SCORERS = ("math-verify", "langdetect", "sympy", "antlr4-python3-runtime")
@@ -53,6 +58,8 @@ class System:
     judged: Stage | None
     search: Search | None = None
     """The trials of a tuned row."""
+    masks: Stage | None = None
+    """Measurement of its mask, if it has one and the table shows it."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,12 @@ class Graph:
         # Leaderboards of different models share what a worker process has loaded.
         stages += [system.leaderboard for system in runs]
         stages += [system.judged for system in runs if system.judged is not None]
+        stages += [system.masks for system in runs if system.masks is not None]
         return stages
 
 
 def build_graph(
-    profile: DialogueProfile,
+    profile: AlignmentProfile,
     rows: Sequence[RowSpec],
     plugins: Mapping[str, Path] | None = None,
     user_benchmarks: Sequence[str] = (),
@@ -110,8 +118,9 @@ def build_graph(
     """
     check_methods(profile)
     sources, files, notes = _sources(profile, user_benchmarks)
-    if profile.data.hh_rlhf != WORLD:
+    if profile.pair_source.real:
         notes["win_rate"] = "the rule judge knows the embedded world's requests only"
+        notes["auroc"] = "the tokens that decide are known for the embedded world's pairs only"
     built = [Chain(chain, sources, files, plugins or {}) for chain in chains(profile)]
     return Graph(
         tuple(chain.pairs for chain in built),
@@ -127,7 +136,7 @@ class Chain:
 
     def __init__(
         self,
-        profile: DialogueProfile,
+        profile: AlignmentProfile,
         sources: Mapping[str, str | None],
         files: Mapping[str, Path],
         plugins: Mapping[str, Path],
@@ -142,7 +151,7 @@ class Chain:
             asdict(profile.world),
             seconds_hint=5,
         )
-        self.real = profile.data.hh_rlhf != WORLD
+        self.real = profile.pair_source.real
         self.pairs = self._pairs(world)
         needs_world = {"world": world} if WORLD in sources.values() else {}
         self.check = Stage(
@@ -169,12 +178,15 @@ class Chain:
         name = f"{row.id} {self.label}"
         model = self.model(row) if search is None else search.kept(name)
         judged = None if self.real else self._win_rate(model)
-        return System(self.profile.seed, model, self._leaderboard(model), judged, search)
+        leaderboard, masks = self._leaderboard(model), self._masks(row, model)
+        return System(self.profile.seed, model, leaderboard, judged, search, masks)
 
     def _start_of(self, row: RowSpec) -> Start:
         return self.start if row.method == "sft" else Start({"model": self.sft})
 
     def _train(self, row: RowSpec, start: Start, trial: Trial | None = None) -> Stage:
+        settings = without_defaults(self.profile, row.method, row.settings)
+        row = replace(row, settings=settings)
         return train_stage(
             self.profile,
             row,
@@ -191,7 +203,7 @@ class Chain:
         if self.real:
             raise UserError(
                 "--tune compares trials by win rate, which the rule judge knows for the embedded "
-                "world's requests only; leave data.hh_rlhf or --tune out."
+                f"world's requests only; leave {self.profile.pair_source.key} or --tune out."
             )
 
         def run(trial: Trial) -> Stage:
@@ -225,18 +237,18 @@ class Chain:
         )
 
     def _pairs(self, world: Stage) -> Stage:
-        data = self.profile.data
-        place = outside_path("data.hh_rlhf", data.hh_rlhf) if self.real else None
+        data, given = self.profile.data, self.profile.pair_source
+        place = outside_path(given.key, given.value) if self.real else None
         return Stage(
             "preference pairs" + ("" if self.real else f" {self.label}"),
-            "harness.domains.dialogue.work.pairs:make_pairs",
+            given.reader if self.real else "harness.domains.dialogue.work.pairs:make_pairs",
             {
-                "source": data.hh_rlhf if self.real and place is None else None,
+                "source": given.value if self.real and place is None else None,
                 "train_pairs": data.train_pairs,
                 "test_pairs": data.test_pairs,
             },
             {} if self.real else {"world": world},
-            {"hh": place} if place is not None else {},
+            {given.file: place} if place is not None else {},
             libraries=("datasets", "pyarrow"),
             seconds_hint=3,
         )
@@ -285,6 +297,34 @@ class Chain:
             seconds_hint=12,
         )
 
+    def _masks(self, row: RowSpec, model: Stage) -> Stage | None:
+        """Return the measurement of a row's mask; None if it has none, or nothing shows it."""
+        values, settings = self.profile.measured_masks, self.profile.statistics
+        if values is None or method_class(row.method).needs.mask == "none":
+            return None
+        start = self._start_of(row)
+        return Stage(
+            f"mask of {model.name}",
+            "harness.domains.dialogue.work.masks:measure_masks",
+            {
+                "pairs": values.pairs,
+                "pruned": list(PRUNED),
+                "max_length": self.profile.po.max_length,
+                "max_prompt_length": self.profile.po.max_prompt_length,
+                "batch_size": self.profile.evaluation.batch_size,
+                "replicates": settings.replicates,
+                "seed": settings.seed,
+                "device": self.profile.device,
+                "model": start.model_id,
+            },
+            {"run": model, "pairs": self.pairs, **start.inputs},
+            start.files,
+            code=method_code(row.method),
+            without=METHOD_TABLE,
+            libraries=TRAINING,
+            seconds_hint=6,
+        )
+
     def responses(self, model: Stage) -> Stage:
         """Return a model's responses to held-out prompts."""
         values, generation = self.profile.evaluation, generation_parts(self.profile)
@@ -318,7 +358,7 @@ class Chain:
 
 
 def _sources(
-    profile: DialogueProfile, user_benchmarks: Sequence[str]
+    profile: AlignmentProfile, user_benchmarks: Sequence[str]
 ) -> tuple[dict[str, str | None], dict[str, Path], dict[str, str]]:
     sources: dict[str, str | None] = {}
     files: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""Every value of the dialogue experiments (Table 1), in one place."""
+"""Every value of Table 1, in one place, and what the ablations share with it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ TRAIN_FROM_SCRATCH = "tiny-neox"
 """A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
 
 
-@dataclass(frozen=True)
-class DataSettings:
+@dataclass(frozen=True, kw_only=True)
+class RowSettings:
     """Where rows come from: "world", a hub id ("hub" for benchmarks), a file or folder, none."""
 
-    hh_rlhf: str
     train_pairs: int | None
     """Cap on training pairs, evenly spaced over the rows; none for all."""
     test_pairs: int | None
@@ -31,6 +30,39 @@ class DataSettings:
     musr: str | None
     mmlu_pro: str | None
     ifeval: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(RowSettings):
+    """The rows of Table 1."""
+
+    hh_rlhf: str
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where preference pairs come from."""
+
+    key: str
+    """The setting that names it."""
+    value: str
+    reader: str
+    """The stage function that reads real pairs of this schema."""
+    file: str
+    """What that function calls a local source."""
+
+    @property
+    def real(self) -> bool:
+        """Whether the pairs are not the embedded world's."""
+        return self.value != WORLD
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings:
+    """How trained masks are measured."""
+
+    pairs: int = 300
+    """Held-out pairs, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +120,42 @@ class DialogueTuning(TuningSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DialogueProfile(Profile):
-    """One complete set of values."""
+class AlignmentProfile(Profile):
+    """The values of a table about models that are aligned on dialogues."""
 
     chain_seeds = (*Profile.chain_seeds, "world.seed", "evaluation.seed")
 
-    data: DataSettings
+    data: RowSettings
     model: ModelSettings
     sft: TrainingSettings
     evaluation: EvaluationSettings
-    judge: JudgeSettings = field(default_factory=JudgeSettings)
-    """Of `--table winrate`; Table 1's win rate is by the world's rules."""
     tuning: DialogueTuning = field(default_factory=DialogueTuning)
     world: WorldConfig = field(default_factory=WorldConfig)
+
+    @property
+    def pair_source(self) -> PairSource:
+        """Where its preference pairs come from."""
+        raise NotImplementedError
+
+    @property
+    def measured_masks(self) -> MaskSettings | None:
+        """How masks are measured; None if they are not."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogueProfile(AlignmentProfile):
+    """One complete set of values of Table 1."""
+
+    data: DataSettings
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    """Of `--table winrate`; Table 1's win rate is by the world's rules."""
+
+    @property
+    def pair_source(self) -> PairSource:
+        """Dialogues in HH's schema."""
+        reader = "harness.domains.dialogue.work.pairs:make_pairs"
+        return PairSource("data.hh_rlhf", self.data.hh_rlhf, reader, "hh")
 
 
 # Real rows that a user gives to the tiny profile are capped, so that a run stays within minutes.

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.domains.common.cells import Cells, mean_cells
 from harness.domains.common.finished import FinishedRun
@@ -15,16 +15,26 @@ from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
 from harness.domains.common.tuning import tuning_json
 from harness.domains.dialogue.cells import leaderboard_cells
+from harness.domains.dialogue.mask_cells import mask_cells
 from harness.domains.dialogue.notes import notes
 from harness.domains.dialogue.pipeline import Graph, System
-from harness.domains.dialogue.profile import DialogueProfile
+from harness.domains.dialogue.profile import AlignmentProfile
 from harness.graph.stages import Stage
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 from tasks.leaderboard_v2.scoring import COLUMN_BENCHMARK
 
+ProfileT = TypeVar("ProfileT", bound=AlignmentProfile)
 
-def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
-    """Return what table1.json holds; equal artefacts give equal values."""
+_SUPPLEMENTS = (
+    "What was gained, on held-out prompts",
+    "What was gained, and what the mask has become, on held-out prompts",
+)
+"""Titles of the second table, without and with measured masks."""
+
+
+def table_json(run: FinishedRun[ProfileT, Graph]) -> dict[str, Any]:
+    """Return what a table's JSON holds; equal artefacts give equal values."""
     spec, graph, store, settings = run.table, run.graph, run.store, run.profile.statistics
     boards = {
         row: [store.read_json(system.leaderboard, "leaderboard.json") for system in systems]
@@ -49,6 +59,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             "win_rate",
             settings,
         ),
+        mask_cells(graph.systems, store, settings),
     )
     missing = dict(graph.notes)
     first_board = next(iter(boards.values()))[0]
@@ -76,7 +87,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
         "baseline": spec.baseline,
         "paper_setting": spec.paper_setting,
         "supplement": {
-            "title": "What was gained, on held-out prompts",
+            "title": _SUPPLEMENTS[run.profile.measured_masks is not None],
             **block_json(run.rows, spec.supplement, gained, settings, baselines=baselines),
         },
         **tuning_json(run.profile, graph.searches, store),
@@ -105,7 +116,7 @@ def table_json(run: FinishedRun[DialogueProfile, Graph]) -> dict[str, Any]:
             },
         },
     }
-    return {**table, "notes": notes(table)}
+    return {**table, **fit_notes(notes(table))}
 
 
 def chat_template(store: Store, graph: Graph) -> str:

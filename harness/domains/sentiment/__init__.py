@@ -12,7 +12,9 @@ from harness.config.assign import assigned_keys
 from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
+from harness.domains.common.dynamics import masks_variant
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment.experiments import (
     FrontierFigure,
@@ -50,6 +52,12 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             "po.max_prompt_length": TINY_REAL_PROMPT,
         }
 
+    def variant(
+        self, experiment: Experiment, profile: SentimentProfile, request: RunRequest
+    ) -> Experiment:
+        """Return Figures 3 and 7 with the masks of `dynamics.masks`."""
+        return masks_variant(experiment, profile.dynamics, request)
+
     def build(
         self,
         experiment: Experiment,
@@ -83,6 +91,12 @@ class Sentiment(Domain[SentimentProfile, Graph]):
 
         return dynamics_json(run)
 
+    def samples(self, run: FinishedRun[SentimentProfile, Graph]) -> SampleSet | None:
+        """Return the responses at the end of training, or token maps; see `sentiment.samples`."""
+        from harness.domains.sentiment.samples import sentiment_samples
+
+        return sentiment_samples(run)
+
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the picture and its table."""
         if isinstance(experiment, TokenMapFigure):
@@ -101,20 +115,23 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             return {**table_files(result), **noise_files(result)}
         if isinstance(experiment, TransferTable):
             return dict(table_files(result))
-        from harness.domains.sentiment.render.ranking import ranking_files
         from harness.render.dynamics import dynamics_files
+
+        if "ranking" not in result:
+            return dynamics_files(result)
+        from harness.domains.sentiment.render.ranking import ranking_files
 
         return {**table_files(result), **dynamics_files(result), **ranking_files(result)}
 
     def show(self, experiment: Experiment, result: Mapping[str, Any], console: Console) -> None:
-        """Print the table of the picture."""
-        if isinstance(experiment, TokenMapFigure):
-            for note in result["notes"]:
-                console.print(note, style="dim", markup=False, highlight=False)
-            return
-        from harness.render.table import print_table
+        """Print the table of the picture, or its notes where it has none."""
+        from harness.render.table import print_notes, print_table
 
-        print_table(result, console)
+        if "rows" in result:
+            print_table(result, console)
+            return
+        console.print(result.get("heading", ""), markup=False)
+        print_notes(result, console)
 
 
 DOMAIN = Sentiment()

@@ -1,4 +1,4 @@
-"""The numbers of Figures 3 and 7: masks during training, and how well they find decisive tokens."""
+"""The numbers of Figures 3 and 7, and how well masks find the decisive tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from harness.domains.common.cells import Statistic
-from harness.domains.common.dynamics import common_steps, panels
+from harness.domains.common.dynamics import common_steps, dynamics_facts
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
+from harness.domains.sentiment.experiments import DynamicsFigure
 from harness.domains.sentiment.notes import dynamics_notes
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 from sparsepo.registry import method_class
 from tasks.metrics.chains import ChainValues
 
@@ -37,21 +39,36 @@ _COLUMNS = (
 
 
 def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
-    """Return the content of figure3.json.
+    """Return the content of figure3.json or figure7.json.
 
     Returns:
-        `panels` of what the trainer logged for the first row; `rows` with AUROC and average
-        precision (in percent) of each mask's value after training as a score for decisive tokens;
-        `ranking`, the same at each evaluation.
+        `panels` of what the trainer logged for the first row, over the figure's kind of responses;
+        with Figure 3 also what `_ranking_json` returns.
     """
-    spec, profile, graph, store = run.experiment, run.profile, run.graph, run.store
+    spec, graph, store = run.experiment, run.graph, run.store
+    assert isinstance(spec, DynamicsFigure)
     drawn = run.rows[0]
-    common = method_class(drawn.method).needs.mask != "learned-independent"
     histories: dict[float, list[Any]] = {}
     for trained in graph.of(drawn.id):
         assert trained.beta is not None
         history = store.read_json(trained.trained, "training.json")["history"]
         histories.setdefault(trained.beta, []).append(history)
+    result = {
+        **dynamics_facts(spec, drawn, run.profile.name, histories),
+        **(_ranking_json(run) if spec.ranks else {}),
+        "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
+    }
+    return {**result, **fit_notes(dynamics_notes(result))}
+
+
+def _ranking_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
+    """Return how well masks find the decisive tokens, of chosen and rejected responses together.
+
+    Returns:
+        `rows` with AUROC and average precision (in percent) of each mask's value after training as
+        a score for decisive tokens; `ranking`, the same at each evaluation.
+    """
+    profile, graph, store = run.profile, run.graph, run.store
     ranked = _rankings(run)
     last = max(entry["step"] for entry in ranked)
     final = [entry for entry in ranked if entry["step"] in (-1, last)]
@@ -60,13 +77,7 @@ def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         with np.load(_file(stage, store)) as baselines:
             positives += int(baselines["counts"][0])
             tokens += int(baselines["counts"][1])
-    result = {
-        "id": spec.id,
-        "title": spec.title,
-        "heading": f"{drawn.label}, Figure {spec.id.removeprefix('figure')}, "
-        f"{profile.name} profile: masks and token KL during training",
-        "profile": profile.name,
-        "panels": panels(histories, common),
+    return {
         **column_facts(_COLUMNS),
         **block_json(
             [RowSpec(entry["name"], entry["name"], entry["label"]) for entry in final],
@@ -79,9 +90,7 @@ def dynamics_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         "ranking": [_entry_json(entry) for entry in ranked],
         "deciding_tokens": positives,
         "tokens": tokens,
-        "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
-    return {**result, "notes": dynamics_notes(result)}
 
 
 def _entry_json(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.domains.common.rows import PAPER_METHODS, method_rows
-from harness.domains.common.spec import ColumnSpec, FigureSpec, RowSpec, TableSpec, percentage
+from harness.domains.common.spec import (
+    ColumnSpec,
+    DynamicsSpec,
+    Experiment,
+    FigureSpec,
+    RowSpec,
+    TableSpec,
+    percentage,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +24,18 @@ class FrontierFigure(TableSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicsFigure(FigureSpec):
-    """Masks and token KL of the first row during training, and how all rows rank the tokens."""
+class DynamicsFigure(DynamicsSpec):
+    """Masks and token KL of the first row during training."""
+
+    ranks: bool = False
+    """Whether its table shows how well the masks of all rows find the tokens that decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMapFigure(FigureSpec):
     """Token values of one held-out pair, under the model of each row."""
 
-    pair: int
+    pair: int = 0
     """Index of the held-out pair [ours]."""
     quantities: tuple[str, ...]
     """Quantities that colour the tokens; fields of sparsepo.analysis' maps."""
@@ -64,15 +75,20 @@ AT_ONE_BETA = (TokenMapFigure, NoiseTable, TransferTable)
 """Experiments with one β for all rows, `sweep.map_beta`."""
 SCORED = (FrontierFigure, NoiseTable, TransferTable)
 """Experiments that score the responses sampled during training."""
-RANKED = (DynamicsFigure, NoiseTable, TransferTable)
-"""Experiments that measure how well masks find the decisive tokens."""
+
+
+def ranks_tokens(experiment: Experiment) -> bool:
+    """Tell whether an experiment measures how well masks find the decisive tokens."""
+    if isinstance(experiment, DynamicsFigure):
+        return experiment.ranks
+    return isinstance(experiment, NoiseTable | TransferTable)
+
 
 FIGURE1 = TokenMapFigure(
     id="figure1",
     domain="sentiment",
     title="DPO's token rewards on one text",
     rows=method_rows("dpo"),
-    pair=0,
     quantities=("rewards",),
     responses=("chosen",),
 )
@@ -94,38 +110,46 @@ FIGURE2 = FrontierFigure(
 FIGURE3 = DynamicsFigure(
     id="figure3",
     domain="sentiment",
-    title="SparsePO with independent masks: sparsity of the masks and token KL during training",
+    title="Sparsity of SparsePO's independent masks and token KL during training, chosen responses",
     rows=method_rows("sparsepo-independent", "dpo"),
+    response="chosen",
+    ranks=True,
 )
-"""Figure 3: sparsity and token KL during training for each β, independent masks [ours]."""
+"""Figure 3: sparsity of both masks and token KL during training for each β, chosen responses.
+
+Beside it [ours]: whether the masks find the tokens that decide, for which DPO is a comparison."""
 
 FIGURE4 = TokenMapFigure(
     id="figure4",
     domain="sentiment",
-    title="Token rewards and token KL after the masks, a first text",
+    title="Token rewards and token KL after the masks, the chosen response of a pair",
     rows=method_rows("tdpo1", "sparsepo-common", "sparsepo-independent"),
-    pair=0,
     quantities=("masked_rewards", "masked_kl"),
+    responses=("chosen",),
 )
-"""Figure 4: token rewards and token KL after the masks, a first text [ours]."""
+"""Figure 4: (a) reward maps and (b) KL maps of a chosen response; which text is [ours]."""
 
 FIGURE7 = DynamicsFigure(
     id="figure7",
     domain="sentiment",
-    title="SparsePO with a common mask: sparsity of the mask and token KL during training",
-    rows=method_rows("sparsepo-common", "dpo"),
+    title="Sparsity of SparsePO's independent masks and token KL during training, rejected "
+    "responses",
+    rows=method_rows("sparsepo-independent"),
+    response="rejected",
 )
-"""Figure 7: sparsity and token KL during training for each β, a common mask [ours]."""
+"""Figure 7: the same as Figure 3 over rejected responses."""
 
 FIGURE9 = TokenMapFigure(
     id="figure9",
     domain="sentiment",
-    title="Token rewards and token KL after the masks, a second text",
+    title="Token rewards and token KL after the masks, the rejected response of the same pair",
     rows=method_rows("tdpo1", "sparsepo-common", "sparsepo-independent"),
-    pair=1,
     quantities=("masked_rewards", "masked_kl"),
+    responses=("rejected",),
 )
-"""Figure 9: token rewards and token KL after the masks, a second text [ours]."""
+"""Figure 9: the maps of Figure 4's pair for its rejected response.
+
+The paper's has the KL maps, (b); the reward maps above them are [ours]."""
 
 NOISE = NoiseTable(
     id="noise",

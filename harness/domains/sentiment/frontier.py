@@ -21,6 +21,7 @@ from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph
 from harness.domains.sentiment.points import Point, read_scored
 from harness.domains.sentiment.profile import SentimentProfile
+from harness.render.fit import fit_notes
 from tasks.metrics.chains import ChainValues, compare_with
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
 from tasks.metrics.significance import FloatArray, holm
@@ -62,7 +63,7 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         **tuning_json(profile, graph.searches, store),
         "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
-    return {**result, "notes": frontier_notes(result)}
+    return {**result, **fit_notes(frontier_notes(result))}
 
 
 def frontier_cells(

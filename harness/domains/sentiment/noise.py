@@ -15,6 +15,7 @@ from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.points import Scored, read_scored
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 
 DECLINE = "decline"
 _LABELS = {"reward": "Reward", "auroc": "AUROC"}
@@ -63,7 +64,7 @@ def noise_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
             "title": "AUROC (%) of the reward mask, or of DPO's token rewards, for decisive tokens",
             **block_json(rows, aurocs, found, settings, baselines=baselines),
         }
-    return {**result, "notes": noise_notes(result)}
+    return {**result, **fit_notes(noise_notes(result))}
 
 
 def _column(quantity: str, share: float) -> ColumnSpec:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.render.columns import row_id
+from harness.render.marks import Series
 from harness.render.notes import (
     chains_note,
     detectable_note,
@@ -18,11 +19,9 @@ from harness.render.notes import (
     tuning_note,
 )
 
-_TINY_MODEL, _TINY_SHOWS = "a GPT-2 trained from scratch on the spot", "how the methods differ"
-
 
 def frontier_notes(result: Mapping[str, Any]) -> list[str]:
-    """Return the notes under Figure 2's table.
+    """Return the notes under Figure 2's table, the most important first.
 
     Args:
         result: its JSON, but for the notes.
@@ -42,7 +41,9 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         f"{result['kl_limit']:g} nats; both of each chain's own frontier. A frontier picks the "
         "best of its noisy points, so its values are a little high for every method. Best value "
         "of a column in bold.",
+        _tiny(result),
         chains_note(result, "prompts"),
+        _missing(result),
         f"Points do not reach {result['kl_limit']:g} nats (largest KL): {', '.join(short)}."
         if short
         else "",
@@ -52,9 +53,8 @@ def frontier_notes(result: Mapping[str, Any]) -> list[str]:
         detectable_note(result, labels=result["column_labels"]),
         _above(result, names),
         _kl_by_beta(result),
-        _missing(result),
         generation_note(result["sampled"]),
-        *_origin(result),
+        _made(result),
     ]
     return [note for note in found if note]
 
@@ -64,16 +64,17 @@ def _missing(result: Mapping[str, Any]) -> str:
     return f"Responses without a finite reward, left out: {missing}." if missing else ""
 
 
-def _origin(result: Mapping[str, Any]) -> list[str]:
-    """Return the last notes of every result: of the tiny profile, and where its values are from."""
+def _tiny(result: Mapping[str, Any]) -> str:
+    return tiny_note(result, "a GPT-2 trained from scratch on the spot", "how the methods differ")
+
+
+def _made(result: Mapping[str, Any]) -> str:
+    """Return the last note of every result: where its values are from."""
     made = result["provenance"]
-    return [
-        tiny_note(result, _TINY_MODEL, _TINY_SHOWS),
-        provenance_note(made, *data_facts(made["data"])),
-    ]
+    return provenance_note(made, *_data_facts(made["data"]))
 
 
-def data_facts(data: Mapping[str, Any]) -> list[str]:
+def _data_facts(data: Mapping[str, Any]) -> list[str]:
     """Return what the provenance says of the pairs."""
     facts = [f"{data['train']['used']} training and {data['test']['used']} held-out pairs"]
     for split in ("train", "test"):
@@ -83,19 +84,23 @@ def data_facts(data: Mapping[str, Any]) -> list[str]:
 
 
 def _above(result: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    tested = {row: entries for row, entries in result["above_start"].items() if entries}
-    above = [
-        f"{names[row]} ({sum(e['significant'] for e in entries)} of {len(entries)})"
-        for row, entries in tested.items()
-        if any(entry["significant"] for entry in entries)
-    ]
+    tested = {names[row]: entries for row, entries in result["above_start"].items() if entries}
     if not tested or all(e["p_holm"] is None for entries in tested.values() for e in entries):
         return ""
-    return (
-        "Reward significantly above SFT's at the last step (Holm over a method's settings), "
-        f"{len(above)} of {len(tested)} methods, settings in brackets: "
-        f"{', '.join(above) or 'none'}."
-    )
+    above = {name: sum(e["significant"] for e in entries) for name, entries in tested.items()}
+    everywhere = [name for name, count in above.items() if count == len(tested[name])]
+    start = "Reward significantly above SFT's at the last step (Holm over a method's settings)"
+    if len(everywhere) == len(tested):
+        return f"{start}: every method at each of its settings."
+    parts = [f"{', '.join(everywhere)} at every setting"] if everywhere else []
+    parts += [
+        f"{name} at {count} of {len(tested[name])}"
+        for name, count in above.items()
+        if 0 < count < len(tested[name])
+    ]
+    found = f"{sum(map(bool, above.values()))} of {len(tested)} methods"
+    listed = f" ({'; '.join(parts)})" if parts else ""
+    return f"{start}: {found}{listed}."
 
 
 def _kl_by_beta(result: Mapping[str, Any]) -> str:
@@ -113,13 +118,14 @@ def _kl_by_beta(result: Mapping[str, Any]) -> str:
 
 
 def noise_notes(result: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the table of label noise.
+    """Return the notes under the table of label noise, the most important first.
 
     Args:
         result: its JSON, but for the notes.
     """
     simpo = result["simpo"]
     supplement = result.get("supplement", {})
+    shares = _shares(result)
     counts = ", ".join(f"{one['pairs']} of {one['of']}" for one in result["flipped"])
     found = [
         f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
@@ -130,20 +136,31 @@ def noise_notes(result: Mapping[str, Any]) -> list[str]:
         "larger one"
         + (f" (first chain: {counts})" if counts else "")
         + ", and held-out pairs and prompts are not flipped. SFT sees no pairs.",
+        _tiny(result),
         chains_note(result, "prompts"),
-        direction_note(result),
-        significance_note(result, result["significance"]),
-        detectable_note(result, labels=result["column_labels"]),
-        significance_note({**result, **supplement}, supplement.get("significance", [])),
         _missing(result),
+        direction_note(result),
+        significance_note(result, result["significance"], shares),
+        significance_note({**result, **supplement}, supplement.get("significance", []), shares),
+        detectable_note(result, labels=result["column_labels"]),
         generation_note(result["sampled"]),
-        *_origin(result),
+        _made(result),
     ]
     return [note for note in found if note]
 
 
+def _shares(result: Mapping[str, Any]) -> Series:
+    """Return the columns that differ only in the share of flipped pairs: "Reward, 10 %"."""
+    members = {}
+    for column, label in result["column_labels"].items():
+        name, separated, share = label.rpartition(", ")
+        if separated and " to " not in share:
+            members[column] = (name, share)
+    return Series("share", members)
+
+
 def transfer_notes(result: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the table of transferred masks.
+    """Return the notes under the table of transferred masks, the most important first.
 
     Args:
         result: its JSON, but for the notes.
@@ -163,36 +180,68 @@ def transfer_notes(result: Mapping[str, Any]) -> list[str]:
         "well the reward mask finds these tokens in held-out pairs."
         if result["decisive_tokens_known"]
         else "The words that decide these pairs are not known: no oracle mask, no AUROC.",
+        _tiny(result),
         chains_note(result, "prompts"),
+        _missing(result),
         direction_note(result),
         *significance_notes(result, result["significance"]),
         detectable_note(result, labels=result["column_labels"]),
-        _missing(result),
         generation_note(result["sampled"]),
-        *_origin(result),
+        _made(result),
     ]
     return [note for note in found if note]
 
 
 def dynamics_notes(result: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the table beside Figures 3 and 7.
+    """Return the notes under Figures 3 and 7, the most important first.
 
     Args:
-        result: their JSON, but for the notes.
+        result: their JSON, but for the notes; with Figure 3 it has a table.
     """
-    share = 100 * result["deciding_tokens"] / result["tokens"]
+    ranked = "ranking" in result
     found = [
-        "The picture: sparsity of the masks, measured without dropout, and mean token "
-        "KL(π_ref‖π) as the trainer logged them; lines are means over chains, bands reach from the "
-        "smallest to the largest chain.",
-        "The table: how well a token's mask value after training tells that the token decides the "
-        "preference, that is, that the reward by VADER's lexicon changes without its word. "
+        ("The picture: sparsity" if ranked else "Sparsity")
+        + " of the masks, measured without dropout, and mean token KL(π_ref‖π) as the trainer "
+        f"logged them over {result['response']} responses; lines are means over chains, bands "
+        "reach from the smallest to the largest chain.",
+        _tiny(result),
+        *(_ranking_notes(result) if ranked else []),
+        _made(result),
+    ]
+    return [note for note in found if note]
+
+
+def _ranking_notes(result: Mapping[str, Any]) -> list[str]:
+    share = 100 * result["deciding_tokens"] / result["tokens"]
+    betas = {
+        entry["name"]: (entry["label"].rpartition(", β = ")[0], f"{entry['beta']:g}")
+        for entry in result["ranking"]
+        if entry["beta"] is not None
+    }
+    return [
+        "The table, over chosen and rejected responses: how well a token's mask value after "
+        "training tells that the token decides the preference, that is, that the reward by VADER's "
+        "lexicon changes without its word. "
         f"{result['deciding_tokens']} of {result['tokens']} response tokens of held-out pairs do "
         f"({share:.1f} %, which is the average precision of chance). A mask sees only what stands "
         "before a token; the reference's expectation is its own probability that a deciding word "
         "comes next, as far as such a mask can go.",
         chains_note(result, "responses"),
-        significance_note(result, result["significance"]),
-        *_origin(result),
+        significance_note(result, result["significance"], Series("β", betas)),
+    ]
+
+
+def map_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under Figures 1, 4 and 9.
+
+    Args:
+        result: their JSON, but for the notes.
+    """
+    sides = " and ".join(result["responses"])
+    found = [
+        f"The {sides} response of one held-out pair, in the first chain; below a dotted line the "
+        "mask is exactly 0. Each row has its own scale.",
+        _tiny(result),
+        _made(result),
     ]
     return [note for note in found if note]

@@ -27,12 +27,12 @@ from harness.domains.sentiment.data import (
     starting_point,
 )
 from harness.domains.sentiment.experiments import (
-    RANKED,
     SCORED,
     DynamicsFigure,
     TokenMapFigure,
     TransferRow,
     TransferTable,
+    ranks_tokens,
 )
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.sources import MaskSources, knows_decisive_tokens
@@ -166,7 +166,7 @@ class _Chain:
         self.experiment = experiment
         self._searches: dict[str, Search] = {}
         self.labels: Stage | None = None
-        if isinstance(experiment, RANKED) and (
+        if ranks_tokens(experiment) and (
             not isinstance(experiment, TransferTable) or knows_decisive_tokens(profile)
         ):
             self.labels = labels_stage(profile, self.pairs, self.start)

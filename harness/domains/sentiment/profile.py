@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.config.profiles import WORLD, Profile, TrainingSettings, TuningSettings
+from harness.config.profiles import (
+    WORLD,
+    DynamicsSettings,
+    Profile,
+    TrainingSettings,
+    TuningSettings,
+)
 from harness.domains.common.method_values import method_values, with_paper_masks
 from tasks.models.base_config import Architecture, BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
@@ -141,6 +147,7 @@ class SentimentProfile(Profile):
     evaluation: EvaluationSettings
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    dynamics: DynamicsSettings = field(default_factory=DynamicsSettings)
     tuning: SentimentTuning = field(default_factory=SentimentTuning)
     world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
 

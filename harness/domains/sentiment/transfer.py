@@ -17,6 +17,7 @@ from harness.domains.sentiment.pipeline import Graph
 from harness.domains.sentiment.points import read_scored
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.sources import knows_decisive_tokens
+from harness.render.fit import fit_notes
 
 
 def transfer_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def transfer_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         **scored.facts,
         "provenance": {**run.provenance, "data": store.read_json(graph.pairs[0], "report.json")},
     }
-    return {**result, "notes": transfer_notes(result)}
+    return {**result, **fit_notes(transfer_notes(result))}
 
 
 def _shuffled_with(run: FinishedRun[SentimentProfile, Graph]) -> Mapping[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.config.profiles import WORLD
 from harness.config.request import RunRequest
 from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
+from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.summarization.pipeline import Graph, build_graph
@@ -24,6 +25,7 @@ from harness.domains.summarization.profile import (
     TINY_REAL_TOKENS,
     SummarizationProfile,
 )
+from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of posts"
 
@@ -83,6 +85,23 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         if isinstance(run.graph, WinrateGraph):
             return winrate_json(run.of(run.graph), TINY)
         return figure_json(run.of(run.graph))
+
+    def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:
+        """Return the token maps of the first chain's responses; of the figure none."""
+        from harness.domains.common.winrate.samples import winrate_map_stages
+
+        return winrate_map_stages(graph) if isinstance(graph, WinrateGraph) else ()
+
+    def samples(
+        self, run: FinishedRun[SummarizationProfile, Graph | WinrateGraph]
+    ) -> SampleSet | None:
+        """Return the summaries; see `summarization.samples` and `common.winrate.samples`."""
+        from harness.domains.common.winrate.samples import winrate_samples
+        from harness.domains.summarization.samples import summarization_samples
+
+        if isinstance(run.graph, WinrateGraph):
+            return winrate_samples(run.of(run.graph))
+        return summarization_samples(run.of(run.graph))
 
     def files(self, experiment: Experiment, result: Mapping[str, Any]) -> Mapping[str, str | bytes]:
         """Return the figure, and tables in every format."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.render.columns import DIFFERENT, mark, row_id
+from harness.render.marks import Series
 from harness.render.notes import (
     chains_note,
     generation_note,
     provenance_note,
+    significance_note,
     tiny_note,
 )
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """Return the notes under Figure 5, one sentence or two each.
+    """Return the notes under Figure 5, the most important first, one sentence or two each.
 
     Args:
         result: its JSON, but for the notes.
@@ -30,22 +31,22 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         f"0), nucleus {sampling['top_p']:g}, in percent but for length; best value of a column in "
         "bold. "
         "Self-BLEU is 100 where all summaries of a post are the same; neither direction is better.",
-        chains_note(result, "posts"),
-        _tests(result, drawn, "the panels"),
-        _tests(result, others, "the further quantities"),
-        _tests(result, equal, "the differences at equal self-BLEU"),
-        _equal(equal),
-        _detectable(result, drawn),
-        _correlations(result),
-        _nli(result),
-        _missing(result),
-        generation_note(result["sampled"]),
-        _data(result["provenance"]["data"]),
         tiny_note(
             result,
             "a GPT-NeoX trained from scratch on an embedded world of posts",
             "how the methods differ",
         ),
+        chains_note(result, "posts"),
+        _missing(result),
+        _tests(result, drawn, "the panels"),
+        _tests(result, equal, "the differences at equal self-BLEU"),
+        _equal(equal),
+        _tests(result, others, "the further quantities"),
+        _detectable(result, drawn),
+        _nli(result),
+        _correlations(result),
+        generation_note(result["sampled"]),
+        _data(result["provenance"]["data"]),
         _signatures(result),
         provenance_note(result["provenance"]),
     ]
@@ -55,30 +56,18 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 def _tests(result: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]], family: str) -> str:
     """Say which rows differ from the baseline, with Holm's adjustment over several blocks."""
     entries = [entry for block in blocks for entry in block["significance"]]
-    if not entries:
-        return ""
-    names = {row_id(row): row["label"] for row in result["rows"]}
-    baseline = names[result["baseline"]]
-    if all(entry["p_holm"] is None for entry in entries):
-        return f"One chain has no test: in {family} no difference from {baseline} is marked."
-    alpha = result["provenance"]["statistics"]["alpha"]
-    how = (
-        f"moderated t of differences paired by chain, p adjusted by Holm over all "
-        f"{len(entries)} comparisons of {family}, α = {alpha:g}"
+    metrics = {metric["id"]: metric["label"] for metric in result["metrics"]}
+    columns = {
+        f"{metric}_{temperature}": (label, temperature)
+        for metric, label in metrics.items()
+        for temperature in result["temperatures"]
+    }
+    return significance_note(
+        result,
+        entries,
+        Series("temperature", columns),
+        f"over all {len(entries)} comparisons of {family}",
     )
-    marked: dict[str, list[str]] = {}
-    for entry in entries:
-        sign = mark(result, entry)
-        if sign:
-            marked.setdefault(entry["column"], []).append(names[row_id(entry)] + sign)
-    if not marked:
-        return f"No difference from {baseline} is significant ({how})."
-    listed = "; ".join(
-        f"{result['column_labels'][column]}: {', '.join(rows)}" for column, rows in marked.items()
-    )
-    either = any(DIFFERENT in row for rows in marked.values() for row in rows)
-    meaning = "better ▲, worse ▼ or different ≠" if either else "better ▲ or worse ▼"
-    return f"Significantly {meaning} than {baseline} ({how}): {listed}."
 
 
 def _equal(equal: Sequence[Mapping[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from harness.domains.summarization.notes import notes
 from harness.domains.summarization.pipeline import Graph
 from harness.domains.summarization.profile import SummarizationProfile
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 from tasks.metrics.chains import ChainValues
 from tasks.metrics.significance import holm
 
@@ -92,7 +93,7 @@ def figure_json(run: FinishedRun[SummarizationProfile, Graph]) -> dict[str, Any]
             "prompts": store.read_json(graph.prompts[0], "report.json"),
         },
     }
-    return {**result, "notes": notes(result)}
+    return {**result, **fit_notes(notes(result))}
 
 
 def adjust_over(blocks: Sequence[dict[str, Any]], settings: StatisticsSettings) -> None:

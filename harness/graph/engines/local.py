@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.graph.engines.worker import Job, StageError, make, quiet_environment, redirect_output
+from harness.graph.engines.worker import Job, StageError, make, redirect_output, worker_environment
 from harness.graph.files import explain_disk_error
 from harness.graph.progress import Display
 from harness.graph.stages import Stage
@@ -72,7 +72,7 @@ class LocalEngine:
         pool: list[_Worker] = []
         try:
             for index in range(min(self.workers, len(stages))):
-                values = quiet_environment()
+                values = worker_environment()
                 if self._gpus:
                     values["CUDA_VISIBLE_DEVICES"] = self._gpus[index % len(self._gpus)]
                 with _environment(values):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.graph.engines.worker import Job, StageError, make, quiet_environment, redirect_output
+from harness.graph.engines.worker import Job, StageError, make, redirect_output, worker_environment
 from harness.graph.progress import Display
 from harness.graph.stages import Stage
 from harness.graph.store import Store
@@ -43,7 +43,7 @@ class RayEngine:
         if not stages:
             return
         if not ray.is_initialized():
-            environment = {"env_vars": quiet_environment() | {"PYTHONPATH": ":".join(sys.path)}}
+            environment = {"env_vars": worker_environment() | {"PYTHONPATH": ":".join(sys.path)}}
             ray.init(log_to_driver=False, runtime_env=environment)
         remote = ray.remote(max_retries=0)(_task)
         waiting, done = list(stages), set(finished)

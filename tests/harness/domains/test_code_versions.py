@@ -32,7 +32,11 @@ TRAINING = {
     "sentiment.work.train:train_and_evaluate",
     "sentiment.work.chosen:train_chosen",
 }
-LOADS_A_POLICY = {"sentiment.work.maps:map_tokens", "sentiment.work.masks:extract_masks"}
+LOADS_A_POLICY = {
+    "dialogue.work.masks:measure_masks",
+    "sentiment.work.maps:map_tokens",
+    "sentiment.work.masks:extract_masks",
+}
 
 
 def of(stage: Stage) -> Code:
@@ -52,6 +56,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
     (folder / "answers").mkdir()
     real = {
         "dialogue": (f"data.hh_rlhf={rows}", f"data.bbh={rows}"),
+        "dialogue.ablations": (f"data.dpo_mix={rows}", f"data.bbh={rows}"),
         "sentiment": (f"data.pairs={rows}", f"data.reviews={rows}"),
         "summarization": (f"data.tldr={rows}", f"data.prompts={rows}"),
         "code": (f"data.answers={folder / 'answers'}",),
@@ -181,6 +186,8 @@ def moved(
                 "dialogue.work.check:check_benchmarks",
                 "dialogue.work.leaderboard:evaluate",
                 "dialogue.work.pairs:make_pairs",
+                "dialogue.work.dpo_mix:make_dpo_mix_pairs",
+                "dialogue.work.masks:measure_masks",
                 "code.work.problems:make_problems",
                 "code.work.samples:sample",
                 "code.work.judge:judge_samples",
@@ -206,6 +213,7 @@ def moved(
             },
         ),
         ("tasks/metrics/significance.py", {"summarization.work.correlations:correlate",
+                                           "dialogue.work.masks:measure_masks",
                                            "sentiment.work.rankings:rank_tokens",
                                            "sentiment.work.rankings:rank_baselines",
                                            "sentiment.work.mask_rankings:rank_masks"}),

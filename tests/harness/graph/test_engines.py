@@ -15,7 +15,7 @@ import pytest
 
 from harness.graph.engines import StageError, get_engine, make_all
 from harness.graph.engines.local import LocalEngine
-from harness.graph.engines.worker import Job, make
+from harness.graph.engines.worker import Job, make, worker_environment
 from harness.graph.stages import Stage
 from harness.graph.store import Store
 from sparsepo.errors import UserError
@@ -333,3 +333,13 @@ def test_ray_makes_the_same_graph(tmp_path: Path, store: Store, recorder: Any) -
         make_all([Stage("bad", "toy_stages:user_error")], store, get_engine("ray"), recorder)
     with pytest.raises(StageError, match="ValueError: something odd"):
         make_all([Stage("bad", "toy_stages:crash")], store, get_engine("ray"), recorder)
+
+
+def test_workers_keep_freed_memory_unless_the_user_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
+
+    environment = worker_environment()
+
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == "65536"
+    assert int(environment["MALLOC_TRIM_THRESHOLD_"]) > 2**24

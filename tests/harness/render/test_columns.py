@@ -124,7 +124,7 @@ def test_notes_name_directions_and_significance() -> None:
     made = table()
     note = significance_note(made, made["significance"])
     assert note.startswith("Significantly better ▲ or worse ▼ than or different ≠ from dpo")
-    assert "Accuracy: low▼, high▲; KL: low▲, high▼; Length: low≠, high≠." in note
+    assert "low: ▼ Accuracy, ▲ KL, ≠ Length; high: ▲ Accuracy, ▼ KL, ≠ Length." in note
     undirected = [entry for entry in made["significance"] if entry["column"] == "length"]
     assert significance_note(made, undirected).startswith("Significantly different ≠ from dpo")
     assert direction_note(made) == ("Lower is better (↓): KL. Neither direction is better: Length.")

@@ -124,6 +124,20 @@ def test_nothing_is_clipped_and_nothing_overlaps(
     assert_readable(figure)
 
 
+def test_panels_put_each_quantity_of_all_models_together(maps: dict[str, Any]) -> None:
+    several = {
+        **maps,
+        "models": [{**maps["models"][0], "label": f"Method {number}"} for number in (1, 2, 3)],
+    }
+    figure = draw(several, first(maps), QUANTITIES[:2], sides=("rejected",), panels=True)
+    assert_readable(figure)
+    written = sorted((-box.y1, text.get_text()) for text, box in extents(figure))
+    headings = [text for _, text in written if text.startswith(("(", "Method"))]
+    methods = ["Method 1", "Method 2", "Method 3"]
+    assert [heading[:8] for heading in headings] == ["(a) Toke", *methods, "(b) Toke", *methods]
+    assert not any(text.startswith("chosen") for _, text in written)
+
+
 LONG = ["word ", " a" * 3, "x" * 150, "\n", "", " end", "\r\n two\nlines", "  ", " $x_1$ \\frac"]
 
 

@@ -116,7 +116,7 @@ def test_notes_tell_missing_chance_significance_and_provenance() -> None:
     assert "Missing, not zero: GPQA: no rows given (data.gpqa)." in notes
     assert "Avg is the mean of the 6 columns" in notes
     assert "MATH (all methods); MuSR (DPO)" in notes
-    assert "BBH: SFT▲" in notes
+    assert "SFT: ▲ BBH" in notes
     assert "Commit 0123456789ab;" in notes
     assert "7 leaderboard prompts cut to 128 tokens" in notes
     none = table(significance=[{**table()["significance"][1]}], at_chance={}, missing={})

@@ -28,7 +28,7 @@ _JUDGES = {
 
 
 def notes(table: Mapping[str, Any], tiny: str) -> list[str]:
-    """Return the notes under a table of win rates, one sentence or two each.
+    """Return the notes under a table of win rates, the most important first.
 
     Args:
         table: its JSON, but for the notes.
@@ -40,18 +40,18 @@ def notes(table: Mapping[str, Any], tiny: str) -> list[str]:
         "order is a tie, and a tie counts ½ (50 = no difference; DPO ties with itself).",
         "LC, length-controlled: what a logistic regression on the difference in characters "
         "predicts for equal lengths (docs/judges.md).",
+        tiny_note(table, tiny, "whether a preference method wins what it was trained for"),
         _judge_note(table),
         _order_note(table),
         _failed_note(table),
         chains_note(table, "prompts"),
         direction_note(table),
-        *significance_notes(table, table["significance"]),
-        detectable_note(table, labels=table["column_labels"]),
-        ceiling_note(table),
         missing_note(table),
         _missing_cells(table),
+        *significance_notes(table, table["significance"]),
+        ceiling_note(table),
+        detectable_note(table, labels=table["column_labels"]),
         generation_note(table["provenance"]["sampled"]),
-        tiny_note(table, tiny, "whether a preference method wins what it was trained for"),
         provenance_note(
             table["provenance"],
             *(

@@ -16,6 +16,7 @@ from harness.domains.common.winrate.spec import BASELINE, CHOSEN
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.graph.stages import Stage
 from harness.graph.store import Store
+from harness.render.fit import fit_notes
 from sparsepo.data.jsonl import read_jsonl
 
 ProfileT = TypeVar("ProfileT", bound=Profile)
@@ -74,7 +75,7 @@ def winrate_json(run: FinishedRun[ProfileT, WinrateGraph], tiny: str = "") -> di
             },
         },
     }
-    return {**table, "notes": notes(table, tiny)}
+    return {**table, **fit_notes(notes(table, tiny))}
 
 
 def _judge(run: FinishedRun[ProfileT, WinrateGraph]) -> dict[str, Any]:

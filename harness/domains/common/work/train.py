@@ -18,6 +18,7 @@ from harness.domains.common.work.files import (
     starting_model,
     write_json,
 )
+from harness.graph.cost import Cost
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
 from sparsepo.errors import DivergedError
@@ -42,8 +43,8 @@ def train_policy(context: StageContext) -> None:
     cache of the reference's log-probabilities; "masks" with masks.jsonl for given masks.
 
     Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
-    asked for), `training.json` (the logged metrics) and `scores.json` (implicit rewards of the
-    held-out pairs).
+    asked for), `training.json` (the logged metrics), `scores.json` (implicit rewards of the
+    held-out pairs) and `cost.json` (seconds, memory and tokens, which no result depends on).
     """
     run_training(context)
 
@@ -63,6 +64,7 @@ def run_training(
     checkpoints = context.work / CHECKPOINTS
     pairs = context.inputs["pairs"]
     steps = config["training"]["snapshot_steps"]
+    cost = Cost(context)
     trainer = POTrainer(
         model=str(starting_model(context)),
         args=POConfig(
@@ -85,7 +87,7 @@ def run_training(
             if config["training"]["validation_steps"]
             else None
         ),
-        callbacks=[Report(context)],
+        callbacks=[cost, Report(context)],
     )
     if steps:
         trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
@@ -93,6 +95,7 @@ def run_training(
         trainer.add_callback(observer(trainer))
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     _require_finite(trainer)
+    cost.write(trainer)
     trainer.save_model(str(context.work / MODEL))
     history = [
         {k: v for k, v in entry.items() if not any(word in k for word in _OF_THE_PROCESS)}

@@ -12,7 +12,7 @@ _LOWER = " (lower is better)"
 
 
 def trade_off_png(table: Mapping[str, Any]) -> bytes:
-    """Draw Avg against preference accuracy and, if there is one, win rate.
+    """Draw Avg against each column of the supplement that has values, such as win rate.
 
     Axes of columns in which lower is better are inverted: better is always up or to the right.
 

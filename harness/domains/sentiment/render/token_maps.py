@@ -21,6 +21,13 @@ def token_map_files(
 
     number = result["id"].removeprefix("figure")
     title = f"Figure {number}, {result['profile']} profile, β = {result['beta']:g}"
-    drawn = pictures(result["maps"], result["pair_id"], quantities, sides=responses, title=title)
+    drawn = pictures(
+        result["maps"],
+        result["pair_id"],
+        quantities,
+        sides=responses,
+        title=title,
+        panels=len(quantities) > 1,
+    )
     files: dict[str, str | bytes] = {f"{result['id']}.{form}": x for form, x in drawn.items()}
     return {**files, f"{result['id']}.html": render_document(result["maps"], title)}

@@ -204,8 +204,8 @@ def test_nothing_is_built_where_no_isolation_works(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_figure_shows_one_method_of_one_seed() -> None:
-    assert build(RunRequest(methods=("sparsepo-common",)), FIGURE8).runs
-    with pytest.raises(UserError, match="leave --methods out"):
+    assert build(RunRequest(methods=("sparsepo-independent",)), FIGURE8).runs
+    with pytest.raises(UserError, match=r"leave --methods out, or use --set dynamics\.masks"):
         build(RunRequest(methods=("dpo",)), FIGURE8)
     with pytest.raises(UserError, match="leave --seeds out"):
         build(RunRequest(seeds=2), FIGURE8)

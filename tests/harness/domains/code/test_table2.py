@@ -78,16 +78,19 @@ def test_cold_warm_and_figures_from_the_same_runs(tmp_path: Path, recorder: Any)
     figure = run_experiment(
         FIGURE8,
         RunRequest(
-            assignments=request.assignments, workers=1, out=request.out, store=request.store
+            assignments=(*request.assignments, "dynamics.masks=common"),
+            workers=1,
+            out=request.out,
+            store=request.store,
         ),
         recorder,
     )
     assert recorder.made_stages == []
-    assert [panel["response"] for panel in figure["panels"]] == ["chosen", "rejected"] * 2
+    assert [panel["response"] for panel in figure["panels"]] == ["rejected"] * 2
     for panel in figure["panels"]:
         assert [series["beta"] for series in panel["series"]] == [0.2, 0.8]
         assert all(series["steps"] == [1, 2, 3] for series in panel["series"])
-    names = {path.name for path in (tmp_path / "out" / "tiny" / "figure8").iterdir()}
+    names = {path.name for path in (tmp_path / "out" / "tiny" / "figure8-common").iterdir()}
     assert names == {"figure8.json", "figure8.png", "figure8.pdf", "timings.json"}
 
 

@@ -58,15 +58,25 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("model", "pairs")}
 
 
-def train(work: Path, inputs: dict[str, Path], method: str = "dpo", **changes: Any) -> Any:
-    work.mkdir()
+def train(
+    work: Path,
+    inputs: dict[str, Path],
+    method: str = "dpo",
+    stop_at: int | None = None,
+    **changes: Any,
+) -> Any:
+    def progress(done: float, total: float, unit: str) -> None:
+        if unit == "steps" and done == stop_at:
+            raise KeyboardInterrupt
+
+    work.mkdir(exist_ok=True)
     training = {**asdict(SETTINGS), **changes}
     train_policy(
         StageContext(
             name="t",
             config={
                 "method": method,
-                "hyper_parameters": {"beta": 0.1},
+                "hyper_parameters": {} if method == "sft" else {"beta": 0.1},
                 "training": training,
                 "seed": 42,
                 "device": "cpu",
@@ -75,7 +85,7 @@ def train(work: Path, inputs: dict[str, Path], method: str = "dpo", **changes: A
             inputs=inputs,
             files={},
             work=work,
-            progress=lambda *now: None,
+            progress=progress,
             threads=1,
         )
     )
@@ -121,3 +131,48 @@ def test_given_order_is_kept_and_random_order_is_not(
     assert losses[0] != losses[1]
     other = train(tmp_path / "o", inputs, order="given", epochs=1)
     assert other["history"] == given["history"]
+
+
+def cost(work: Path) -> Any:
+    return json.loads((work / "cost.json").read_text())
+
+
+def test_cost_is_that_of_the_training_steps(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    train(tmp_path / "d", inputs)
+    found = cost(tmp_path / "d")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "d/model")
+    assert found["trained_parameters"] == sum(p.numel() for p in model.parameters())
+    assert found["steps"] == 8 and found["seconds"] > 0.0 and found["threads"] == 1
+    assert found["tokens_per_second"] == pytest.approx(found["tokens"] / found["seconds"], rel=0.1)
+    # A process with torch and a model in it.
+    assert found["memory_of"] == "process" and found["peak_memory_bytes"] > 100 * 2**20
+    assert "×" in found["hardware"]
+    train(tmp_path / "s", inputs, method="sft", epochs=1)
+    # SFT reads no rejected response, and half as many epochs.
+    assert cost(tmp_path / "s")["tokens"] < 0.5 * found["tokens"]
+
+
+def test_a_mask_is_trained_too(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    train(tmp_path / "d", inputs, epochs=1)
+    train(tmp_path / "m", inputs, method="sparsepo-common", epochs=1)
+    assert cost(tmp_path / "m")["trained_parameters"] > cost(tmp_path / "d")["trained_parameters"]
+
+
+def test_a_resumed_stage_adds_up_its_parts(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    train(tmp_path / "w", inputs, save_steps=2)
+    whole = cost(tmp_path / "w")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "r", inputs, stop_at=5, save_steps=2)
+    parts = json.loads((tmp_path / "r/cost_parts.json").read_text())
+    assert len(parts["seconds"]) == 4
+    # As if the first part had been slow.
+    parts["seconds"] = [100.0] * 4
+    parts["peak_memory_bytes"] = 2**50
+    (tmp_path / "r/cost_parts.json").write_text(json.dumps(parts))
+    train(tmp_path / "r", inputs, save_steps=2)
+    resumed = cost(tmp_path / "r")
+    assert (resumed["steps"], resumed["tokens"]) == (whole["steps"], whole["tokens"])
+    assert 400.0 < resumed["seconds"] < 500.0
+    assert resumed["peak_memory_bytes"] == 2**50
+    assert torch.equal(weights(tmp_path / "w/model"), weights(tmp_path / "r/model"))
+    assert not (tmp_path / "r/cost_parts.json").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,13 @@ def test_papers_numbers() -> None:
     assert list(numbers)[-2:] == ["sparsepo-common", "sparsepo-independent"]
     with pytest.raises(UserError, match="missing"):
         paper_numbers("table99")
+
+
+@pytest.mark.parametrize("content", ['{"rows": [', '{"rows": [{"id": 1}]}', "[]", "\xff"])
+def test_a_damaged_file_of_the_papers_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    (tmp_path / "table3.json").write_bytes(content.encode("latin-1"))
+    monkeypatch.setattr("harness.domains.common.paper.PAPER", tmp_path)
+    with pytest.raises(UserError, match=r"table3\.json .* cannot be read; restore it"):
+        paper_numbers("table3")

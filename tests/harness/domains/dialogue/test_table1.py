@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.commands.leaderboard import leaderboard_json
 from harness.commands.run import run_experiment
 from harness.config.request import RunRequest
 from harness.domains.dialogue.experiments import TABLE1
@@ -76,6 +77,18 @@ def test_cold_warm_corrupted_and_extended(
             "win_rate": 6,
         }
     assert len(recorder.made_stages) == 12
+    made = table["provenance"]
+    assert made["command"].startswith(
+        "python -m harness run --table 1 --profile tiny --methods sft,sparsepo-common --seeds 1"
+    )
+    assert str(tmp_path) not in made["command"]
+    assert "harness.domains.common.work.train:train_policy" in made["stages"]
+    timings = json.loads((out / "tiny" / "table1" / "timings.json").read_text())
+    costs = timings["training"]
+    assert set(costs) == {"sft", "sparsepo-common"}
+    assert [own["stage"] for own in costs["sparsepo-common"]] == ["sparsepo-common seed 42"]
+    assert costs["sft"][0]["reference_seconds"] == 0.0
+    assert costs["sft"][0]["tokens"] < costs["sparsepo-common"][0]["tokens"]
 
     # Again: nothing is made, nothing changes.
     assert run("sft,sparsepo-common")[1] == written
@@ -97,6 +110,17 @@ def test_cold_warm_corrupted_and_extended(
     assert recorder.made_stages[0] == "reference cache seed 42"
     assert all("doubled-dpo" in name for name in recorder.made_stages[1:])
     assert len(recorder.made_stages) == 5
+    board = leaderboard_json(out, "tiny", "sft")
+    assert {entry["id"] for entry in board["entries"]} == {"sft", "doubled-dpo"}
+    plugged = next(entry for entry in board["entries"] if entry["id"] == "doubled-dpo")
+    assert "--plugin plugin.py" in plugged["runs"][0]["command"]
+    cost = plugged["cost"]["table1"]
+    # The reference's cache is part of what training it takes.
+    timings = json.loads((out / "tiny" / "table1" / "timings.json").read_text())
+    (own,) = timings["training"]["doubled-dpo"]
+    assert own["reference_seconds"] == timings["seconds"]["reference cache seed 42"] > 0.0
+    assert cost["seconds"] == pytest.approx(own["seconds"] + own["reference_seconds"], abs=1e-3)
+    assert plugged["against"]["table1/bbh"]["p"] is None
 
     # A place that cannot be written to is found before any work.
     (tmp_path / "file").write_text("")

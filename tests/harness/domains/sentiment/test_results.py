@@ -76,12 +76,14 @@ def test_chains_share_nothing_that_chance_decides(figure: str) -> None:
 
 def test_the_figures_have_their_runs_in_common() -> None:
     shared = set(names(graph()))
-    for figure in ("figure7", "figure4"):
+    for figure in ("figure3", "figure7", "figure4", "figure9"):
         own = set(names(graph(figure=figure))) - shared
         assert all(name.startswith(("ranking", "token maps", "tokens that")) for name in own)
 
 
-@pytest.mark.parametrize("figure", ["figure1", "figure2", "figure3", "figure4", "figure7"])
+@pytest.mark.parametrize(
+    "figure", ["figure1", "figure2", "figure3", "figure4", "figure7", "figure9"]
+)
 @pytest.mark.parametrize("profile", ["tiny", "small", "paper"])
 def test_every_profile_describes_every_figure(figure: str, profile: str) -> None:
     experiment: Experiment = EXPERIMENTS[figure]
@@ -274,7 +276,7 @@ def test_the_picture_shows_every_method_and_its_bytes_repeat() -> None:
 
 def test_the_notes_say_what_was_found() -> None:
     notes = " ".join(figure()["notes"])
-    assert "1 of 2 methods, settings in brackets: DPO (1 of 1)" in notes
+    assert "(Holm over a method's settings): 1 of 2 methods (DPO at every setting)." in notes
     assert "do not reach 10 nats (largest KL): DPO 4.0, TDPO v1 3.0" in notes
     assert "without a finite reward, left out: 3" in notes
     assert "7 reached the longest length without an end, 2 prompts lost their beginning" in notes

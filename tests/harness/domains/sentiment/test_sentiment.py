@@ -87,7 +87,8 @@ def test_the_figures_share_their_stages(run: Any, recorder: Any, tmp_path: Path)
     assert not any(name.startswith("sparsepo-independent") for name in made)
     assert sum(name.startswith("dpo β") for name in made) == 4
     assert "tokens that decide seed 42" in made
-    assert [panel["quantity"] for panel in figure["panels"][::2]] == [
+    assert {panel["response"] for panel in figure["panels"]} == {"chosen"}
+    assert [panel["quantity"] for panel in figure["panels"]] == [
         "sparsity/reward",
         "sparsity/kl",
         "kl",
@@ -101,6 +102,20 @@ def test_the_figures_share_their_stages(run: Any, recorder: Any, tmp_path: Path)
         "kl_mask",
     }
     assert 0 < figure["deciding_tokens"] < figure["tokens"]
+
+    # The same masks over the rejected responses need nothing more, and have no table.
+    rejected = run("figure7", seeds=2)
+    assert recorder.made_stages == []
+    assert {panel["response"] for panel in rejected["panels"]} == {"rejected"}
+    for own, other in zip(rejected["panels"], figure["panels"], strict=True):
+        assert own["quantity"] == other["quantity"]
+        assert own["series"] != other["series"]
+    assert {path.name for path in (folder / "figure7").iterdir()} == {
+        "figure7.json",
+        "figure7.png",
+        "figure7.pdf",
+        "timings.json",
+    }
 
     # So do the heat maps.
     figure = run("figure1")
@@ -119,6 +134,13 @@ def test_the_figures_share_their_stages(run: Any, recorder: Any, tmp_path: Path)
         "sparsepo-independent",
         "dpo",
     ]
+    # Figure 9 shows the other response of the same pair, from the same maps.
+    other = run("figure9", "sparsepo-independent,dpo")
+    assert recorder.made_stages == []
+    assert (figure["responses"], other["responses"]) == (["chosen"], ["rejected"])
+    assert (figure["maps"], figure["pair_id"]) == (other["maps"], other["pair_id"])
+    picture, rejected_picture = (folder / name / f"{name}.png" for name in ("figure4", "figure9"))
+    assert picture.read_bytes() != rejected_picture.read_bytes()
     # The run whose maps these are began as the reference: nothing of the place it lies in is kept.
     assert str(tmp_path) not in (folder / "figure4" / "figure4.json").read_text()
 

@@ -1,0 +1,5 @@
+"""The project's own leaderboard: every method with results, over all tasks."""
+
+from harness.commands.leaderboard.board import leaderboard_json
+
+__all__ = ["leaderboard_json"]

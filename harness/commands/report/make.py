@@ -1,0 +1,298 @@
+"""Makes the site: reads results, renders pages, and puts the finished folder in place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.commands.report.boards import BOARDS, Board
+from harness.commands.report.experiment import experiment_view, picture_files, shown_files
+from harness.commands.report.missing import missing_experiments, run_command
+from harness.commands.report.samples import write_samples
+from harness.commands.report.templates import Templates
+from harness.commands.result_file import FoundResults, Problem, find_results, read_checked
+from harness.domains.catalogue import EXPERIMENTS
+from harness.domains.common.samples import samples_name
+from harness.graph.files import explain_disk_error
+from harness.render.columns import TUNED
+from sparsepo.errors import UserError
+
+MARKER = ".sparsepo-site"
+"""A file in every site; a folder with other files and without it is not overwritten."""
+
+_BROKEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the computation of a page raises if a result does not have the shape of this version."""
+
+
+@dataclass
+class Report:
+    """What was made, and what was not."""
+
+    index: Path
+    """The first page."""
+    shown: list[str] = field(default_factory=list)
+    """Results on the site, as "tiny/table1"."""
+    left_out: list[Problem] = field(default_factory=list)
+    """What could not be shown, and why."""
+    missing: int = 0
+    """Experiments without a result."""
+
+
+def make_report(results: Path, profiles: Sequence[str] | None, out: Path) -> Report:
+    """Write the site; an older one in the same folder is replaced when all pages are finished.
+
+    Args:
+        results: the folder that `run --out` names.
+        profiles: names of profiles; None for all that have results.
+        out: the site's folder.
+
+    Returns:
+        What is on the site and what had to be left out.
+
+    Raises:
+        UserError: there are no results, or the folder cannot be written or has other files.
+    """
+    _require_site_or_nothing(out)
+    names = _profiles(results, profiles)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            site = Site(staging, results, names)
+            site.write()
+            _replace(staging, out)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise explain_disk_error(error, out) or UserError(
+            f"The site cannot be written to {out} ({error.strerror}); choose another --out."
+        ) from None
+    return Report(out / "index.html", site.shown, site.left_out, site.missing)
+
+
+def _profiles(results: Path, wanted: Sequence[str] | None) -> list[str]:
+    try:
+        there = sorted(
+            path.name
+            for path in results.iterdir()
+            if path.is_dir() and not path.name.startswith(".") and path.name != "paper"
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"{results} does not exist; run an experiment first, or name the folder with --results."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{results} cannot be read: {error.strerror}.") from None
+    chosen = there if wanted is None else list(dict.fromkeys(wanted))
+    for name in chosen:
+        if name not in there:
+            raise UserError(
+                f"{results} has no results of the profile {name}; there are: "
+                f"{', '.join(there) or 'none'}."
+            )
+    if not chosen:
+        raise UserError(
+            f"{results} has no results; run an experiment first, such as "
+            "python -m harness run --table 1."
+        )
+    return chosen
+
+
+def _require_site_or_nothing(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose another --out.")
+    try:
+        taken = out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir())
+    except OSError as error:
+        raise UserError(f"{out} cannot be read: {error.strerror}.") from None
+    if taken:
+        raise UserError(f"{out} has files that are not of a site; choose another --out.")
+
+
+def _replace(staging: Path, out: Path) -> None:
+    # mkdtemp makes folders for their owner alone.
+    staging.chmod(0o755)
+    old = None
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+        out.replace(old)
+    staging.rename(out)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+class Site:
+    """The site in the making."""
+
+    def __init__(self, folder: Path, results: Path, profiles: Sequence[str]) -> None:
+        self.folder, self.results, self.profiles = folder, results, profiles
+        self.templates = Templates()
+        self.shown: list[str] = []
+        self.left_out: list[Problem] = []
+        self.missing = 0
+        self._boards: dict[str | None, list[Board]] = {None: []}
+
+    def write(self) -> None:
+        """Write all pages."""
+        self.templates.copy_assets(self.folder / "assets")
+        (self.folder / MARKER).write_text("", encoding="utf-8")
+        sections = [self._section(profile) for profile in self.profiles]
+        self._page("index.html", "index.html", sections=sections)
+
+    def _section(self, profile: str) -> dict[str, Any]:
+        """Write the pages of a profile; return its part of the index."""
+        found = find_results(self.results, profile)
+        add_variants(found, self.results / profile, profile)
+        problems = [Problem(f"{profile}/{one.name}", one.reason) for one in found.problems]
+        (self.folder / profile).mkdir()
+        self._boards[profile] = boards = []
+        for board in BOARDS:
+            if self._board(board, profile, problems):
+                boards.append(board)
+        entries = []
+        for name in sorted(found.results, key=lambda name: _place(name, found.results[name])):
+            entry = self._experiment(profile, name, found, problems)
+            if entry is not None:
+                entries.append(entry)
+        absent = missing_experiments(profile, {entry["name"] for entry in entries})
+        self.missing += len(absent)
+        self.left_out += problems
+        return {
+            "profile": profile,
+            "entries": entries,
+            "missing": absent,
+            "left_out": problems,
+            "boards": boards,
+        }
+
+    def _experiment(
+        self, profile: str, name: str, found: FoundResults, problems: list[Problem]
+    ) -> dict[str, Any] | None:
+        """Write the pages of an experiment; return its line of the index, None if left out."""
+        result = found.results[name]
+        place = self.results / profile / name
+        try:
+            view = experiment_view(result)
+            files = self._copied(place, profile, name, result["id"], problems)
+            samples = self._samples(profile, name, result, view, problems)
+            command = run_command(result["id"], profile, tuned=name.endswith(TUNED))
+            self._page(
+                "experiment.html",
+                f"{profile}/{name}.html",
+                name=name,
+                view=view,
+                pictures=picture_files(files),
+                files=files,
+                samples=samples,
+                command=command,
+            )
+        except _BROKEN as error:
+            reason = (
+                f"It was not written by this version of the command ({type(error).__name__}); "
+                f"run {result['id']} again."
+            )
+            problems.append(Problem(f"{profile}/{name}", reason))
+            (self.folder / profile / f"{name}.html").unlink(missing_ok=True)
+            return None
+        self.shown.append(f"{profile}/{name}")
+        return {"name": name, "samples": samples, **view["summary"]}
+
+    def _copied(
+        self, place: Path, profile: str, name: str, id: str, problems: list[Problem]
+    ) -> list[str]:
+        """Copy a result's files; return the names of those that could be read."""
+        target = self.folder / profile / "files" / name
+        target.mkdir(parents=True)
+        copied = []
+        for file in shown_files(place, id):
+            try:
+                content = (place / file).read_bytes()
+            except OSError as error:
+                reason = f"{place / file} cannot be read: {error.strerror}."
+                problems.append(Problem(f"{profile}/{name}, {file}", reason))
+                continue
+            (target / file).write_bytes(content)
+            copied.append(file)
+        return copied
+
+    def _samples(
+        self,
+        profile: str,
+        name: str,
+        result: Mapping[str, Any],
+        view: Mapping[str, Any],
+        problems: list[Problem],
+    ) -> int:
+        """Write the viewer of an experiment's samples; return their number, 0 if there are none."""
+        file = self.results / profile / name / samples_name(result["id"])
+        if not file.is_file():
+            return 0
+        try:
+            written = write_samples(file, self.folder / profile / "samples" / name)
+        except UserError as error:
+            problems.append(Problem(f"{profile}/{name}, samples", str(error)))
+            return 0
+        except _BROKEN:
+            reason = f"{file} does not have the fields of this version; run its experiment again."
+            problems.append(Problem(f"{profile}/{name}, samples", reason))
+            return 0
+        if written.count:
+            self._page(
+                "samples.html", f"{profile}/{name}.samples.html", name=name, view=view, made=written
+            )
+        return written.count
+
+    def _board(self, board: Board, profile: str, problems: list[Problem]) -> bool:
+        """Write the leaderboard's page or that of the claims; return whether there is one."""
+        try:
+            shown = board.make(self.results, profile)
+            if shown is None:
+                return False
+            self._page(board.template, f"{profile}/{board.name}.html", board=shown)
+        except UserError as error:
+            problems.append(Problem(f"{profile}/{board.name}", str(error)))
+            return False
+        except _BROKEN as error:
+            reason = f"It does not have the fields that its page shows ({type(error).__name__})."
+            problems.append(Problem(f"{profile}/{board.name}", reason))
+            (self.folder / profile / f"{board.name}.html").unlink(missing_ok=True)
+            return False
+        return True
+
+    def _page(self, template: str, place: str, **values: Any) -> None:
+        profile = place.partition("/")[0] if "/" in place else None
+        root = "../" if profile else ""
+        shared = {"root": root, "profile": profile, "boards": self._boards[profile]}
+        text = self.templates.render(template, {**shared, **values})
+        (self.folder / place).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def add_variants(found: FoundResults, folder: Path, profile: str) -> None:
+    """Add the results of variants, which have a folder of their own, such as figure3-common.
+
+    Args:
+        found: the other results.
+        folder: the profile's.
+        profile: its name.
+    """
+    for id in EXPERIMENTS:
+        for place in sorted(folder.glob(f"{id}-*")):
+            file = place / f"{id}.json"
+            if place.name in found.results or place.name in EXPERIMENTS or not file.is_file():
+                continue
+            if any(problem.name == place.name for problem in found.problems):
+                continue
+            try:
+                found.results[place.name] = read_checked(file, profile)
+            except UserError as error:
+                found.problems.append(Problem(place.name, str(error)))
+
+
+def _place(name: str, result: Mapping[str, Any]) -> tuple[int, str]:
+    """The order of the catalogue, then what it does not know."""
+    known = list(EXPERIMENTS)
+    return (known.index(result["id"]) if result["id"] in known else len(known), name)
