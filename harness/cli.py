@@ -19,6 +19,8 @@ from sparsepo.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.config.request import RunRequest
+
 RESULTS = Path("results")
 """Where results, and the store beside them, are by default."""
 
@@ -290,19 +292,37 @@ def _run(options: argparse.Namespace) -> int:
         yes=options.yes,
         quiet=options.quiet,
     )
-    wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
-    usual = _store_beside(RESULTS)
-    if not options.quiet and not request.store.exists() and usual.is_dir():
-        print(
-            f"There is nothing in the store {request.store} yet; to use what {usual} holds, add "
-            f"--store {usual}.",
-            file=sys.stderr,
-        )
+    experiments = _experiments(options)
+    if options.all:
+        _hint_at_store(request.store, options.quiet)
+        return _run_all(experiments, request)
+    wanted = [prepare(*each) for each in split_request(experiments, request)]
+    _hint_at_store(request.store, options.quiet)
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:
             _show(prepared.experiment, result, prepared.folder)
     return 0
+
+
+def _run_all(experiments: Sequence[Experiment], request: RunRequest) -> int:
+    from harness.commands.run_all import FAILED, MISSING, run_all, show_summary
+
+    outcomes = run_all(experiments, request)
+    if not request.quiet:
+        show_summary(outcomes, request, _console())
+    states = {outcome.state for outcome in outcomes}
+    return EXIT_FAILED if FAILED in states else EXIT_USER if MISSING in states else 0
+
+
+def _hint_at_store(store: Path, quiet: bool) -> None:
+    usual = _store_beside(RESULTS)
+    if not quiet and not store.exists() and usual.is_dir():
+        print(
+            f"There is nothing in the store {store} yet; to use what {usual} holds, add "
+            f"--store {usual}.",
+            file=sys.stderr,
+        )
 
 
 def _show(experiment: Experiment, result: Mapping[str, Any], folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from harness.commands.made_by import selector
 
 
 def command_of(id: str, profile: str = "tiny") -> str:
@@ -12,7 +12,5 @@ def command_of(id: str, profile: str = "tiny") -> str:
         id: the experiment's.
         profile: named in the command unless it is the default one.
     """
-    found = re.fullmatch(r"(table|figure)(\d+)", id)
-    what = f"--{found[1]} {found[2]}" if found else f"--table {id}"
-    named = "" if profile == "tiny" else f" --profile {profile}"
-    return f"python -m harness run {what}{named}"
+    named = [] if profile == "tiny" else ["--profile", profile]
+    return " ".join(["python", "-m", "harness", "run", *selector(id), *named])
