@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("second", type=Path, metavar="B.json")
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
     _add_claims(commands)
+    _add_new_method(commands)
     _add_leaderboard(commands)
     _add_passk(commands)
     _add_report(commands)
@@ -109,6 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
     clean.add_argument("--out", type=Path, default=RESULTS)
     _add_store(clean)
     return parser
+
+
+def _add_new_method(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    new = commands.add_parser("new-method", help="write a method's file and its test")
+    new.add_argument("name", metavar="NAME", help="in lower case, such as my-method")
+    new.add_argument("--mask", action="store_true", help="begin with a mask instead of a loss")
+    new.add_argument("--folder", type=Path, default=Path(), help="default: here")
 
 
 def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -262,6 +270,7 @@ def _dispatch(arguments: list[str]) -> int:
         "draw": _draw,
         "compare": _compare,
         "claims": _claims,
+        "new-method": _new_method,
         "leaderboard": _leaderboard,
         "passk": _passk,
         "report": _report,
@@ -365,6 +374,13 @@ def _compare(options: argparse.Namespace) -> int:
         print(line)
     if options.out is not None:
         print(f"written: {options.out}")
+    return 0
+
+
+def _new_method(options: argparse.Namespace) -> int:
+    from harness.commands.new_method import next_steps, write_method
+
+    print(next_steps(write_method(options.name, options.folder, options.mask)))
     return 0
 
 
