@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def frontier(draw: Draw) -> dict[str, Any]:
                     "beta": beta,
                     "step": step,
                     "reward": cell(draw(row, f"reward {beta} {step}")),
-                    "kl": cell(np.exp(np.array(draw(row, f"kl {beta} {step}")) / 20.0)),
+                    "kl": cell([math.exp(one / 20.0) for one in draw(row, f"kl {beta} {step}")]),
                     "n": 100,
                 }
                 for beta in BETAS

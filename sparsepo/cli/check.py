@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from sparsepo.errors import UserError
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command's options."""
     parser = commands.add_parser("check", help="check the methods of a Python file")
     parser.add_argument("files", nargs="+", metavar="FILE.py", help="files with methods")

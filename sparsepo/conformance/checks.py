@@ -17,6 +17,8 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -159,10 +161,11 @@ def check_needs_are_what_it_reads(cls: MethodClass) -> None:
             stats = [chosen, rejected]
             if name != "policy_logps":
                 without = list(stats)
-                without[side] = dataclasses.replace(stats[side], **{name: None})
+                missing: dict[str, Any] = {name: None}
+                without[side] = dataclasses.replace(stats[side], **missing)
                 _refused(
                     (ValueError, TypeError, AttributeError),
-                    lambda given=without: cls()(*given),
+                    partial(cls(), *without),
                     f"{name} is declared in needs and is not read; leave it out of needs",
                 )
             value = getattr(stats[side], name)
@@ -341,7 +344,7 @@ def check_hyper_parameters_are_checked(cls: MethodClass) -> None:
         for value in (float("nan"), float("inf"), "nonsense"):
             _refused(
                 UserError,
-                lambda given={field.name: value}: cls(**given),
+                partial(cls, **{field.name: value}),
                 f"{field.name}={value!r} is accepted; refuse it in __post_init__, with "
                 "require_range or require_choice",
                 field.name,

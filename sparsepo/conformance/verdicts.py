@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sparsepo.conformance.checks import CHECKS, MethodClass
+from sparsepo.conformance.checks import CHECKS
+from sparsepo.conformance.drawn import MethodClass
 
 
 @dataclass(frozen=True)

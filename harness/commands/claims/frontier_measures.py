@@ -89,6 +89,11 @@ def _logarithm(values: FloatArray) -> FloatArray:
     return found
 
 
+def _given(limit: FloatArray | None) -> FloatArray:
+    assert limit is not None, "the quantity needs the baselines' KL"
+    return limit
+
+
 _Read = Callable[[_Points, FloatArray | None], FloatArray]
 _QUANTITIES: Mapping[str, tuple[str, str, _Read]] = {
     "last_kl": (
@@ -106,6 +111,6 @@ _QUANTITIES: Mapping[str, tuple[str, str, _Read]] = {
     "high_kl": (
         "share of points at high KL",
         POINTS,
-        lambda own, limit: 100.0 * (own.kl > limit).mean(axis=0),
+        lambda own, limit: 100.0 * (own.kl > _given(limit)).mean(axis=0),
     ),
 }

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from scipy.special import stdtr, stdtrit
 
 from harness.commands.claims.columns import Column, Measure, MissingQuantityError, Results
-from tasks.metrics.chains import POWER, Comparison, compare_with
+from tasks.metrics.chains import POWER, ChainValues, Comparison, compare_with
 
 Keys = tuple[str, ...]
 _ROUNDING = 1e-9
@@ -236,7 +236,9 @@ class Evaluator:
         if key not in self._compared:
             first = column.mean_of(compare.first)
             named = {*compare.second, *(compare.first if len(compare.first) > 1 else ())}
-            rows = {(name,): row for name, row in column.values.items() if name not in named}
+            rows: dict[tuple[str, ...], ChainValues] = {
+                (name,): row for name, row in column.values.items() if name not in named
+            }
             rows[compare.first] = first
             baseline = column.mean_of(compare.second) if compare.second else first.minus(first)
             try:
