@@ -29,7 +29,8 @@ def test_the_command_can_be_given_again(tmp_path: Path) -> None:
     found = command_of(EXPERIMENTS["table1"], request)
     # Without what cannot affect the result, and without folders of this machine.
     assert shlex.split(found) == [
-        *"python -m harness run --table 1 --profile tiny --methods sft,dpo --seeds 2".split(),
+        *("python", "-m", "harness", "run", "--table", "1", "--profile", "tiny"),
+        *("--methods", "sft,dpo", "--seeds", "2"),
         *("--tune", "4", "--set", "data.hh_rlhf=my pairs.jsonl", "model.dialogue=owner/model"),
         *("po.epochs=2", "--plugin", "mine.py"),
     ]
