@@ -282,9 +282,9 @@ def add_variants(found: FoundResults, folder: Path, profile: str) -> None:
     for id in EXPERIMENTS:
         for place in sorted(folder.glob(f"{id}-*")):
             file = place / f"{id}.json"
-            if place.name in found.results or place.name in EXPERIMENTS or not file.is_file():
-                continue
-            if any(problem.name == place.name for problem in found.problems):
+            seen = {*found.results, *(problem.name for problem in found.problems), *EXPERIMENTS}
+            # A folder without rights is among the problems.
+            if place.name in seen or not file.is_file():
                 continue
             try:
                 found.results[place.name] = read_checked(file, profile)
