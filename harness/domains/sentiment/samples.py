@@ -68,7 +68,7 @@ def _of_runs(store: Store, graph: Graph, runs: Sequence[Run]) -> Iterator[Sample
         chain = [run for run in runs if _pairs_of(run) == pairs.address]
         if not chain:
             continue
-        places = list(
+        places: list[tuple[float | None, float]] = list(
             dict.fromkeys((run.beta, run.flipped) for run in chain if run.beta is not None)
         )
         responses = {
