@@ -19,6 +19,8 @@ from sparsepo.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.config.request import RunRequest
+
 RESULTS = Path("results")
 """Where results, and the store beside them, are by default."""
 
@@ -93,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("first", type=Path, metavar="A.json")
     compare.add_argument("second", type=Path, metavar="B.json")
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
+    _add_claims(commands)
+    _add_new_method(commands)
     _add_leaderboard(commands)
     _add_passk(commands)
     _add_report(commands)
@@ -106,6 +110,23 @@ def build_parser() -> argparse.ArgumentParser:
     clean.add_argument("--out", type=Path, default=RESULTS)
     _add_store(clean)
     return parser
+
+
+def _add_new_method(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    new = commands.add_parser("new-method", help="write a method's file and its test")
+    new.add_argument("name", metavar="NAME", help="in lower case, such as my-method")
+    new.add_argument("--mask", action="store_true", help="begin with a mask instead of a loss")
+    new.add_argument("--folder", type=Path, default=Path(), help="default: here")
+
+
+def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    claims = commands.add_parser("claims", help="what the results say of the paper's claims")
+    claims.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    claims.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    claims.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="default: claims.json beside them"
+    )
+    claims.add_argument("--quiet", action="store_true", help="write the file, print nothing")
 
 
 def _add_leaderboard(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -248,6 +269,8 @@ def _dispatch(arguments: list[str]) -> int:
         "run": _run,
         "draw": _draw,
         "compare": _compare,
+        "claims": _claims,
+        "new-method": _new_method,
         "leaderboard": _leaderboard,
         "passk": _passk,
         "report": _report,
@@ -278,19 +301,37 @@ def _run(options: argparse.Namespace) -> int:
         yes=options.yes,
         quiet=options.quiet,
     )
-    wanted = [prepare(*each) for each in split_request(_experiments(options), request)]
-    usual = _store_beside(RESULTS)
-    if not options.quiet and not request.store.exists() and usual.is_dir():
-        print(
-            f"There is nothing in the store {request.store} yet; to use what {usual} holds, add "
-            f"--store {usual}.",
-            file=sys.stderr,
-        )
+    experiments = _experiments(options)
+    if options.all:
+        _hint_at_store(request.store, options.quiet)
+        return _run_all(experiments, request)
+    wanted = [prepare(*each) for each in split_request(experiments, request)]
+    _hint_at_store(request.store, options.quiet)
     for prepared in wanted:
         result = run_prepared(prepared)
         if not options.quiet:
             _show(prepared.experiment, result, prepared.folder)
     return 0
+
+
+def _run_all(experiments: Sequence[Experiment], request: RunRequest) -> int:
+    from harness.commands.run_all import FAILED, MISSING, run_all, show_summary
+
+    outcomes = run_all(experiments, request)
+    if not request.quiet:
+        show_summary(outcomes, request, _console())
+    states = {outcome.state for outcome in outcomes}
+    return EXIT_FAILED if FAILED in states else EXIT_USER if MISSING in states else 0
+
+
+def _hint_at_store(store: Path, quiet: bool) -> None:
+    usual = _store_beside(RESULTS)
+    if not quiet and not store.exists() and usual.is_dir():
+        print(
+            f"There is nothing in the store {store} yet; to use what {usual} holds, add "
+            f"--store {usual}.",
+            file=sys.stderr,
+        )
 
 
 def _show(experiment: Experiment, result: Mapping[str, Any], folder: Path) -> None:
@@ -333,6 +374,20 @@ def _compare(options: argparse.Namespace) -> int:
         print(line)
     if options.out is not None:
         print(f"written: {options.out}")
+    return 0
+
+
+def _new_method(options: argparse.Namespace) -> int:
+    from harness.commands.new_method import next_steps, write_method
+
+    print(next_steps(write_method(options.name, options.folder, options.mask)))
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from harness.commands.claims.command import show_and_write
+
+    show_and_write(options.results, options.profile, options.out, options.quiet)
     return 0
 
 

@@ -23,7 +23,7 @@ from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
 from harness.graph.progress import Display, make_display
-from harness.graph.stages import topological
+from harness.graph.stages import Stage, topological
 from harness.graph.store import Store
 from harness.render.columns import TUNED
 from sparsepo.errors import UserError, did_you_mean
@@ -42,6 +42,12 @@ class Prepared:
     graph: Any
     """The domain's graph of stages."""
     engine: Engine
+
+    @property
+    def targets(self) -> list[Stage]:
+        """The stages whose results its numbers and samples are computed from."""
+        graph = self.graph
+        return [*graph.targets, *get_domain(self.experiment.domain).sample_stages(graph)]
 
     @property
     def folder(self) -> Path:
@@ -112,31 +118,55 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
         UserError: a mistake that the user can fix.
         StageError: a stage failed for another reason.
     """
-    experiment, graph = prepared.experiment, prepared.graph
-    domain = get_domain(experiment.domain)
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
-        make_all([*graph.targets, *domain.sample_stages(graph)], store, prepared.engine, shown)
+        make_all(prepared.targets, store, prepared.engine, shown)
     finally:
         shown.close()
-    made = {
-        **provenance(prepared.profile, prepared.plugins),
-        "command": command_of(experiment, prepared.request),
-        "stages": stage_codes(graph.targets),
-    }
-    finished = FinishedRun(experiment, prepared.profile, graph, store, prepared.rows, made)
-    result = domain.result(finished)
-    write_files(
-        prepared.folder,
-        {
-            f"{experiment.id}.json": pretty_json(result),
-            **domain.files(experiment, result),
-            "timings.json": pretty_json(timings(graph, store)),
-            **_samples(prepared, domain.samples(finished)),
-        },
-    )
+    result, files = compute_result(prepared, store)
+    write_files(prepared.folder, files)
     return result
+
+
+def compute_result(
+    prepared: Prepared, store: Store
+) -> tuple[dict[str, Any], dict[str, str | bytes]]:
+    """Compute the numbers of an experiment whose stages are all in the store.
+
+    Args:
+        prepared: the table or figure.
+        store: the artefacts.
+
+    Returns:
+        Its JSON, and all of its files, name → content; the file of samples is absent if it is there
+        already.
+
+    Raises:
+        UserError: a mistake that the user can fix.
+    """
+    experiment, graph = prepared.experiment, prepared.graph
+    domain = get_domain(experiment.domain)
+    finished = FinishedRun(
+        experiment, prepared.profile, graph, store, prepared.rows, made_by(prepared)
+    )
+    result = domain.result(finished)
+    files = {
+        f"{experiment.id}.json": pretty_json(result),
+        **domain.files(experiment, result),
+        "timings.json": pretty_json(timings(graph, store)),
+        **_samples(prepared, domain.samples(finished)),
+    }
+    return result, files
+
+
+def made_by(prepared: Prepared) -> dict[str, Any]:
+    """Return the provenance of an experiment's result."""
+    return {
+        **provenance(prepared.profile, prepared.plugins),
+        "command": command_of(prepared.experiment, prepared.request),
+        "stages": stage_codes(prepared.graph.targets),
+    }
 
 
 def _samples(prepared: Prepared, samples: SampleSet | None) -> dict[str, bytes]:

@@ -113,6 +113,36 @@ class Display:
         return total / self._workers
 
 
+class WholeDisplay(Display):
+    """One display over several plans, which are known before the first stage runs."""
+
+    def plan_whole(self, order: Sequence[Stage], missing: Sequence[Stage], workers: int) -> None:
+        """Set all stages to run; arguments as for `plan`."""
+        super().plan(order, missing, workers)
+
+    def plan(self, order: Sequence[Stage], missing: Sequence[Stage], workers: int) -> None:
+        """Begin with a part of them, again if one of its stages has failed."""
+        for bar in self._bars.values():
+            bar.remove()
+        self._bars.clear()
+        self._running.clear()
+        for stage in missing:
+            if stage.address not in self._remaining:
+                self._remaining[stage.address] = stage
+                self.total += 1
+
+    def drop(self, addresses: Sequence[str]) -> None:
+        """Forget stages that will not be run."""
+        for address in addresses:
+            if self._remaining.pop(address, None) is not None:
+                self.total -= 1
+
+
 def make_display(quiet: bool = False) -> Display:
     """Return a display with bars in a terminal and lines elsewhere; nothing is shown if `quiet`."""
     return Display(make_screen(quiet))
+
+
+def make_whole_display(quiet: bool = False) -> WholeDisplay:
+    """Return a display of several plans; see `make_display`."""
+    return WholeDisplay(make_screen(quiet))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from sparsepo.cli import inspect, train
+from sparsepo.cli import check, inspect, train
 from sparsepo.cli.console import hush_hints, say, say_error
 from sparsepo.cli.options import OneLineParser
 from sparsepo.errors import UserError
 
-DESCRIPTION = "Train a model on your preference pairs, and inspect it token by token."
+DESCRIPTION = (
+    "Train a model on your preference pairs, inspect it token by token, check a method of your own."
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,6 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     train.add_parser(commands)
     inspect.add_parser(commands)
+    check.add_parser(commands)
     return parser
 
 
@@ -31,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "inspect":
             stopped = "Stopped; nothing was written."
             inspect.inspect(arguments, say)
+        elif arguments.command == "check":
+            stopped = "Stopped."
+            check.check(arguments)
         else:
             train.train(arguments)
     except UserError as error:

@@ -15,16 +15,16 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
-from numpy.typing import NDArray
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparsepo.models.tolerance import tolerance_of
+from tasks.leaderboard_v2.prefix_tree import PackedRow, pack_prefix_trees
+from tasks.models.generation import sample_ids
 
 EncodedRequest = tuple[tuple[str, str], list[int], list[int]]  # (texts, context ids, answer ids)
 Progress = Callable[[int, int, str], None]  # (done, total, what)
@@ -35,86 +35,10 @@ _MASKABLE = ("eager", "sdpa")
 # of each, in nats, a word may be to take part.
 _CHECKED_TOKENS, _LIKELY = 8, 10.0
 _log = logging.getLogger(__name__)
+# Arguments of greedy generation; others are left to lm-eval.
+_GREEDY = {"until", "max_gen_toks", "do_sample", "temperature"}
 # Characters of prompts whose tokens are kept between evaluations.
 _TOKEN_CACHE_CHARACTERS = 64_000_000
-
-
-@dataclass(slots=True)
-class PackedRow:
-    """Sequences packed into one row as a prefix tree.
-
-    Attributes:
-        token_ids: Tokens of the tree, S of them, parents before children.
-        positions: Position of each token in its own sequences.
-        parents: Index of each token's predecessor, −1 for a first token.
-        paths: For each packed sequence (by its index in the input) where its tokens are.
-    """
-
-    token_ids: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    paths: dict[int, list[int]] = field(default_factory=dict)
-
-    def visible(self) -> NDArray[np.bool_]:
-        """Return the tokens that each token attends to, itself and its ancestors, (S, S)."""
-        count = len(self.token_ids)
-        visible = np.zeros((count, count), dtype=np.bool_)
-        start = 0
-        while start < count:
-            # A run is a stretch in which each token follows the one before it.
-            end = start + 1
-            while end < count and self.parents[end] == end - 1:
-                end += 1
-            parent = self.parents[start]
-            if parent >= 0:
-                visible[start:end, :start] = visible[parent, :start]
-            visible[start:end, start:end] = np.tri(end - start, dtype=np.bool_)
-            start = end
-        return visible
-
-
-def pack_prefix_trees(sequences: Sequence[Sequence[int]], budget: int) -> list[PackedRow]:
-    """Pack token sequences into rows in which a common prefix occurs once.
-
-    Sequences are processed in lexicographic order, in which neighbours have the longest common
-    prefixes. A row starts with one sequence and ends when the next one would add more than
-    ``budget`` tokens in total, which leaves room for the choices of a long prompt.
-
-    Args:
-        sequences: Token ids; none empty.
-        budget: Largest number of tokens of a row beyond its first sequence.
-
-    Returns:
-        Rows; every sequence is in exactly one of them.
-    """
-    rows: list[PackedRow] = []
-    row = PackedRow()
-    room = 0
-    previous: Sequence[int] = ()
-    path: list[int] = []
-    for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
-        sequence = sequences[index]
-        shared = 0
-        for left, right in zip(previous, sequence, strict=False):
-            if left != right:
-                break
-            shared += 1
-        if row.token_ids and len(row.token_ids) + len(sequence) - shared > room:
-            rows.append(row)
-            row, path, shared = PackedRow(), [], 0
-        first = len(row.token_ids)
-        if not first:
-            room = len(sequence) + budget
-        path = path[:shared] + list(range(first, first + len(sequence) - shared))
-        for position in range(shared, len(sequence)):
-            row.token_ids.append(sequence[position])
-            row.positions.append(position)
-            row.parents.append(path[position - 1] if position else -1)
-        row.paths[index] = path
-        previous = sequence
-    if row.token_ids:
-        rows.append(row)
-    return rows
 
 
 class _TokenCache:
@@ -401,13 +325,48 @@ class LeaderboardLM(HFLM):
             The texts.
         """
         self._begin(len(requests), "generating")
-        for request in requests:
+        groups: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
             prompt, arguments = request.args
             room = self.max_length - int(arguments["max_gen_toks"])
             if len(self.tok_encode(prompt)) > room:
                 self.truncated.add((request.task_name, request.doc_id))
-        texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+            groups.setdefault(repr(sorted(arguments.items())), []).append(place)
+        texts = [""] * len(requests)
+        for places in groups.values():
+            own = [requests[place] for place in places]
+            for place, text in zip(places, self._continue(own), strict=True):
+                texts[place] = text
         return texts
+
+    def _continue(self, requests: Sequence[Any]) -> list[str]:
+        """Generate for requests with the same arguments: greedy ones with the project's engine.
+
+        The engine gives the texts of lm-eval's own loop, but for nearly equal probabilities, where
+        a last bit of batched arithmetic decides, and does not compute rows that have ended.
+        """
+        arguments: Any = normalize_gen_kwargs(requests[0].args[1], self.max_gen_toks)
+        if set(arguments) - _GREEDY or arguments["do_sample"] or arguments.get("temperature"):
+            texts: list[str] = super().generate_until(list(requests), disable_tqdm=True)
+            return texts
+        limit = int(arguments["max_gen_toks"])
+        stop = [text for text in arguments["until"] if text]
+        before = self._done
+        sampled = sample_ids(
+            self.model,
+            [self.tok_encode(one.args[0])[-(self.max_length - limit) :] for one in requests],
+            self.tokenizer,
+            max_new_tokens=limit,
+            temperature=0.0,
+            stop=stop,
+            batch_size=int(self.batch_size),
+            progress=lambda done, total: self._advance(before + done - self._done),
+        )
+        self._advance(before + len(requests) - self._done)
+        return [
+            postprocess_generated_text(self.tok_decode(ids), stop, think_end_token=None)
+            for ids in sampled.ids
+        ]
 
     def _model_generate(self, context: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.inference_mode():

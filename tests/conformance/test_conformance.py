@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import sparsepo
+from sparsepo.conformance import checks
+from sparsepo.conformance.checks import CHECKS, random_pair, random_stats
 from sparsepo.methods import BUILT_IN
-from tests.conformance import checks
-from tests.conformance.checks import CHECKS, random_pair, random_stats
 
 METHODS = sparsepo.available_methods()
 REPOSITORY = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparsepo import TokenStats, get_method
+from sparsepo.conformance.checks import random_pair
 from sparsepo.methods import BUILT_IN
-from tests.conformance.checks import random_pair
 
 METHODS = ("sparsepo-common", "sparsepo-independent")
 

@@ -135,22 +135,25 @@ def series(histories: Sequence[History], key: str) -> dict[str, Any]:
 
     Returns:
         `steps`, and `mean`, `low` and `high` over the chains that have an entry at each step; the
-        end of training is at the step of the longest chain.
+        end of training is at the step of the longest chain. `per_chain` has the values of each
+        chain at these steps, None where it has no entry.
     """
     logged = [
         {int(entry["step"]): float(entry[key]) for entry in history if key in entry}
         for history in histories
     ]
-    found: dict[int, list[float]] = {}
-    for steps_of, values in zip(common_steps(logged), logged, strict=True):
-        for step, value in values.items():
-            found.setdefault(steps_of[step], []).append(value)
-    steps = sorted(found)
+    chains = [
+        {steps_of[step]: value for step, value in values.items()}
+        for steps_of, values in zip(common_steps(logged), logged, strict=True)
+    ]
+    steps = sorted({step for chain in chains for step in chain})
+    found = {step: [chain[step] for chain in chains if step in chain] for step in steps}
     return {
         "steps": steps,
         "mean": [sum(found[step]) / len(found[step]) for step in steps],
         "low": [min(found[step]) for step in steps],
         "high": [max(found[step]) for step in steps],
+        "per_chain": [[chain.get(step) for step in steps] for chain in chains],
         "seeds": len(histories),
     }
 

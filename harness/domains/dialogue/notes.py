@@ -45,10 +45,10 @@ def notes(table: Mapping[str, Any]) -> list[str]:
             if "win_rate" not in table["missing"]
             else ""
         ),
-        _masks(table),
         direction_note(table),
         tuning_note(table),
         *significance_notes(table, [*table["significance"], *table["supplement"]["significance"]]),
+        *_masks(table),
         missing_note(table),
         _average(table),
         ceiling_note(table),
@@ -70,7 +70,7 @@ def _average(table: Mapping[str, Any]) -> str:
     )
 
 
-def _masks(table: Mapping[str, Any]) -> str:
+def _masks(table: Mapping[str, Any]) -> list[str]:
     """Say what the columns about masks are; empty for a table without them."""
     shown = [
         column
@@ -90,7 +90,7 @@ def _masks(table: Mapping[str, Any]) -> str:
             "Lost: preference accuracy that is lost when, after training, this share of the "
             "mask's values, the smallest, is set to 0 (nothing, where as many are 0 already)."
         )
-    return " ".join(parts)
+    return parts
 
 
 def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:

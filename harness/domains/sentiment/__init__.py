@@ -130,7 +130,8 @@ class Sentiment(Domain[SentimentProfile, Graph]):
         if "rows" in result:
             print_table(result, console)
             return
-        console.print(result.get("heading", ""), markup=False)
+        if "heading" in result:
+            console.print(result["heading"], markup=False)
         print_notes(result, console)
 
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.graph.engines.worker import StageError
+from harness.graph.engines.worker import StageError, StageUserError
 from harness.graph.progress import Display
 from harness.graph.stages import Stage, topological
 from harness.graph.store import Store
 from sparsepo.errors import UserError, did_you_mean
 
-__all__ = ["ENGINES", "Engine", "StageError", "get_engine", "make_all"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Plan",
+    "StageError",
+    "StageUserError",
+    "get_engine",
+    "make_all",
+    "make_plan",
+    "make_planned",
+]
 
 
 class Engine(Protocol):
@@ -59,26 +70,31 @@ def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
     return ENGINES[name](workers, gpus)
 
 
-def make_all(
-    targets: Sequence[Stage], store: Store, engine: Engine, display: Display
-) -> dict[str, Path]:
-    """Run all stages that the targets need and the store does not have.
+@dataclass(frozen=True)
+class Plan:
+    """What the store has of some targets, and what must be made."""
 
-    Every artefact of the graph in the store is first checked against its hashes; a corrupted one is
+    order: list[Stage]
+    """All stages, inputs first."""
+    finished: set[str]
+    """Addresses in the store."""
+    missing: list[Stage]
+    """Stages to run, inputs first."""
+
+
+def make_plan(targets: Sequence[Stage], store: Store, display: Display) -> Plan:
+    """Find out which stages must be run.
+
+    Every artefact of the graph in the store is checked against its hashes; a corrupted one is
     reported and made again. A removed input is only made again if a missing stage needs it.
 
     Args:
         targets: stages whose artefacts are needed.
         store: the artefacts.
-        engine: runs the missing stages.
-        display: shows the progress.
-
-    Returns:
-        Address → folder, of the targets.
+        display: shows what is corrupted.
 
     Raises:
-        UserError: see Engine.run and Store.find.
-        StageError: see Engine.run.
+        UserError: see Store.find.
     """
     order = topological(targets)
     finished: set[str] = set()
@@ -97,6 +113,37 @@ def make_all(
             missing.append(stage)
             needed.update(inner.address for inner in stage.inputs.values())
     missing.reverse()
-    display.plan(order, missing, getattr(engine, "workers", None) or 1)
-    engine.run(missing, finished, store, display)
+    return Plan(order, finished, missing)
+
+
+def make_planned(plan: Plan, store: Store, engine: Engine, display: Display) -> None:
+    """Run the missing stages of a plan.
+
+    Raises:
+        UserError: see Engine.run.
+        StageError: see Engine.run.
+    """
+    display.plan(plan.order, plan.missing, getattr(engine, "workers", None) or 1)
+    engine.run(plan.missing, plan.finished, store, display)
+
+
+def make_all(
+    targets: Sequence[Stage], store: Store, engine: Engine, display: Display
+) -> dict[str, Path]:
+    """Run all stages that the targets need and the store does not have; see `make_plan`.
+
+    Args:
+        targets: stages whose artefacts are needed.
+        store: the artefacts.
+        engine: runs the missing stages.
+        display: shows the progress.
+
+    Returns:
+        Address → folder, of the targets.
+
+    Raises:
+        UserError: see Engine.run and Store.find.
+        StageError: see Engine.run.
+    """
+    make_planned(make_plan(targets, store, display), store, engine, display)
     return {target.address: store.folder(target.address) for target in targets}

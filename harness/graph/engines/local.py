@@ -15,8 +15,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
-from harness.graph.engines.worker import Job, StageError, make, redirect_output, worker_environment
+from harness.graph.engines.worker import (
+    Job,
+    StageError,
+    StageUserError,
+    make,
+    redirect_output,
+    worker_environment,
+)
 from harness.graph.files import explain_disk_error
 from harness.graph.progress import Display
 from harness.graph.stages import Stage
@@ -136,9 +144,9 @@ class LocalEngine:
             worker.job, worker.slots = None, 0
             display.finished(job.address, seconds, made)
         elif kind == "user-error":
-            raise UserError(content[0])
+            raise _of_stage(StageUserError(content[0]), job.address)
         else:
-            raise StageError(content[0])
+            raise _of_stage(StageError(content[0]), job.address)
 
 
 def default_workers() -> int:
@@ -157,10 +165,19 @@ def _death(worker: _Worker, store: Store) -> StageError:
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"exited ({code})"
     hint = " (out of memory?)" if code == -signal.SIGKILL else ""
     log = store.log(worker.job.name, worker.job.address)
-    return StageError(
+    error = StageError(
         f"The process of stage {worker.job.name} {how}{hint}; run the same command again to "
         f"resume (details in {log})."
     )
+    return _of_stage(error, worker.job.address)
+
+
+_Error = TypeVar("_Error", StageError, StageUserError)
+
+
+def _of_stage(error: _Error, address: str) -> _Error:
+    error.address = address
+    return error
 
 
 def _start(root: Path) -> _Worker:

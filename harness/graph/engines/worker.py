@@ -55,6 +55,15 @@ class Job:
 class StageError(Exception):
     """A stage failed for a reason other than a mistake of the user; the text is one line."""
 
+    address: str | None = None
+    """The stage's, where the engine knows it."""
+
+
+class StageUserError(UserError):
+    """A stage failed because of a mistake that the user can fix."""
+
+    address: str | None = None
+
 
 def make(
     store: Store, job: Job, progress: Progress, on_wait: Callable[[], None] | None = None

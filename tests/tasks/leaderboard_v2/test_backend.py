@@ -4,46 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedTokenizerFast
 
-from tasks.leaderboard_v2.backend import (
-    LeaderboardLM,
-    pack_prefix_trees,
-    tokenizer_fingerprint,
-)
+from tasks.leaderboard_v2.backend import LeaderboardLM, tokenizer_fingerprint
 from tests.small_models import PAPER_ARCHITECTURES, small_model
 
 from .conftest import VOCABULARY, make_tokenizer
-
-SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=12)
-
-
-@given(SEQUENCES, st.integers(1, 20))
-def test_prefix_trees_hold_every_sequence_once(sequences: list[list[int]], budget: int) -> None:
-    rows = pack_prefix_trees(sequences, budget)
-    packed = [index for row in rows for index in row.paths]
-    assert sorted(packed) == list(range(len(sequences)))
-    for row in rows:
-        visible = row.visible()
-        reached = set()
-        for index, path in row.paths.items():
-            assert [row.token_ids[place] for place in path] == sequences[index]
-            assert [row.positions[place] for place in path] == list(range(len(path)))
-            for end, place in enumerate(path, start=1):
-                assert set(visible[place].nonzero()[0]) == set(path[:end])
-            reached |= set(path)
-        assert reached == set(range(len(row.token_ids)))
-        assert len(row.token_ids) <= budget + max(len(sequences[index]) for index in row.paths)
-
-
-def test_a_common_prefix_occurs_once() -> None:
-    (row,) = pack_prefix_trees([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3], [1, 2, 3, 4]], budget=9)
-    assert len(row.token_ids) == 5
-    assert len(pack_prefix_trees([[1, 2, 3, 4], [2, 2, 3, 5]], budget=3)) == 2
 
 
 def requests(texts: list[tuple[str, str]]) -> list[Instance]:
@@ -160,6 +128,48 @@ def test_generation_stops_at_eos_and_at_stop_strings(
     request = Instance("generate_until", {}, ("2 + 2?", arguments), 0, metadata=("t", 0, 1))
     assert lm.generate_until([request]) == [expected]
     assert script.start < len(script.ids)  # it stopped before the end of the script
+
+
+def generations(arguments: dict[str, Any]) -> list[Instance]:
+    return [
+        Instance("generate_until", {}, (text, arguments), 0, metadata=("write", number, 1))
+        for number, (text, _) in enumerate(TEXTS)
+        if text
+    ]
+
+
+@pytest.mark.parametrize("architecture", PAPER_ARCHITECTURES)
+@pytest.mark.parametrize("until", [[], ["a", "\n"]])
+def test_generated_texts_equal_lm_evals_own(
+    tokenizer: PreTrainedTokenizerFast, architecture: str, until: list[str]
+) -> None:
+    lm = language_model(tokenizer, architecture=architecture, batch_size=4, max_length=64)
+    for weight in lm.model.parameters():
+        weight.data *= 4.0 if weight.ndim > 1 else 1.0  # so that texts depend on their prompts
+    arguments = {"until": until, "do_sample": False, "temperature": 0.0, "max_gen_toks": 12}
+    own = generations(arguments)
+
+    expected = HFLM.generate_until(lm, own, disable_tqdm=True)
+
+    assert lm.generate_until(own) == expected
+    assert len(set(expected)) > 1
+
+
+def test_sampling_is_left_to_lm_eval(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = language_model(tokenizer)
+    given: list[int] = []
+
+    def own(self: HFLM, requests: list[Instance], disable_tqdm: bool) -> list[str]:
+        given.append(len(requests))
+        return ["text"] * len(requests)
+
+    monkeypatch.setattr(HFLM, "generate_until", own)
+    arguments = {"until": [], "do_sample": True, "temperature": 0.7, "max_gen_toks": 4}
+
+    assert set(lm.generate_until(generations(arguments))) == {"text"}
+    assert given == [len(generations(arguments))]
 
 
 def test_progress_reaches_its_total(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -240,7 +240,7 @@ def test_files_that_vanish_or_cannot_be_copied_leave_one_result_out(
     [
         (["--results", "nowhere"], "does not exist"),
         (["--results", "empty"], "has no results"),
-        (["--results", "results", "--profile", "smal"], "no results of the profile smal"),
+        (["--results", "results", "--profile", "huge"], "no results of the profile huge"),
         (["--results", "results", "--profile", ","], "--profile is empty"),
     ],
 )

@@ -1,0 +1,103 @@
+"""Drawn token statistics, as far as a method's needs declare them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparsepo.methods.base import Method
+from sparsepo.types import LossOutput, TokenStats
+
+MethodClass = type[Method]
+PAIRS = 5
+FIELDS = ("policy_logps", "ref_logps", "kl", "reward_mask", "kl_mask")
+
+
+def declared_fields(cls: MethodClass) -> set[str]:
+    """Return the fields of TokenStats that a method's needs promise to it."""
+    needs = cls.needs
+    fields = {"policy_logps"}
+    fields |= {"ref_logps"} if needs.ref_logps else set()
+    fields |= {"kl"} if needs.kl else set()
+    fields |= {"reward_mask"} if needs.mask != "none" else set()
+    fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
+    return fields
+
+
+def random_stats(
+    cls: MethodClass,
+    seed: int,
+    *,
+    distance: float = 0.3,
+    extra: bool = False,
+    tokens: int = 7,
+    pairs: int = PAIRS,
+) -> TokenStats:
+    """Return statistics with just the declared fields; padding holds zeros, masks no zeros.
+
+    Args:
+        cls: decides which fields are there.
+        seed: of the draw.
+        distance: how far the policy is from the reference; 0 is step 0.
+        extra: fill the fields too that the method did not ask for.
+        tokens: T.
+        pairs: B.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> Tensor:
+        return torch.rand(pairs, tokens, generator=generator, dtype=torch.float64)
+
+    # Lengths 2, 3, …: padding everywhere but in the longest, as the packed batch has it.
+    lengths = 2 + (torch.arange(pairs) + seed) % (tokens - 1)
+    inside = torch.arange(tokens) < lengths[:, None]
+    ref = -3 * draw() - 0.1
+    values = {
+        "policy_logps": ref + distance * (draw() - 0.5),
+        "ref_logps": ref,
+        "kl": distance * (draw() + 0.1),
+        "reward_mask": draw() + 0.1,
+        "kl_mask": draw() + 0.1,
+    }
+    wanted = set(FIELDS) if extra else declared_fields(cls)
+    fields: dict[str, Any] = {
+        name: torch.where(inside, value, 0.0) if name in wanted else None
+        for name, value in values.items()
+    }
+    return TokenStats(response_mask=inside, **fields)
+
+
+def random_pair(cls: MethodClass, **options: Any) -> tuple[TokenStats, TokenStats]:
+    """Return statistics of chosen and rejected responses."""
+    return random_stats(cls, 1, **options), random_stats(cls, 2, **options)
+
+
+def with_gradients(stats: TokenStats) -> tuple[TokenStats, dict[str, Tensor]]:
+    """Return the statistics with every value a leaf that requires gradients, and the leaves."""
+    leaves = {
+        name: value.clone().requires_grad_()
+        for name in FIELDS
+        if (value := getattr(stats, name)) is not None
+    }
+    return dataclasses.replace(stats, **leaves), leaves
+
+
+def select(stats: TokenStats, rows: Tensor) -> TokenStats:
+    """Return the statistics of some of the pairs."""
+    picked = {
+        name: value[rows]
+        for name in (*FIELDS, "response_mask")
+        if (value := getattr(stats, name)) is not None
+    }
+    return dataclasses.replace(stats, **picked)
+
+
+def results(output: LossOutput) -> dict[str, Tensor]:
+    """Return everything that a method says of each pair."""
+    found = {name: getattr(output, name) for name in ("per_pair", "chosen_rewards")}
+    if output.rejected_rewards.isfinite().all():
+        found["rejected_rewards"] = output.rejected_rewards
+    return {**found, **output.metrics}

@@ -1,0 +1,179 @@
+"""Several experiments as one run: shared stages, failures, what is left as it is, the summary."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.domains
+from harness.cli import main
+from harness.commands import run_all as module
+from harness.domains.catalogue import EXPERIMENTS, load_experiments
+from tests.harness.domains.test_new_domain import FILES
+
+THREE = """
+    from harness.domains.common.spec import ColumnSpec, RowSpec, TableSpec
+
+    def _table(id, *values):
+        return TableSpec(
+            id=id,
+            title=f"Toy {id}",
+            domain="toy",
+            rows=tuple(RowSpec(f"r{v}", "dpo", f"Row {v}", {"beta": v}) for v in values),
+            columns=(ColumnSpec("cost", "Cost", higher_is_better=False),),
+            baseline=f"r{values[0]}",
+            reference=f"r{values[0]}",
+        )
+
+    EXPERIMENTS = (_table("table97", 1, 2), _table("table98", 2, 3), _table("table99", 4, 5))
+"""
+Run = Callable[..., int]
+ALL = ("table97", "table98", "table99")
+
+
+@pytest.fixture
+def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A domain of three tables, two of which share a stage; `run(*options)` runs all of them."""
+    folder = tmp_path / "domains" / "toy"
+    folder.mkdir(parents=True)
+    init = FILES["__init__.py"].replace(
+        '"toy_stages:number"',
+        '"toy_stages:crash" if row.settings["beta"] == _broken(request) else "toy_stages:number"',
+    )
+    init = textwrap.dedent(init) + textwrap.dedent(
+        """
+        def _broken(request):
+            marker = request.out / "broken"
+            return int(marker.read_text()) if marker.exists() else None
+        """
+    )
+    (folder / "__init__.py").write_text(init)
+    (folder / "experiments.py").write_text(textwrap.dedent(THREE))
+    places = [*harness.domains.__path__, str(folder.parent)]
+    monkeypatch.setattr(harness.domains, "__path__", places)
+    monkeypatch.setattr(harness.domains, "DOMAINS", ("toy",))
+    for id in list(EXPERIMENTS):
+        monkeypatch.delitem(EXPERIMENTS, id)
+    for id, experiment in load_experiments(["toy"]).items():
+        monkeypatch.setitem(EXPERIMENTS, id, experiment)
+    (tmp_path / "out").mkdir()
+
+    def run_it(*options: str) -> int:
+        return main(["run", "--all", "--out", str(tmp_path / "out"), "--workers", "1", *options])
+
+    return run_it
+
+
+def summary(tmp_path: Path) -> dict[str, dict[str, object]]:
+    found = json.loads((tmp_path / "out" / "tiny" / module.SUMMARY).read_text())
+    return {one["id"]: one for one in found["experiments"]}
+
+
+def stages_run(tmp_path: Path) -> list[str]:
+    return [line.split()[0] for line in (tmp_path / "out" / "trace.txt").read_text().splitlines()]
+
+
+def test_stages_are_shared_and_one_summary_is_printed(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run() == 0
+    shown = capsys.readouterr()
+    assert sorted(stages_run(tmp_path)) == ["r1", "r2", "r3", "r4", "r5"]
+    assert "5 stages, 0 in the store, 5 to run" in shown.err
+    assert "[5/5]" in shown.err
+    assert shown.out.count("table98") == 2  # its row, and its folder in it
+    assert "3 of 3 experiments" in shown.out
+    assert {id: one["state"] for id, one in summary(tmp_path).items()} == dict.fromkeys(ALL, "made")
+    assert summary(tmp_path)["table98"]["stages"] == 2
+
+
+def test_a_second_run_leaves_what_is_there(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--quiet") == 0
+    files = {path: path.read_bytes() for path in (tmp_path / "out" / "tiny").rglob("table*.*")}
+    (tmp_path / "out" / "tiny" / "table98" / "table98.md").write_text("changed")
+    computed: list[str] = []
+    original = module.compute_result
+
+    def compute(one: Any, store: Any) -> Any:
+        computed.append(one.experiment.id)
+        return original(one, store)
+
+    monkeypatch.setattr(module, "compute_result", compute)
+    assert run("--quiet") == 0
+    assert computed == ["table98"]
+    assert {path: path.read_bytes() for path in files} == files
+    states = {id: one["state"] for id, one in summary(tmp_path).items()}
+    assert states == {"table97": "unchanged", "table98": "made", "table99": "unchanged"}
+    assert len(stages_run(tmp_path)) == 5
+
+
+def test_a_failed_stage_fails_only_what_needs_it(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "broken").write_text("3")
+    assert run() == 1
+    shown = capsys.readouterr()
+    found = summary(tmp_path)
+    assert [found[id]["state"] for id in ALL] == ["made", "failed", "made"]
+    assert "Stage r3 failed with ValueError" in str(found["table98"]["reason"])
+    assert "2 of 3 experiments" in shown.out
+    assert "Run the same command again" in shown.out
+    (tmp_path / "out" / "broken").unlink()
+    assert run("--quiet") == 0
+    assert [one["state"] for one in summary(tmp_path).values()] == [
+        "unchanged",
+        "made",
+        "unchanged",
+    ]
+
+
+def test_what_cannot_be_prepared_is_missing_with_its_reason(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = module.prepare
+
+    def refuse(experiment: Any, request: Any) -> Any:
+        if experiment.id == "table97":
+            raise module.UserError("The data are not here; name them.")
+        return original(experiment, request)
+
+    monkeypatch.setattr(module, "prepare", refuse)
+    monkeypatch.setattr(module, "_has_options", lambda request: False)
+    assert run() == 2
+    shown = capsys.readouterr()
+    assert "table97 is left out: The data are not here" in shown.err
+    assert [one["state"] for one in summary(tmp_path).values()] == ["missing", "made", "made"]
+
+
+def test_a_mistake_in_options_stops_before_the_first_stage(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--methods", "nothing") == 2
+    assert "Unknown row or method 'nothing'" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "trace.txt").exists()
+
+
+def test_an_interrupted_run_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = module.compute_result
+
+    def stop(one: Any, store: Any) -> Any:
+        if one.experiment.id == "table98":
+            raise KeyboardInterrupt
+        return original(one, store)
+
+    monkeypatch.setattr(module, "compute_result", stop)
+    assert run("--quiet") == 130
+    monkeypatch.setattr(module, "compute_result", original)
+    assert run("--quiet") == 0
+    states = [one["state"] for one in summary(tmp_path).values()]
+    assert states == ["unchanged", "made", "made"]
+    assert len(stages_run(tmp_path)) == 5
