@@ -17,7 +17,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
-from harness.graph.engines.worker import Job, StageError, make, redirect_output, worker_environment
+from harness.graph.engines.worker import (
+    Job,
+    StageError,
+    StageUserError,
+    make,
+    redirect_output,
+    worker_environment,
+)
 from harness.graph.files import explain_disk_error
 from harness.graph.progress import Display
 from harness.graph.stages import Stage
