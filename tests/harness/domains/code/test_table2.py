@@ -37,7 +37,7 @@ def test_cold_warm_and_figures_from_the_same_runs(tmp_path: Path, recorder: Any)
     written = (folder / "table2.json").read_bytes()
     assert json.loads(written) == table
     assert {path.name for path in folder.iterdir()} == {
-        *(f"table2.{kind}" for kind in ("json", "md", "csv", "tex")),
+        *(f"table2.{kind}" for kind in ("json", "md", "csv", "tex", "samples.jsonl.gz")),
         "timings.json",
     }
     assert [row["method"] for row in table["rows"]] == ["base", "dpo", "sparsepo-common"]

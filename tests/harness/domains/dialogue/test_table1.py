@@ -29,7 +29,10 @@ class Doubled(DPO):
         return super().__call__(chosen, rejected)
 """
 
-FILES = {f"table1.{kind}" for kind in ("json", "md", "csv", "tex", "png")} | {"timings.json"}
+FILES = {
+    *(f"table1.{kind}" for kind in ("json", "md", "csv", "tex", "png", "samples.jsonl.gz")),
+    "timings.json",
+}
 
 
 def test_cold_warm_corrupted_and_extended(

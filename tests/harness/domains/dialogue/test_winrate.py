@@ -175,7 +175,8 @@ def test_by_the_rules_then_by_an_endpoint_that_is_killed(tmp_path: Path, recorde
 
     table = run()
     folder = tmp_path / "out" / "tiny" / "winrate-dialogue"
-    files = {f"winrate-dialogue.{kind}" for kind in ("json", "md", "csv", "tex")} | {"timings.json"}
+    kinds = ("json", "md", "csv", "tex", "samples.jsonl.gz")
+    files = {f"winrate-dialogue.{kind}" for kind in kinds} | {"timings.json"}
     assert {path.name for path in folder.iterdir()} == files
     written = (folder / "winrate-dialogue.json").read_bytes()
     assert json.loads(written) == table

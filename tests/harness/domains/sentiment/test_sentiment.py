@@ -47,6 +47,7 @@ def test_the_figures_share_their_stages(run: Any, recorder: Any, tmp_path: Path)
     assert json.loads((folder / "figure2" / "figure2.json").read_text()) == figure
     assert {path.name for path in (folder / "figure2").iterdir()} == {
         *(f"figure2.{kind}" for kind in ("json", "md", "csv", "tex", "png", "pdf")),
+        "figure2.samples.jsonl.gz",
         "timings.json",
     }
     assert not any("cache" in name for name in recorder.made_stages)
@@ -125,6 +126,7 @@ def test_the_figures_share_their_stages(run: Any, recorder: Any, tmp_path: Path)
         ".png",
         ".pdf",
         ".html",
+        ".gz",
     }
     (model,) = figure["maps"]["models"]
     assert model["label"] == "DPO"

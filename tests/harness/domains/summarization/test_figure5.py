@@ -18,6 +18,7 @@ from sparsepo.errors import UserError
 from tests.small_summarization import SMALL
 
 FILES = {f"figure5.{kind}" for kind in ("json", "md", "csv", "tex", "png", "pdf")}
+SAMPLES = "figure5.samples.jsonl.gz"
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_cold_warm_and_drawn_again(run: Any, recorder: Any, tmp_path: Path) -> N
     result = run("sft,dpo")
     folder = tmp_path / "out" / "tiny" / "figure5"
     assert json.loads((folder / "figure5.json").read_text()) == result
-    assert {path.name for path in folder.iterdir()} == FILES | {"timings.json"}
+    assert {path.name for path in folder.iterdir()} == FILES | {SAMPLES, "timings.json"}
     parts = {part["metric"]: part for part in (result, *result["parts"])}
     assert set(parts) == {*result["panels"], *result["beyond"], "matched"}
     assert result["missing"] == {}
