@@ -227,6 +227,7 @@ def moved(
         ("sparsepo/training/trainer.py", TRAINING),
         ("tasks/models/generation/engine.py", {
             "common.work.generate:generate", "code.work.samples:sample",
+            "dialogue.work.leaderboard:evaluate",
             "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
             "sentiment.work.train:train_and_evaluate", "sentiment.work.chosen:train_chosen",
             "dialogue.work.validation:measure_trial", "code.work.validation:measure_trial",
