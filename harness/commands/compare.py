@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -240,7 +241,10 @@ def _compare_cell(
         low = high = difference
         p = 1.0 if difference == 0.0 else 0.0
     else:
-        tested = ttest_ind(values[1], values[0], equal_var=False)
+        with warnings.catch_warnings():
+            # Where the chains of one result are equal, its variance is 0 to the last bit or so.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            tested = ttest_ind(values[1], values[0], equal_var=False)
         p = float(tested.pvalue)
         low, high = (float(end) for end in tested.confidence_interval(LEVEL))
     inside = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +38,9 @@ def _leaderboard(results: Path, profile: str) -> Mapping[str, Any] | None:
 
 
 def _claims(results: Path, profile: str) -> Mapping[str, Any] | None:
-    module = _module("harness.commands.claims")
-    return None if module is None else module.claims_json(results, profile)
+    from harness.commands.claims import claims_json
 
-
-def _module(name: str) -> Any:
-    """Return the module of a command, or None in a version without it."""
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+    return claims_json(results, profile)
 
 
 BOARDS = (

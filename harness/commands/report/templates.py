@@ -14,16 +14,12 @@ _HERE = Path(__file__).parent
 POLICY = "; ".join(
     (
         "default-src 'none'",
-        *(f"{kind}-src 'self' file:" for kind in ("script", "style", "img")),
+        *(f"{kind}-src 'self'" for kind in ("script", "style", "img")),
         "base-uri 'none'",
         "form-action 'none'",
     )
 )
-"""The content security policy of every page: only files of the site, and no inline code.
-
-In a page that is opened as a file, Firefox takes 'self' for an origin that matches nothing, so
-files are named too. A page from a web server may not load a file in any case.
-"""
+"""The content security policy of every page: only files of the site, and no inline code."""
 
 
 class Templates:

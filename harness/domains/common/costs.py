@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.graph.stages import Stage
@@ -38,7 +38,10 @@ def training_costs(graph: Any, store: Store) -> dict[str, list[dict[str, Any]]]:
 def _trained(graph: Any) -> Iterator[tuple[str, Stage]]:
     """Yield row id and training stage, for any domain's graph."""
     for row, systems in getattr(graph, "systems", {}).items():
-        yield from ((row, system.model) for system in systems if system.model is not None)
+        # A domain of one's own may call anything by this name.
+        for system in systems if isinstance(systems, Sequence) else ():
+            if isinstance(getattr(system, "model", None), Stage):
+                yield row, system.model
     runs = getattr(graph, "runs", ())
     if isinstance(runs, Mapping):
         for row, stages in runs.items():

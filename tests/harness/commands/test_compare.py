@@ -111,6 +111,15 @@ def test_equal_values_in_all_chains_are_compared_without_a_test(tmp_path: Path) 
     assert all(cell.consistent for cell in found.cells[1:])
 
 
+@pytest.mark.filterwarnings("error")
+def test_chains_that_are_equal_but_for_rounding_cause_no_warning(tmp_path: Path) -> None:
+    one, other = result(1), result(2)
+    equal = 214.0 / 3.0
+    one["rows"][0]["values"]["skill"]["per_chain"] = [equal, equal + 2e-14, equal, equal, equal]
+    found = compare_results(write(tmp_path, "a.json", one), write(tmp_path, "b.json", other))
+    assert 0.0 < found.cells[0].p <= 1.0
+
+
 def test_rows_of_one_result_alone_are_counted(tmp_path: Path) -> None:
     fewer = result(2)
     fewer["rows"] = fewer["rows"][:-1]

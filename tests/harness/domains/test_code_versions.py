@@ -13,6 +13,7 @@ import pytest
 from harness.commands.run import prepare
 from harness.config.methods import METHOD_TABLE, method_code
 from harness.config.request import RunRequest
+from harness.domains import get_domain
 from harness.domains.catalogue import EXPERIMENTS
 from harness.graph import closure
 from harness.graph.closure import PACKAGES, code_version, import_closure
@@ -33,6 +34,7 @@ TRAINING = {
     "sentiment.work.chosen:train_chosen",
 }
 LOADS_A_POLICY = {
+    "common.work.sample_maps:map_responses",
     "dialogue.work.masks:measure_masks",
     "sentiment.work.maps:map_tokens",
     "sentiment.work.masks:extract_masks",
@@ -89,7 +91,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
                 out=folder / "out",
                 store=folder / "store",
             )
-            for stage in topological(prepare(experiment, request).graph.targets):
+            graph = prepare(experiment, request).graph
+            of_samples = get_domain(experiment.domain).sample_stages(graph)
+            for stage in topological([*graph.targets, *of_samples]):
                 found.setdefault(of(stage), stage)
     return found
 
@@ -187,7 +191,6 @@ def moved(
                 "dialogue.work.leaderboard:evaluate",
                 "dialogue.work.pairs:make_pairs",
                 "dialogue.work.dpo_mix:make_dpo_mix_pairs",
-                "dialogue.work.masks:measure_masks",
                 "code.work.problems:make_problems",
                 "code.work.samples:sample",
                 "code.work.judge:judge_samples",

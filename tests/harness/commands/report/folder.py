@@ -142,7 +142,8 @@ PART = {
     "n": 5,
     "p": 0.06,
     "p_against": 0.94,
-    "detectable": 2.5,
+    "unit": "points",
+    "items": 900,
 }
 CLAIM = {
     "id": "c1",
@@ -159,11 +160,12 @@ CLAIM = {
     "test": "moderated t, paired by chain",
     "items": 900,
     "p_holm": 0.3,
-    **{name: PART[name] for name in ("of", "estimate", "ci95", "n", "p", "detectable")},
-    "parts": [PART, {**PART, "of": "another", "p": None, "detectable": None}],
+    "detectable": 2.5,
+    **{name: PART[name] for name in ("of", "estimate", "ci95", "n", "p")},
+    "parts": [PART, {**PART, "of": "another", "p": None}],
 }
 _NOT_RUN = dict.fromkeys(
-    ("of", "estimate", "ci95", "test", "n", "items", "p", "p_holm", "detectable")
+    ("of", "estimate", "ci95", "unit", "test", "n", "items", "p", "p_holm", "detectable")
 )
 CLAIMS = {
     "profile": "tiny",

@@ -312,9 +312,13 @@ def test_a_page_that_cannot_be_computed_is_left_out(
     assert "claims.html" not in pages(tmp_path / "site")["index.html"]
 
 
-def test_the_leaderboard_of_these_results_is_a_page(results: Path, tmp_path: Path) -> None:
+def test_the_leaderboard_and_the_claims_of_these_results_are_pages(
+    results: Path, tmp_path: Path
+) -> None:
     write_results(results, 12)
-    make_report(results, None, tmp_path / "site")
+    report = make_report(results, None, tmp_path / "site")
+    assert not report.left_out
+    assert "python -m harness run --figure 2" in pages(tmp_path / "site")["tiny/claims.html"]
     text = pages(tmp_path / "site")["tiny/leaderboard.html"]
     assert "TDPO v1" in text and "mean rank" in text and "0123456789ab" in text
 
