@@ -79,7 +79,8 @@ def test_cold_warm_corrupted_and_extended(
             "preference_accuracy": 10,
             "win_rate": 6,
         }
-    assert len(recorder.made_stages) == 12
+    # World, check, pairs, base; of each row model, leaderboard, responses, verdicts and token maps.
+    assert len(recorder.made_stages) == 14
     made = table["provenance"]
     assert made["command"].startswith(
         "python -m harness run --table 1 --profile tiny --methods sft,sparsepo-common --seeds 1"
@@ -112,7 +113,7 @@ def test_cold_warm_corrupted_and_extended(
     assert table["rows"][1]["paper"] is None
     assert recorder.made_stages[0] == "reference cache seed 42"
     assert all("doubled-dpo" in name for name in recorder.made_stages[1:])
-    assert len(recorder.made_stages) == 5
+    assert len(recorder.made_stages) == 6
     board = leaderboard_json(out, "tiny", "sft")
     assert {entry["id"] for entry in board["entries"]} == {"sft", "doubled-dpo"}
     plugged = next(entry for entry in board["entries"] if entry["id"] == "doubled-dpo")
