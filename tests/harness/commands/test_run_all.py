@@ -23,7 +23,7 @@ THREE = """
         return TableSpec(
             id=id,
             title=f"Toy {id}",
-            domain="toy",
+            domain="toys",
             rows=tuple(RowSpec(f"r{v}", "dpo", f"Row {v}", {"beta": v}) for v in values),
             columns=(ColumnSpec("cost", "Cost", higher_is_better=False),),
             baseline=f"r{values[0]}",
@@ -39,7 +39,8 @@ ALL = ("table97", "table98", "table99")
 @pytest.fixture
 def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A domain of three tables, two of which share a stage; `run(*options)` runs all of them."""
-    folder = tmp_path / "domains" / "toy"
+    # Not "toy", which another test imports, with other experiments.
+    folder = tmp_path / "domains" / "toys"
     folder.mkdir(parents=True)
     init = FILES["__init__.py"].replace(
         '"toy_stages:number"',
@@ -56,10 +57,10 @@ def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (folder / "experiments.py").write_text(textwrap.dedent(THREE))
     places = [*harness.domains.__path__, str(folder.parent)]
     monkeypatch.setattr(harness.domains, "__path__", places)
-    monkeypatch.setattr(harness.domains, "DOMAINS", ("toy",))
+    monkeypatch.setattr(harness.domains, "DOMAINS", ("toys",))
     for id in list(EXPERIMENTS):
         monkeypatch.delitem(EXPERIMENTS, id)
-    for id, experiment in load_experiments(["toy"]).items():
+    for id, experiment in load_experiments(["toys"]).items():
         monkeypatch.setitem(EXPERIMENTS, id, experiment)
     (tmp_path / "out").mkdir()
 
