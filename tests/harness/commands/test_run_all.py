@@ -13,7 +13,9 @@ import pytest
 import harness.domains
 from harness.cli import main
 from harness.commands import run_all as module
+from harness.commands.run import compute_result, prepare
 from harness.domains.catalogue import EXPERIMENTS, load_experiments
+from sparsepo.errors import UserError
 from tests.harness.domains.test_new_domain import FILES
 
 THREE = """
@@ -100,7 +102,7 @@ def test_a_second_run_leaves_what_is_there(
     files = {path: path.read_bytes() for path in (tmp_path / "out" / "tiny").rglob("table*.*")}
     (tmp_path / "out" / "tiny" / "table98" / "table98.md").write_text("changed")
     computed: list[str] = []
-    original = module.compute_result
+    original = compute_result
 
     def compute(one: Any, store: Any) -> Any:
         computed.append(one.experiment.id)
@@ -138,11 +140,11 @@ def test_a_failed_stage_fails_only_what_needs_it(
 def test_what_cannot_be_prepared_is_missing_with_its_reason(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = module.prepare
+    original = prepare
 
     def refuse(experiment: Any, request: Any) -> Any:
         if experiment.id == "table97":
-            raise module.UserError("The data are not here; name them.")
+            raise UserError("The data are not here; name them.")
         return original(experiment, request)
 
     monkeypatch.setattr(module, "prepare", refuse)
@@ -164,7 +166,7 @@ def test_a_mistake_in_options_stops_before_the_first_stage(
 def test_an_interrupted_run_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = module.compute_result
+    original = compute_result
 
     def stop(one: Any, store: Any) -> Any:
         if one.experiment.id == "table98":
