@@ -36,6 +36,6 @@ def check(arguments: argparse.Namespace) -> None:
                 failed.append(f"{name} ({broken})")
     if failed:
         raise UserError(
-            f"Checks failed: {', '.join(failed)}; mend what is said above and check again."
+            f"Checks failed: {', '.join(failed)}; fix what is said above and check again."
         )
     print("All checks passed; add --plugin FILE.py to a run to train with it.")

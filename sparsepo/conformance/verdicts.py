@@ -16,7 +16,7 @@ class Verdict:
     promise: str
     """What is checked, one sentence."""
     problem: str | None
-    """What is broken and how to mend it; None if nothing is."""
+    """What is broken and how to fix it; None if nothing is."""
 
     def __str__(self) -> str:
         """Return the verdict as one line."""

@@ -33,6 +33,7 @@ from tasks.leaderboard_v2.evaluate import (
 from tasks.leaderboard_v2.rows import read_benchmark
 from tasks.leaderboard_v2.scoring import COLUMNS, LEAF_TASKS, columns_from_scores
 from tasks.leaderboard_v2.suite import UPSTREAM, build_suite
+from tasks.models.generation import SampledIds
 
 from .conftest import ROWS, write_jsonl
 
@@ -346,11 +347,11 @@ def test_chat_prompts_are_those_of_training(
     )
     seen: list[list[int]] = []
 
-    def record(context: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        seen.append(context[0].tolist())
-        return torch.cat([context, torch.full((1, 1), tokenizer.eos_token_id)], dim=1)
+    def record(model: Any, prompts: list[list[int]], *args: Any, **kwargs: Any) -> SampledIds:
+        seen.extend(prompts)
+        return SampledIds([[tokenizer.eos_token_id] for _ in prompts], 0)
 
-    monkeypatch.setattr(lm, "_model_generate", record)
+    monkeypatch.setattr(backend_module, "sample_ids", record)
     suite = build_suite(
         {"ifeval": read_benchmark("ifeval", data["ifeval"])}, 0, lambda name, upstream: 12
     )

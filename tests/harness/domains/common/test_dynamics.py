@@ -63,6 +63,7 @@ def test_a_series_is_the_mean_over_the_seeds_that_have_the_entry() -> None:
         "low": [1.0, 5.0, 6.0],
         "high": [3.0, 5.0, 8.0],
         "seeds": 2,
+        "per_chain": [[1.0, 5.0, 6.0], [3.0, None, 8.0]],
     }
     assert series([[{"step": 1, "loss": 1.0}]], "kl")["steps"] == []
 

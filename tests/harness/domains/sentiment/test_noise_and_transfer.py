@@ -68,7 +68,7 @@ def test_noise_from_the_command_to_its_files(run: Any, folder: Path) -> None:
     assert flipped["pairs"] == int(0.25 * flipped["of"] + 0.5)
     assert sum(name.endswith("25 % flipped") for name in stages) == 8
     assert {file.suffix for file in (folder / "out/tiny/noise").glob("noise.*")} == {
-        *(f".{kind}" for kind in ("json", "md", "csv", "tex", "png", "pdf"))
+        *(f".{kind}" for kind in ("json", "md", "csv", "tex", "png", "pdf", "gz"))
     }
     text = (folder / "out/tiny/noise/noise.md").read_text()
     assert text.startswith("**Noise (tiny profile). Label noise")
