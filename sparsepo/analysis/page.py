@@ -13,6 +13,7 @@ import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
 from sparsepo.analysis.maps import QUANTITIES, ModelMaps, document
+from sparsepo.analysis.rounding import rounded
 
 COLOURS = {"negative": "#e6954a", "zero": "#ffffff", "positive": "#6aa9e0", "high": "#4fb3a1"}
 """Orange to blue through white, and white to green: distinguishable with all common kinds of colour
@@ -20,9 +21,6 @@ blindness, and light enough for dark text."""
 
 INK = "#111111"
 """Colour of the text."""
-
-DIGITS = 6
-"""Significant digits of a number in the page, which displays four."""
 
 
 def render_page(models: Sequence[ModelMaps], title: str = "Token maps") -> str:
@@ -48,7 +46,7 @@ def render_document(maps: Mapping[str, Any], title: str = "Token maps") -> str:
         (folder / "token_maps.html").read_text("utf-8")
     )
     data = {
-        "document": _rounded(maps),
+        "document": rounded(maps),
         "quantities": [asdict(quantity) for quantity in QUANTITIES],
         "colours": COLOURS,
     }
@@ -67,13 +65,3 @@ def _hash(text: str) -> str:
     """Return the source expression of an inline element in a content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
-from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.domains.common.work.files import read_pairs_file, write_json
+from harness.domains.common.work.token_maps import maps_of_run
 from harness.graph.stages import StageContext
-from sparsepo.analysis.maps import token_maps
-from sparsepo.analysis.trained import load_trained
+from sparsepo.analysis.rounding import rounded
 from sparsepo.data.jsonl import read_jsonl
 from sparsepo.errors import UserError
 from sparsepo.registry import load_plugin
-
-DIGITS = 6
 
 
 def map_responses(context: StageContext) -> None:
@@ -53,26 +49,5 @@ def _maps(context: StageContext) -> dict[str, Any]:
         )
         for row in rows[: config["responses"]]
     ]
-    trained = load_trained(
-        context.inputs["run"] / MODEL,
-        reference=starting_model(context),
-        device=torch.device(config["device"]),
-    )
-    maps = token_maps(
-        trained,
-        own,
-        max_length=config["max_length"],
-        max_prompt_length=config["max_prompt_length"],
-        on_long_response="truncate",
-    ).maps
-    return {pair.pair_id: _rounded(asdict(pair.chosen)) for pair in maps.pairs}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value
+    maps = maps_of_run(context, own)
+    return {pair.pair_id: rounded(asdict(pair.chosen)) for pair in maps.pairs}

@@ -7,12 +7,11 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-import torch
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.domains.common.work.files import read_pairs_file, write_json
+from harness.domains.common.work.token_maps import maps_of_run
 from harness.graph.stages import StageContext
-from sparsepo.analysis.maps import PairMap, ResponseMap, token_maps
-from sparsepo.analysis.trained import load_trained
+from sparsepo.analysis.maps import PairMap, ResponseMap
 from sparsepo.types import PreferencePair
 from tasks.dialogue.decisive_tokens import decisive_tokens, is_known
 from tasks.metrics.ranking import rank
@@ -36,19 +35,7 @@ def measure_masks(context: StageContext) -> None:
     """
     config = context.config
     pairs = read_pairs_file(context.inputs["pairs"] / "test.jsonl")[: config["pairs"]]
-    trained = load_trained(
-        context.inputs["run"] / MODEL,
-        reference=starting_model(context),
-        device=torch.device(config["device"]),
-    )
-    maps = token_maps(
-        trained,
-        pairs,
-        max_length=config["max_length"],
-        max_prompt_length=config["max_prompt_length"],
-        on_long_response="truncate",
-        batch_size=config["batch_size"],
-    ).maps.pairs
+    maps = maps_of_run(context, pairs).pairs
     margins = {str(share): pruned_margins(maps, share) for share in (0, *config["pruned"])}
     measured = [
         {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.domains.common.work.files import MODEL, read_pairs_file, starting_model, write_json
+from harness.domains.common.work.files import read_pairs_file, write_json
+from harness.domains.common.work.token_maps import maps_of_run
 from harness.graph.stages import StageContext
-from sparsepo.analysis.maps import document, token_maps
-from sparsepo.analysis.trained import load_trained
+from sparsepo.analysis.maps import document
 
 MAPS = "maps.json"
 
@@ -18,27 +18,13 @@ def map_tokens(context: StageContext) -> None:
     reference's hub id, or None). Inputs: "pairs", one run for each label, "run0", "run1" …, and
     "model" (the reference) unless it comes from outside.
     """
-    import torch
-
     config = context.config
     pairs = read_pairs_file(context.inputs["pairs"] / "test.jsonl")
     pair = pairs[min(config["pair"], len(pairs) - 1)]
-    models = []
-    for index, label in enumerate(config["labels"]):
-        trained = load_trained(
-            context.inputs[f"run{index}"] / MODEL,
-            reference=starting_model(context),
-            label=label,
-            device=torch.device(config["device"]),
-        )
-        found = token_maps(
-            trained,
-            [pair],
-            max_length=config["max_length"],
-            max_prompt_length=config["max_prompt_length"],
-            on_long_response="truncate",
-        )
-        models.append(found.maps)
+    models = [
+        maps_of_run(context, [pair], f"run{index}", label)
+        for index, label in enumerate(config["labels"])
+    ]
     maps = document(models)
     for model in maps["models"]:
         # Paths on this machine are not part of the result.
