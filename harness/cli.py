@@ -502,14 +502,14 @@ def _list(options: argparse.Namespace) -> int:
         load_plugin(file)
     print("experiments")
     for name, spec in EXPERIMENTS.items():
-        print(f"  {name:<24}{spec.title}")
+        print(f"  {name:<28}{spec.title}")
     print("profiles")
     for domain in DOMAINS:
         for name, make in get_domain(domain).profiles.items():
-            print(f"  {name + ', ' + domain:<24}{make().description}")
+            print(f"  {name + ', ' + domain:<28}{make().description}")
     print("methods")
     for name, cls in available_methods().items():
-        print(f"  {name:<24}{cls.title} ({method_origin(name)})")
+        print(f"  {name:<28}{cls.title} ({method_origin(name)})")
     print("engines")
     for name in ENGINES:
         print(f"  {name}")
