@@ -102,6 +102,30 @@ class TokenStats:
     """m_u(t) ≥ 0, applied to the log-ratios."""
     kl_mask: Float[Tensor, "B T"] | None = None
     """m_d(t) ≥ 0, applied to the token KL."""
+    reverse_kl: Float[Tensor, "B T"] | None = None
+    """KL(π(·|x, y_<t) ‖ π_ref(·|x, y_<t)) ≥ 0, in nats: the policy first."""
+    log_sum_sq_probs: Float[Tensor, "B T"] | None = None
+    """log Σ_v π(v|x, y_<t)², without gradient."""
+    oracle_logps: Float[Tensor, "B T"] | None = None
+    """Log-probabilities by a third, frozen model that was trained on preferences."""
+    anti_logps: Float[Tensor, "B T"] | None = None
+    """Log-probabilities by a frozen model that was trained on the reversed preferences."""
+    history_logps: Float[Tensor, "B T"] | None = None
+    """Log-probabilities by the policy of the previous iteration."""
+    token_weights: Float[Tensor, "B T"] | None = None
+    """Weights that come with the data or from another model, without gradient."""
+    hidden: Float[Tensor, "B T d"] | None = None
+    """The policy's final hidden states at the positions that predict the tokens, without
+    gradient."""
+    scores: Float[Tensor, " B"] | None = None
+    """A score of each response that comes with the data; higher is better."""
+    win_probability: Float[Tensor, " B"] | None = None
+    """Probability that this response is preferred to the pair's other one."""
+    mismatched_policy_logps: Float[Tensor, " B"] | None = None
+    """log π(y | x′), summed over the response, with the prompt of another pair; without
+    gradient."""
+    mismatched_ref_logps: Float[Tensor, " B"] | None = None
+    """log π_ref(y | x′), summed over the response, with the prompt of another pair."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +140,5 @@ class LossOutput:
     rejected_rewards: Float[Tensor, "B"]
     metrics: Mapping[str, Float[Tensor, "B"]] = field(default_factory=dict)
     """Per-pair values to log, detached, by documented name."""
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    """The running state of a method after these pairs; empty for a method without one."""

@@ -14,10 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.errors import UserError
+from sparsepo.methods.hyper_parameters import check_declared
 from sparsepo.methods.search_space import SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 MaskKind = Literal["none", "activation", "learned-common", "learned-independent"]
+ThirdModel = Literal["oracle", "anti", "history"]
+"""A frozen model besides policy and reference: trained on the preferences, trained on the reversed
+preferences, or the policy of the previous iteration."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,30 @@ class Needs:
     """The rejected responses."""
     mask: MaskKind = "none"
     """The kind of mask for reward_mask and kl_mask."""
+    reverse_kl: bool = False
+    """The token KL with the policy first."""
+    log_sum_sq_probs: bool = False
+    """The log-sum of the policy's squared probabilities."""
+    models: tuple[ThirdModel, ...] = ()
+    """Further models whose log-probabilities are read; each gives `<name>_logps`."""
+    token_weights: bool = False
+    """A weight per token that comes with the data."""
+    hidden: bool = False
+    """The policy's final hidden states."""
+    scores: bool = False
+    """A score per response that comes with the data."""
+    win_probability: bool = False
+    """The probability that chosen is preferred, which comes with the data."""
+    mismatched: bool = False
+    """The log-probabilities of each response with another pair's prompt."""
+    whole_step: bool = False
+    """All pairs of a step at once, because the loss is no sum over pairs: a step cannot be split
+    into micro-batches or over processes."""
 
     @property
     def reference(self) -> bool:
         """Whether a reference model is needed at all."""
-        return self.ref_logps or self.kl or self.mask != "none"
+        return self.ref_logps or self.kl or self.reverse_kl or self.mask != "none"
 
     @property
     def online_reference(self) -> bool:
@@ -44,7 +67,8 @@ class Needs:
 
         The other values that a method reads from it are constant and can be cached.
         """
-        return self.kl or self.mask in ("learned-common", "learned-independent")
+        masks = ("learned-common", "learned-independent")
+        return self.kl or self.reverse_kl or self.mask in masks
 
     @property
     def cacheable(self) -> bool:
@@ -56,8 +80,10 @@ class Needs:
 class Method(abc.ABC):
     """A preference-optimization method: hyper-parameters as fields, the loss as a call.
 
-    A subclass sets `name`, `title`, `source` and `needs`, lists its hyper-parameters as dataclass
-    fields with defaults, checks them in `__post_init__`, and implements `__call__`.
+    A subclass sets `name`, `title`, `source` and `needs`, declares its hyper-parameters as
+    dataclass fields (`hyper_parameter`), and implements `__call__`. A method with a running state
+    also implements `initial_state`; its `__call__` takes the state as a third argument, None for
+    the initial one, and returns the new one in `LossOutput.state`.
     """
 
     name: ClassVar[str]
@@ -68,6 +94,10 @@ class Method(abc.ABC):
     needs: ClassVar[Needs]
     search_space: ClassVar[SearchSpace] = MappingProxyType({})
     """What tuning may vary; empty if the method is not tuned."""
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        check_declared(self)
 
     @abc.abstractmethod
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
@@ -80,6 +110,10 @@ class Method(abc.ABC):
         Returns:
             The loss, per pair and mean, with detached implicit rewards and metrics.
         """
+
+    def initial_state(self) -> dict[str, Tensor]:
+        """Return the running state before the first step; empty for a method without one."""
+        return {}
 
 
 def response_sum(

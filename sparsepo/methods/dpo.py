@@ -10,9 +10,9 @@ from sparsepo.methods.base import (
     Needs,
     log_ratios,
     logistic_output,
-    require_range,
     response_sum,
 )
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
@@ -30,11 +30,13 @@ class DPO(Method):
     needs: ClassVar[Needs] = Needs()
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
+    beta: float = hyper_parameter(
+        0.1,
+        "Strength of the reference.",
+        source="arXiv 2305.18290, appendix B",
+        low=0,
+        open_low=True,
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
