@@ -94,6 +94,17 @@ class Method(abc.ABC):
     needs: ClassVar[Needs]
     search_space: ClassVar[SearchSpace] = MappingProxyType({})
     """What tuning may vary; empty if the method is not tuned."""
+    flat: ClassVar[bool] = False
+    """Whether the loss may be constant in some tokens or pairs, because it selects tokens or ends
+    at a margin."""
+    ordered: ClassVar[bool] = True
+    """Whether, near the reference, the loss falls as a chosen reward rises and rises with a
+    rejected one. False for the few published losses of which this does not hold."""
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a step may be split into micro-batches and over processes."""
+        return not self.needs.whole_step
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -140,16 +151,90 @@ def response_mean(values: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tens
 
 def log_ratios(stats: TokenStats) -> Float[Tensor, "B T"]:
     """Return r_t = log π(y_t) − log π_ref(y_t), (B, T), in nats."""
-    if stats.ref_logps is None:
-        raise ValueError("This method needs ref_logps; pass statistics that contain them.")
-    return stats.policy_logps - stats.ref_logps
+    return stats.policy_logps - required(stats.ref_logps, "ref_logps")
 
 
 def token_kl(stats: TokenStats) -> Float[Tensor, "B T"]:
     """Return k_t = KL(π_ref ‖ π) per token, (B, T), in nats."""
-    if stats.kl is None:
-        raise ValueError("This method needs the token KL; pass statistics that contain it.")
-    return stats.kl
+    return required(stats.kl, "the token KL")
+
+
+def log_ratio_sums(
+    chosen: TokenStats, rejected: TokenStats
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return (R_w, R_l), the summed log-ratios Σ_t r_t of both responses, (B,) each."""
+    return response_sum(log_ratios(chosen), chosen), response_sum(log_ratios(rejected), rejected)
+
+
+def log_ratio_means(
+    chosen: TokenStats, rejected: TokenStats
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the means of the log-ratios over the tokens of both responses, (B,) each."""
+    return response_mean(log_ratios(chosen), chosen), response_mean(log_ratios(rejected), rejected)
+
+
+def logp_sums(
+    chosen: TokenStats, rejected: TokenStats
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the log-probabilities log π(y | x) of both responses, (B,) each."""
+    return response_sum(chosen.policy_logps, chosen), response_sum(rejected.policy_logps, rejected)
+
+
+def logp_means(
+    chosen: TokenStats, rejected: TokenStats
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return the mean log-probabilities of the tokens of both responses, (B,) each."""
+    return (
+        response_mean(chosen.policy_logps, chosen),
+        response_mean(rejected.policy_logps, rejected),
+    )
+
+
+def chosen_nll(chosen: TokenStats, over: str) -> Float[Tensor, " B"]:
+    """Return the negative log-likelihood of the chosen responses, (B,), in nats per token.
+
+    Args:
+        chosen: their statistics.
+        over: "pair" for the mean over each response's own tokens; "batch" for each response's share
+            of the mean over the tokens of the batch, so that the mean over pairs is that mean.
+    """
+    if over == "pair":
+        return -response_mean(chosen.policy_logps, chosen)
+    total = response_sum(chosen.policy_logps, chosen)
+    return -total * len(total) / chosen.response_mask.sum().clamp(min=1)
+
+
+def required(value: Tensor | None, name: str) -> Tensor:
+    """Return a field of the statistics, or raise a ValueError that names it."""
+    if value is None:
+        raise ValueError(f"This method needs {name}; pass statistics that contain it.")
+    return value
+
+
+def loss_output(
+    per_pair: Float[Tensor, " B"],
+    chosen_rewards: Float[Tensor, " B"],
+    rejected_rewards: Float[Tensor, " B"],
+    metrics: dict[str, Tensor] | None = None,
+    state: dict[str, Tensor] | None = None,
+) -> LossOutput:
+    """Return the losses of pairs and their mean as a LossOutput.
+
+    Args:
+        per_pair: the loss of each pair, (B,).
+        chosen_rewards: implicit rewards of the chosen responses, (B,).
+        rejected_rewards: implicit rewards of the rejected responses, (B,).
+        metrics: per-pair values to log.
+        state: the method's running state after these pairs.
+    """
+    return LossOutput(
+        loss=per_pair.mean(),
+        per_pair=per_pair,
+        chosen_rewards=chosen_rewards.detach(),
+        rejected_rewards=rejected_rewards.detach(),
+        metrics={name: value.detach() for name, value in (metrics or {}).items()},
+        state={name: value.detach() for name, value in (state or {}).items()},
+    )
 
 
 def logistic_output(
@@ -171,13 +256,7 @@ def logistic_output(
     per_pair = -F.logsigmoid(logits)
     if penalty is not None:
         per_pair = per_pair + penalty
-    return LossOutput(
-        loss=per_pair.mean(),
-        per_pair=per_pair,
-        chosen_rewards=chosen_rewards.detach(),
-        rejected_rewards=rejected_rewards.detach(),
-        metrics={name: value.detach() for name, value in (metrics or {}).items()},
-    )
+    return loss_output(per_pair, chosen_rewards, rejected_rewards, metrics)
 
 
 def require_range(

@@ -8,9 +8,8 @@ from typing import ClassVar
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_sums,
     logistic_output,
-    response_sum,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -40,6 +39,7 @@ class DPO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards = self.beta * response_sum(log_ratios(chosen), chosen)
-        rejected_rewards = self.beta * response_sum(log_ratios(rejected), rejected)
+        chosen_rewards, rejected_rewards = (
+            self.beta * total for total in log_ratio_sums(chosen, rejected)
+        )
         return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)

@@ -90,6 +90,9 @@ its authors' released settings."""
 GAMMA: Final = Range(0.3, 2.0)
 """SimPO's margin: contains the sweep of Figure 2, and all but the smallest of the 0.25 to 1.6 of
 its authors' released settings."""
+NLL_WEIGHT: Final = Range(0.01, 10.0)
+"""Weight of a likelihood term beside a preference term (CPO, ORPO, SLiC-HF): a factor of ten and
+more around the published 0.1 and 1 [ours]."""
 PENALTY: Final = Range(5.0, 500.0)
 """DPOP's λ: a factor of ten around the 50 of arXiv 2402.13228."""
 ALPHA: Final = Range(0.1, 2.0)
