@@ -13,7 +13,7 @@ from sparsepo.cli.main import build_parser, main
 from sparsepo.cli.recipe import collect_options, read_recipe
 from sparsepo.cli.train import make_config
 from sparsepo.cli.yaml_core import load
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import PAPER
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 FOLDER = Path(__file__).parents[1] / "configs" / "recipes"
@@ -22,7 +22,7 @@ PARTS = ["--model", "MODEL", "--data", "pairs.jsonl", "--output", "OUT"]
 
 
 def test_every_method_has_a_recipe() -> None:
-    assert set(RECIPES) == set(BUILT_IN)
+    assert set(RECIPES) == set(PAPER)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -286,7 +286,7 @@ def recipe_text(options: TrainOptions, config: POConfig) -> str:
         config: the resulting configuration.
     """
     from sparsepo import __version__
-    from sparsepo.training.config import HYPER_PARAMETERS
+    from sparsepo.training.config import own_hyper_parameters
 
     method = dataclasses.asdict(config.make_method())
     asked = {name: getattr(options, name) for name in OPTIONS}
@@ -297,7 +297,7 @@ def recipe_text(options: TrainOptions, config: POConfig) -> str:
         asked["eval_data"] = {name: _absolute(file) for name, file in options.eval_data.items()}
     else:
         asked["eval_data"] = _absolute(options.eval_data)
-    left_out = {*asked, *_NOT_SETTINGS, *_NOT_WRITTEN, *HYPER_PARAMETERS, *method}
+    left_out = {*asked, *_NOT_SETTINGS, *_NOT_WRITTEN, *own_hyper_parameters(type(config)), *method}
     training = {
         name: value
         for name, value in config.to_dict().items()

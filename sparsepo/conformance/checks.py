@@ -24,14 +24,16 @@ import torch
 from torch import Tensor
 
 from sparsepo.conformance.drawn import (
-    FIELDS,
     PAIRS,
+    TOKEN_FIELDS,
     MethodClass,
     declared_fields,
+    masked,
     random_pair,
     random_stats,
     results,
     select,
+    sides_with,
     with_gradients,
 )
 from sparsepo.errors import UserError
@@ -132,11 +134,13 @@ def check_gradients_are_finite(cls: MethodClass) -> None:
             if gradient is None:
                 raise AssertionError(f"no gradient reaches policy_logps of the {who} responses")
             if distance < 1:
+                if not cls.ordered:
+                    continue
                 reached = gradient[stats[side].response_mask] != 0
                 _require(
-                    bool(reached.any() if _masks(cls) else reached.all()),
+                    bool(reached.any() if _is_flat(cls) else reached.all()),
                     f"some tokens of the {who} responses get no gradient; a method that leaves "
-                    "tokens out is a MaskedMethod",
+                    "tokens out says so with flat = True",
                 )
             for name, leaf in leaves.items():
                 _require(
@@ -155,9 +159,8 @@ def check_needs_are_what_it_reads(cls: MethodClass) -> None:
         plain,
         what="it reads a field that needs does not declare",
     )
-    sides = (0, 1) if cls.needs.rejected else (0,)
     for name in declared_fields(cls):
-        for side in sides:
+        for side in sides_with(cls, name):
             stats = [chosen, rejected]
             if name != "policy_logps":
                 without = list(stats)
@@ -169,12 +172,12 @@ def check_needs_are_what_it_reads(cls: MethodClass) -> None:
                     f"{name} is declared in needs and is not read; leave it out of needs",
                 )
             value = getattr(stats[side], name)
-            moved = torch.where(stats[side].response_mask, value + 0.2, 0.0)
+            moved = masked(value + (0.2 if side == 0 else -0.2), stats[side].response_mask)
             stats[side] = dataclasses.replace(stats[side], **{name: moved})
             change = (cls()(*stats).per_pair - plain.per_pair).abs()
             moves = change > 1e-9
             _require(
-                bool(moves.any() if _masks(cls) else moves.all()),
+                bool(moves.any() if _is_flat(cls) else moves.all()),
                 f"{name} is declared in needs and does not matter; leave it out of needs",
             )
     if not cls.needs.rejected:
@@ -192,7 +195,7 @@ def check_padding_never_counts(cls: MethodClass) -> None:
         noise = torch.linspace(-1e6, 1e6, stats.response_mask.numel(), dtype=torch.float64)
         changed = {
             name: torch.where(stats.response_mask, value, noise.view(value.shape))
-            for name in FIELDS
+            for name in TOKEN_FIELDS
             if (value := getattr(stats, name)) is not None
         }
         stats, leaves = with_gradients(dataclasses.replace(stats, **changed))
@@ -203,7 +206,7 @@ def check_padding_never_counts(cls: MethodClass) -> None:
     output.loss.backward()
     for stats, leaves in zip(poisoned, gradients, strict=True):
         for name, leaf in leaves.items():
-            if leaf.grad is not None:
+            if leaf.grad is not None and name in TOKEN_FIELDS:
                 _require(
                     not leaf.grad[~stats.response_mask].any(),
                     f"a gradient of {name} flows to positions outside of the responses",
@@ -218,7 +221,7 @@ def check_padding_length_does_not_matter(cls: MethodClass) -> None:
             stats,
             **{
                 name: torch.nn.functional.pad(value.double(), (0, 3))
-                for name in (*FIELDS, "response_mask")
+                for name in (*TOKEN_FIELDS, "response_mask")
                 if (value := getattr(stats, name)) is not None
             },
         )
@@ -248,11 +251,12 @@ def check_step_zero(cls: MethodClass) -> None:
     if not cls.needs.ref_logps:
         return
     output = cls()(*random_pair(cls, distance=0.0))
-    _close(
-        output.per_pair,
-        output.per_pair[:1].expand(PAIRS),
-        "where the policy is the reference, pairs have different losses",
-    )
+    if not (cls.needs.scores or cls.needs.win_probability):
+        _close(
+            output.per_pair,
+            output.per_pair[:1].expand(PAIRS),
+            "where the policy is the reference, pairs have different losses",
+        )
     for name in ("chosen_rewards", "rejected_rewards"):
         _require(
             not getattr(output, name).any(), f"where the policy is the reference, {name} is not 0"
@@ -280,12 +284,14 @@ def check_rewards_are_what_the_loss_orders(cls: MethodClass) -> None:
             loss_change = output.per_pair - plain.per_pair
             rises = gain > 0
             _require(
-                bool(rises.any() and (gain >= 0).all() if _masks(cls) else rises.all()),
+                bool(rises.any() and (gain >= 0).all() if _is_flat(cls) else rises.all()),
                 f"{name[side]} does not rise with {field}",
             )
-            ordered = (loss_change < 0) if side == 0 else (loss_change > 0)
+            if side == 1:
+                loss_change = -loss_change
+            ordered = loss_change <= 0 if cls.flat else loss_change < 0
             _require(
-                bool(ordered[rises].all()),
+                not cls.ordered or bool(ordered[rises].all()),
                 f"raising {field} raises {name[side]}, and the loss does not "
                 f"{'fall' if side == 0 else 'rise'}; return the rewards that the loss orders",
             )
@@ -345,15 +351,15 @@ def check_hyper_parameters_are_checked(cls: MethodClass) -> None:
             _refused(
                 UserError,
                 partial(cls, **{field.name: value}),
-                f"{field.name}={value!r} is accepted; refuse it in __post_init__, with "
-                "require_range or require_choice",
+                f"{field.name}={value!r} is accepted; declare its values with hyper_parameter, or "
+                "refuse it in __post_init__",
                 field.name,
             )
 
 
-def _masks(cls: MethodClass) -> bool:
+def _is_flat(cls: MethodClass) -> bool:
     """Whether a method may leave tokens out, and even all tokens of a response."""
-    return issubclass(cls, MaskedMethod)
+    return cls.flat or issubclass(cls, MaskedMethod)
 
 
 def _require(condition: bool, message: str) -> None:

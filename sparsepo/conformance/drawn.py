@@ -13,7 +13,10 @@ from sparsepo.types import LossOutput, TokenStats
 
 MethodClass = type[Method]
 PAIRS = 5
-FIELDS = ("policy_logps", "ref_logps", "kl", "reward_mask", "kl_mask")
+TOKEN_FIELDS = ("policy_logps", "ref_logps", "kl", "reward_mask", "kl_mask")
+RESPONSE_FIELDS = ("scores", "win_probability")
+"""Values that come with the data, one per response."""
+FIELDS = (*TOKEN_FIELDS, *RESPONSE_FIELDS)
 
 
 def declared_fields(cls: MethodClass) -> set[str]:
@@ -24,7 +27,12 @@ def declared_fields(cls: MethodClass) -> set[str]:
     fields |= {"kl"} if needs.kl else set()
     fields |= {"reward_mask"} if needs.mask != "none" else set()
     fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
-    return fields
+    return fields | {name for name in RESPONSE_FIELDS if getattr(needs, name)}
+
+
+def sides_with(cls: MethodClass, name: str) -> tuple[int, ...]:
+    """Return the sides, 0 for chosen and 1 for rejected, of which a method reads a field."""
+    return (0, 1) if cls.needs.rejected and name != "win_probability" else (0,)
 
 
 def random_stats(
@@ -56,18 +64,26 @@ def random_stats(
     inside = torch.arange(tokens) < lengths[:, None]
     ref = -3 * draw() - 0.1
     values = {
-        "policy_logps": ref + distance * (draw() - 0.5),
+        # No probability is 1 or more.
+        "policy_logps": (ref + distance * (draw() - 0.5)).clamp(max=-1e-3),
         "ref_logps": ref,
         "kl": distance * (draw() + 0.1),
         "reward_mask": draw() + 0.1,
         "kl_mask": draw() + 0.1,
+        # Chosen responses, whose seed is 1, score higher than rejected ones, whose seed is 2.
+        "scores": (5 / seed + draw())[:, 0],
+        "win_probability": (0.6 + 0.3 * draw())[:, 0],
     }
     wanted = set(FIELDS) if extra else declared_fields(cls)
     fields: dict[str, Any] = {
-        name: torch.where(inside, value, 0.0) if name in wanted else None
-        for name, value in values.items()
+        name: masked(value, inside) if name in wanted else None for name, value in values.items()
     }
     return TokenStats(response_mask=inside, **fields)
+
+
+def masked(values: Tensor, inside: Tensor, outside: Tensor | float = 0.0) -> Tensor:
+    """Return values of tokens with others on padding; values of responses as they are."""
+    return torch.where(inside, values, outside) if values.ndim > 1 else values
 
 
 def random_pair(cls: MethodClass, **options: Any) -> tuple[TokenStats, TokenStats]:

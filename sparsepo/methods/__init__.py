@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from sparsepo.methods.alpha_dpo import AlphaDPO
 from sparsepo.methods.alphapo import AlphaPO
+from sparsepo.methods.aot import AOT
 from sparsepo.methods.apo import APODown, APOZero
 from sparsepo.methods.base import Method, Needs
+from sparsepo.methods.bco import BCO, BCOPair
+from sparsepo.methods.beta_dpo import BetaDPO
 from sparsepo.methods.cal_dpo import CalDPO
 from sparsepo.methods.cdpo import CDPO
 from sparsepo.methods.confpo import ConfPO
@@ -17,15 +21,19 @@ from sparsepo.methods.exo import EXO
 from sparsepo.methods.f_dpo import FDPO
 from sparsepo.methods.hinge import Hinge
 from sparsepo.methods.hyper_parameters import hyper_parameter
+from sparsepo.methods.inpo import INPO
 from sparsepo.methods.ipo import IPO
+from sparsepo.methods.kto import KTO, KTOPair
 from sparsepo.methods.ld_dpo import LDDPO
 from sparsepo.methods.ln_dpo import LNDPO
 from sparsepo.methods.mapo import MaPO
 from sparsepo.methods.nca import NCA
 from sparsepo.methods.odpo import ODPO
 from sparsepo.methods.orpo import ORPO
+from sparsepo.methods.otpo import OTPO
 from sparsepo.methods.repo import RePO
 from sparsepo.methods.robust_dpo import RobustDPO
+from sparsepo.methods.sepo import SePO
 from sparsepo.methods.sft import SFT
 from sparsepo.methods.simper import SimPER
 from sparsepo.methods.simpo import SimPO
@@ -33,6 +41,10 @@ from sparsepo.methods.slic import SLiC
 from sparsepo.methods.sparsepo import SparsePOCommon, SparsePOIndependent
 from sparsepo.methods.sppo import SPPO, SPPOSoft
 from sparsepo.methods.tdpo import TDPO1, TDPO2
+from sparsepo.methods.tgdpo import TGDPO
+from sparsepo.methods.tis_dpo import TISDPO, TISDPOKL
+from sparsepo.methods.weighted_dpo import WeightedDPO
+from sparsepo.methods.wpo import WPO
 
 _PAPER = (SFT, DPO, TDPO1, TDPO2, SimPO, DPOP, MaPO, SparsePOCommon, SparsePOIndependent)
 _WITH_REFERENCE = (
@@ -54,6 +66,8 @@ _WITH_REFERENCE = (
     CalDPO,
     ODPO,
 )
+_OVER_BATCHES = (KTO, KTOPair, BCO, BCOPair, AOT, BetaDPO, AlphaDPO, WPO)
+_WITH_WEIGHTS = (SePO, TISDPO, TISDPOKL, TGDPO, OTPO, WeightedDPO, INPO)
 _WITHOUT_REFERENCE = (CPO, ORPO, SLiC, SimPER, AlphaPO, RePO, ConfPO)
 
 PAPER: dict[str, type[Method]] = {cls.name: cls for cls in _PAPER}
@@ -61,7 +75,10 @@ PAPER: dict[str, type[Method]] = {cls.name: cls for cls in _PAPER}
 
 BUILT_IN: dict[str, type[Method]] = {
     **PAPER,
-    **{cls.name: cls for cls in (*_WITH_REFERENCE, *_WITHOUT_REFERENCE)},
+    **{
+        cls.name: cls
+        for cls in (*_WITH_REFERENCE, *_WITHOUT_REFERENCE, *_OVER_BATCHES, *_WITH_WEIGHTS)
+    },
 }
 """Every method of the library: the paper's first, then those of its related work."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,33 +21,11 @@ from sparsepo.errors import UserError, first_line, require_choice
 from sparsepo.methods.base import Method
 from sparsepo.methods.masked import uses_given_masks
 from sparsepo.models.adapters import check_merging
-from sparsepo.registry import get_method
+from sparsepo.registry import available_methods, get_method
 from sparsepo.training.arguments import check_fields, check_resolved
 from sparsepo.training.trl_names import TRLNames
 
 DEFAULT_METHOD = "sparsepo-common"
-
-HYPER_PARAMETERS = (
-    "beta",
-    "gamma",
-    "lam",
-    "alpha",
-    "l1_reward",
-    "l1_kl",
-    "l1_limit",
-    "mask_weight_decay",
-    "mask_learning_rate",
-    "mask_dropout",
-    "mask_layers",
-    "mask_feed_forward",
-    "mask_kind",
-    "mask_init",
-    "mask_initial_sparsity",
-    "mask_gradient",
-    "mask_families",
-    "mask_mapping",
-)
-"""The built-in methods' hyper-parameters, by the names of their papers."""
 
 _PLAIN_TYPES: dict[type, str] = {
     int: "a whole number",
@@ -342,7 +322,7 @@ class POConfig(TRLNames, TrainingArguments):
         """
         given = {
             name: getattr(self, name)
-            for name in HYPER_PARAMETERS
+            for name in own_hyper_parameters(type(self))
             if getattr(self, name) is not None
         }
         method = get_method(self.method, **given, **(self.method_args or {}))
@@ -374,3 +354,48 @@ class POConfig(TRLNames, TrainingArguments):
     def field_types(cls) -> dict[str, Any]:
         """Return the fields that may be set, with their declared types."""
         return {item.name: item.type for item in dataclasses.fields(cls) if item.init}
+
+
+def own_hyper_parameters(config: type[POConfig]) -> tuple[str, ...]:
+    """Return the fields of a configuration that are hyper-parameters of some method.
+
+    They may be given as `POConfig(beta=0.5)`; so may those of any other method, which become
+    `method_args`.
+    """
+    declared = {
+        item.name for cls in available_methods().values() for item in dataclasses.fields(cls)
+    }
+    inherited = {item.name for item in dataclasses.fields(TrainingArguments)}
+    return tuple(
+        item.name
+        for item in dataclasses.fields(config)
+        if item.name in declared and item.name not in inherited
+    )
+
+
+def _hyper_parameters_of_all() -> set[str]:
+    classes = available_methods().values()
+    return {item.name for cls in classes for item in dataclasses.fields(cls)}
+
+
+def _take_hyper_parameters(initialise: Callable[..., None]) -> Callable[..., None]:
+    """Let a configuration's constructor take the hyper-parameters of every method by name.
+
+    Those that are no fields become `method_args`; a name of neither remains a TypeError.
+    """
+
+    @functools.wraps(initialise)
+    def wrapped(self: POConfig, *values: Any, **named: Any) -> None:
+        known = set(type(self).field_types())
+        foreign = [name for name in named if name not in known]
+        if foreign:
+            declared = _hyper_parameters_of_all()
+            extra = {name: named.pop(name) for name in foreign if name in declared}
+            if extra:
+                named["method_args"] = {**(named.get("method_args") or {}), **extra}
+        initialise(self, *values, **named)
+
+    return wrapped
+
+
+POConfig.__init__ = _take_hyper_parameters(POConfig.__init__)  # type: ignore[method-assign]

@@ -20,11 +20,12 @@ import torch
 import sparsepo
 from sparsepo.conformance import checks
 from sparsepo.conformance.checks import CHECKS, random_pair, random_stats
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import BUILT_IN, PAPER
+from sparsepo.methods.hyper_parameters import declared
 
 METHODS = sparsepo.available_methods()
 REPOSITORY = Path(__file__).parents[2]
-PLUGIN = REPOSITORY / "tests" / "plugin_pkg" / "sparsepo_ipo"
+PLUGIN = REPOSITORY / "tests" / "plugin_pkg" / "sparsepo_squared"
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -82,18 +83,36 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", PAPER)
 def test_values_out_of_range_are_refused(name: str) -> None:
-    for field in dataclasses.fields(BUILT_IN[name]):
+    for field in dataclasses.fields(PAPER[name]):
         for value in BAD_VALUES[field.name]:
             with pytest.raises(sparsepo.UserError, match=field.name):
                 sparsepo.get_method(name, **{field.name: value})
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
+def test_values_at_and_beyond_the_declared_ends(name: str) -> None:
+    for field, declaration in declared(BUILT_IN[name]):
+        if declaration is None or not declaration.is_number:
+            continue
+        ends = ((declaration.low, declaration.open_low), (declaration.high, declaration.open_high))
+        for end, is_open in ends:
+            if end is None:
+                continue
+            outside = math.nextafter(end, -math.inf if end == declaration.low else math.inf)
+            refused = [outside, True, *([end] if is_open else [])]
+            for value in refused:
+                with pytest.raises(sparsepo.UserError, match=f"{field.name} must be"):
+                    sparsepo.get_method(name, **{field.name: value})
+            if not is_open:
+                assert getattr(sparsepo.get_method(name, **{field.name: end}), field.name) == end
+
+
+@pytest.mark.parametrize("name", PAPER)
 def test_step_zero_is_log_2(name: str) -> None:
     """−log σ(0) with a reference; SimPO and SFT have none, and equal responses take its place."""
-    cls = BUILT_IN[name]
+    cls = PAPER[name]
     if cls.needs.ref_logps:
         output = cls()(*random_pair(cls, distance=0.0))
         expected = torch.full_like(output.per_pair, math.log(2))
@@ -106,7 +125,7 @@ def test_step_zero_is_log_2(name: str) -> None:
     torch.testing.assert_close(output.per_pair, expected)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", PAPER)
 def test_has_a_golden_vector(name: str) -> None:
     """Published values, or for SFT and MaPO, which have none, an identity with one that has."""
     folder = REPOSITORY / "tests" / "golden"
@@ -122,7 +141,7 @@ def test_has_a_golden_vector(name: str) -> None:
         stats = []
         for side in ("chosen", "rejected"):
             values = {k: torch.tensor(v) for k, v in vectors["pairs"][side].items()}
-            fields = {k: values[k].double() for k in checks.FIELDS}
+            fields = {k: values[k].double() for k in checks.TOKEN_FIELDS}
             stats.append(
                 sparsepo.TokenStats(response_mask=values["response_mask"].bool(), **fields)
             )
@@ -142,12 +161,12 @@ def test_has_a_golden_vector(name: str) -> None:
 
 
 def load_plugin_class() -> Any:
-    spec = importlib.util.spec_from_file_location("conformance_ipo", PLUGIN / "__init__.py")
+    spec = importlib.util.spec_from_file_location("conformance_squared", PLUGIN / "__init__.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return module.IPO
+    return module.SquaredMargin
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -240,17 +259,19 @@ def test_each_check_can_fail(check: Callable[[Any], None], changes: dict[str, An
 
 def test_an_installed_plugin_is_picked_up(tmp_path: Path) -> None:
     """The suite runs on an installed package's method by itself."""
-    shutil.copytree(PLUGIN, tmp_path / "sparsepo_ipo")
+    shutil.copytree(PLUGIN, tmp_path / "sparsepo_squared")
     # What pip leaves of an installed package; it is installed for real in test_plugins.py.
-    information = tmp_path / "sparsepo_ipo-0.1.dist-info"
+    information = tmp_path / "sparsepo_squared-0.1.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: sparsepo-ipo\nVersion: 0.1\n"
+        "Metadata-Version: 2.1\nName: sparsepo-squared\nVersion: 0.1\n"
     )
-    (information / "entry_points.txt").write_text("[sparsepo.methods]\nipo = sparsepo_ipo:IPO\n")
+    (information / "entry_points.txt").write_text(
+        "[sparsepo.methods]\nsquared-margin = sparsepo_squared:SquaredMargin\n"
+    )
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-         "-k", "ipo and not golden", str(Path(__file__))],
+         "-k", "squared and not golden", str(Path(__file__))],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])},
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip

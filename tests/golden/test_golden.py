@@ -220,9 +220,9 @@ GRADIENT_CASES = [
 
 
 def test_every_built_in_method_has_a_gradient_case() -> None:
-    from sparsepo.methods import BUILT_IN
+    from sparsepo.methods import PAPER
 
-    assert {name for name, _ in GRADIENT_CASES} == set(BUILT_IN)
+    assert {name for name, _ in GRADIENT_CASES} == set(PAPER)
 
 
 @both_precisions

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from harness.domains.common.spec import RowSpec
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import BUILT_IN, PAPER
 
-PAPER_METHODS = (
-    "sft",
-    "dpo",
-    "tdpo1",
-    "tdpo2",
-    "simpo",
-    "dpop",
-    "mapo",
-    "sparsepo-common",
-    "sparsepo-independent",
-)
-"""The nine methods that the paper compares, in its order.
-
-They are listed, because a method that is added to the library is not one of the paper's.
-"""
+PAPER_METHODS = tuple(PAPER)
+"""The nine methods that the paper compares, in its order."""
 
 
 def method_rows(*methods: str) -> tuple[RowSpec, ...]:

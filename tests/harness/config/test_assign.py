@@ -147,9 +147,9 @@ def test_paper_profile_holds_the_papers_values() -> None:
 
 @pytest.mark.parametrize("name", list(PROFILES))
 def test_profiles_name_every_built_in_method(name: str) -> None:
-    from sparsepo.methods import BUILT_IN
+    from sparsepo.methods import PAPER
 
-    assert set(DOMAIN.get_profile(name).methods) == set(BUILT_IN)
+    assert set(DOMAIN.get_profile(name).methods) == set(PAPER)
 
 
 def test_real_rows_are_capped_in_the_tiny_profile_only() -> None:

@@ -20,7 +20,7 @@ from harness.render.heatmap import LINE_BREAK, NO_GLYPH, NO_TEXT, SETTINGS, draw
 from sparsepo.analysis.maps import document, token_maps
 from sparsepo.analysis.page import COLOURS
 from sparsepo.analysis.trained import TrainedModel
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import PAPER
 from sparsepo.reference.online import Reference
 from sparsepo.training.policy import PolicyWithMasks
 from tests.small_models import living_masks, small_model, small_tokenizer, text_pairs
@@ -34,7 +34,7 @@ def maps() -> dict[str, Any]:
     pairs = [pair for pair in text_pairs(12) if len(pair.chosen) > 20][:2]
     found = []
     for name in ("dpo", "tdpo1", "sparsepo-common", "sparsepo-independent"):
-        method = BUILT_IN[name]()
+        method = PAPER[name]()
         policy, reference = small_model("gpt2", seed=1), small_model("gpt2")
         masks = living_masks(method, reference)
         module = PolicyWithMasks(policy, masks).eval()

@@ -150,10 +150,10 @@ def test_masks_of_the_models_above_are_neither_dead_nor_full(name: str, architec
 
 
 @pytest.mark.usefixtures("clean_registry")
-@pytest.mark.parametrize("name", [*BUILT_IN, "ipo"])
+@pytest.mark.parametrize("name", [*BUILT_IN, "squared-margin"])
 def test_contributions_sum_to_the_margin(name: str) -> None:
-    if name == "ipo":
-        load_plugin(REPOSITORY / "tests/plugin_pkg/sparsepo_ipo/__init__.py")
+    if name == "squared-margin":
+        load_plugin(REPOSITORY / "tests/plugin_pkg/sparsepo_squared/__init__.py")
     for pair in maps_of(name, 5).pairs:
         assert pair.chosen.contributions is not None and pair.rejected.contributions is not None
         chosen, rejected = sum(pair.chosen.contributions), sum(pair.rejected.contributions)

@@ -16,7 +16,7 @@ from sparsepo.cli.main import main
 from sparsepo.cli.recipe import OPTIONS, named_sources
 from sparsepo.cli.yaml_core import load
 from sparsepo.errors import UserError
-from sparsepo.training.config import HYPER_PARAMETERS, POConfig
+from sparsepo.training.config import POConfig, own_hyper_parameters
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 pytestmark = pytest.mark.usefixtures("clean_registry")
@@ -149,7 +149,7 @@ def test_the_saved_recipe_has_every_value_that_was_used(recipe: Recipe, output: 
     # Each field of POConfig is there unless it belongs to another method or repeats another one.
     # pad_token is TRL's and has no effect.
     elsewhere = {"output_dir", "method_args", "local_rank", "hub_token", "pad_token"}
-    others = {name for name in HYPER_PARAMETERS if name not in ("beta", "alpha")}
+    others = {name for name in own_hyper_parameters(POConfig) if name not in ("beta", "alpha")}
     missing = set(POConfig.field_types()) - set(found) - elsewhere - others
     assert not {name for name in missing if not name.startswith("gradient_checkpointing")}
     assert "secret-token" not in text
@@ -225,10 +225,10 @@ def test_keys_may_be_written_as_the_options_are(
 def test_a_plugin_of_the_recipe_brings_its_method(
     recipe: Recipe, tmp_path: Path, output: Path
 ) -> None:
-    source = Path(__file__).parents[2] / "plugin_pkg" / "sparsepo_ipo" / "__init__.py"
-    plugin = tmp_path / "ipo.py"
+    source = Path(__file__).parents[2] / "plugin_pkg" / "sparsepo_squared" / "__init__.py"
+    plugin = tmp_path / "squared.py"
     shutil.copy(source, plugin)
-    file = recipe(method="ipo", plugin=str(plugin), beta=0.2)
+    file = recipe(method="squared-margin", plugin=str(plugin), beta=0.2)
     assert main(["train", "--config", str(file)]) == 0
     found = load((output / "recipe.yaml").read_text())
     assert found["plugin"] == [str(plugin)]

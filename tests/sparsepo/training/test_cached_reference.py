@@ -39,16 +39,16 @@ from tests.invariant.training import (
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 REPOSITORY = Path(__file__).parents[3]
-IPO = REPOSITORY / "tests" / "plugin_pkg" / "sparsepo_ipo" / "__init__.py"
-CACHEABLE = ("dpo", "dpop", "mapo", "ipo")
+SQUARED_MARGIN = REPOSITORY / "tests" / "plugin_pkg" / "sparsepo_squared" / "__init__.py"
+CACHEABLE = ("dpo", "dpop", "mapo", "squared-margin")
 
 
 @pytest.fixture(autouse=True)
-def ipo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Plug IPO in, from its file."""
+def squared_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Plug a method in, from its file."""
     monkeypatch.setattr(registry, "_plugged_in", {})
     monkeypatch.setattr(registry, "_origins", {})
-    load_plugin(IPO)
+    load_plugin(SQUARED_MARGIN)
     yield
     for name in [name for name in sys.modules if name.startswith("sparsepo_plugin_")]:
         del sys.modules[name]
@@ -196,7 +196,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     monkeypatch.setattr(owner, name, forbidden)
 
 
-@pytest.mark.parametrize("method", ["dpo", "dpop", "ipo"])
+@pytest.mark.parametrize("method", ["dpo", "dpop", "squared-margin"])
 def test_no_reference_runs_in_a_step_nor_is_copied(
     tmp_path: Path, cache: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from harness.domains.dialogue.pipeline import Graph, build_graph
 from harness.domains.dialogue.profile import DialogueProfile
 from harness.graph.stages import topological
 from sparsepo.errors import UserError
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import PAPER as PAPER_METHODS
 
 METHODS = ("sft", "dpo", "sparsepo-common")
 
@@ -120,7 +120,7 @@ def test_a_seed_that_belongs_to_the_chain_is_refused(key: str) -> None:
         graph(f"{key}=7")
 
 
-ALL = tuple(BUILT_IN)
+ALL = tuple(PAPER_METHODS)
 
 
 def caches(of: Graph) -> dict[str, str]:

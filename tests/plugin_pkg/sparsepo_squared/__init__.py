@@ -1,4 +1,4 @@
-"""IPO as a plug-in: the whole of what a package with a method of its own has to hold."""
+"""A method as a plug-in: the whole of what a package with a method of its own has to hold."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sparsepo.types import LossOutput, TokenStats
 
 
 @dataclass(frozen=True)
-class IPO(Method):
+class SquaredMargin(Method):
     """Squared loss on the distance of the log-ratio difference from its target 1/(2β).
 
     L = (Σ r_w − Σ r_l − 1/(2β))². Implicit reward: β Σ r. Source: arXiv 2310.12036, equation 17.
     """
 
-    name: ClassVar[str] = "ipo"
-    title: ClassVar[str] = "IPO"
+    name: ClassVar[str] = "squared-margin"
+    title: ClassVar[str] = "Squared margin"
     source: ClassVar[str] = "arXiv 2310.12036, equation 17"
     needs: ClassVar[Needs] = Needs()
 
