@@ -138,7 +138,8 @@ class _TokenStats(torch.autograd.Function):
         keep_bytes: int,
         policy_transform: LogitTransform,
         ref_transform: LogitTransform,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        need_squares: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         policy = _Head(policy_hidden, policy_head, policy_bias, policy_transform)
         ref = None
         if ref_hidden is not None and ref_head is not None:
@@ -149,6 +150,7 @@ class _TokenStats(torch.autograd.Function):
         ref_logps = torch.empty_like(logps) if ref is not None else None
         ref_total = torch.empty_like(logps) if ref is not None else None
         kl = torch.empty_like(logps) if ref is not None and need_kl else None
+        log_squares = torch.empty_like(logps) if need_squares else None
         target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
         budget = keep_bytes if any(ctx.needs_input_grad) else 0
         # A block of π, plus one of π_ref for the KL and one of slopes for a soft cap.
@@ -165,6 +167,7 @@ class _TokenStats(torch.autograd.Function):
             sums = _Normaliser(len(blocks), len(target), logps)
             ref_sums = None if ref_rows is None else _Normaliser(len(blocks), len(target), logps)
             differences = torch.zeros_like(sums.sums)
+            squares = torch.zeros_like(sums.sums) if need_squares else None
             at_target, ref_at_target = torch.zeros_like(logps[part]), torch.zeros_like(logps[part])
             for block, columns in enumerate(blocks):
                 logits = policy_rows.logits(columns)
@@ -188,12 +191,18 @@ class _TokenStats(torch.autograd.Function):
                         differences[block] = torch.linalg.vecdot(weights, difference)
                         ref_weights = weights
                 policy_weights = sums.add(block, logits)
+                if squares is not None:
+                    squares[block] = torch.linalg.vecdot(policy_weights, policy_weights)
                 if keep:
                     budget -= size
                     kept[start, block] = _Kept(policy_weights, ref_weights, slope)
             largest, summed = sums.join()
             total[part] = largest + summed.log()
             logps[part] = at_target - total[part]
+            if squares is not None and log_squares is not None:
+                # Σ_v π² from the blocks' sums, each relative to its own largest logit.
+                joined = ((2 * (sums.maxima - largest)).exp() * squares).sum(0)
+                log_squares[part] = joined.log() - 2 * summed.log()
             if target_slope is not None:
                 slope = policy_transform.slope(at_target)
                 assert slope is not None
@@ -226,14 +235,17 @@ class _TokenStats(torch.autograd.Function):
         ctx.chunk_size, ctx.block_elements = chunk_size, block_elements
         ctx.has_kl = kl is not None
         ctx.set_materialize_grads(False)
-        if ref_logps is not None:
-            ctx.mark_non_differentiable(ref_logps)
-        return logps, ref_logps, kl
+        ctx.mark_non_differentiable(*(v for v in (ref_logps, log_squares) if v is not None))
+        return logps, ref_logps, kl, log_squares
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(
-        ctx: Any, grad_logps: Tensor | None, _grad_ref: Tensor | None, grad_kl: Tensor | None
+        ctx: Any,
+        grad_logps: Tensor | None,
+        _grad_ref: Tensor | None,
+        grad_kl: Tensor | None,
+        _grad_squares: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         transform, ref_transform = ctx.transforms
@@ -320,7 +332,7 @@ class _TokenStats(torch.autograd.Function):
             None if grad_hidden is None else grad_hidden.to(policy.hidden.dtype),
             None if grad_head is None else grad_head.to(policy.weight.dtype),
             None if grad_bias is None else grad_bias.to(policy.weight.dtype),
-            *[None] * 10,
+            *[None] * 11,
         )
 
 
@@ -361,6 +373,7 @@ def token_stats(
     policy_bias: Float[Tensor, " V"] | None = None,
     ref_bias: Float[Tensor, " V"] | None = None,
     need_kl: bool = True,
+    log_sum_sq_probs: list[Tensor] | None = None,
     block_elements: int | None = None,
     keep_bytes: int | None = None,
     policy_transform: LogitTransform = IDENTITY,
@@ -385,6 +398,8 @@ def token_stats(
         policy_bias: the policy's output bias b, if the model has one.
         ref_bias: the reference's output bias.
         need_kl: whether to compute the KL; without a reference there is none.
+        log_sum_sq_probs: receives log Σ_v π(v)², (N,), without gradient, which takes no further
+            pass over the vocabulary; None if it is not needed.
         block_elements: logits per block; None uses BLOCK_ELEMENTS of the device.
         keep_bytes: memory for blocks kept for the backward pass, which recomputes the others; None
             uses KEEP_BYTES of the device.
@@ -422,20 +437,22 @@ def token_stats(
         block_elements = BLOCK_ELEMENTS[device]
     if keep_bytes is None:
         keep_bytes = KEEP_BYTES[device]
-    return FusedStats(
-        *_TokenStats.apply(
-            policy_hidden,
-            policy_head,
-            policy_bias,
-            ref_hidden,
-            ref_head,
-            ref_bias,
-            targets,
-            chunk_size,
-            block_elements,
-            need_kl,
-            keep_bytes,
-            policy_transform,
-            ref_transform,
-        )
+    logps, ref_logps, kl, squares = _TokenStats.apply(
+        policy_hidden,
+        policy_head,
+        policy_bias,
+        ref_hidden,
+        ref_head,
+        ref_bias,
+        targets,
+        chunk_size,
+        block_elements,
+        need_kl,
+        keep_bytes,
+        policy_transform,
+        ref_transform,
+        log_sum_sq_probs is not None,
     )
+    if log_sum_sq_probs is not None:
+        log_sum_sq_probs.append(squares)
+    return FusedStats(logps, ref_logps, kl)

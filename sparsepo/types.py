@@ -34,6 +34,10 @@ class PreferencePair:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Arguments for the chat template besides the messages: `tools`, `documents`,
     `enable_thinking` … Empty in the text form."""
+    scores: tuple[float, float] | None = None
+    """The scores of chosen and rejected, if the data have them."""
+    win_probability: float | None = None
+    """The probability that chosen is preferred, if the data have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class TokenizedPair:
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+    scores: tuple[float, float] | None = None
+    win_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,17 @@ class PackedBatch:
     """Index of each response token in the (responses, pairs, tokens) layout of the statistics."""
     response_mask: Bool[Tensor, "responses pairs tokens"]
     """True on response tokens. responses is 2 (chosen, rejected), or 1 (chosen only)."""
+    scores: Float[Tensor, "responses pairs"] | None = None
+    """Scores that come with the data; None unless every pair has them."""
+    win_probability: Float[Tensor, " pairs"] | None = None
+    """Probabilities that chosen is preferred; None unless every pair has one."""
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """Return the batch with every tensor on `device`."""
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
-            if name != "pair_ids"
+            if name != "pair_ids" and value is not None
         }
         return replace(self, **moved)
 

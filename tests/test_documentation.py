@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import BUILT_IN, PAPER
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDERS = ("docs", "examples", ".github")
@@ -20,6 +21,11 @@ PAGES = sorted(
     [*REPOSITORY.glob("*.md"), *(p for name in FOLDERS for p in (REPOSITORY / name).rglob("*.md"))]
 )
 TEST_COMMAND = "python -m pip install tox && python -m tox"
+# docs/ is no package.
+_spec = importlib.util.spec_from_file_location("method_pages", REPOSITORY / "docs/method_pages.py")
+assert _spec is not None and _spec.loader is not None
+method_pages = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(method_pages)
 METHODS_PAGE = (REPOSITORY / "docs" / "methods.md").read_text()
 
 
@@ -62,6 +68,21 @@ def test_continuous_integration_runs_the_command_of_the_readme() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
+def test_every_method_has_a_current_page_with_its_traps(name: str) -> None:
+    text = (method_pages.PAGES / f"{name}.md").read_text()
+    made = "run `python docs/method_pages.py`"
+    assert text == method_pages.page(BUILT_IN[name]), made
+    assert len(text.partition(method_pages.MARKER)[2]) > 60
+    if name not in PAPER:
+        assert f"](methods/{name}.md)" in METHODS_PAGE
+    assert f": methods/{name}.md" in (REPOSITORY / "properdocs.yml").read_text()
+
+
+def test_there_are_pages_of_known_methods_only() -> None:
+    assert {page.stem for page in method_pages.PAGES.glob("*.md")} == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", PAPER)
 def test_every_method_has_a_section_that_names_its_hyper_parameters(name: str) -> None:
     headings = re.split(r"^## ", METHODS_PAGE, flags=re.MULTILINE)[1:]
     sections = {
@@ -70,7 +91,7 @@ def test_every_method_has_a_section_that_names_its_hyper_parameters(name: str) -
         for title in section.splitlines()[0].replace(",", " ").split()
     }
     assert name in sections
-    for field in dataclasses.fields(BUILT_IN[name]):
+    for field in dataclasses.fields(PAPER[name]):
         # beta's default is stated for all methods at the head of the page.
         assert f"`{field.name}`" in sections[name] or field.name == "beta"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,11 +67,18 @@ def _alone(stats: TokenStats, tokens: Tensor) -> TokenStats:
 
     logps = isolated(stats.policy_logps)
     assert logps is not None
-    return TokenStats(
+    return replace(
+        stats,
         policy_logps=logps,
         ref_logps=isolated(stats.ref_logps),
         kl=isolated(stats.kl),
-        response_mask=repeated(stats.response_mask),
-        reward_mask=repeated(stats.reward_mask),
-        kl_mask=repeated(stats.kl_mask),
+        reverse_kl=isolated(stats.reverse_kl),
+        **{
+            name: repeated(getattr(stats, name))
+            for name in ("response_mask", "reward_mask", "kl_mask", "token_weights")
+        },
+        **{
+            name: None if (value := getattr(stats, name)) is None else value.expand(len(tokens))
+            for name in ("scores", "win_probability")
+        },
     )

@@ -225,6 +225,11 @@ def token_maps(
             f"{trained.label} was trained with given masks, which exist only in the file of its "
             "token_masks; give a model with masks of its own, or one without masks."
         )
+    if method.needs.beyond_pairs:
+        raise UserError(
+            f"Method '{method.name}' reads values that only its training has, so {trained.label} "
+            "has no token maps; give a model of another method."
+        )
     check_sizes(module.policy, reference.model if reference else None, trained.tokenizer)
     context = getattr(module.config, "max_position_embeddings", None) or max_length
     tokenized = tokenize_pairs(

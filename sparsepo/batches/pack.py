@@ -188,17 +188,30 @@ def pack_pairs(
         targets=torch.from_numpy(ids_by_token[order]),
         stat_index=torch.from_numpy(stat_index),
         response_mask=torch.from_numpy(response_mask),
+        scores=_scores(pairs, len(parts)),
+        win_probability=_win_probabilities(pairs),
     )
 
 
+def _scores(pairs: Sequence[TokenizedPair], sides: int) -> Float[Tensor, "responses pairs"] | None:
+    given = [pair.scores for pair in pairs if pair.scores is not None]
+    return torch.tensor(given).T[:sides] if len(given) == len(pairs) else None
+
+
+def _win_probabilities(pairs: Sequence[TokenizedPair]) -> Float[Tensor, " pairs"] | None:
+    given = [pair.win_probability for pair in pairs if pair.win_probability is not None]
+    return torch.tensor(given) if len(given) == len(pairs) else None
+
+
 def to_responses(
-    values: Float[Tensor, " N"], batch: PackedBatch
-) -> Float[Tensor, "responses pairs tokens"]:
+    values: Float[Tensor, " N *features"], batch: PackedBatch
+) -> Float[Tensor, "responses pairs tokens *features"]:
     """Return per-token values in the (responses, pairs, tokens) layout, zero on padding.
 
     Args:
-        values: one value per response token, in the batch's order, (N,).
+        values: one value, or one vector, per response token, in the batch's order.
         batch: the batch they belong to.
     """
-    flat = values.new_zeros(batch.response_mask.numel())
-    return flat.index_put((batch.stat_index,), values).view(batch.response_mask.shape)
+    features = values.shape[1:]
+    flat = values.new_zeros(batch.response_mask.numel(), *features)
+    return flat.index_put((batch.stat_index,), values).view(*batch.response_mask.shape, *features)

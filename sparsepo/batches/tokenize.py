@@ -322,7 +322,14 @@ class _Work:
             self.skipped[IDENTICAL_AFTER_TRUNCATION] += 1
             return None
         self.counts["truncated_responses"] += len(too_long)
-        return TokenizedPair(pair.pair_id, prompt, chosen[:room], rejected[:room])
+        return TokenizedPair(
+            pair.pair_id,
+            prompt,
+            chosen[:room],
+            rejected[:room],
+            pair.scores,
+            pair.win_probability,
+        )
 
 
 def _calls_tools(messages: Sequence[Message]) -> bool:

@@ -30,7 +30,9 @@ RECIPE_FILE = "recipe.yaml"
 """File with the effective configuration, saved with the trained model."""
 
 REQUIRED = ("model", "data", "method", "output")
-_TEXTS = (*REQUIRED, "split", "eval_split", "ref_model")
+FURTHER_MODELS = ("ref_model", "oracle", "anti", "history")
+"""Models besides the one that is trained; each may be left out."""
+_TEXTS = (*REQUIRED, "split", "eval_split", *FURTHER_MODELS)
 _NOT_SETTINGS = {"output_dir": "output", "method_args": None}
 """Fields of POConfig that are set by another name, or one by one."""
 _NOT_WRITTEN = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "local_rank")
@@ -51,6 +53,9 @@ class TrainOptions:
     eval_split: str = "test"
     eval_share: float | None = None
     ref_model: str | None = None
+    oracle: str | None = None
+    anti: str | None = None
+    history: str | None = None
     plugin: Sequence[str] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Hyper-parameters of the method and fields of POConfig."""
@@ -63,7 +68,7 @@ class TrainOptions:
         """
         for name in _TEXTS:
             value = getattr(self, name)
-            if not isinstance(value, str) and not (name == "ref_model" and value is None):
+            if not isinstance(value, str) and not (name in FURTHER_MODELS and value is None):
                 raise UserError(f"{name} must be text, not {value!r}.")
         if not isinstance(self.plugin, list | tuple) or not all(
             isinstance(file, str) for file in self.plugin
@@ -290,7 +295,7 @@ def recipe_text(options: TrainOptions, config: POConfig) -> str:
 
     method = dataclasses.asdict(config.make_method())
     asked = {name: getattr(options, name) for name in OPTIONS}
-    for name in ("model", "data", "ref_model", "output"):
+    for name in ("model", "data", "output", *FURTHER_MODELS):
         asked[name] = _absolute(asked[name])
     asked["plugin"] = [_absolute(file) for file in options.plugin]
     if isinstance(options.eval_data, Mapping):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsepo.cli.console import say
 from sparsepo.cli.recipe import (
+    FURTHER_MODELS,
     RECIPE_FILE,
     TrainOptions,
     collect_options,
@@ -18,6 +19,7 @@ from sparsepo.cli.recipe import (
     recipe_text,
 )
 from sparsepo.errors import UserError, first_line
+from sparsepo.methods.base import MEANINGS
 from sparsepo.registry import method_class
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ def add_parser(commands: Any) -> None:
     train.add_argument(
         "--ref-model", help="folder, GGUF file or hub id of the reference; default: --model"
     )
+    for name, meaning in MEANINGS.items():
+        train.add_argument(
+            f"--{name}", help=f"folder, GGUF file or hub id of {meaning}, for methods that read it"
+        )
     train.add_argument(
         "--set",
         action="extend",
@@ -184,19 +190,20 @@ def train(arguments: argparse.Namespace) -> None:
             f"{output} already contains a trained model; choose another --output or remove it."
         )
     loading = from_pretrained_options(config)
-    for source in filter(None, (options.model, options.ref_model)):
+    further = {name: getattr(options, name) for name in FURTHER_MODELS}
+    for source in filter(None, (options.model, *further.values())):
         if not is_gguf(source):
             require_model(source, **loading)
     pairs = read_data(options)
     check_writable(output)
     trainer = POTrainer(
         options.model,
-        ref_model=options.ref_model,
         args=config,
         train_dataset=pairs.training,
         eval_dataset=pairs.evaluation,
         processing_class=load_tokenizer(options.model, loading),
         callbacks=[EvaluateLast()] if pairs.evaluation else None,
+        **further,
     )
     say(trainer.tokenizer_report)
     recipe = recipe_text(options, config)

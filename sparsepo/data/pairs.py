@@ -25,6 +25,8 @@ from sparsepo.data.columns import (
     missing_column,
     prompt_columns,
 )
+from sparsepo.data.judgements import COLUMNS as JUDGEMENTS
+from sparsepo.data.judgements import scores_of, win_probability_of
 from sparsepo.data.messages import (
     chat_template_kwargs,
     is_blank,
@@ -185,7 +187,7 @@ def pairs_of_rows(
     if not names and not _repeats_prompt(given):
         check_unclear(columns, str(source))
     data = build_pairs(given, parse, source, split)
-    used = {*ALWAYS_READ, *names}
+    used = {*ALWAYS_READ, *JUDGEMENTS, *names}
     if any(not isinstance(pair.prompt, str) for pair in data.pairs):
         used |= set(FOR_THE_TEMPLATE)
     unused = tuple(name for name in columns if name not in used)
@@ -229,7 +231,8 @@ def build_pairs(
             skipped[str(reason)] += 1
             continue
         pair_id = _unique(_given_id(row) or f"{stem}:{index}", taken)
-        pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template))
+        judged = (scores_of(row, where), win_probability_of(row, where))
+        pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template, *judged))
     if count == 0:
         raise UserError(f"{source} contains no rows; give data with at least one.")
     if not pairs:

@@ -19,9 +19,9 @@ from sparsepo.types import LossOutput, TokenStats
 class AlphaDPO(Method):
     """SimPO's loss; pairs whose gap to the reference is large get a larger margin.
 
-    L = −log σ(β(ℓ̄_w − ℓ̄_l) − β [γ + α (M − m)/s]), ℓ̄ = mean log π(y), M = R̄_w − R̄_l the
-    difference of the mean log-ratios; the bracket has no gradient; m and s are moving averages of
-    the mean and the standard deviation of M. Implicit reward: β ℓ̄.
+    L = −log σ(β(ℓ̄_w − ℓ̄_l) − β [γ + α (M − m)/s]), ℓ̄ = mean log π(y), M = R̄_w − R̄_l, R̄ the mean
+    of a response's log-ratios; the bracket has no gradient; m and s are moving averages of the mean
+    and the standard deviation of M. Implicit reward: β ℓ̄.
     Source: arXiv 2410.10148, as in the authors' code.
     """
 

@@ -16,7 +16,7 @@ from sparsepo.methods.base import (
     logp_means,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.search_space import GAMMA, LEARNING_RATE, MEAN_BETA, SearchSpace
+from sparsepo.methods.search_space import LEARNING_RATE, MEAN_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 _LARGEST = 80.0
@@ -38,7 +38,6 @@ class AlphaPO(Method):
     search_space: ClassVar[SearchSpace] = {
         "learning_rate": LEARNING_RATE,
         "beta": MEAN_BETA,
-        "gamma": GAMMA,
     }
 
     beta: float = hyper_parameter(

@@ -23,6 +23,13 @@ ThirdModel = Literal["oracle", "anti", "history"]
 """A frozen model besides policy and reference: trained on the preferences, trained on the reversed
 preferences, or the policy of the previous iteration."""
 
+MEANINGS: dict[ThirdModel, str] = {
+    "oracle": "a model that was trained on the preferences, with DPO for example",
+    "anti": "a model that was trained on the reversed preferences",
+    "history": "the policy of the previous iteration",
+}
+"""What each further model is, for messages."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -60,6 +67,17 @@ class Needs:
     def reference(self) -> bool:
         """Whether a reference model is needed at all."""
         return self.ref_logps or self.kl or self.reverse_kl or self.mask != "none"
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether values are read that come with the data or from further models."""
+        return bool(self.models or self.token_weights or self.scores or self.win_probability)
+
+    @property
+    def beyond_pairs(self) -> bool:
+        """Whether values are read beyond a pair's log-probabilities, token KL and masks."""
+        computed = (self.hidden, self.mismatched, self.reverse_kl, self.log_sum_sq_probs)
+        return self.from_outside or any(computed)
 
     @property
     def online_reference(self) -> bool:

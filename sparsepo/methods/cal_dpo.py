@@ -12,7 +12,7 @@ from sparsepo.methods.base import (
     logistic_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
+from sparsepo.methods.search_space import LEARNING_RATE, TARGET_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -28,7 +28,7 @@ class CalDPO(Method):
     title: ClassVar[str] = "Cal-DPO"
     source: ClassVar[str] = "arXiv 2412.14516, authors' code"
     needs: ClassVar[Needs] = Needs()
-    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": TARGET_BETA}
 
     beta: float = hyper_parameter(
         0.002,

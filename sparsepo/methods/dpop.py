@@ -12,9 +12,9 @@ from sparsepo.methods.base import (
     Needs,
     log_ratios,
     logistic_output,
-    require_range,
     response_sum,
 )
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, PENALTY, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
@@ -40,13 +40,12 @@ class DPOP(Method):
         "lam": PENALTY,
     }
 
-    beta: float = 0.3
-    lam: float = 50.0
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
-        require_range("lam", self.lam)
+    beta: float = hyper_parameter(
+        0.3, "Strength of the reference.", source="[paper] arXiv 2402.13228", low=0, open_low=True
+    )
+    lam: float = hyper_parameter(
+        50.0, "Weight of the penalty.", source="[paper] arXiv 2402.13228", low=0
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""

@@ -13,7 +13,7 @@ from sparsepo.methods.base import (
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
+from sparsepo.methods.search_space import LEARNING_RATE, TARGET_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -29,7 +29,7 @@ class IPO(Method):
     title: ClassVar[str] = "IPO"
     source: ClassVar[str] = "arXiv 2310.12036, equation 17"
     needs: ClassVar[Needs] = Needs()
-    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": TARGET_BETA}
 
     beta: float = hyper_parameter(
         0.1,

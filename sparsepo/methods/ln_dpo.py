@@ -12,7 +12,7 @@ from sparsepo.methods.base import (
     logistic_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.search_space import LEARNING_RATE, MEAN_BETA, SearchSpace
+from sparsepo.methods.search_space import LEARNING_RATE, NORMALISED_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -28,7 +28,7 @@ class LNDPO(Method):
     title: ClassVar[str] = "LN-DPO"
     source: ClassVar[str] = "TRL, loss_type sigmoid_norm"
     needs: ClassVar[Needs] = Needs()
-    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": MEAN_BETA}
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": NORMALISED_BETA}
 
     beta: float = hyper_parameter(
         0.1,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparsepo.errors import require_choice
 from sparsepo.methods.base import Needs
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import TokenStats
@@ -33,8 +34,17 @@ class MaPO(MaskedMethod):
     needs: ClassVar[Needs] = Needs(kl=True, mask="activation")
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
-    mask_families: str = "+".join(MASK_FAMILIES)
-    mask_mapping: Literal["none", "sigmoid", "rescale"] = "none"
+    mask_families: str = hyper_parameter(
+        "+".join(MASK_FAMILIES),
+        "Families of activations that are averaged into the mask, joined by +.",
+        source="[code]",
+    )
+    mask_mapping: Literal["none", "sigmoid", "rescale"] = hyper_parameter(
+        "none",
+        "What is applied to the mask: nothing, a sigmoid, or rescaling to [0, 1] again.",
+        source="[code]",
+        choices=("none", "sigmoid", "rescale"),
+    )
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -43,7 +53,6 @@ class MaPO(MaskedMethod):
         named = self.families if isinstance(self.mask_families, str) else (self.mask_families,)
         for family in named:
             require_choice("mask_families", family, MASK_FAMILIES)
-        require_choice("mask_mapping", self.mask_mapping, ("none", "sigmoid", "rescale"))
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from sparsepo.methods.base import (
     Method,
     log_ratios,
     logistic_output,
-    require_range,
     response_sum,
     token_kl,
 )
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -45,11 +45,9 @@ def sparsity(mask: Float[Tensor, "B T"], stats: TokenStats) -> Float[Tensor, " B
 class MaskedMethod(Method):
     """Abstract: the masked loss; subclasses define the masks and an optional penalty."""
 
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
+    beta: float = hyper_parameter(
+        0.1, "Strength of the reference.", source="[paper]", low=0, open_low=True
+    )
 
     @abc.abstractmethod
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:

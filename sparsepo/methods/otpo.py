@@ -84,7 +84,8 @@ class OTPO(Method):
         # Padding's zero vectors count towards the maximum, as in the authors' code.
         cost = cost / cost.amax((1, 2), keepdim=True).clamp(min=1)
         kernel = (-cost / self.reg).exp() * inside[0][:, :, None] * inside[1][:, None, :]
-        plan = _unbalanced_plan(kernel, *inside, self.reg_m / (self.reg_m + self.reg))
+        power = self.reg_m / (self.reg_m + self.reg)
+        plan = _unbalanced_plan(kernel, inside[0], inside[1], power)
         if self.solver == "released":
             padded = inside[1].amin(-1) == 0
             plan = torch.where(padded[:, None, None], kernel, plan)

@@ -90,6 +90,12 @@ its authors' released settings."""
 GAMMA: Final = Range(0.3, 2.0)
 """SimPO's margin: contains the sweep of Figure 2, and all but the smallest of the 0.25 to 1.6 of
 its authors' released settings."""
+TARGET_BETA: Final = Range(1e-3, 1.0)
+"""β of the squared losses, whose target is 1/(2β): contains the published 1e-3 of SPPO, 2e-3 of
+Cal-DPO and 0.1 of IPO."""
+NORMALISED_BETA: Final = Range(0.05, 10.0)
+"""β of LN-DPO, which averages log-ratios over tokens: TRL's 0.1 up to the 10 of SimPO's range
+[ours]."""
 NLL_WEIGHT: Final = Range(0.01, 10.0)
 """Weight of a likelihood term beside a preference term (CPO, ORPO, SLiC-HF): a factor of ten and
 more around the published 0.1 and 1 [ours]."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sparsepo.methods.base import Method, Needs, logistic_output, require_range, response_mean
+from sparsepo.methods.base import Method, Needs, logistic_output, response_mean
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import GAMMA, LEARNING_RATE, MEAN_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
@@ -28,13 +29,16 @@ class SimPO(Method):
         "gamma": GAMMA,
     }
 
-    beta: float = 2.0
-    gamma: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
-        require_range("gamma", self.gamma)
+    beta: float = hyper_parameter(
+        2.0,
+        "Scale of the mean log-probability.",
+        source="[ours] not legible in the article or the code",
+        low=0,
+        open_low=True,
+    )
+    gamma: float = hyper_parameter(
+        1.0, "Target margin.", source="[ours] not legible in the article or the code", low=0
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; only policy_logps is read."""

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.errors import UserError, require_choice
+from sparsepo.errors import UserError
 from sparsepo.methods.base import Needs, require_range, response_sum
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.masked import MaskedMethod, required_mask
 from sparsepo.methods.search_space import (
     BETA,
@@ -58,24 +59,62 @@ class LearnedMaskMethod(MaskedMethod):
         "mask_learning_rate": MASK_LEARNING_RATE,
     }
 
-    l1_reward: float = 0.0
-    l1_kl: float = 0.0
-    l1_limit: Literal["none", "preference"] = "none"
-    mask_weight_decay: float = 0.01
-    mask_learning_rate: float | Literal["auto", "policy"] = "auto"
-    mask_dropout: float = 0.01
-    mask_layers: Literal["all", "last"] = "all"
-    mask_feed_forward: Literal[1, 2] = 1
-    mask_kind: Literal["learned", "binary", "random", "given"] = "learned"
-    mask_init: Literal["scaled", "paper"] = "scaled"
-    mask_initial_sparsity: float | None = None
-    mask_gradient: Literal["straight-through", "exact"] = "straight-through"
+    l1_reward: float = hyper_parameter(
+        0.0, "λ_u, L1 weight of the reward mask.", source="the paper has 1e-3 on HH", low=0
+    )
+    l1_kl: float = hyper_parameter(
+        0.0, "λ_d, L1 weight of the KL mask.", source="the paper has 1e-3 on HH", low=0
+    )
+    l1_limit: Literal["none", "preference"] = hyper_parameter(
+        "none",
+        "Whether the norm may take back all that the preference adds to a mask, or half of it.",
+        source="none: [paper], preference: [ours]",
+        choices=("none", "preference"),
+    )
+    mask_weight_decay: float = hyper_parameter(
+        0.01, "Weight decay of the masks' weights.", source="[paper]", low=0
+    )
+    mask_learning_rate: float | Literal["auto", "policy"] = hyper_parameter(
+        "auto",
+        "Peak rate of the masks: by their size and the number of steps, the policy's, or a number.",
+        source="auto: [ours], policy: [paper]",
+    )
+    mask_dropout: float = hyper_parameter(
+        0.01, "Dropout on the masks, in training only.", source="[code]", low=0, high=0.99
+    )
+    mask_layers: Literal["all", "last"] = hyper_parameter(
+        "all", "Layers that a mask reads.", source="[paper]", choices=("all", "last")
+    )
+    mask_feed_forward: Literal[1, 2] = hyper_parameter(
+        1, "Feed-forward layers of a mask.", source="[paper]", choices=(1, 2)
+    )
+    mask_kind: Literal["learned", "binary", "random", "given"] = hyper_parameter(
+        "learned",
+        "Learned values, learned zeros and ones, random values, or values from a file.",
+        source="[paper]; given: [ours]",
+        choices=("learned", "binary", "random", "given"),
+    )
+    mask_init: Literal["scaled", "paper"] = hyper_parameter(
+        "scaled",
+        "Initialisation of the masks.",
+        source="scaled: [ours], paper: [code]",
+        choices=("scaled", "paper"),
+    )
+    mask_initial_sparsity: float | None = hyper_parameter(
+        None,
+        "Percentage of zeros that a mask starts with (10), or may start with at most (90).",
+        source="[ours]",
+    )
+    mask_gradient: Literal["straight-through", "exact"] = hyper_parameter(
+        "straight-through",
+        "Whether the rectifiers pass a gradient where they are 0.",
+        source="straight-through: [ours], exact: [paper]",
+        choices=("straight-through", "exact"),
+    )
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        for name in ("l1_reward", "l1_kl", "mask_weight_decay"):
-            require_range(name, getattr(self, name))
         if self.mask_learning_rate not in ("auto", "policy"):
             if isinstance(self.mask_learning_rate, str):
                 raise UserError(
@@ -83,15 +122,8 @@ class LearnedMaskMethod(MaskedMethod):
                     f"{self.mask_learning_rate!r}."
                 )
             require_range("mask_learning_rate", self.mask_learning_rate)
-        require_range("mask_dropout", self.mask_dropout, high=0.99)
         if self.mask_initial_sparsity is not None:
             require_range("mask_initial_sparsity", self.mask_initial_sparsity, high=100)
-        require_choice("l1_limit", self.l1_limit, ("none", "preference"))
-        require_choice("mask_init", self.mask_init, ("scaled", "paper"))
-        require_choice("mask_gradient", self.mask_gradient, ("straight-through", "exact"))
-        require_choice("mask_layers", self.mask_layers, ("all", "last"))
-        require_choice("mask_feed_forward", self.mask_feed_forward, (1, 2))
-        require_choice("mask_kind", self.mask_kind, ("learned", "binary", "random", "given"))
         if self.mask_kind == "given" and (self.l1_reward or self.l1_kl):
             raise UserError(
                 "l1_reward and l1_kl have no effect on given masks; set them to 0, or leave out "

@@ -13,7 +13,7 @@ from sparsepo.methods.base import (
     required,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
+from sparsepo.methods.search_space import LEARNING_RATE, TARGET_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
@@ -29,7 +29,7 @@ class SPPO(Method):
     title: ClassVar[str] = "SPPO"
     source: ClassVar[str] = "arXiv 2405.00675, equation 4.7"
     needs: ClassVar[Needs] = Needs()
-    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": TARGET_BETA}
 
     beta: float = hyper_parameter(
         0.001,
@@ -68,7 +68,7 @@ class SPPOSoft(Method):
     title: ClassVar[str] = "SPPO (soft)"
     source: ClassVar[str] = "arXiv 2405.00675, authors' code"
     needs: ClassVar[Needs] = Needs(win_probability=True)
-    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": TARGET_BETA}
 
     beta: float = hyper_parameter(
         0.001,

@@ -10,10 +10,10 @@ from sparsepo.methods.base import (
     Needs,
     log_ratios,
     logistic_output,
-    require_range,
     response_sum,
     token_kl,
 )
+from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import ALPHA, BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
@@ -32,11 +32,9 @@ class TDPO1(Method):
     needs: ClassVar[Needs] = Needs(kl=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
+    beta: float = hyper_parameter(
+        0.1, "Strength of the reference.", source="[paper] arXiv 2404.11999", low=0, open_low=True
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and kl are read."""
@@ -69,13 +67,12 @@ class TDPO2(Method):
         "alpha": ALPHA,
     }
 
-    beta: float = 0.1
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        require_range("beta", self.beta, inclusive=False)
-        require_range("alpha", self.alpha)
+    beta: float = hyper_parameter(
+        0.1, "Strength of the reference.", source="[paper] arXiv 2404.11999", low=0, open_low=True
+    )
+    alpha: float = hyper_parameter(
+        0.5, "Weight of the KL difference.", source="[code] the authors', TDPO's default", low=0
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and kl are read."""

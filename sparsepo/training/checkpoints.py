@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -29,6 +30,9 @@ from sparsepo.training.policy import (
     separate_masks,
 )
 
+STATE_FILE = "method_state.safetensors"
+"""File of a checkpoint with the method's running state."""
+
 WINDOW_FILE = "log_window.json"
 """File of a checkpoint with the sums since the last log entry."""
 
@@ -44,6 +48,8 @@ class CheckpointedTrainer(TrainerHooks):
     """A transformers.Trainer of a PolicyWithMasks that saves, resumes and logs policy and masks."""
 
     method: Method
+    _method_state: dict[str, Tensor] = {}  # noqa: RUF012 - never changed in place
+    """The running state of the method; empty for a method without one."""
     reference_origin: str | None = None
     """Folder or hub id of the reference; None if it has none, such as a model made in memory."""
     _tokenizer: PreTrainedTokenizerBase
@@ -267,6 +273,9 @@ class CheckpointedTrainer(TrainerHooks):
         self._tokenizer.save_pretrained(directory)
         if self._in_checkpoint:
             (directory / DATA_FILE).write_text(json.dumps(self._data_record(), indent=2) + "\n")
+            if self._method_state:
+                state = {name: value.cpu() for name, value in self._method_state.items()}
+                save_file(state, directory / STATE_FILE)
         if self._window is not None:
             (directory / WINDOW_FILE).write_text(json.dumps(self._window) + "\n")
 
@@ -274,6 +283,8 @@ class CheckpointedTrainer(TrainerHooks):
         """Read policy and masks."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(model)
         self._check_same_run(checkpoint)
+        if self._method_state and (checkpoint / STATE_FILE).is_file():
+            self._method_state = load_file(checkpoint / STATE_FILE)
         if self.is_fsdp_enabled:
             self._restore_groups()
             self.load_as_trainer(checkpoint, model)

@@ -336,7 +336,13 @@ class POConfig(TRLNames, TrainingArguments):
             raise UserError(
                 "mask_kind=given needs token_masks, the file with the masks of all pairs; set it."
             )
-        if self.token_masks is not None and not uses_given_masks(method):
+        if method.needs.token_weights and self.token_masks is None:
+            raise UserError(
+                f"Method '{self.method}' needs token_masks, the file with a weight for each token "
+                "of all pairs (as reward_mask); set it."
+            )
+        reads_masks = uses_given_masks(method) or method.needs.token_weights
+        if self.token_masks is not None and not reads_masks:
             remedy = "leave token_masks out"
             if hasattr(method, "mask_kind"):
                 remedy = f"set mask_kind=given, or {remedy}"

@@ -27,6 +27,7 @@ from sparsepo.models.layers import layers_of, norm_epsilon
 from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_next_token, run_whole
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
+from sparsepo.reverse_kl import reverse_kl
 from sparsepo.training.as_model import ActsAsModel
 from sparsepo.types import PackedBatch, TokenStats
 
@@ -169,6 +170,8 @@ class PolicyWithMasks(ActsAsModel):
         hidden = self.output_head.final_states(model, batch, attention_mask_for(model, batch))
         head, bias = self.output_head.weights(model)
         states = reference if reference is not None else ReferenceStates()
+        squares: list[Tensor] | None = [] if needs.log_sum_sq_probs else None
+        further: dict[str, Tensor | None] = {}
         with without_autocast(hidden.device.type) as cast:
             fused = token_stats(
                 cast(hidden),
@@ -180,10 +183,27 @@ class PolicyWithMasks(ActsAsModel):
                 policy_bias=cast(bias),
                 ref_bias=cast(states.bias),
                 need_kl=needs.kl,
+                log_sum_sq_probs=squares,
                 policy_transform=self.output_head.transform,
                 ref_transform=states.transform,
             )
-        return self.statistics(batch, reference, *fused)
+            if needs.reverse_kl and states.hidden is not None and states.head is not None:
+                further["reverse_kl"] = reverse_kl(
+                    cast(hidden),
+                    cast(head),
+                    cast(states.hidden),
+                    cast(states.head),
+                    policy_bias=cast(bias),
+                    ref_bias=cast(states.bias),
+                    policy_transform=self.output_head.transform,
+                    ref_transform=states.transform,
+                    chunk_size=chunk_size,
+                )
+        if squares is not None:
+            further["log_sum_sq_probs"] = squares[0]
+        if needs.hidden:
+            further["hidden"] = hidden.detach()
+        return self.statistics(batch, reference, *fused, further)
 
     def _plainly(
         self, batch: PackedBatch, reference: ReferenceStates | None, needs: Needs
@@ -193,8 +213,22 @@ class PolicyWithMasks(ActsAsModel):
         kl = None
         if needs.kl and ref is not None:
             kl = at_predictors((ref.exp() * (ref - log_probs)).sum(-1), batch)
+        further: dict[str, Tensor | None] = {}
+        if needs.reverse_kl and ref is not None:
+            further["reverse_kl"] = at_predictors(
+                (log_probs.exp() * (log_probs - ref)).sum(-1), batch
+            )
+        if needs.log_sum_sq_probs:
+            squares = (2 * log_probs.detach()).logsumexp(-1)
+            further["log_sum_sq_probs"] = at_predictors(squares, batch)
+        if needs.hidden:
+            raise UserError(
+                "This method reads hidden states, which computation=plain does not give; use "
+                "computation=packed."
+            )
         ref_logps = None if ref is None else of_next_token(ref, batch)
-        return self.statistics(batch, reference, of_next_token(log_probs, batch), ref_logps, kl)
+        logps = of_next_token(log_probs, batch)
+        return self.statistics(batch, reference, logps, ref_logps, kl, further)
 
     def statistics(
         self,
@@ -203,6 +237,7 @@ class PolicyWithMasks(ActsAsModel):
         policy_logps: Float[Tensor, " N"],
         ref_logps: Float[Tensor, " N"] | None,
         kl: Float[Tensor, " N"] | None,
+        further: Mapping[str, Tensor | None] | None = None,
     ) -> tuple[TokenStats, TokenStats | None]:
         """Arrange per-token values as the statistics of both sides, with the masks.
 
@@ -213,6 +248,7 @@ class PolicyWithMasks(ActsAsModel):
             policy_logps: log π(y_t), in the batch's order of tokens.
             ref_logps: log π_ref(y_t).
             kl: KL(π_ref ‖ π).
+            further: other fields of the statistics, in the same order of tokens.
 
         Returns:
             As `forward`.
@@ -227,6 +263,7 @@ class PolicyWithMasks(ActsAsModel):
             "response_mask": batch.response_mask,
             "reward_mask": reward_mask,
             "kl_mask": kl_mask,
+            **{name: _laid_out(value, batch) for name, value in (further or {}).items()},
         }
         stats = [
             TokenStats(**{name: None if v is None else v[side] for name, v in fields.items()})  # type: ignore[arg-type]

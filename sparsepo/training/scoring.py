@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
@@ -19,16 +21,19 @@ from sparsepo.batches.regroup import batches_by_length
 from sparsepo.batches.tokenize import TokenizeReport, tokenize_pairs
 from sparsepo.distributed.processes import spread
 from sparsepo.errors import UserError
-from sparsepo.methods.base import Needs
+from sparsepo.methods.base import Needs, required, response_sum
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
 from sparsepo.training.cached_reference import CachedReference, states_from
 from sparsepo.training.config import POConfig
 from sparsepo.training.dataset import to_pairs
+from sparsepo.training.method_data import check_data
 from sparsepo.training.metrics import PairScore, pair_scores, summary
+from sparsepo.training.mismatched import mismatched
 from sparsepo.training.sharing import SharingTrainer
 from sparsepo.training.start_check import StartCheck, Subject, check_start_of
-from sparsepo.types import PackedBatch, PreferencePair, TokenizedPair
+from sparsepo.training.third_models import ThirdModels
+from sparsepo.types import LossOutput, PackedBatch, PreferencePair, TokenizedPair, TokenStats
 
 
 class ScoringTrainer(SharingTrainer):
@@ -36,6 +41,7 @@ class ScoringTrainer(SharingTrainer):
 
     needs: Needs
     reference: Reference | None
+    _third_models: ThirdModels | None = None
     _config: POConfig
     _max_length: int
     """Longest prompt and response together, in tokens."""
@@ -144,6 +150,9 @@ class ScoringTrainer(SharingTrainer):
         tokenized, _ = self._tokenize(pairs)
         if tokenized:
             self._check_start(tokenized)
+        check_data(self.method, tokenized)
+        if self._third_models is not None:
+            self._third_models.fill(tokenized)
         # Log-ratios and KL are computed for every method, because they cost little here.
         needs = replace(self.needs, rejected=True)
         reference, cached = self.reference, None
@@ -164,7 +173,11 @@ class ScoringTrainer(SharingTrainer):
             torch.manual_seed(self.args.seed + number)
             batch = self._pack(pairs, rejected=True).to(self.args.device)
             states = self._read_reference(batch, needs, reference, cached)
-            found = self._score_batch(batch, needs, states)
+            apart = None
+            if needs.mismatched and len(pairs) > 1:
+                apart = self._pack(mismatched(pairs, self._max_length), rejected=True)
+                apart = apart.to(self.args.device)
+            found = self._score_batch(batch, needs, states, apart)
             if tell is not None:
                 tell()
             return found
@@ -179,10 +192,79 @@ class ScoringTrainer(SharingTrainer):
         return [scored[place] for place in range(len(tokenized))]
 
     def _score_batch(
-        self, batch: PackedBatch, needs: Needs, reference: ReferenceStates | None
+        self,
+        batch: PackedBatch,
+        needs: Needs,
+        reference: ReferenceStates | None,
+        apart: PackedBatch | None,
     ) -> list[PairScore]:
-        chosen, rejected = self._module(batch, reference, needs, self._config.chunk_size)
-        return pair_scores(batch.pair_ids, self.method(chosen, rejected), chosen, rejected)
+        sides = self._module(batch, reference, needs, self._config.chunk_size)
+        chosen, rejected = self._completed(batch, sides, apart)
+        assert rejected is not None
+        return pair_scores(batch.pair_ids, self._output(chosen, rejected), chosen, rejected)
+
+    def _output(self, chosen: TokenStats, rejected: TokenStats | None) -> LossOutput:
+        """Return the method's output, given its running state if it has one."""
+        method: Any = self.method
+        if self._method_state:
+            output: LossOutput = method(chosen, rejected, self._method_state)
+        else:
+            output = method(chosen, rejected)
+        return output
+
+    def _completed(
+        self,
+        batch: PackedBatch,
+        sides: tuple[TokenStats, TokenStats | None],
+        apart: PackedBatch | None,
+    ) -> tuple[TokenStats, TokenStats | None]:
+        """Add to the statistics what comes from the data, from further models and from other pairs.
+
+        Args:
+            batch: the pairs.
+            sides: statistics of chosen and rejected responses.
+            apart: the same responses with other pairs' prompts, for methods that need them.
+        """
+        needs = self.needs
+        added: dict[str, Tensor] = {}
+        if needs.scores and batch.scores is not None:
+            added["scores"] = batch.scores
+        if needs.win_probability and batch.win_probability is not None:
+            win = batch.win_probability
+            added["win_probability"] = torch.stack([win, 1 - win])
+        if self._third_models is not None:
+            added |= self._third_models.of_batch(batch)
+        if needs.token_weights and self._given is not None:
+            added["token_weights"] = self._given.of_batch(batch)[0]
+        if needs.mismatched:
+            added |= self._mismatched_logps(batch, apart)
+        if not added:
+            return sides
+        chosen, rejected = (
+            None if stats is None else replace(stats, **{k: v[side] for k, v in added.items()})
+            for side, stats in enumerate(sides)
+        )
+        assert chosen is not None
+        return chosen, rejected
+
+    @torch.no_grad()
+    def _mismatched_logps(
+        self, batch: PackedBatch, apart: PackedBatch | None
+    ) -> dict[str, Float[Tensor, "responses pairs"]]:
+        """Return summed log-probabilities with other prompts; 0 for a pair that is alone."""
+        names = ("mismatched_policy_logps", "mismatched_ref_logps")
+        if apart is None:
+            nothing = torch.zeros(batch.response_mask.shape[:2], device=batch.response_mask.device)
+            return dict.fromkeys(names, nothing)
+        assert self.reference is not None
+        only = Needs()
+        states = self.reference.read(apart, self.method, only)
+        sides = self._module(apart, states, only, self._config.chunk_size)
+        sums = [
+            [response_sum(required(getattr(stats, name), name), stats) for stats in sides if stats]
+            for name in ("policy_logps", "ref_logps")
+        ]
+        return {name: torch.stack(values) for name, values in zip(names, sums, strict=True)}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[PreferencePair]:
         """Return batches of evaluation pairs.

@@ -36,7 +36,7 @@ from sparsepo.distributed.sharding import (
     uses_fsdp,
 )
 from sparsepo.errors import UserError
-from sparsepo.methods.base import Method, Needs
+from sparsepo.methods.base import Method, Needs, ThirdModel
 from sparsepo.methods.masked import sparsity
 from sparsepo.models.adapters import is_quantized
 from sparsepo.models.plain import Computation
@@ -66,13 +66,16 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
+from sparsepo.training.method_data import check_data, check_steps, check_stream
 from sparsepo.training.metrics import PairScore, pair_metrics
+from sparsepo.training.mismatched import mismatched
 from sparsepo.training.policy import (
     PolicyWithMasks,
     make_masks,
 )
 from sparsepo.training.scoring import ScoringTrainer
 from sparsepo.training.start_check import START_CHECK, StartCheck
+from sparsepo.training.third_models import ThirdModels, check_given
 from sparsepo.training.trl_names import refuse_arguments
 from sparsepo.types import (
     LossOutput,
@@ -90,6 +93,9 @@ MASK_PROBE_PAIRS = 16
 
 MASK_DRAWS = 100
 """Maximum number of initialisations of a mask."""
+
+MISMATCHED = "mismatched"
+"""Key of a micro-batch's responses with other pairs' prompts."""
 
 
 _log = logging.getLogger(__name__)
@@ -121,6 +127,10 @@ class POTrainer(ScoringTrainer):
         optimizer_cls_and_kwargs: an optimizer's class and arguments, in place of `args.optim`.
         peft_config: adapters to add, in place of `args.lora_r`.
         quantization_config: a BitsAndBytesConfig for a model given by folder or id.
+        oracle: a model that was trained on the preferences, for methods that read one; its
+            log-probabilities are computed once.
+        anti: a model that was trained on the reversed preferences, likewise.
+        history: the policy of the previous iteration, likewise.
         unsupported: arguments of other trainers, each rejected with a remedy.
 
     Raises:
@@ -143,6 +153,9 @@ class POTrainer(ScoringTrainer):
         optimizer_cls_and_kwargs: tuple[type[Optimizer], dict[str, Any]] | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: BitsAndBytesConfig | None = None,
+        oracle: str | PreTrainedModel | None = None,
+        anti: str | PreTrainedModel | None = None,
+        history: str | PreTrainedModel | None = None,
         **unsupported: Any,
     ) -> None:
         known = set(inspect.signature(POTrainer.__init__).parameters)
@@ -155,6 +168,10 @@ class POTrainer(ScoringTrainer):
             )
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
+        check_steps(self.method, args)
+        named: dict[ThirdModel, Any] = {"oracle": oracle, "anti": anti, "history": history}
+        third_models = {name: value for name, value in named.items() if value is not None}
+        check_given(self.method, third_models)
         self._given: GivenMasks | None = None
         if args.token_masks is not None:
             self._given = GivenMasks.read(args.token_masks, self.method)
@@ -166,6 +183,7 @@ class POTrainer(ScoringTrainer):
         streamed = train_dataset is not None and is_stream(train_dataset)
         if streamed:
             check_streaming(args)
+            check_stream(self.method)
         elif train_dataset is not None:
             train_dataset = to_pairs(train_dataset, "train_dataset")
             if not train_dataset:
@@ -221,6 +239,13 @@ class POTrainer(ScoringTrainer):
                 use_attention(self.reference.model, args.attention, args.device, trained=False)
         ref = self.reference.model if self.reference is not None else None
         check_sizes(policy, ref, processing_class)
+        loaded_models = {
+            name: load_as_configured(source, args, quantization_config)
+            for name, source in third_models.items()
+        }
+        for third in loaded_models.values():
+            check_sizes(policy, third, processing_class)
+        self._method_state = self.method.initial_state()
         masks = make_masks(self.method, policy if ref is None else ref)
         # Beyond its trained positions a model fails or gives meaningless results.
         positions = getattr(policy.config, "max_position_embeddings", None)
@@ -233,6 +258,8 @@ class POTrainer(ScoringTrainer):
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
+        if not isinstance(tokenized, Stream):
+            check_data(self.method, tokenized or [])
         if self._given is not None:
             assert not isinstance(tokenized, Stream)
             held_out = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
@@ -270,6 +297,11 @@ class POTrainer(ScoringTrainer):
             set_seed(args.seed)
         # Before a checkpoint replaces the new masks, and before they are sharded.
         self._mask_step = self._module.relative_step()
+        if loaded_models:
+            self._third_models = ThirdModels(
+                loaded_models, self.method, self.args.device, self._module.computation
+            )
+            self._third_models.fill(self._known_pairs)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
@@ -349,8 +381,12 @@ class POTrainer(ScoringTrainer):
             weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
         samples = []
         for group in self._groups(batches):
-            batch = self._pack([pairs[item] for item in group], self.needs.rejected)
+            own = [pairs[item] for item in group]
+            batch = self._pack(own, self.needs.rejected)
             samples.append({**vars(batch), "weights": weights[group]})
+            if self.needs.mismatched and len(own) > 1:
+                apart = self._pack(mismatched(own, self._max_length), rejected=True)
+                samples[-1][MISMATCHED] = vars(apart)
             if self.args.include_num_input_tokens_seen == "non_padding":
                 # transformers counts the tokens of a mask by this name.
                 samples[-1]["attention_mask"] = batch.part != PADDING
@@ -400,11 +436,16 @@ class POTrainer(ScoringTrainer):
         inputs = dict(inputs)
         weights = inputs.pop("weights", None)
         inputs.pop("attention_mask", None)
+        apart = inputs.pop(MISMATCHED, None)
         batch = PackedBatch(**inputs)
         reference = self._read_reference(batch, self.needs, self.reference, self._cached)
-        chosen, rejected = model(batch, reference, self.needs, self._config.chunk_size)
-        self._check_reference(model, batch, reference, (chosen, rejected))
-        output = self.method(chosen, rejected)
+        sides = model(batch, reference, self.needs, self._config.chunk_size)
+        self._check_reference(model, batch, reference, sides)
+        chosen, rejected = self._completed(
+            batch, sides, None if apart is None else PackedBatch(**apart)
+        )
+        output = self._output(chosen, rejected)
+        self._method_state = dict(output.state)
         if weights is None:
             weights = torch.ones_like(output.per_pair)
         self._losses.append((batch.pair_ids, output.per_pair.detach() * weights))

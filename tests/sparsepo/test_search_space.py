@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparsepo.methods import BUILT_IN, search_space
+from sparsepo.methods import BUILT_IN, PAPER, search_space
 from sparsepo.methods.search_space import Choice, Range
 from sparsepo.registry import get_method
 
@@ -73,7 +73,8 @@ def test_every_method_declares_its_rate_and_hyper_parameters_of_its_own(name: st
     assert next(iter(cls.search_space)) == "learning_rate"
     own = {item.name for item in dataclasses.fields(cls)}
     assert set(cls.search_space) - {"learning_rate"} <= own
-    assert "beta" in cls.search_space
+    # Without hyper-parameters (SimPER), only the rate can be tuned.
+    assert len(cls.search_space) > 1 or name in ("simper", "sepo", "inpo")
     for values in cls.search_space.values():
         assert values.problem() is None
     assert not BUILT_IN["sft"].search_space
@@ -83,8 +84,19 @@ def test_what_methods_share_has_one_range() -> None:
     for name in TUNED:
         space = BUILT_IN[name].search_space
         assert space["learning_rate"] is search_space.LEARNING_RATE
+        # A β of sums over tokens, of means, or of a squared loss whose target it sets.
+        if "beta" in space:
+            shared = (
+                search_space.BETA,
+                search_space.MEAN_BETA,
+                search_space.NORMALISED_BETA,
+                search_space.TARGET_BETA,
+            )
+            assert any(space["beta"] is one for one in shared)
+    for name in set(TUNED) & set(PAPER):
         # SimPO's rewards are means over tokens and not sums.
-        assert space["beta"] is (search_space.MEAN_BETA if name == "simpo" else search_space.BETA)
+        expected = search_space.MEAN_BETA if name == "simpo" else search_space.BETA
+        assert BUILT_IN[name].search_space["beta"] is expected
 
 
 @pytest.mark.parametrize("name", TUNED)

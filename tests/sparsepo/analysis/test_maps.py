@@ -31,7 +31,7 @@ from sparsepo.analysis.token_texts import token_texts
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.batches.tokenize import LONG_RESPONSE, tokenize_pairs
-from sparsepo.methods import BUILT_IN
+from sparsepo.methods import BUILT_IN, PAPER
 from sparsepo.methods.base import Method, Needs
 from sparsepo.reference.online import Reference
 from sparsepo.training.policy import PolicyWithMasks
@@ -148,9 +148,26 @@ def test_masks_of_the_models_above_are_neither_dead_nor_full(name: str, architec
 
 # Contributions
 
+MAPPED = [name for name, cls in BUILT_IN.items() if not cls.needs.beyond_pairs]
+NO_SUMS = ("f-dpo", "orpo", "simper", "alphapo", "confpo")
+"""Methods whose implicit reward is no sum over tokens."""
+SUMS = [name for name in MAPPED if name not in NO_SUMS]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in MAPPED])
+def test_what_only_training_gives_has_no_maps(name: str) -> None:
+    with pytest.raises(UserError, match=f"'{name}' .* no token maps"):
+        maps_of(name)
+
+
+@pytest.mark.parametrize("name", NO_SUMS)
+def test_rewards_that_are_no_sums_have_no_contributions(name: str) -> None:
+    for pair in maps_of(name, 3).pairs:
+        assert pair.chosen.contributions is None
+
 
 @pytest.mark.usefixtures("clean_registry")
-@pytest.mark.parametrize("name", [*BUILT_IN, "squared-margin"])
+@pytest.mark.parametrize("name", [*SUMS, "squared-margin"])
 def test_contributions_sum_to_the_margin(name: str) -> None:
     if name == "squared-margin":
         load_plugin(REPOSITORY / "tests/plugin_pkg/sparsepo_squared/__init__.py")
@@ -162,7 +179,7 @@ def test_contributions_sum_to_the_margin(name: str) -> None:
         assert math.isclose(chosen + rejected, pair.margin, rel_tol=1e-9, abs_tol=1e-12)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", PAPER)
 def test_a_contribution_is_the_tokens_term_of_the_implicit_reward(name: str) -> None:
     method: Any = get_method(name)
     for pair in maps_of(name).pairs:
@@ -244,7 +261,7 @@ def test_responses_longer_than_one_call_of_the_method() -> None:
 # What a method has not
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", MAPPED)
 def test_what_a_method_has_not_is_none(name: str) -> None:
     method = get_method(name)
     maps = maps_of(name)

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from sparsepo import POConfig, POTrainer
 from sparsepo.data import PairData, read_pairs
 from sparsepo.data.hub import is_hub_id
-from sparsepo.methods import BUILT_IN, DPO
+from sparsepo.methods import BUILT_IN, DPO, PAPER
 from sparsepo.methods.base import Method
 from sparsepo.registry import register_method
 from sparsepo.training.card import formula, notation
@@ -206,9 +206,9 @@ def squeezed(text: str) -> str:
     return re.sub(r"[\s\\]", "", text)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", PAPER)
 def test_the_formula_of_the_docstring_is_the_one_of_the_documentation(name: str) -> None:
-    found = formula(BUILT_IN[name])
+    found = formula(PAPER[name])
     assert found is not None
     assert found.startswith("L = ")
     assert not found.endswith(".")
@@ -222,7 +222,14 @@ def test_every_symbol_of_a_formula_is_explained(name: str) -> None:
     method = BUILT_IN[name]
     needs = method.needs
     told = notation(needs)
-    assert ("r_t" in told) == ("Σ r" in str(formula(method)) or "Σ m" in str(formula(method)))
+    text = str(method.__doc__).partition("Source")[0]
+    if name in PAPER:
+        text = str(formula(method))
+        assert ("r_t" in told) == ("Σ r" in text or "Σ m" in text)
+    for symbol in ("R", "ℓ̄", "R̄"):
+        # A symbol of the formula is explained beside it.
+        if re.search(rf"(?<!\w){symbol}_[wl]", str(formula(method))):
+            assert re.search(rf"(?<!\w){symbol}(?:,| =| is| the)", text), symbol
     assert ("KL" in told) == needs.kl
     assert ("mask" in told) == (needs.mask != "none")
 

@@ -1,0 +1,76 @@
+"""Checks that data and steps have what a method needs, each refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsepo.errors import UserError
+from sparsepo.methods.base import Method
+from sparsepo.training.config import POConfig
+from sparsepo.types import TokenizedPair
+
+
+def check_data(method: Method, pairs: Sequence[TokenizedPair]) -> None:
+    """Check that the pairs have the scores and probabilities that a method reads.
+
+    Raises:
+        UserError: a pair lacks one, or a method's scores do not order a pair.
+    """
+    needs = method.needs
+    if needs.scores:
+        lacking = [pair for pair in pairs if pair.scores is None]
+        if lacking:
+            raise UserError(
+                f"Method '{method.name}' needs the scores of both responses, which "
+                f"{len(lacking)} of {len(pairs)} pairs lack ({lacking[0].pair_id}); add the "
+                "columns score_chosen and score_rejected."
+            )
+        level = [pair for pair in pairs if pair.scores and pair.scores[0] <= pair.scores[1]]
+        if level:
+            raise UserError(
+                f"Method '{method.name}' needs a chosen score above the rejected one, which "
+                f"{len(level)} of {len(pairs)} pairs lack ({level[0].pair_id}); remove pairs with "
+                "equal scores, and exchange the responses of the others."
+            )
+    if needs.win_probability:
+        lacking = [pair for pair in pairs if pair.win_probability is None]
+        if lacking:
+            raise UserError(
+                f"Method '{method.name}' needs the probability that chosen is preferred, which "
+                f"{len(lacking)} of {len(pairs)} pairs lack ({lacking[0].pair_id}); add the column "
+                "win_probability."
+            )
+
+
+def check_steps(method: Method, args: POConfig) -> None:
+    """Check that a step is not split if a method needs all of its pairs at once.
+
+    Raises:
+        UserError: it is; or a step has one pair, and the method compares pairs.
+    """
+    if method.divisible:
+        return
+    if args.gradient_accumulation_steps > 1 or args.world_size > 1:
+        raise UserError(
+            f"Method '{method.name}' needs all pairs of a step at once, so its results would "
+            "depend on how a step is split; set gradient_accumulation_steps=1, a larger "
+            "per_device_train_batch_size, and one process."
+        )
+    if args.per_device_train_batch_size < 2:
+        raise UserError(
+            f"Method '{method.name}' compares the pairs of a step, which has one; set "
+            "per_device_train_batch_size to 2 or more."
+        )
+
+
+def check_stream(method: Method) -> None:
+    """Check that a method reads nothing that is computed from all pairs before training.
+
+    Raises:
+        UserError: it does.
+    """
+    if method.needs.models or method.needs.token_weights:
+        raise UserError(
+            f"Method '{method.name}' needs all pairs before training, which a stream does not "
+            "provide; take a part of the stream, such as list(stream.take(1000))."
+        )

@@ -1,0 +1,134 @@
+"""Log-probabilities by further frozen models: an oracle, its opposite, the previous policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sparsepo.batches.pack import pack_pairs, packed_length, to_responses
+from sparsepo.batches.regroup import batches_by_length
+from sparsepo.errors import UserError
+from sparsepo.fused import token_stats
+from sparsepo.methods.base import MEANINGS, Method, Needs, ThirdModel
+from sparsepo.models.plain import Computation, of_next_token
+from sparsepo.reference.online import Reference
+from sparsepo.types import PackedBatch, TokenizedPair
+
+BATCH_PAIRS = 16
+
+
+def check_given(method: Method, given: Iterable[str]) -> None:
+    """Check that just the models that a method reads are given.
+
+    Raises:
+        UserError: one is missing, or one is not read.
+    """
+    names = set(given)
+    for name in method.needs.models:
+        if name not in names:
+            raise UserError(
+                f"Method '{method.name}' needs {MEANINGS[name]}; give it as {name}= or "
+                f"--{name} DIR."
+            )
+    for other in sorted(names - set(method.needs.models)):
+        raise UserError(f"Method '{method.name}' reads no {other} model; leave {other} out.")
+
+
+class ThirdModels:
+    """Token log-probabilities of pairs by frozen models, each computed once and kept in memory."""
+
+    def __init__(
+        self,
+        models: Mapping[ThirdModel, PreTrainedModel],
+        method: Method,
+        device: torch.device,
+        computation: Computation,
+    ) -> None:
+        """Freeze the models.
+
+        Args:
+            models: by name.
+            method: which reads them.
+            device: where they run.
+            computation: how batches are computed.
+        """
+        self._method = method
+        self._device = device
+        self._references = {
+            name: Reference(model, computation=computation).to(device)
+            for name, model in models.items()
+        }
+        self._known: dict[str, dict[ThirdModel, tuple[Tensor, Tensor]]] = {}
+        self._tokens: dict[str, tuple[tuple[int, ...], ...]] = {}
+
+    def fill(self, pairs: Sequence[TokenizedPair]) -> None:
+        """Compute what is not known of these pairs.
+
+        Args:
+            pairs: each with an id of its own.
+
+        Raises:
+            UserError: two different pairs have the same id.
+        """
+        lacking = []
+        for pair in pairs:
+            tokens = tuple(map(tuple, (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)))
+            if self._tokens.setdefault(pair.pair_id, tokens) != tokens:
+                raise UserError(
+                    f"Two pairs have the id {pair.pair_id}, but log-probabilities of further "
+                    "models are kept by id; give each pair a unique id."
+                )
+            if pair.pair_id not in self._known:
+                lacking.append(pair)
+                self._known[pair.pair_id] = {}
+        groups = batches_by_length([packed_length(pair) for pair in lacking], BATCH_PAIRS)
+        for group in groups:
+            chosen = [lacking[item] for item in group]
+            for name, reference in self._references.items():
+                values = self._logps(reference, chosen)
+                for place, pair in enumerate(chosen):
+                    sizes = (len(pair.chosen_ids), len(pair.rejected_ids))
+                    own = tuple(values[side, place, :size] for side, size in enumerate(sizes))
+                    self._known[pair.pair_id][name] = (own[0], own[1])
+
+    @torch.no_grad()
+    def _logps(
+        self, reference: Reference, pairs: Sequence[TokenizedPair]
+    ) -> Float[Tensor, "responses pairs tokens"]:
+        packed = reference.computation == "packed"
+        batch = pack_pairs(pairs, share_prompt=packed).to(self._device)
+        states = reference.read(batch, self._method, Needs())
+        if states.log_probs is not None:
+            values = of_next_token(states.log_probs, batch)
+        else:
+            assert states.hidden is not None and states.head is not None
+            values = token_stats(
+                states.hidden,
+                states.head,
+                None,
+                None,
+                batch.targets,
+                policy_bias=states.bias,
+                policy_transform=states.transform,
+            ).policy_logps
+        return to_responses(values, batch).cpu()
+
+    def of_batch(self, batch: PackedBatch) -> dict[str, Float[Tensor, "responses pairs tokens"]]:
+        """Return the log-probabilities of a batch on its device, by field of TokenStats.
+
+        Args:
+            batch: pairs that were filled.
+        """
+        found = {}
+        for name in self._references:
+            table = torch.zeros(batch.response_mask.shape)
+            for place, pair_id in enumerate(batch.pair_ids):
+                for side in range(table.shape[0]):
+                    values = self._known[pair_id][name][side]
+                    table[side, place, : len(values)] = values
+            found[f"{name}_logps"] = table.to(batch.response_mask.device)
+        return found
