@@ -28,8 +28,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Returns:
         A sentence that starts with a space, to append to an error message.
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(name, list(known), n=5)
+    # Of names that are about as close, one that goes on from what was typed.
+    best = next((found for found in close if found.startswith(name)), *close[:1] or (None,))
+    return f" Did you mean '{best}'?" if best else ""
 
 
 def require_choice(name: str, value: object, choices: Collection[object]) -> None:

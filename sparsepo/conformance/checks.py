@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sparsepo.conformance.drawn import (
+    MODEL_FIELDS,
     PAIRS,
     TOKEN_FIELDS,
     MethodClass,
@@ -172,7 +173,11 @@ def check_needs_are_what_it_reads(cls: MethodClass) -> None:
                     f"{name} is declared in needs and is not read; leave it out of needs",
                 )
             value = getattr(stats[side], name)
-            moved = masked(value + (0.2 if side == 0 else -0.2), stats[side].response_mask)
+            moved = value + (0.2 if side == 0 else -0.2)
+            if name in (*MODEL_FIELDS, "ref_logps", "hidden", "token_weights"):
+                # The method may read only the order of these, or their differences.
+                moved = (value - 1).square()
+            moved = masked(moved, stats[side].response_mask)
             stats[side] = dataclasses.replace(stats[side], **{name: moved})
             change = (cls()(*stats).per_pair - plain.per_pair).abs()
             moves = change > 1e-9
@@ -193,8 +198,9 @@ def check_padding_never_counts(cls: MethodClass) -> None:
     clean, poisoned, gradients = random_pair(cls), [], []
     for stats in clean:
         noise = torch.linspace(-1e6, 1e6, stats.response_mask.numel(), dtype=torch.float64)
+        noise = noise.view(stats.response_mask.shape)
         changed = {
-            name: torch.where(stats.response_mask, value, noise.view(value.shape))
+            name: masked(value, stats.response_mask, noise if value.ndim == 2 else noise[..., None])
             for name in TOKEN_FIELDS
             if (value := getattr(stats, name)) is not None
         }
@@ -220,7 +226,9 @@ def check_padding_length_does_not_matter(cls: MethodClass) -> None:
         dataclasses.replace(
             stats,
             **{
-                name: torch.nn.functional.pad(value.double(), (0, 3))
+                name: torch.nn.functional.pad(
+                    value.double(), (0, 3) if value.ndim == 2 else (0, 0, 0, 3)
+                )
                 for name in (*TOKEN_FIELDS, "response_mask")
                 if (value := getattr(stats, name)) is not None
             },
@@ -232,6 +240,8 @@ def check_padding_length_does_not_matter(cls: MethodClass) -> None:
 
 def check_pairs_do_not_mix(cls: MethodClass) -> None:
     """A pair's values do not depend on its place in the batch or on its mates."""
+    if cls.needs.whole_step:
+        return
     chosen, rejected = random_pair(cls)
     whole = cls()(chosen, rejected)
     order = torch.randperm(PAIRS, generator=torch.Generator().manual_seed(0))
@@ -251,7 +261,7 @@ def check_step_zero(cls: MethodClass) -> None:
     if not cls.needs.ref_logps:
         return
     output = cls()(*random_pair(cls, distance=0.0))
-    if not (cls.needs.scores or cls.needs.win_probability):
+    if not (cls.needs.from_outside or cls.needs.whole_step or cls.needs.log_sum_sq_probs):
         _close(
             output.per_pair,
             output.per_pair[:1].expand(PAIRS),
@@ -259,7 +269,8 @@ def check_step_zero(cls: MethodClass) -> None:
         )
     for name in ("chosen_rewards", "rejected_rewards"):
         _require(
-            not getattr(output, name).any(), f"where the policy is the reference, {name} is not 0"
+            not cls.from_reference or not getattr(output, name).any(),
+            f"where the policy is the reference, {name} is not 0",
         )
 
 

@@ -13,9 +13,26 @@ from sparsepo.types import LossOutput, TokenStats
 
 MethodClass = type[Method]
 PAIRS = 5
-TOKEN_FIELDS = ("policy_logps", "ref_logps", "kl", "reward_mask", "kl_mask")
-RESPONSE_FIELDS = ("scores", "win_probability")
-"""Values that come with the data, one per response."""
+MODEL_FIELDS = ("oracle_logps", "anti_logps", "history_logps")
+TOKEN_FIELDS = (
+    "policy_logps",
+    "ref_logps",
+    "kl",
+    "reward_mask",
+    "kl_mask",
+    "reverse_kl",
+    "log_sum_sq_probs",
+    "token_weights",
+    *MODEL_FIELDS,
+    "hidden",
+)
+RESPONSE_FIELDS = (
+    "scores",
+    "win_probability",
+    "mismatched_policy_logps",
+    "mismatched_ref_logps",
+)
+"""Values of whole responses."""
 FIELDS = (*TOKEN_FIELDS, *RESPONSE_FIELDS)
 
 
@@ -27,7 +44,10 @@ def declared_fields(cls: MethodClass) -> set[str]:
     fields |= {"kl"} if needs.kl else set()
     fields |= {"reward_mask"} if needs.mask != "none" else set()
     fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
-    return fields | {name for name in RESPONSE_FIELDS if getattr(needs, name)}
+    plain = ("scores", "win_probability", "reverse_kl", "log_sum_sq_probs", "token_weights")
+    fields |= {name for name in (*plain, "hidden") if getattr(needs, name)}
+    fields |= {f"{name}_logps" for name in needs.models}
+    return fields | (set(RESPONSE_FIELDS[2:]) if needs.mismatched else set())
 
 
 def sides_with(cls: MethodClass, name: str) -> tuple[int, ...]:
@@ -73,6 +93,13 @@ def random_stats(
         # Chosen responses, whose seed is 1, score higher than rejected ones, whose seed is 2.
         "scores": (5 / seed + draw())[:, 0],
         "win_probability": (0.6 + 0.3 * draw())[:, 0],
+        "mismatched_policy_logps": -5 * draw()[:, 0],
+        "mismatched_ref_logps": -8 - 5 * draw()[:, 0],
+        "reverse_kl": distance * (draw() + 0.1),
+        "log_sum_sq_probs": -3 * draw(),
+        "token_weights": draw() + 0.1,
+        **{name: -3 * draw() - 0.1 for name in MODEL_FIELDS},
+        "hidden": torch.stack([draw(), draw(), draw()], -1),
     }
     wanted = set(FIELDS) if extra else declared_fields(cls)
     fields: dict[str, Any] = {
@@ -83,7 +110,9 @@ def random_stats(
 
 def masked(values: Tensor, inside: Tensor, outside: Tensor | float = 0.0) -> Tensor:
     """Return values of tokens with others on padding; values of responses as they are."""
-    return torch.where(inside, values, outside) if values.ndim > 1 else values
+    if values.ndim == 1:
+        return values
+    return torch.where(inside if values.ndim == 2 else inside[..., None], values, outside)
 
 
 def random_pair(cls: MethodClass, **options: Any) -> tuple[TokenStats, TokenStats]:

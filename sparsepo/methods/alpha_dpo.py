@@ -30,6 +30,8 @@ class AlphaDPO(Method):
     source: ClassVar[str] = "arXiv 2410.10148, authors' code"
     needs: ClassVar[Needs] = Needs(whole_step=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": MEAN_BETA}
+    ordered: ClassVar[bool] = False
+    from_reference: ClassVar[bool] = False
 
     beta: float = hyper_parameter(
         2.5,

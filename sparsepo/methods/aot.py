@@ -25,10 +25,10 @@ from sparsepo.types import LossOutput, TokenStats
 class AOT(Method):
     """Logistic loss between the sorted margins of the policy and those of the reference.
 
-    L_i = −(1−ε) log σ(β(a_i − b_i)) − ε log σ(−β(a_i − b_i)); a and b are the sorted margins
-    ℓ_w − ℓ_l of the policy and of the reference over a batch, or with `form="unpaired"` the sorted
-    log-ratios R of the chosen and of the rejected responses. The losses are in sorted order and
-    belong to no pair; a batch of one is DPO. Implicit reward: β R. Source: arXiv 2406.05882.
+    L = −(1−ε) log σ(β(a − b)) − ε log σ(−β(a − b)), a and b the margins ℓ_w − ℓ_l, ℓ = Σ log π, of
+    the policy and of the reference, each sorted over a batch; or with `form="unpaired"` the sorted
+    log-ratios R = Σ r of the chosen and of the rejected responses. The losses are in sorted order
+    and belong to no pair; a batch of one is DPO. Implicit reward: β R. Source: arXiv 2406.05882.
     """
 
     name: ClassVar[str] = "aot"
@@ -36,6 +36,7 @@ class AOT(Method):
     source: ClassVar[str] = "arXiv 2406.05882, paired and unpaired"
     needs: ClassVar[Needs] = Needs(whole_step=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    ordered: ClassVar[bool] = False
 
     beta: float = hyper_parameter(
         0.01, "Strength of the reference.", source="[via TRL] figure 2", low=0, open_low=True

@@ -118,6 +118,9 @@ class Method(abc.ABC):
     ordered: ClassVar[bool] = True
     """Whether, near the reference, the loss falls as a chosen reward rises and rises with a
     rejected one. False for the few published losses of which this does not hold."""
+    from_reference: ClassVar[bool] = True
+    """Whether the implicit reward of a method that reads the reference is 0 where the policy is
+    the reference."""
 
     @property
     def divisible(self) -> bool:

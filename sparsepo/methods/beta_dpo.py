@@ -36,6 +36,7 @@ class BetaDPO(Method):
     needs: ClassVar[Needs] = Needs(whole_step=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
     flat: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     beta: float = hyper_parameter(
         0.1, "β before it is adapted.", source="[code] README", low=0, open_low=True
@@ -52,14 +53,15 @@ class BetaDPO(Method):
 
     def initial_state(self) -> dict[str, Tensor]:
         """Return averages of 0, without a correction of the start, as in the authors' code."""
-        return {"gap_mean": torch.zeros(()), "gap_std": torch.zeros(())}
+        names = ("gap_mean", "gap_std", "step")
+        return {name: torch.zeros(()) for name in names}
 
     def __call__(
         self, chosen: TokenStats, rejected: TokenStats, state: dict[str, Tensor] | None = None
     ) -> LossOutput:
         """Return the loss and the new state; policy_logps and ref_logps are read.
 
-        Pairs are drawn with PyTorch's random numbers, which the trainer seeds and saves.
+        Which pairs are drawn depends on the number of the step alone.
         """
         chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
         gap = chosen_ratio - rejected_ratio
@@ -67,7 +69,8 @@ class BetaDPO(Method):
         state = state or self.initial_state()
         mean = moved_average(state["gap_mean"], fixed.mean(), self.momentum)
         deviation = moved_average(state["gap_std"], spread(fixed), self.momentum)
-        kept = self._kept(fixed, mean, deviation)
+        step = state.get("step", torch.zeros(()))
+        kept = self._kept(fixed, mean, deviation, int(step))
         beta = self.beta * (1 + self.a * ((fixed * kept).sum() / kept.sum() - mean))
         beta = beta.clamp(min=SMALLEST_BETA)
         per_pair = -F.logsigmoid(beta * gap) * kept * len(gap) / kept.sum()
@@ -76,11 +79,11 @@ class BetaDPO(Method):
             self.beta * chosen_ratio,
             self.beta * rejected_ratio,
             {"beta-dpo/beta": beta.expand(len(gap)), "beta-dpo/kept": 100 * kept},
-            {"gap_mean": mean, "gap_std": deviation},
+            {"gap_mean": mean, "gap_std": deviation, "step": step + 1},
         )
 
     def _kept(
-        self, gap: Float[Tensor, " B"], mean: Tensor, deviation: Tensor
+        self, gap: Float[Tensor, " B"], mean: Tensor, deviation: Tensor, step: int
     ) -> Float[Tensor, " B"]:
         """Return 1 for the pairs that count, else 0."""
         count = max(1, int(len(gap) * (1 - self.rho)))
@@ -89,5 +92,6 @@ class BetaDPO(Method):
         # Weights of 0 cannot be drawn; a deviation of 0 makes all pairs equal.
         distance = (gap - mean) / deviation.clamp(min=torch.finfo(gap.dtype).tiny)
         weights = (-distance.square() / 2).exp().clamp(min=torch.finfo(gap.dtype).tiny)
-        drawn = torch.multinomial(weights, count)
+        generator = torch.Generator().manual_seed(step)
+        drawn = torch.multinomial(weights.cpu(), count, generator=generator).to(gap.device)
         return torch.zeros_like(gap).scatter(0, drawn, 1.0)

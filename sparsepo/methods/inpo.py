@@ -26,6 +26,7 @@ class INPO(Method):
     source: ClassVar[str] = "arXiv 2407.00617, from an implementation"
     needs: ClassVar[Needs] = Needs(models=("history",))
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE}
+    from_reference: ClassVar[bool] = False
 
     eta: float = hyper_parameter(
         7.5e-3, "Step size of the game.", source="[third party]", low=0, open_low=True

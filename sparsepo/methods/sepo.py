@@ -31,6 +31,7 @@ class SePO(Method):
     needs: ClassVar[Needs] = Needs(models=("oracle",))
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE}
     flat: ClassVar[bool] = True
+    from_reference: ClassVar[bool] = False
 
     k: float = hyper_parameter(
         0.3, "Share of tokens selected.", source="[code] README", low=0, high=1, open_low=True

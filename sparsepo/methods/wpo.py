@@ -35,6 +35,8 @@ class WPO(Method):
     source: ClassVar[str] = "arXiv 2406.11827, equation 2"
     needs: ClassVar[Needs] = Needs(log_sum_sq_probs=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
+    # The weight, which has no gradient, rises with the log-probabilities too.
+    ordered: ClassVar[bool] = False
 
     beta: float = hyper_parameter(
         0.01, "Strength of the reference.", source="[via TRL] section 4", low=0, open_low=True
