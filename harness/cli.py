@@ -48,7 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
     run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
-    run.add_argument("--methods", metavar="A,B", help="only these rows, by method or by row id")
+    run.add_argument(
+        "--methods",
+        metavar="A,B",
+        help="only these rows, by method or by row id; all: every method too",
+    )
     run.add_argument(
         "--seeds", type=int, metavar="N", help="number of training seeds of each method"
     )
@@ -102,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
+    listing.add_argument("--method", metavar="NAME", help="one method's hyper-parameters")
     doctor = commands.add_parser("doctor", help="check this machine")
     doctor.add_argument("--out", type=Path, default=RESULTS)
     _add_store(doctor)
@@ -500,6 +505,11 @@ def _list(options: argparse.Namespace) -> int:
 
     for file in options.plugin:
         load_plugin(file)
+    if options.method is not None:
+        from harness.commands.list_method import method_text
+
+        print(method_text(options.method))
+        return 0
     print("experiments")
     for name, spec in EXPERIMENTS.items():
         print(f"  {name:<28}{spec.title}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.domains.common.finished import FinishedRun
 from harness.domains.common.provenance import provenance
 from harness.domains.common.samples import SampleSet, samples_file, samples_name
 from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
+from harness.domains.common.stages import not_provided
 from harness.domains.common.tuning import with_tuned_rows
 from harness.graph.engines import Engine, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
@@ -27,7 +28,11 @@ from harness.graph.stages import Stage, topological
 from harness.graph.store import Store
 from harness.render.columns import TUNED
 from sparsepo.errors import UserError, did_you_mean
+from sparsepo.methods.base import Method
 from sparsepo.registry import available_methods, load_plugin, method_origin
+
+ALL = "all"
+"""In place of rows: those of the experiment, and every other method."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,22 @@ def split_request(
     return split
 
 
+def further_methods(
+    rows: Sequence[RowSpec], varied: str | None
+) -> Iterator[tuple[str, type[Method]]]:
+    """Yield the methods that `--methods all` adds to rows: all that an experiment can provide for.
+
+    Args:
+        rows: the rows that are shown anyway.
+        varied: a hyper-parameter that every row must have, if the experiment varies one.
+    """
+    shown = {row.method for row in rows}
+    for name, cls in available_methods().items():
+        has = varied is None or varied in {item.name for item in fields(cls)}
+        if name not in shown and has and not_provided(cls) is None:
+            yield name, cls
+
+
 def select_rows(
     experiment: Experiment, names: Sequence[str] | None, plugins: Mapping[str, Path]
 ) -> tuple[RowSpec, ...]:
@@ -237,7 +258,8 @@ def select_rows(
 
     Args:
         experiment: the table or figure.
-        names: ids of rows, or methods, which select all of their rows; None for all rows.
+        names: ids of rows, or methods, which select all of their rows; None for all rows; "all"
+            alone for these and every other method that can be trained here.
         plugins: methods that were loaded with --plugin.
 
     Raises:
@@ -251,6 +273,9 @@ def select_rows(
             rows.append(RowSpec(name, name, cls.title))
     if names is None:
         return tuple(rows)
+    if tuple(names) == (ALL,):
+        added = further_methods(rows, experiment.varied)
+        return (*rows, *(RowSpec(name, name, cls.title) for name, cls in added))
     for name in names:
         if any(name in (row.id, row.method) for row in rows):
             continue

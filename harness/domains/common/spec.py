@@ -62,6 +62,8 @@ class Experiment:
     """Whether `run --tune` can add tuned rows."""
     group: str | None = None
     """A name under which several domains' tables are run together, such as "winrate"."""
+    varied: str | None = None
+    """A hyper-parameter that the experiment varies, and that every row must therefore have."""
     judged: bool = False
     """Whether a judge that the user can choose compares responses."""
     untuned: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from harness.config.profiles import Profile
 from harness.domains.common.spec import RowSpec
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
+from sparsepo.methods.base import Method
 from sparsepo.methods.mapo import MaPO
 from sparsepo.registry import get_method
 
@@ -130,7 +131,10 @@ def train_stage(
     inputs = {"pairs": pairs, **start.inputs}
     cache = _reference_inputs(profile, row, inputs, start, caches, settings, variant)
     hyper_parameters, training = method_settings(profile, row.method, settings)
-    get_method(row.method, **hyper_parameters)
+    method = get_method(row.method, **hyper_parameters)
+    if (lacks := not_provided(method)) is not None:
+        raise UserError(f"{lacks}; leave it out with --methods.")
+    further = third_models(profile, method, pairs, start, caches, variant)
     if training.batch_size % training.device_batch_size:
         raise UserError(
             f"batch_size {training.batch_size} of {row.method} is not a multiple of its "
@@ -147,7 +151,7 @@ def train_stage(
             "device": profile.device,
             "model": start.model_id,
         },
-        {**inputs, **cache},
+        {**inputs, **cache, **further},
         {**start.files, **({} if plugin is None else {"plugin": plugin})},
         code=method_code(row.method),
         without=METHOD_TABLE,
@@ -155,6 +159,62 @@ def train_stage(
         resumable=training.save_steps is not None,
         seconds_hint=15,
     )
+
+
+def not_provided(method: Method | type[Method]) -> str | None:
+    """Return what a method needs and no experiment provides, as a sentence, or None."""
+    needs = method.needs
+    lacks = {
+        "the scores of both responses": needs.scores,
+        "the probability that chosen is preferred": needs.win_probability,
+        "a file with a weight for each token": needs.token_weights,
+        "the policy of a previous iteration": "history" in needs.models,
+    }
+    for what, needed in lacks.items():
+        if needed:
+            return f"Method '{method.name}' needs {what}, which no experiment provides"
+    return None
+
+
+def third_models(
+    profile: Profile,
+    method: Method,
+    pairs: Stage,
+    start: Start,
+    caches: dict[str, Stage],
+    variant: str,
+) -> dict[str, Stage]:
+    """Return the further models that a method reads: DPO's run of the chain, and its opposite.
+
+    Args:
+        profile: the chain's settings; those of DPO train both.
+        method: the method.
+        pairs: the preference pairs.
+        start: the model that training starts from.
+        caches: see `train_stage`.
+        variant: see `train_stage`.
+
+    Returns:
+        "oracle", trained by DPO on the pairs, and "anti", trained on the pairs with chosen and
+        rejected exchanged; those that the method reads.
+    """
+    dpo = RowSpec("dpo", "dpo", "DPO")
+    found = {}
+    if "oracle" in method.needs.models:
+        found["oracle"] = train_stage(profile, dpo, pairs, start, caches, variant=variant)
+    if "anti" in method.needs.models:
+        reversed_pairs = Stage(
+            f"reversed pairs seed {profile.seed}{variant}",
+            "harness.domains.common.work.reverse:reverse_pairs",
+            {},
+            {"pairs": pairs},
+            seconds_hint=2,
+        )
+        name = f"dpo on reversed pairs seed {profile.seed}"
+        found["anti"] = train_stage(
+            profile, dpo, reversed_pairs, start, {}, name=name, variant=variant
+        )
+    return found
 
 
 def _reference_inputs(

@@ -96,6 +96,7 @@ FIGURE1 = TokenMapFigure(
 
 FIGURE2 = FrontierFigure(
     id="figure2",
+    varied="beta",
     domain="sentiment",
     title="Sentiment control: the frontier of ground-truth reward and KL to the reference",
     rows=method_rows(*PAPER_METHODS),

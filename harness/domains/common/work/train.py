@@ -22,6 +22,7 @@ from harness.graph.cost import Cost
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
 from sparsepo.errors import DivergedError
+from sparsepo.methods.base import MEANINGS
 from sparsepo.registry import load_plugin
 from sparsepo.training.config import POConfig
 from sparsepo.training.loading import last_checkpoint
@@ -40,7 +41,8 @@ def train_policy(context: StageContext) -> None:
     Configuration: `method`, `hyper_parameters`, `training` (TrainingSettings' fields), `seed`,
     `device`, `model` (a hub id, or None for the input or the folder "model"). Inputs: "pairs" with
     train.jsonl and, where it is there, validation.jsonl and test.jsonl; "model"; "reference", a
-    cache of the reference's log-probabilities; "masks" with masks.jsonl for given masks.
+    cache of the reference's log-probabilities; "masks" with masks.jsonl for given masks; "oracle"
+    and "anti", runs whose models the method reads.
 
     Writes `model/` (a plain Hugging Face model), `snapshots/<step>/` (the same during training, if
     asked for), `training.json` (the logged metrics), `scores.json` (implicit rewards of the
@@ -88,6 +90,7 @@ def run_training(
             else None
         ),
         callbacks=[cost, Report(context)],
+        **{name: str(context.inputs[name] / MODEL) for name in MEANINGS if name in context.inputs},
     )
     if steps:
         trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
