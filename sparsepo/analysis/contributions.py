@@ -72,13 +72,7 @@ def _alone(stats: TokenStats, tokens: Tensor) -> TokenStats:
         policy_logps=logps,
         ref_logps=isolated(stats.ref_logps),
         kl=isolated(stats.kl),
-        reverse_kl=isolated(stats.reverse_kl),
-        **{
-            name: repeated(getattr(stats, name))
-            for name in ("response_mask", "reward_mask", "kl_mask", "token_weights")
-        },
-        **{
-            name: None if (value := getattr(stats, name)) is None else value.expand(len(tokens))
-            for name in ("scores", "win_probability")
-        },
+        response_mask=repeated(stats.response_mask),
+        reward_mask=repeated(stats.reward_mask),
+        kl_mask=repeated(stats.kl_mask),
     )

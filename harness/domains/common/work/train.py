@@ -67,6 +67,9 @@ def run_training(
     pairs = context.inputs["pairs"]
     steps = config["training"]["snapshot_steps"]
     cost = Cost(context)
+    further: dict[str, Any] = {
+        name: str(context.inputs[name] / MODEL) for name in MEANINGS if name in context.inputs
+    }
     trainer = POTrainer(
         model=str(starting_model(context)),
         args=POConfig(
@@ -90,7 +93,7 @@ def run_training(
             else None
         ),
         callbacks=[cost, Report(context)],
-        **{name: str(context.inputs[name] / MODEL) for name in MEANINGS if name in context.inputs},
+        **further,
     )
     if steps:
         trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
