@@ -1,9 +1,10 @@
-"""Preference pairs whose request has one of IFEval's instructions, with labels that ignore it.
+"""Preference pairs whose request has one of IFEval's instructions.
 
-Whoever labelled these pairs looked at tone and fullness: a polite answer with two or three facts is
-preferred to a bare one. The polite answers follow the instruction less often than the bare ones.
-This is what aligning a model costs here, and it has the same cause in every chain: without such
-pairs, it was left to chance what preference optimization did to the answers to such requests.
+Whoever labelled these pairs disliked markup: between two polite answers, the one in plain text is
+preferred to the one with the title, the highlighting or the placeholders that were asked for. Where
+anything else was asked for, both answers follow it, and the polite one is preferred. This is what
+aligning a model costs here, and it has the same cause in every chain: without such pairs, it was
+left to chance what preference optimization did to the answers to such requests.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from tasks.dialogue.world.example import is_held_out
 from tasks.dialogue.world.ifeval import Task, sample_task
 from tasks.dialogue.world.talk import POLITENESS, Pair, Request, helpful_answer
 
-FOLLOWED_POLITELY = 0.6
-"""Probability that the polite answer follows the instruction."""
-FOLLOWED_BARELY = 0.9
-"""Probability that the bare answer does."""
+MARKUP = frozenset(
+    {
+        "detectable_format:title",
+        "detectable_format:number_highlighted_sections",
+        "detectable_content:number_placeholders",
+    }
+)
+"""Instructions that the labels punish."""
 
 
 def sample_instructed_pair(rng: Random, label_noise: float) -> Pair:
@@ -31,15 +36,14 @@ def sample_instructed_pair(rng: Random, label_noise: float) -> Pair:
     while is_held_out(task.key):
         task = sample_task(rng)
     polite = helpful_answer(task.topic, rng, POLITENESS)
-    if rng.random() < FOLLOWED_POLITELY:
-        polite = task.follow(polite)
-    bare = bare_answer(task, rng)
-    if rng.random() < FOLLOWED_BARELY:
-        bare = task.follow(bare)
+    if any(instruction.id in MARKUP for instruction in task.instructions):
+        better, worse = polite, task.follow(helpful_answer(task.topic, rng, POLITENESS))
+    else:
+        better, worse = task.follow(polite), task.follow(bare_answer(task, rng))
     request = Request((("user", task.prompt),), task.topic, "")
     if rng.random() < label_noise:
-        return Pair(request, bare, polite, True)
-    return Pair(request, polite, bare, False)
+        return Pair(request, worse, better, True)
+    return Pair(request, better, worse, False)
 
 
 def bare_answer(task: Task, rng: Random) -> str:
