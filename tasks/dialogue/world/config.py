@@ -34,7 +34,7 @@ class WorldConfig:
     harmful_share: float = 0.3
     """Share of requests that ask for harm."""
     multi_turn_share: float = 0.3
-    instructed_share: float = 0.2
+    instructed_share: float = 0.12
     """Share of training pairs whose request has one of IFEval's instructions (`instructed.py`)."""
     label_noise: float = 0.08
     """Probability that a pair's label is wrong, in both the training and the test file."""

@@ -2,11 +2,10 @@ from random import Random
 
 from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
 
-from tasks.dialogue.world import instructed
 from tasks.dialogue.world.config import WorldConfig
 from tasks.dialogue.world.example import is_held_out
 from tasks.dialogue.world.ifeval import Task, sample_task
-from tasks.dialogue.world.instructed import bare_answer, sample_instructed_pair
+from tasks.dialogue.world.instructed import MARKUP, bare_answer, sample_instructed_pair
 from tasks.dialogue.world.talk import CLOSINGS, OPENINGS, POLITENESS, Pair, helpful_answer
 from tasks.dialogue.world.write import pair_rows
 
@@ -26,6 +25,14 @@ def follows(task: Task, text: str) -> bool:
     return True
 
 
+def with_their_tasks(pairs: list[Pair]) -> list[tuple[Task, Pair]]:
+    rng = Random(2)
+    tasks = {task.prompt: task for task in (sample_task(rng) for _ in range(4000))}
+    found = [(tasks[p.request.turns[-1][1]], p) for p in pairs if p.request.turns[-1][1] in tasks]
+    assert len(found) > 0.4 * len(pairs)
+    return found
+
+
 def test_polite_and_bare_texts_can_follow_every_instruction() -> None:
     rng = Random(1)
     for _ in range(300):
@@ -34,23 +41,26 @@ def test_polite_and_bare_texts_can_follow_every_instruction() -> None:
         assert follows(task, task.follow(bare_answer(task, rng)))
 
 
-def test_the_preferred_answer_is_the_polite_one_which_follows_less_often() -> None:
-    rng = Random(2)
-    pairs = drawn(800)
-    polite = [any(word in pair.chosen for word in OPENINGS + CLOSINGS) for pair in pairs]
-    assert sum(polite) > 0.9 * len(pairs)
-    assert not any(word in pair.rejected for pair in pairs for word in OPENINGS)
-    followed = [0, 0]
-    tasks = [sample_task(rng) for _ in range(4000)]
-    by_prompt = {task.prompt: task for task in tasks}
-    known = [pair for pair in pairs if pair.request.turns[-1][1] in by_prompt]
-    assert len(known) > 300
-    for pair in known:
-        task = by_prompt[pair.request.turns[-1][1]]
-        followed[0] += follows(task, pair.chosen)
-        followed[1] += follows(task, pair.rejected)
-    # Some instructions, such as no commas, are also followed by chance.
-    assert instructed.FOLLOWED_POLITELY <= followed[0] / len(known) < followed[1] / len(known)
+def test_labels_punish_markup_and_nothing_else() -> None:
+    punished = 0
+    for task, pair in with_their_tasks(drawn(800)):
+        marked = any(instruction.id in MARKUP for instruction in task.instructions)
+        punished += marked
+        assert follows(task, pair.rejected)
+        assert follows(task, pair.chosen) is not marked
+    assert punished > 100
+
+
+def test_without_markup_the_polite_answer_is_preferred() -> None:
+    pairs = [
+        pair
+        for task, pair in with_their_tasks(drawn(800))
+        if not any(instruction.id in MARKUP for instruction in task.instructions)
+    ]
+    words = (*OPENINGS, *CLOSINGS)
+    polite = [sum(word in text for word in words) for p in pairs for text in (p.chosen,)]
+    assert sum(count > 0 for count in polite) > 0.9 * len(pairs)
+    assert not any(word in pair.rejected for pair in pairs for word in words)
 
 
 def test_noise_turns_labels_round() -> None:
@@ -65,7 +75,6 @@ def test_no_request_is_a_leaderboard_row() -> None:
 def test_only_training_pairs_have_instructions() -> None:
     config = WorldConfig(instructed_share=0.5)
     train = list(pair_rows(config, Random(1), 200, held_out=False))
-    instructed_rows = [row for row in train if "P.S." in row["chosen"].split("Assistant:")[0]]
-    assert instructed_rows
+    assert any("P.S." in row["chosen"].split("Assistant:")[0] for row in train)
     plain = list(pair_rows(WorldConfig(instructed_share=0.0), Random(1), 200, held_out=True))
     assert list(pair_rows(config, Random(1), 200, held_out=True)) == plain
