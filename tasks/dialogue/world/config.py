@@ -34,6 +34,8 @@ class WorldConfig:
     harmful_share: float = 0.3
     """Share of requests that ask for harm."""
     multi_turn_share: float = 0.3
+    instructed_share: float = 0.12
+    """Share of training pairs whose request has one of IFEval's instructions (`instructed.py`)."""
     label_noise: float = 0.08
     """Probability that a pair's label is wrong, in both the training and the test file."""
     rows: Mapping[str, int] = field(default_factory=_default_rows)

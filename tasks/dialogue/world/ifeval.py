@@ -151,36 +151,71 @@ CLASHES = frozenset(
 """Pairs of kinds that one prompt never combines."""
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A request for a text, with the instructions that the text shall follow."""
+
+    topic: Topic
+    prompt: str
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def key(self) -> str:
+        """Identity for the held-out split."""
+        return f"ifeval/{self.prompt}"
+
+    def follow(self, text: str) -> str:
+        """Return a text changed so that it follows every instruction."""
+        for instruction in self.instructions:
+            text = instruction.obey(text)
+        return text
+
+
 def compose(kinds: Sequence[Callable[[Random, Topic], Instruction]], rng: Random) -> Example:
     """One prompt with the given kinds of instructions, and an answer that follows them all."""
-    topic = rng.choice(TOPICS)
-    wanted = [kind(rng, topic) for kind in sorted(kinds, key=KINDS.index)]
-    answer = rng.choice(topic.facts())
-    for instruction in wanted:
-        answer = instruction.obey(answer)
-    request = rng.choice(WRITING).format(a=indefinite(topic))
-    prompt = " ".join([request, *(instruction.words for instruction in wanted)])
+    task, answer = _drawn(kinds, rng)
     return Example(
-        key=f"ifeval/{prompt}",
-        context=render_chat([("user", prompt)], generation_prompt=True),
+        key=task.key,
+        context=render_chat([("user", task.prompt)], generation_prompt=True),
         answer=answer,
         row={
             "key": 0,
-            "prompt": prompt,
-            "instruction_id_list": [instruction.id for instruction in wanted],
-            "kwargs": [instruction.kwargs for instruction in wanted],
+            "prompt": task.prompt,
+            "instruction_id_list": [instruction.id for instruction in task.instructions],
+            "kwargs": [instruction.kwargs for instruction in task.instructions],
         },
     )
 
 
-def sample(rng: Random, two_share: float = 0.3) -> Example:
-    """Draw a prompt with one instruction, or with two compatible ones."""
+def _drawn(
+    kinds: Sequence[Callable[[Random, Topic], Instruction]], rng: Random
+) -> tuple[Task, str]:
+    topic = rng.choice(TOPICS)
+    wanted = tuple(kind(rng, topic) for kind in sorted(kinds, key=KINDS.index))
+    answer = rng.choice(topic.facts())
+    request = rng.choice(WRITING).format(a=indefinite(topic))
+    prompt = " ".join([request, *(instruction.words for instruction in wanted)])
+    task = Task(topic, prompt, wanted)
+    return task, task.follow(answer)
+
+
+def _kinds(rng: Random, two_share: float = 0.3) -> Sequence[Callable[[Random, Topic], Instruction]]:
     if rng.random() >= two_share:
-        return compose([rng.choice(KINDS)], rng)
+        return [rng.choice(KINDS)]
     while True:
         kinds = rng.sample(KINDS, 2)
         if frozenset(kinds) not in CLASHES:
-            return compose(kinds, rng)
+            return kinds
+
+
+def sample(rng: Random) -> Example:
+    """Draw a prompt with one instruction, or with two compatible ones."""
+    return compose(_kinds(rng), rng)
+
+
+def sample_task(rng: Random) -> Task:
+    """Draw what `sample` asks for, without its answer."""
+    return _drawn(_kinds(rng), rng)[0]
 
 
 SKILLS = (Skill("ifeval", "ifeval", sample, weight=3.0),)

@@ -13,6 +13,7 @@ from tasks.dialogue.world import bbh, facts, ifeval, math_hard, musr
 from tasks.dialogue.world.chat import render_chat, render_hh
 from tasks.dialogue.world.config import BENCHMARKS, WorldConfig
 from tasks.dialogue.world.example import Row, Skill, is_held_out, sample_side
+from tasks.dialogue.world.instructed import sample_instructed_pair
 from tasks.dialogue.world.noise import noise
 from tasks.dialogue.world.talk import bad_answer, good_answer, sample_pair, sample_request
 
@@ -107,11 +108,21 @@ def talk_document(config: WorldConfig, rng: Random) -> Row:
 
 
 def pair_rows(config: WorldConfig, rng: Random, count: int, held_out: bool) -> Iterator[Row]:
-    """Yield `count` preference pairs in HH's schema from one side of the held-out split."""
+    """Yield `count` preference pairs in HH's schema from one side of the held-out split.
+
+    Held-out pairs are without instructions: the rules by which answers are judged know none.
+    """
     made = 0
     while made < count:
-        pair = sample_pair(rng, config.harmful_share, config.multi_turn_share, config.label_noise)
-        if is_held_out(pair.request.key) != held_out or pair.chosen == pair.rejected:
+        if not held_out and rng.random() < config.instructed_share:
+            pair = sample_instructed_pair(rng, config.label_noise)
+        else:
+            pair = sample_pair(
+                rng, config.harmful_share, config.multi_turn_share, config.label_noise
+            )
+            if is_held_out(pair.request.key) != held_out:
+                continue
+        if pair.chosen == pair.rejected:
             continue
         made += 1
         yield {
