@@ -22,7 +22,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 
 from sparsepo import LossOutput, Method, Needs, TokenStats
-from sparsepo.methods.base import log_ratios, require_range, response_sum
+from sparsepo.methods import hyper_parameter
+from sparsepo.methods.base import log_ratios, response_sum
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,10 @@ class $class_name(Method):
     # Needs(ref_logps=False) leaves the reference out.
     needs: ClassVar[Needs] = Needs()
 
-    # Hyper-parameters: --set beta=0.2 changes them.
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
-        require_range("beta", self.beta, inclusive=False)
+    # Hyper-parameters: --set beta=0.2 changes them, and values out of range are refused.
+    beta: float = hyper_parameter(
+        0.1, "Strength of the reference.", source="the paper", low=0, open_low=True
+    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss of B pairs; every field of the statistics is (B, T), padding included."""
@@ -71,7 +70,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from sparsepo import Needs, TokenStats
-from sparsepo.methods.base import require_range
+from sparsepo.methods import hyper_parameter
 from sparsepo.methods.masked import MaskedMethod
 
 
@@ -90,12 +89,9 @@ class $class_name(MaskedMethod):
     # stats.reward_mask, "learned-common" that of SparsePO; combine them as you like.
     needs: ClassVar[Needs] = Needs(kl=True)
 
-    likely: float = 0.9
-
-    def __post_init__(self) -> None:
-        """Refuse values that make no sense."""
-        super().__post_init__()
-        require_range("likely", self.likely, inclusive=False, high=1.0)
+    likely: float = hyper_parameter(
+        0.9, "Probability from which a token counts no more.", source="[ours]", low=0, high=1
+    )
 
     def masks(self, stats: TokenStats) -> tuple[Tensor, Tensor]:
         """Return the masks on log-ratios and on KL, each (B, T), at least 0; padding is ignored."""

@@ -56,7 +56,7 @@ def test_its_test_passes_where_it_is(tmp_path: Path) -> None:
         ("(self.beta * chosen_sum).detach()", "self.beta * chosen_sum", "detach it"),
         ("response_sum(log_ratios(chosen), chosen)", "log_ratios(chosen).sum(-1)", "outside of"),
         ("Needs()", "Needs(kl=True)", "kl is declared in needs and is not read"),
-        ("require_range(", "print(", "beta=nan is accepted"),
+        ("low=0, open_low=True", "", "beta=nan is accepted"),
         ("source: ClassVar[str] = \"the paper and its equation\"", "source: ClassVar[str] = ''",
          "name the paper and the equation"),
         ("(chosen_sum - rejected_sum)", "(rejected_sum - chosen_sum)", "the loss does not fall"),
