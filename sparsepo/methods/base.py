@@ -81,12 +81,12 @@ class Needs:
 
     @property
     def online_reference(self) -> bool:
-        """Whether the reference model must run at every step, for its distribution or states.
+        """Whether the reference must run at every step, for its distribution, states or prompts.
 
         The other values that a method reads from it are constant and can be cached.
         """
         masks = ("learned-common", "learned-independent")
-        return self.kl or self.reverse_kl or self.mask in masks
+        return self.kl or self.reverse_kl or self.mismatched or self.mask in masks
 
     @property
     def cacheable(self) -> bool:
