@@ -3,7 +3,7 @@
 Train with it from Python, as below (python examples/own_method.py [OUTPUT]), or use the same file
 as a plug-in on the command line:
 
-python -m sparsepo train --plugin examples/own_method.py --method hinge --set margin=2 …
+python -m sparsepo train --plugin examples/own_method.py --method margin-hinge --set margin=2 …
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sparsepo.methods.base import log_ratios, require_range, response_sum
 
 @register_method
 @dataclass(frozen=True)
-class Hinge(Method):
+class MarginHinge(Method):
     """Hinge loss on the difference of the summed log-ratios, as in SLiC.
 
     L = max(0, δ − β[Σ r_w − Σ r_l]). Implicit reward: β Σ r. Source: arXiv 2305.10425.
     """
 
-    name: ClassVar[str] = "hinge"
-    title: ClassVar[str] = "Hinge"
+    name: ClassVar[str] = "margin-hinge"
+    title: ClassVar[str] = "Hinge with a margin"
     source: ClassVar[str] = "arXiv 2305.10425"
     # Only the statistics named here are computed: no KL, no masks.
     needs: ClassVar[Needs] = Needs(ref_logps=True)
@@ -65,7 +65,7 @@ def main() -> None:
         model=tiny_model(),
         args=POConfig(
             output_dir=sys.argv[1] if len(sys.argv) > 1 else "hinge-model",
-            method="hinge",
+            method="margin-hinge",
             beta=0.5,
             method_args={"margin": 2.0},  # hyper-parameters that are not fields of POConfig
             learning_rate=1e-3,

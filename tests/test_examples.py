@@ -60,7 +60,7 @@ def test_the_method_of_the_example_is_a_plugin_too(tmp_path: Path) -> None:
     rows.write_text("".join(json.dumps(row) + "\n" for row in tiny.PAIRS))
     command = [
         "train", "--model", tiny.tiny_model(tmp_path / "model"), "--data", str(rows),
-        "--plugin", str(REPOSITORY / "examples" / "own_method.py"), "--method", "hinge",
+        "--plugin", str(REPOSITORY / "examples" / "own_method.py"), "--method", "margin-hinge",
         "--output", str(tmp_path / "out"), "--set", "margin=2", "max_steps=2", "use_cpu=true",
     ]  # fmt: skip
     assert main(command) == 0
