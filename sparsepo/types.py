@@ -152,7 +152,3 @@ class LossOutput:
     """Per-pair values to log, detached, by documented name."""
     state: Mapping[str, Tensor] = field(default_factory=dict)
     """The running state of a method after these pairs; empty for a method without one."""
-
-    def with_state(self, state: Mapping[str, Tensor]) -> LossOutput:
-        """Return the same output with a running state, without gradient."""
-        return replace(self, state={name: value.detach() for name, value in state.items()})

@@ -27,23 +27,6 @@ def method_text(name: str) -> str:
         UserError: there is no such method.
     """
     cls = method_class(name)
-    needs = cls.needs
-    reads = [
-        *(["reference"] if needs.reference else []),
-        *[f"{model} model" for model in needs.models],
-        *[
-            text
-            for text, needed in (
-                ("token KL", needs.kl or needs.reverse_kl),
-                (f"masks ({needs.mask})", needs.mask != "none"),
-                ("scores", needs.scores),
-                ("win probabilities", needs.win_probability),
-                ("token weights", needs.token_weights),
-                ("all pairs of a step", needs.whole_step),
-            )
-            if needed
-        ],
-    ]
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("hyper-parameter", "default", "values", "meaning", "source"):
         table.add_column(heading, overflow="fold")
@@ -55,7 +38,8 @@ def method_text(name: str) -> str:
     console = Console(file=stream, width=WIDTH, highlight=False)
     console.print(f"{cls.title} ({method_origin(name)}); {cls.source}", markup=False)
     console.print(" ".join(str(formula(cls) or "").split()), markup=False)
-    console.print("reads: policy" + "".join(f", {text}" for text in reads), markup=False)
+    reads = ["the policy's log-probabilities", *cls.needs.in_words()]
+    console.print(f"reads: {'; '.join(reads)}", markup=False)
     if (lacks := not_provided(cls)) is not None:
         console.print(f"{lacks}.", markup=False)
     console.print(table if table.rows else "no hyper-parameters")

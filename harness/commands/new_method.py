@@ -90,7 +90,12 @@ class $class_name(MaskedMethod):
     needs: ClassVar[Needs] = Needs(kl=True)
 
     likely: float = hyper_parameter(
-        0.9, "Probability from which a token counts no more.", source="[ours]", low=0, high=1
+        0.9,
+        "Probability from which a token counts no more.",
+        source="[ours]",
+        low=0,
+        high=1,
+        open_low=True,
     )
 
     def masks(self, stats: TokenStats) -> tuple[Tensor, Tensor]:

@@ -203,6 +203,26 @@ def _win_probabilities(pairs: Sequence[TokenizedPair]) -> Float[Tensor, " pairs"
     return torch.tensor(given) if len(given) == len(pairs) else None
 
 
+def lay_out(
+    rows: Sequence[tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]],
+    batch: PackedBatch,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "responses pairs tokens"]:
+    """Return values that are kept by pair in a batch's layout, on its device, zero on padding.
+
+    Args:
+        rows: for each pair of the batch one value per token of its chosen and rejected response.
+        batch: the batch.
+        dtype: of the result.
+    """
+    table = torch.zeros(batch.response_mask.shape, dtype=dtype)
+    for place, sides in enumerate(rows):
+        for side in range(len(table)):
+            values = torch.as_tensor(sides[side], dtype=dtype)
+            table[side, place, : len(values)] = values
+    return table.to(batch.response_mask.device)
+
+
 def to_responses(
     values: Float[Tensor, " N *features"], batch: PackedBatch
 ) -> Float[Tensor, "responses pairs tokens *features"]:

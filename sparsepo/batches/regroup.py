@@ -1,7 +1,8 @@
 """Groups pairs into batches with little padding, without changing the training.
 
 The loss of a step is a mean over all its pairs, so it does not depend on how they are distributed
-over micro-batches. Scores do not depend on batches at all.
+over micro-batches. Scores do not depend on batches at all. Methods that need a whole step are the
+exception: their steps are not split, and their losses in evaluation depend on its batches.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import yaml
 from sparsepo.cli.options import key_values
 from sparsepo.cli.yaml_core import dump, load
 from sparsepo.errors import UserError, did_you_mean
+from sparsepo.methods.base import MEANINGS
 from sparsepo.registry import load_plugin, method_class
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ RECIPE_FILE = "recipe.yaml"
 """File with the effective configuration, saved with the trained model."""
 
 REQUIRED = ("model", "data", "method", "output")
-FURTHER_MODELS = ("ref_model", "oracle", "anti", "history")
+FURTHER_MODELS = ("ref_model", *MEANINGS)
 """Models besides the one that is trained; each may be left out."""
 _TEXTS = (*REQUIRED, "split", "eval_split", *FURTHER_MODELS)
 _NOT_SETTINGS = {"output_dir": "output", "method_args": None}

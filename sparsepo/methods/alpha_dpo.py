@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sparsepo.methods.base import Method, Needs, log_ratio_means, logistic_output, logp_means
+from sparsepo.methods.base import Method, Needs, log_ratio_means, logp_means, loss_output
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.running import moved_average, spread
 from sparsepo.methods.search_space import LEARNING_RATE, MEAN_BETA, SearchSpace
@@ -71,10 +72,10 @@ class AlphaDPO(Method):
             self.beta * value for value in logp_means(chosen, rejected)
         )
         margin = self.beta * (self.gamma + self.alpha * unusual)
-        output = logistic_output(
-            chosen_rewards - rejected_rewards - margin,
+        return loss_output(
+            -F.logsigmoid(chosen_rewards - rejected_rewards - margin),
             chosen_rewards,
             rejected_rewards,
-            metrics={"alpha-dpo/margin": margin},
+            {"alpha-dpo/margin": margin},
+            {"gap_mean": mean, "gap_std": deviation},
         )
-        return output.with_state({"gap_mean": mean, "gap_std": deviation})

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.methods.base import (
+    LARGEST_EXPONENT,
     Method,
     Needs,
     logistic_output,
@@ -18,9 +19,6 @@ from sparsepo.methods.base import (
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import LEARNING_RATE, MEAN_BETA, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
-
-_LARGEST = 80.0
-"""Largest exponent: e^80 is finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -72,5 +70,5 @@ class AlphaPO(Method):
         if self.alpha == 0:
             return mean
         # Beyond this exponent float32 would overflow.
-        exponent = (-self.alpha * mean).clamp(max=_LARGEST)
+        exponent = (-self.alpha * mean).clamp(max=LARGEST_EXPONENT)
         return -torch.expm1(exponent) / self.alpha

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
-
 from sparsepo.methods.base import (
     Method,
     Needs,
@@ -15,6 +13,7 @@ from sparsepo.methods.base import (
     loss_output,
     required,
     response_sum,
+    smoothed_logistic,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -63,5 +62,5 @@ class AOT(Method):
         else:
             upper, lower = chosen_ratio, rejected_ratio
         margin = self.beta * (upper.sort().values - lower.sort().values)
-        per_pair = -(1 - self.epsilon) * F.logsigmoid(margin) - self.epsilon * F.logsigmoid(-margin)
+        per_pair = smoothed_logistic(margin, self.epsilon)
         return loss_output(per_pair, self.beta * chosen_ratio, self.beta * rejected_ratio)

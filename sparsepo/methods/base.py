@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.errors import UserError
-from sparsepo.methods.hyper_parameters import check_declared
+from sparsepo.methods.hyper_parameters import HyperParameter, check_declared
 from sparsepo.methods.search_space import SearchSpace
 from sparsepo.types import LossOutput, TokenStats
+
+LARGEST_EXPONENT = 80.0
+"""Larger exponents count as this one: e^80 is finite in float32."""
 
 MaskKind = Literal["none", "activation", "learned-common", "learned-independent"]
 ThirdModel = Literal["oracle", "anti", "history"]
@@ -62,6 +64,29 @@ class Needs:
     whole_step: bool = False
     """All pairs of a step at once, because the loss is no sum over pairs: a step cannot be split
     into micro-batches or over processes."""
+
+    def in_words(self) -> list[str]:
+        """Return what is read besides the policy's log-probabilities, in words."""
+        told = {
+            "the reference's log-probabilities": self.ref_logps,
+            "the token KL, reference first": self.kl,
+            "the token KL, policy first": self.reverse_kl,
+            "log Σ_v π(v)² of each token, which takes no further pass": self.log_sum_sq_probs,
+            "the policy's final hidden states": self.hidden,
+            "a score of each response, columns `score_chosen` and `score_rejected`": self.scores,
+            "the probability that chosen is preferred, column `win_probability`": (
+                self.win_probability
+            ),
+            "a weight per token, from the file `token_masks` (as `reward_mask`)": (
+                self.token_weights
+            ),
+            "a forward pass of responses with other pairs' prompts": self.mismatched,
+            "all pairs of a step at once: one process, no gradient accumulation": self.whole_step,
+            f"masks ({self.mask})": self.mask != "none",
+        }
+        models = [f"the log-probabilities of a further model, `--{name}`" for name in self.models]
+        alone = [] if self.rejected else ["only chosen responses"]
+        return [text for text, needed in told.items() if needed] + models + alone
 
     @property
     def reference(self) -> bool:
@@ -187,6 +212,14 @@ def log_ratio_sums(
     return response_sum(log_ratios(chosen), chosen), response_sum(log_ratios(rejected), rejected)
 
 
+def log_ratio_rewards(
+    chosen: TokenStats, rejected: TokenStats, beta: float
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Return (β R_w, β R_l), the implicit rewards of DPO and its relatives, (B,) each."""
+    chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
+    return beta * chosen_ratio, beta * rejected_ratio
+
+
 def log_ratio_means(
     chosen: TokenStats, rejected: TokenStats
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
@@ -211,25 +244,16 @@ def logp_means(
     )
 
 
-def chosen_nll(chosen: TokenStats, over: str) -> Float[Tensor, " B"]:
-    """Return the negative log-likelihood of the chosen responses, (B,), in nats per token.
-
-    Args:
-        chosen: their statistics.
-        over: "pair" for the mean over each response's own tokens; "batch" for each response's share
-            of the mean over the tokens of the batch, so that the mean over pairs is that mean.
-    """
-    if over == "pair":
-        return -response_mean(chosen.policy_logps, chosen)
-    total = response_sum(chosen.policy_logps, chosen)
-    return -total * len(total) / chosen.response_mask.sum().clamp(min=1)
-
-
 def required(value: Tensor | None, name: str) -> Tensor:
     """Return a field of the statistics, or raise a ValueError that names it."""
     if value is None:
         raise ValueError(f"This method needs {name}; pass statistics that contain it.")
     return value
+
+
+def smoothed_logistic(margin: Float[Tensor, " B"], epsilon: float) -> Float[Tensor, " B"]:
+    """Return −(1−ε) log σ(m) − ε log σ(−m), the logistic loss on labels of which ε are wrong."""
+    return -(1 - epsilon) * F.logsigmoid(margin) - epsilon * F.logsigmoid(-margin)
 
 
 def loss_output(
@@ -284,14 +308,5 @@ def require_range(
     name: str, value: float, low: float = 0.0, *, inclusive: bool = True, high: float = math.inf
 ) -> None:
     """Raise a UserError unless low ≤ value ≤ high (low < value when not inclusive)."""
-    if not _in_range(value, low, high, inclusive):
-        bound = "at least" if inclusive else "greater than"
-        upper = "" if high == math.inf else f" and at most {high:g}"
-        raise UserError(f"{name} must be {bound} {low:g}{upper}, not {value!r}.")
-
-
-def _in_range(value: object, low: float, high: float, inclusive: bool) -> bool:
-    # Hyper-parameters come from users, who may pass values of any type.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value) and value <= high and (value >= low if inclusive else value > low)
+    highest = None if high == math.inf else high
+    HyperParameter("", "", low, highest, open_low=not inclusive).check(name, value)

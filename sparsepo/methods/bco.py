@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsepo.methods.base import Method, Needs, log_ratio_sums, loss_output
+from sparsepo.methods.base import Method, Needs, log_ratio_rewards, loss_output
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
@@ -25,7 +25,7 @@ class BCO(Method):
 
     name: ClassVar[str] = "bco"
     title: ClassVar[str] = "BCO"
-    source: ClassVar[str] = "arXiv 2404.04656, without the weights of section 4.2"
+    source: ClassVar[str] = "arXiv 2404.04656, without its weights of rejected responses"
     needs: ClassVar[Needs] = Needs(whole_step=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
@@ -41,9 +41,7 @@ class BCO(Method):
         self, chosen: TokenStats, rejected: TokenStats, state: dict[str, Tensor] | None = None
     ) -> LossOutput:
         """Return the loss and the new state; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         state = state or self.initial_state()
         seen = torch.cat([chosen_rewards, rejected_rewards]).detach().float()
         before = state["count"].to(seen.device)
@@ -81,8 +79,6 @@ class BCOPair(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         per_pair = -F.logsigmoid(chosen_rewards) - F.logsigmoid(-rejected_rewards)
         return loss_output(per_pair, chosen_rewards, rejected_rewards)

@@ -69,7 +69,7 @@ class BetaDPO(Method):
         state = state or self.initial_state()
         mean = moved_average(state["gap_mean"], fixed.mean(), self.momentum)
         deviation = moved_average(state["gap_std"], spread(fixed), self.momentum)
-        step = state.get("step", torch.zeros(()))
+        step = state["step"]
         kept = self._kept(fixed, mean, deviation, int(step))
         beta = self.beta * (1 + self.a * ((fixed * kept).sum() / kept.sum() - mean))
         beta = beta.clamp(min=SMALLEST_BETA)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
-
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
+    smoothed_logistic,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -50,9 +49,7 @@ class CDPO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         margin = chosen_rewards - rejected_rewards
-        per_pair = -(1 - self.epsilon) * F.logsigmoid(margin) - self.epsilon * F.logsigmoid(-margin)
+        per_pair = smoothed_logistic(margin, self.epsilon)
         return loss_output(per_pair, chosen_rewards, rejected_rewards)

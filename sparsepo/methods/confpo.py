@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.methods.base import (
     Method,
     Needs,
-    logistic_output,
+    loss_output,
     response_mean,
     response_sum,
 )
@@ -61,19 +62,18 @@ class ConfPO(Method):
             for stats, mask, count in zip((chosen, rejected), selected, counts, strict=True)
         )
         kept = (counts[0] > 0) & (counts[1] > 0)
-        output = logistic_output(
-            chosen_rewards - rejected_rewards - self.gamma,
+        per_pair = -F.logsigmoid(chosen_rewards - rejected_rewards - self.gamma)
+        return loss_output(
+            torch.where(kept, per_pair, 0.0),
             chosen_rewards,
             rejected_rewards,
-            metrics={
+            {
                 f"confpo/selected/{side}": 100 * count / stats.response_mask.sum(-1).clamp(min=1)
                 for side, stats, count in zip(
                     ("chosen", "rejected"), (chosen, rejected), counts, strict=True
                 )
             },
         )
-        per_pair = torch.where(kept, output.per_pair, 0.0)
-        return replace(output, per_pair=per_pair, loss=per_pair.mean())
 
 
 def _selected(stats: TokenStats) -> Float[Tensor, "B T"]:

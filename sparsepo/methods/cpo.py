@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sparsepo.methods.base import (
-    Method,
     Needs,
-    chosen_nll,
     logistic_output,
     logp_sums,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
+from sparsepo.methods.likelihood import LikelihoodMethod
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, NLL_WEIGHT, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
 @dataclass(frozen=True)
-class CPO(Method):
+class CPO(LikelihoodMethod):
     """Logistic loss on the log-probabilities, and the chosen response's likelihood; no reference.
 
     L = −log σ(β[ℓ_w − ℓ_l]) + λ NLL(y_w), ℓ = Σ log π, NLL = −mean log π(y_w).
@@ -41,19 +40,13 @@ class CPO(Method):
     lam: float = hyper_parameter(
         1.0, "Weight of the likelihood term.", source="[via TRL] section 3", low=0
     )
-    nll: str = hyper_parameter(
-        "pair",
-        "Mean of the NLL over each pair's chosen tokens, or over those of a whole batch as in TRL.",
-        source="[ours] a step may then be split",
-        choices=("pair", "batch"),
-    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; only policy_logps is read."""
         chosen_rewards, rejected_rewards = (
             self.beta * total for total in logp_sums(chosen, rejected)
         )
-        nll = chosen_nll(chosen, self.nll)
+        nll = self.chosen_nll(chosen)
         return logistic_output(
             chosen_rewards - rejected_rewards,
             chosen_rewards,
@@ -61,8 +54,3 @@ class CPO(Method):
             penalty=self.lam * nll,
             metrics={"cpo/nll": nll},
         )
-
-    @property
-    def divisible(self) -> bool:
-        """Whether a step may be split: not with a mean over the batch's tokens."""
-        return self.nll == "pair"

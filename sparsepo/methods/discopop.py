@@ -9,17 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from sparsepo.methods.base import (
+    LARGEST_EXPONENT,
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
-
-_LARGEST = 80.0
-"""Largest exponent: e^80 is finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,10 @@ class DiscoPOP(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         margin = chosen_rewards - rejected_rewards
         blend = torch.sigmoid(margin / self.tau)
         # Far below 0, where the blend is 0, e^(−z) must not overflow.
-        exponential = torch.exp(-margin.clamp(min=-_LARGEST))
+        exponential = torch.exp(-margin.clamp(min=-LARGEST_EXPONENT))
         per_pair = (1 - blend) * -F.logsigmoid(margin) + blend * exponential
         return loss_output(per_pair, chosen_rewards, rejected_rewards)

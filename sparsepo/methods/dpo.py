@@ -8,7 +8,7 @@ from typing import ClassVar
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     logistic_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
@@ -39,7 +39,5 @@ class DPO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
@@ -59,9 +59,7 @@ class EXO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         margin = chosen_rewards - rejected_rewards
         right, wrong = F.logsigmoid(margin), F.logsigmoid(-margin)
         target = math.log1p(-self.epsilon) if self.targets == "normalised" else 0.0

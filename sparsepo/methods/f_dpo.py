@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.methods.base import (
+    LARGEST_EXPONENT,
     Method,
     Needs,
     log_ratio_sums,
@@ -20,9 +21,6 @@ from sparsepo.methods.base import (
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
-
-_LARGEST = 80.0
-"""Largest exponent: e^80 is finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -87,4 +85,4 @@ class FDPO(Method):
         if self.divergence == "js":
             return math.log(2) - F.softplus(-ratio)
         alpha = self.alpha if self.divergence == "alpha" else 1.0
-        return -torch.expm1(-alpha * ratio.clamp(min=-_LARGEST / alpha)) / alpha
+        return -torch.expm1(-alpha * ratio.clamp(min=-LARGEST_EXPONENT / alpha)) / alpha

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
@@ -41,8 +41,6 @@ class Hinge(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         per_pair = (1 - (chosen_rewards - rejected_rewards)).relu()
         return loss_output(per_pair, chosen_rewards, rejected_rewards)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.errors import require_choice
-from sparsepo.methods.base import Needs
+from sparsepo.methods.base import Needs, required
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.methods.masked import MaskedMethod
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import TokenStats
 
@@ -61,5 +61,5 @@ class MaPO(MaskedMethod):
 
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """Return reward_mask for both terms."""
-        mask = required_mask(stats.reward_mask, "reward_mask")
+        mask = required(stats.reward_mask, "reward_mask")
         return mask, mask

@@ -20,13 +20,6 @@ from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.types import LossOutput, TokenStats
 
 
-def required_mask(mask: Float[Tensor, "B T"] | None, name: str) -> Float[Tensor, "B T"]:
-    """Return the mask, or raise a ValueError that names it."""
-    if mask is None:
-        raise ValueError(f"This method needs {name}; pass statistics that contain it.")
-    return mask
-
-
 def uses_given_masks(method: Method) -> bool:
     """Return whether a method's masks are given, `mask_kind=given`, rather than computed."""
     return getattr(method, "mask_kind", None) == "given"

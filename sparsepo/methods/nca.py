@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
@@ -38,9 +38,7 @@ class NCA(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         held = F.logsigmoid(-chosen_rewards) + F.logsigmoid(-rejected_rewards)
         per_pair = -F.logsigmoid(chosen_rewards) - held / 2
         return loss_output(per_pair, chosen_rewards, rejected_rewards)

@@ -9,7 +9,7 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     logistic_output,
     required,
 )
@@ -49,9 +49,7 @@ class ODPO(Method):
         Raises:
             UserError: a chosen response's score is not above the rejected one's.
         """
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         gap = required(chosen.scores, "scores") - required(rejected.scores, "scores")
         if not bool((gap > 0).all()):
             raise UserError(

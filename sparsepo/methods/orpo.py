@@ -11,19 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.methods.base import (
-    Method,
     Needs,
-    chosen_nll,
     logp_means,
     loss_output,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
+from sparsepo.methods.likelihood import LikelihoodMethod
 from sparsepo.methods.search_space import LEARNING_RATE, NLL_WEIGHT, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
 
 
 @dataclass(frozen=True)
-class ORPO(Method):
+class ORPO(LikelihoodMethod):
     """The chosen response's likelihood and the log odds ratio of both; no reference.
 
     L = NLL(y_w) − λ log σ(o_w − o_l), o = ℓ̄ − log(1 − e^ℓ̄), ℓ̄ = mean log π(y).
@@ -43,27 +42,16 @@ class ORPO(Method):
         low=0,
         open_low=True,
     )
-    nll: str = hyper_parameter(
-        "pair",
-        "Mean of the NLL over each pair's chosen tokens, or over those of a whole batch as in TRL.",
-        source="[ours] a step may then be split",
-        choices=("pair", "batch"),
-    )
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; only policy_logps is read."""
         chosen_rewards, rejected_rewards = (
             _log_odds(mean) for mean in logp_means(chosen, rejected)
         )
-        nll = chosen_nll(chosen, self.nll)
+        nll = self.chosen_nll(chosen)
         odds_ratio = -F.logsigmoid(chosen_rewards - rejected_rewards)
         metrics = {"orpo/nll": nll, "orpo/odds_ratio": odds_ratio}
         return loss_output(nll + self.lam * odds_ratio, chosen_rewards, rejected_rewards, metrics)
-
-    @property
-    def divisible(self) -> bool:
-        """Whether a step may be split: not with a mean over the batch's tokens."""
-        return self.nll == "pair"
 
 
 def _log_odds(logp: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

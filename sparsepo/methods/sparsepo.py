@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.errors import UserError
-from sparsepo.methods.base import Needs, require_range, response_sum
+from sparsepo.methods.base import Needs, require_range, required, response_sum
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.masked import MaskedMethod, required_mask
+from sparsepo.methods.masked import MaskedMethod
 from sparsepo.methods.search_space import (
     BETA,
     L1_WEIGHT,
@@ -206,7 +206,7 @@ class SparsePOCommon(LearnedMaskMethod):
 
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """Return reward_mask for both terms."""
-        mask = required_mask(stats.reward_mask, "reward_mask")
+        mask = required(stats.reward_mask, "reward_mask")
         return mask, mask
 
     def norm_terms(
@@ -233,8 +233,8 @@ class SparsePOIndependent(LearnedMaskMethod):
     def masks(self, stats: TokenStats) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
         """Return (reward_mask, kl_mask)."""
         return (
-            required_mask(stats.reward_mask, "reward_mask"),
-            required_mask(stats.kl_mask, "kl_mask"),
+            required(stats.reward_mask, "reward_mask"),
+            required(stats.kl_mask, "kl_mask"),
         )
 
     def norm_terms(

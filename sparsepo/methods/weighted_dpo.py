@@ -41,7 +41,6 @@ class WeightedDPO(Method):
     needs: ClassVar[Needs] = Needs(token_weights=True)
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
     flat: ClassVar[bool] = True
-    ordered: ClassVar[bool] = True
 
     beta: float = hyper_parameter(
         0.1, "Strength of the reference.", source="arXiv 2505.19653", low=0, open_low=True

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratio_sums,
+    log_ratio_rewards,
     loss_output,
     required,
     response_mean,
@@ -44,9 +44,7 @@ class WPO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and log_sum_sq_probs are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * total for total in log_ratio_sums(chosen, rejected)
-        )
+        chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         weight = _weight(chosen) * _weight(rejected)
         per_pair = -weight * F.logsigmoid(chosen_rewards - rejected_rewards)
         return loss_output(per_pair, chosen_rewards, rejected_rewards, {"wpo/weight": weight})

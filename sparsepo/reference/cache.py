@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sparsepo.batches.pack import lay_out
 from sparsepo.errors import UserError, first_line
 from sparsepo.methods.base import Method
 from sparsepo.reference.fingerprint import digest, pair_hash
@@ -156,14 +157,9 @@ class CachedValues:
             batch: a batch of pairs that were selected.
         """
         parts = [self._places[name][pair_id] for pair_id in batch.pair_ids]
-        sides, pairs, tokens = batch.response_mask.shape
         dtype = parts[0][0].tensors[f"{name}/{_SIDES[0]}"].dtype
-        table = torch.zeros((sides, pairs, tokens), dtype=dtype)
-        for index, (part, row) in enumerate(parts):
-            for side in range(sides):
-                values = part.values(name, row, side)
-                table[side, index, : len(values)] = values
-        return table.to(batch.response_mask.device)
+        rows = [(part.values(name, row, 0), part.values(name, row, 1)) for part, row in parts]
+        return lay_out(rows, batch, dtype)
 
 
 class ReferenceCache:

@@ -160,7 +160,9 @@ def fill(
             with autocast():
                 found = _compute(reference, method, batch, computed, chunk_size)
             for name, table in found.items():
-                values[name].update((i, _sides(table[:, n], chunk[i])) for n, i in enumerate(part))
+                values[name].update(
+                    (i, sides_of(table[:, n], chunk[i])) for n, i in enumerate(part)
+                )
             done += len(part)
             report(done, total)
         numbers = range(len(chunk))
@@ -178,7 +180,7 @@ def _compute(
     batch = batch.to(reference.model.device)
     masked = any(name != LOGPS for name in names)
     states = reference.read(batch, method, Needs(mask="activation" if masked else "none"))
-    found = {LOGPS: to_responses(_logps(states, batch, chunk_size), batch)}
+    found = {LOGPS: to_responses(logps_of(states, batch, chunk_size), batch)}
     if states.activation_mask is not None:
         found[mask_name(method)] = states.activation_mask
     finite = torch.stack([values.isfinite().all(-1).all(0) for values in found.values()]).all(0)
@@ -191,9 +193,16 @@ def _compute(
     return {name: values.cpu() for name, values in found.items()}
 
 
-def _logps(
-    states: ReferenceStates, batch: PackedBatch, chunk_size: int | None
+def logps_of(
+    states: ReferenceStates, batch: PackedBatch, chunk_size: int | None = None
 ) -> Float[Tensor, " N"]:
+    """Return the log-probabilities of a batch's tokens by the model whose states these are.
+
+    Args:
+        states: of a run of a frozen model.
+        batch: the batch, on the model's device.
+        chunk_size: tokens per block of the fused operation; None uses the device's default.
+    """
     if states.log_probs is not None:
         return of_next_token(states.log_probs, batch)
     assert states.hidden is not None and states.head is not None
@@ -212,7 +221,7 @@ def _logps(
         ).policy_logps
 
 
-def _sides(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> SideValues:
+def sides_of(values: Float[Tensor, "responses tokens"], pair: TokenizedPair) -> SideValues:
     """Return a pair's values without padding."""
     return values[0, : len(pair.chosen_ids)], values[1, : len(pair.rejected_ids)]
 

@@ -368,9 +368,7 @@ def own_hyper_parameters(config: type[POConfig]) -> tuple[str, ...]:
     They may be given as `POConfig(beta=0.5)`; so may those of any other method, which become
     `method_args`.
     """
-    declared = {
-        item.name for cls in available_methods().values() for item in dataclasses.fields(cls)
-    }
+    declared = _hyper_parameters_of_all()
     inherited = {item.name for item in dataclasses.fields(TrainingArguments)}
     return tuple(
         item.name

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from sparsepo.data.pairs import PairData, pairs_of_rows
 from sparsepo.errors import EmptyDataError, UserError
+from sparsepo.methods.base import Method
 from sparsepo.training.config import POConfig
 from sparsepo.types import PreferencePair, TokenizedPair
 
@@ -108,12 +109,17 @@ def eval_sets(
     return to_pairs(data, "eval_dataset")
 
 
-def check_streaming(args: POConfig) -> None:
-    """Check that no option needs all pairs in advance, which a stream does not provide.
+def check_streaming(args: POConfig, method: Method) -> None:
+    """Check that nothing needs all pairs in advance, which a stream does not provide.
 
     Raises:
-        UserError: an option does, or max_steps is not set.
+        UserError: an option or the method does, or max_steps is not set.
     """
+    if method.needs.models:
+        raise UserError(
+            f"Method '{method.name}' needs all pairs before training, which a stream does not "
+            "provide; take a part of the stream, such as list(stream.take(1000))."
+        )
     if args.max_steps <= 0:
         raise UserError("A stream has no length; set max_steps.")
     if args.reference_cache is not None:

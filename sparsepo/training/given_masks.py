@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sparsepo.batches.pack import lay_out
 from sparsepo.data.token_masks import SIDES, TokenMask, Weights, read_token_masks
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
@@ -109,10 +108,10 @@ class GivenMasks:
         """
         self._require(batch.pair_ids)
         masks = [self._masks[pair_id] for pair_id in batch.pair_ids]
-        reward = _laid_out([mask.reward_mask for mask in masks], batch)
+        reward = lay_out([mask.reward_mask for mask in masks], batch)
         if masks[0].kl_mask is None:
             return reward, reward
-        return reward, _laid_out([mask.kl_mask or ([], []) for mask in masks], batch)
+        return reward, lay_out([mask.kl_mask or ([], []) for mask in masks], batch)
 
     @property
     def hash(self) -> str:
@@ -121,14 +120,3 @@ class GivenMasks:
         for pair_id, mask in sorted(self._masks.items()):
             result.update(repr((pair_id, mask.reward_mask, mask.kl_mask)).encode())
         return result.hexdigest()
-
-
-def _laid_out(
-    weights: Sequence[Weights], batch: PackedBatch
-) -> Float[Tensor, "responses pairs tokens"]:
-    table = torch.zeros(batch.response_mask.shape)
-    sides = range(table.shape[0])
-    for place, side in product(range(len(weights)), sides):
-        values = weights[place][side]
-        table[side, place, : len(values)] = torch.tensor(values)
-    return table.to(batch.response_mask.device)

@@ -61,16 +61,3 @@ def check_steps(method: Method, args: POConfig) -> None:
             f"Method '{method.name}' compares the pairs of a step, which has one; set "
             "per_device_train_batch_size to 2 or more."
         )
-
-
-def check_stream(method: Method) -> None:
-    """Check that a method reads nothing that is computed from all pairs before training.
-
-    Raises:
-        UserError: it does.
-    """
-    if method.needs.models or method.needs.token_weights:
-        raise UserError(
-            f"Method '{method.name}' needs all pairs before training, which a stream does not "
-            "provide; take a part of the stream, such as list(stream.take(1000))."
-        )

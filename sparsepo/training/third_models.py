@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sparsepo.batches.pack import pack_pairs, packed_length, to_responses
+from sparsepo.batches.pack import lay_out, pack_pairs, packed_length, to_responses
 from sparsepo.batches.regroup import batches_by_length
 from sparsepo.errors import UserError
-from sparsepo.fused import token_stats
 from sparsepo.methods.base import MEANINGS, Method, Needs, ThirdModel
-from sparsepo.models.plain import Computation, of_next_token
+from sparsepo.models.plain import Computation
+from sparsepo.reference.cache import SideValues
 from sparsepo.reference.online import Reference
+from sparsepo.training.cached_reference import logps_of, sides_of
 from sparsepo.types import PackedBatch, TokenizedPair
 
 BATCH_PAIRS = 16
@@ -62,7 +63,7 @@ class ThirdModels:
             name: Reference(model, computation=computation).to(device)
             for name, model in models.items()
         }
-        self._known: dict[str, dict[ThirdModel, tuple[Tensor, Tensor]]] = {}
+        self._known: dict[str, dict[ThirdModel, SideValues]] = {}
         self._tokens: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def fill(self, pairs: Sequence[TokenizedPair]) -> None:
@@ -91,9 +92,7 @@ class ThirdModels:
             for name, reference in self._references.items():
                 values = self._logps(reference, chosen)
                 for place, pair in enumerate(chosen):
-                    sizes = (len(pair.chosen_ids), len(pair.rejected_ids))
-                    own = tuple(values[side, place, :size] for side, size in enumerate(sizes))
-                    self._known[pair.pair_id][name] = (own[0], own[1])
+                    self._known[pair.pair_id][name] = sides_of(values[:, place], pair)
 
     @torch.no_grad()
     def _logps(
@@ -102,20 +101,7 @@ class ThirdModels:
         packed = reference.computation == "packed"
         batch = pack_pairs(pairs, share_prompt=packed).to(self._device)
         states = reference.read(batch, self._method, Needs())
-        if states.log_probs is not None:
-            values = of_next_token(states.log_probs, batch)
-        else:
-            assert states.hidden is not None and states.head is not None
-            values = token_stats(
-                states.hidden,
-                states.head,
-                None,
-                None,
-                batch.targets,
-                policy_bias=states.bias,
-                policy_transform=states.transform,
-            ).policy_logps
-        return to_responses(values, batch).cpu()
+        return to_responses(logps_of(states, batch), batch).cpu()
 
     def of_batch(self, batch: PackedBatch) -> dict[str, Float[Tensor, "responses pairs tokens"]]:
         """Return the log-probabilities of a batch on its device, by field of TokenStats.
@@ -123,12 +109,9 @@ class ThirdModels:
         Args:
             batch: pairs that were filled.
         """
-        found = {}
-        for name in self._references:
-            table = torch.zeros(batch.response_mask.shape)
-            for place, pair_id in enumerate(batch.pair_ids):
-                for side in range(table.shape[0]):
-                    values = self._known[pair_id][name][side]
-                    table[side, place, : len(values)] = values
-            found[f"{name}_logps"] = table.to(batch.response_mask.device)
-        return found
+        return {
+            f"{name}_logps": lay_out(
+                [self._known[pair_id][name] for pair_id in batch.pair_ids], batch
+            )
+            for name in self._references
+        }

@@ -66,7 +66,7 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.method_data import check_data, check_steps, check_stream
+from sparsepo.training.method_data import check_data, check_steps
 from sparsepo.training.metrics import PairScore, pair_metrics
 from sparsepo.training.mismatched import mismatched
 from sparsepo.training.policy import (
@@ -182,8 +182,7 @@ class POTrainer(ScoringTrainer):
         train_dataset = one_split(train_dataset, "train_dataset")
         streamed = train_dataset is not None and is_stream(train_dataset)
         if streamed:
-            check_streaming(args)
-            check_stream(self.method)
+            check_streaming(args, self.method)
         elif train_dataset is not None:
             train_dataset = to_pairs(train_dataset, "train_dataset")
             if not train_dataset:

@@ -222,6 +222,8 @@ def computed(
     if "kept" in entry:
         kept = torch.tensor(entry["kept"], dtype=dtype)
         monkeypatch.setattr(type(method), "_kept", lambda *_: kept)
+    if state:
+        state = {**method.initial_state(), **state}
     output = method(chosen, rejected, state) if state else method(chosen, rejected)  # type: ignore[call-arg]
     output.loss.backward()
     return output, leaves
