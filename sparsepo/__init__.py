@@ -14,9 +14,12 @@ from sparsepo.errors import UserError
 if TYPE_CHECKING:
     from sparsepo import masks
     from sparsepo.data.pairs import read_pairs
+    from sparsepo.data.prompts import read_prompts
     from sparsepo.fused import token_stats
     from sparsepo.methods.base import Method, Needs
     from sparsepo.registry import available_methods, get_method, load_plugin, register_method
+    from sparsepo.training.rollout_config import RolloutConfig
+    from sparsepo.training.rollout_trainer import RolloutTrainer
     from sparsepo.training.trainer import PairScore, POConfig, POTrainer
     from sparsepo.types import LossOutput, PreferencePair, TokenStats
 
@@ -30,6 +33,8 @@ __all__ = [
     "POTrainer",
     "PairScore",
     "PreferencePair",
+    "RolloutConfig",
+    "RolloutTrainer",
     "TokenStats",
     "UserError",
     "available_methods",
@@ -37,6 +42,7 @@ __all__ = [
     "load_plugin",
     "masks",
     "read_pairs",
+    "read_prompts",
     "register_method",
     "token_stats",
 ]
@@ -49,11 +55,14 @@ _HOME = {
     "POTrainer": "sparsepo.training.trainer",
     "PairScore": "sparsepo.training.trainer",
     "PreferencePair": "sparsepo.types",
+    "RolloutConfig": "sparsepo.training.rollout_config",
+    "RolloutTrainer": "sparsepo.training.rollout_trainer",
     "TokenStats": "sparsepo.types",
     "available_methods": "sparsepo.registry",
     "get_method": "sparsepo.registry",
     "load_plugin": "sparsepo.registry",
     "read_pairs": "sparsepo.data.pairs",
+    "read_prompts": "sparsepo.data.prompts",
     "register_method": "sparsepo.registry",
     "token_stats": "sparsepo.fused",
 }

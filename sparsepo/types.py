@@ -136,6 +136,16 @@ class TokenStats:
     gradient."""
     mismatched_ref_logps: Float[Tensor, " B"] | None = None
     """log π_ref(y | x′), summed over the response, with the prompt of another pair."""
+    sampling_logps: Float[Tensor, "B T"] | None = None
+    """log-probabilities of the policy that drew these samples, in nats."""
+    credit: Float[Tensor, "B T"] | None = None
+    """What each token of a sample gained over its group, computed from the whole rollout."""
+    mean_length: Float[Tensor, " B"] | None = None
+    """Mean length of the rollout's samples, in tokens; equal for all of them."""
+    log_z: Float[Tensor, " B"] | None = None
+    """Logarithm of the target's normalisation constant for this prompt."""
+    baseline: Float[Tensor, " B"] | None = None
+    """A constant that is subtracted from what a sample is worth."""
 
 
 @dataclass(frozen=True)

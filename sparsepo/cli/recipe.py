@@ -33,7 +33,10 @@ RECIPE_FILE = "recipe.yaml"
 REQUIRED = ("model", "data", "method", "output")
 FURTHER_MODELS = ("ref_model", *MEANINGS)
 """Models besides the one that is trained; each may be left out."""
-_TEXTS = (*REQUIRED, "split", "eval_split", *FURTHER_MODELS)
+REWARDS = ("reward", "reward_model")
+"""Where rewards come from, if the policy is trained on its own samples; each may be left out."""
+_OPTIONAL = (*FURTHER_MODELS, *REWARDS)
+_TEXTS = (*REQUIRED, "split", "eval_split", *_OPTIONAL)
 _NOT_SETTINGS = {"output_dir": "output", "method_args": None}
 """Fields of POConfig that are set by another name, or one by one."""
 _NOT_WRITTEN = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "local_rank")
@@ -57,6 +60,8 @@ class TrainOptions:
     oracle: str | None = None
     anti: str | None = None
     history: str | None = None
+    reward: str | None = None
+    reward_model: str | None = None
     plugin: Sequence[str] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Hyper-parameters of the method and fields of POConfig."""
@@ -69,7 +74,7 @@ class TrainOptions:
         """
         for name in _TEXTS:
             value = getattr(self, name)
-            if not isinstance(value, str) and not (name in FURTHER_MODELS and value is None):
+            if not isinstance(value, str) and not (name in _OPTIONAL and value is None):
                 raise UserError(f"{name} must be text, not {value!r}.")
         if not isinstance(self.plugin, list | tuple) or not all(
             isinstance(file, str) for file in self.plugin
@@ -85,6 +90,18 @@ class TrainOptions:
             )
         if self.eval_data is not None and self.eval_share is not None:
             raise UserError("eval_data and eval_share exclude each other; give only one of them.")
+        if self.reward is not None and self.reward_model is not None:
+            raise UserError("reward and reward_model exclude each other; give only one of them.")
+        if self.draws_samples and self.eval_share is not None:
+            raise UserError(
+                "eval_share holds out pairs, but training on samples reads only prompts; leave it "
+                "out."
+            )
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether the policy is trained on its own samples rather than on given pairs."""
+        return any(getattr(self, name) is not None for name in REWARDS)
 
 
 OPTIONS = tuple(item.name for item in dataclasses.fields(TrainOptions) if item.name != "settings")
@@ -126,8 +143,8 @@ def collect_options(arguments: argparse.Namespace) -> TrainOptions:
     for plugin in options.plugin:
         load_plugin(plugin)
     changes = key_values(arguments.settings, "beta=0.1")
-    check_names(settings, options.method, f"in {arguments.config}")
-    check_names(changes, options.method)
+    check_names(settings, options, f"in {arguments.config}")
+    check_names(changes, options)
     return dataclasses.replace(options, settings=settings | changes)
 
 
@@ -208,21 +225,28 @@ def _name_of(text: str) -> str:
     return name if equals and source and name.isidentifier() else ""
 
 
-def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> None:
-    """Raise a UserError unless each setting is a hyper-parameter or a field of POConfig.
+def config_class(options: TrainOptions) -> type[POConfig]:
+    """Return the class of a run's configuration."""
+    from sparsepo.training.config import POConfig
+    from sparsepo.training.rollout_config import RolloutConfig
+
+    return RolloutConfig if options.draws_samples else POConfig
+
+
+def check_names(settings: Mapping[str, Any], options: TrainOptions, where: str = "") -> None:
+    """Raise a UserError unless each setting is a hyper-parameter or a field of the configuration.
 
     Args:
         settings: the settings by name.
-        method: the method whose hyper-parameters are accepted; it may be a plug-in.
+        options: those of the run; the method may be a plug-in.
         where: the recipe that contains the settings; empty for `--set`.
     """
+    method = options.method
     own = [field.name for field in dataclasses.fields(method_class(method))]
     if not settings:
         return
 
-    from sparsepo.training.config import POConfig
-
-    fields = POConfig.field_types()
+    fields = config_class(options).field_types()
     for name in settings:
         if not where and (name in OPTIONS or name in _NOT_SETTINGS):
             instead = _NOT_SETTINGS.get(name, name)
@@ -233,8 +257,7 @@ def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> No
             remedy = f"write {instead}" if instead else "write each setting as a key of its own"
             raise UserError(f"Unknown option '{name}' {where}; {remedy}, such as beta: 0.1.")
         if name not in fields and name not in own:
-            options = [] if not where else [*OPTIONS]
-            hint = did_you_mean(name, [*own, *fields, *options])
+            hint = did_you_mean(name, [*own, *fields, *(OPTIONS if where else ())])
             place = f" {where}" if where else ""
             raise UserError(
                 f"Unknown option '{name}'{place}.{hint} Method '{method}' uses "
@@ -243,16 +266,15 @@ def check_names(settings: Mapping[str, Any], method: str, where: str = "") -> No
 
 
 def config_arguments(options: TrainOptions) -> dict[str, Any]:
-    """Return the settings as keyword arguments of POConfig.
+    """Return the settings as keyword arguments of the configuration.
 
-    Hyper-parameters that are not fields of POConfig are passed in method_args. Text that contains a
+    Hyper-parameters that are not fields of it are passed in method_args. Text that contains a
     number, such as `"1e-6"`, is converted for settings that accept only numbers.
     """
-    from sparsepo.training.config import POConfig
-
-    fields = POConfig.field_types()
+    config = config_class(options)
+    fields = config.field_types()
     hints = typing.get_type_hints(method_class(options.method))
-    hints |= typing.get_type_hints(POConfig)
+    hints |= typing.get_type_hints(config)
     arguments: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in options.settings.items():
@@ -296,8 +318,11 @@ def recipe_text(options: TrainOptions, config: POConfig) -> str:
 
     method = dataclasses.asdict(config.make_method())
     asked = {name: getattr(options, name) for name in OPTIONS}
-    for name in ("model", "data", "output", *FURTHER_MODELS):
+    for name in ("model", "data", "output", *FURTHER_MODELS, "reward_model"):
         asked[name] = _absolute(asked[name])
+    if options.reward is not None:
+        file, _, function = options.reward.rpartition(":")
+        asked["reward"] = f"{_absolute(file)}:{function}"
     asked["plugin"] = [_absolute(file) for file in options.plugin]
     if isinstance(options.eval_data, Mapping):
         asked["eval_data"] = {name: _absolute(file) for name, file in options.eval_data.items()}

@@ -16,6 +16,7 @@ from sparsepo.cli.recipe import (
     TrainOptions,
     collect_options,
     config_arguments,
+    config_class,
     recipe_text,
 )
 from sparsepo.errors import UserError, first_line
@@ -24,7 +25,9 @@ from sparsepo.registry import method_class
 
 if TYPE_CHECKING:
     from sparsepo.data.pairs import PairData
+    from sparsepo.data.prompts import PromptData
     from sparsepo.training.config import POConfig
+    from sparsepo.training.rewards import Reward
     from sparsepo.training.trainer import POTrainer
 
 LAST_FILES = ("config.json", "adapter_config.json")
@@ -45,7 +48,11 @@ def add_parser(commands: Any) -> None:
         help="recipe with any of these options and settings; command-line options override it",
     )
     train.add_argument("--model", help="folder, GGUF file or hub id of the initial model")
-    train.add_argument("--data", help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs")
+    train.add_argument(
+        "--data",
+        help="JSONL(.gz) or Parquet file, folder, or hub id of the pairs, or of prompts with a "
+        "reward",
+    )
     train.add_argument("--method", help="name of a method")
     train.add_argument("--output", help="folder for the trained model")
     train.add_argument("--split", help="split of a folder or hub data set; default: train")
@@ -72,6 +79,17 @@ def add_parser(commands: Any) -> None:
             f"--{name}", help=f"folder, GGUF file or hub id of {meaning}, for methods that read it"
         )
     train.add_argument(
+        "--reward",
+        metavar="FILE.py:FUNCTION",
+        help="train on samples of the policy itself: a function of prompts and responses that "
+        "returns a number for each response",
+    )
+    train.add_argument(
+        "--reward-model",
+        metavar="MODEL",
+        help="the same with a reward model: folder or hub id of a classifier with one output",
+    )
+    train.add_argument(
         "--set",
         action="extend",
         nargs="+",
@@ -85,19 +103,18 @@ def add_parser(commands: Any) -> None:
 
 
 def make_config(options: TrainOptions) -> POConfig:
-    """Return the POConfig of a training run.
+    """Return the configuration of a training run.
 
     Raises:
         UserError: transformers or the method rejects a value.
     """
     from transformers.trainer_utils import IntervalStrategy
 
-    from sparsepo.training.config import POConfig
-
     defaults = {"report_to": "none", "save_total_limit": 1, "save_strategy": "steps"}
     arguments = {**defaults, **config_arguments(options)}
     try:
-        config = POConfig(output_dir=options.output, method=options.method, **arguments)
+        make = config_class(options)
+        config = make(output_dir=options.output, method=options.method, **arguments)
         config.make_method()
     except (ValueError, TypeError) as error:
         raise UserError(f"Invalid options: {first_line(error).rstrip('.')}.") from error
@@ -111,47 +128,57 @@ def make_config(options: TrainOptions) -> POConfig:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """The training and evaluation pairs of a run."""
+class RunData:
+    """The training and evaluation data of a run."""
 
-    training: PairData
+    training: PairData | PromptData
     evaluation: PairData | dict[str, PairData] | None
 
 
-def read_data(options: TrainOptions) -> Pairs:
-    """Read the training and evaluation pairs, and report what was read.
+def read_data(options: TrainOptions) -> RunData:
+    """Read the training pairs or prompts and the evaluation pairs, and report what was read.
 
     Raises:
         UserError: the data is unusable, or all evaluation pairs are training pairs.
     """
     from sparsepo.data.pairs import read_pairs
+    from sparsepo.data.prompts import read_prompts
     from sparsepo.data.split import hold_out
 
+    if options.draws_samples:
+        prompts = read_prompts(options.data, options.split)
+        say(prompts.report)
+        return RunData(prompts, _evaluation(options, None))
     data = read_pairs(options.data, options.split)
     say(data.report)
     if options.eval_share is not None:
         kept, held = hold_out(data, options.eval_share)
         say(f"{len(kept)} pairs to train on, {len(held)} held out for evaluation")
-        return Pairs(replace(data, pairs=kept), replace(data, pairs=held))
+        return RunData(replace(data, pairs=kept), replace(data, pairs=held))
+    return RunData(data, _evaluation(options, data))
+
+
+def _evaluation(
+    options: TrainOptions, training: PairData | None
+) -> PairData | dict[str, PairData] | None:
     if options.eval_data is None:
-        return Pairs(data, None)
+        return None
     if isinstance(options.eval_data, str):
-        return Pairs(data, _read_evaluation(options.eval_data, options, data))
-    return Pairs(
-        data,
-        {
-            name: _read_evaluation(source, options, data)
-            for name, source in options.eval_data.items()
-        },
-    )
+        return _read_evaluation(options.eval_data, options, training)
+    return {
+        name: _read_evaluation(source, options, training)
+        for name, source in options.eval_data.items()
+    }
 
 
-def _read_evaluation(source: str, options: TrainOptions, training: PairData) -> PairData:
+def _read_evaluation(source: str, options: TrainOptions, training: PairData | None) -> PairData:
     from sparsepo.data.pairs import read_pairs
     from sparsepo.data.split import shared_pairs
 
     data = read_pairs(source, options.eval_split)
     say(f"{data.report} (evaluation)")
+    if training is None:
+        return data
     shared = shared_pairs(data, training)
     if shared == len(data):
         raise UserError(
@@ -178,6 +205,7 @@ def train(arguments: argparse.Namespace) -> None:
     from sparsepo.training.evaluation import EvaluateLast
     from sparsepo.training.hub import push_folder
     from sparsepo.training.loading import from_pretrained_options, last_checkpoint, load_tokenizer
+    from sparsepo.training.rollout_trainer import RolloutTrainer
     from sparsepo.training.sources import is_gguf
     from sparsepo.training.trainer import POTrainer
 
@@ -194,25 +222,29 @@ def train(arguments: argparse.Namespace) -> None:
     for source in filter(None, (options.model, *further.values())):
         if not is_gguf(source):
             require_model(source, **loading)
-    pairs = read_data(options)
+    data = read_data(options)
     check_writable(output)
-    trainer = POTrainer(
-        options.model,
-        args=config,
-        train_dataset=pairs.training,
-        eval_dataset=pairs.evaluation,
-        processing_class=load_tokenizer(options.model, loading),
-        callbacks=[EvaluateLast()] if pairs.evaluation else None,
+    arguments_of_both: dict[str, Any] = {
+        "args": config,
+        "train_dataset": data.training,
+        "eval_dataset": data.evaluation,
+        "processing_class": load_tokenizer(options.model, loading),
+        "callbacks": [EvaluateLast()] if data.evaluation else None,
         **further,
-    )
-    say(trainer.tokenizer_report)
+    }
+    trainer: POTrainer
+    if options.draws_samples:
+        trainer = RolloutTrainer(options.model, reward_of(options, config), **arguments_of_both)
+    else:
+        trainer = POTrainer(options.model, **arguments_of_both)
+        say(trainer.tokenizer_report)
     recipe = recipe_text(options, config)
     checkpoint = last_checkpoint(output)
     if checkpoint is not None:
         say(f"Resuming from {checkpoint}")
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
-        if pairs.evaluation:
+        if data.evaluation:
             say_evaluation(trainer)
     finally:
         close_progress_bar(trainer)
@@ -223,6 +255,20 @@ def train(arguments: argparse.Namespace) -> None:
     if config.push_to_hub:
         push_folder(trainer, output, "End of training")
         say(f"Pushed to {trainer.hub_model_id}")
+
+
+def reward_of(options: TrainOptions, config: POConfig) -> Reward:
+    """Return the reward that was asked for.
+
+    Raises:
+        UserError: there is no such file, function or model.
+    """
+    from sparsepo.training.rewards import RewardModel, load_reward
+
+    if options.reward is not None:
+        return load_reward(options.reward)
+    assert options.reward_model is not None
+    return RewardModel(options.reward_model, config.device)
 
 
 def say_evaluation(trainer: POTrainer) -> None:

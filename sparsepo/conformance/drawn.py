@@ -23,6 +23,8 @@ TOKEN_FIELDS = (
     "reverse_kl",
     "log_sum_sq_probs",
     "token_weights",
+    "sampling_logps",
+    "credit",
     *MODEL_FIELDS,
     "hidden",
 )
@@ -31,6 +33,9 @@ RESPONSE_FIELDS = (
     "win_probability",
     "mismatched_policy_logps",
     "mismatched_ref_logps",
+    "mean_length",
+    "log_z",
+    "baseline",
 )
 """Values of whole responses."""
 FIELDS = (*TOKEN_FIELDS, *RESPONSE_FIELDS)
@@ -47,7 +52,11 @@ def declared_fields(cls: MethodClass) -> set[str]:
     plain = ("scores", "win_probability", "reverse_kl", "log_sum_sq_probs", "token_weights")
     fields |= {name for name in (*plain, "hidden") if getattr(needs, name)}
     fields |= {f"{name}_logps" for name in needs.models}
-    return fields | (set(RESPONSE_FIELDS[2:]) if needs.mismatched else set())
+    fields |= set(needs.rollout)
+    mismatched = {name for name in RESPONSE_FIELDS if name.startswith("mismatched")}
+    fields |= mismatched if needs.mismatched else set()
+    # What only the computation before a rollout's steps reads.
+    return fields - getattr(cls, "before_steps", frozenset())
 
 
 def sides_with(cls: MethodClass, name: str) -> tuple[int, ...]:
@@ -98,6 +107,12 @@ def random_stats(
         "reverse_kl": distance * (draw() + 0.1),
         "log_sum_sq_probs": -3 * draw(),
         "token_weights": draw() + 0.1,
+        # Samples are drawn by a policy near the one that is trained on them.
+        "sampling_logps": (ref + distance * (draw() - 0.5)).clamp(max=-1e-3),
+        "credit": draw() - 0.3,
+        "mean_length": 4 + draw()[:, 0],
+        "log_z": draw()[:, 0],
+        "baseline": draw()[:, 0],
         **{name: -3 * draw() - 0.1 for name in MODEL_FIELDS},
         "hidden": torch.stack([draw(), draw(), draw()], -1),
     }

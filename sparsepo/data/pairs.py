@@ -95,7 +95,7 @@ class ReadReport:
         """One line: "pairs.jsonl: 98 of 100 rows kept; skipped: 2 empty response"."""
         line = f"{self.source}: {self.kept} of {self.rows} rows kept"
         if self.skipped:
-            line += "; skipped: " + _counts(self.skipped)
+            line += "; skipped: " + in_words(self.skipped)
         if self.unused_columns:
             line += "; columns not used: " + ", ".join(self.unused_columns)
         return line
@@ -171,7 +171,7 @@ def pairs_of_rows(
         UserError: as `read_pairs` does.
     """
     given: list[Row] = [dict(row) for row in rows]
-    columns = _require_columns(given, ("chosen", "rejected"), str(source))
+    columns = require_columns(given, ("chosen", "rejected"), str(source))
     if arrow:
         given = [{name: without_nulls(value) for name, value in row.items()} for row in given]
     names = prompt_columns(columns)
@@ -214,7 +214,7 @@ def build_pairs(
     Raises:
         UserError: no row is usable.
     """
-    stem = _stem(source, split)
+    start = stem(source, split)
     pairs: list[PreferencePair] = []
     skipped: Counter[str] = Counter()
     taken: set[str] = set()
@@ -230,14 +230,14 @@ def build_pairs(
         except SkipRow as reason:
             skipped[str(reason)] += 1
             continue
-        pair_id = _unique(_given_id(row) or f"{stem}:{index}", taken)
+        pair_id = unique(given_id(row) or f"{start}:{index}", taken)
         judged = (scores_of(row, where), win_probability_of(row, where))
         pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template, *judged))
     if count == 0:
         raise UserError(f"{source} contains no rows; give data with at least one.")
     if not pairs:
         raise EmptyDataError(
-            f"No usable row in {source}: all {count} were skipped ({_counts(skipped)})."
+            f"No usable row in {source}: all {count} were skipped ({in_words(skipped)})."
         )
     return PairData(pairs, ReadReport(str(source), count, len(pairs), dict(skipped)))
 
@@ -254,9 +254,9 @@ def _without_prompt(row: Row, where: str) -> tuple[Content, Content, Content]:
 
 def _with_prompt(row: Row, given: Any, where: str) -> tuple[Content, Content, Content]:
     chosen, rejected = _responses(row, where)
-    if _is_missing(given):
+    if is_missing(given):
         raise SkipRow(MISSING_PROMPT)
-    prompt = _text_or_messages(given, f"{where}: 'prompt'")
+    prompt = text_or_messages(given, f"{where}: 'prompt'")
     if isinstance(prompt, str) and isinstance(chosen, str):
         return prompt, chosen, rejected
     if isinstance(chosen, str):
@@ -328,12 +328,13 @@ def _split_shared_text(chosen: str, rejected: str) -> tuple[str, str, str]:
 def _response(value: Any, where: str) -> Content:
     if isinstance(value, Mapping) and "text" in value and not is_message(value):
         value = value["text"]
-    if _is_missing(value):
+    if is_missing(value):
         raise SkipRow(MISSING_RESPONSE)
-    return _text_or_messages(value, where)
+    return text_or_messages(value, where)
 
 
-def _text_or_messages(value: Any, where: str) -> Content:
+def text_or_messages(value: Any, where: str) -> Content:
+    """Return a text as it is, and messages in our form."""
     return value if isinstance(value, str) else to_messages(value, where)
 
 
@@ -344,16 +345,16 @@ def _check_preference(prompt: Content, chosen: Content, rejected: Content) -> No
         raise SkipRow(IDENTICAL_RESPONSES)
     if prompt == []:
         raise SkipRow(MISSING_PROMPT)
-    if not all(map(_is_unicode, (prompt, chosen, rejected))):
+    if not all(map(is_unicode, (prompt, chosen, rejected))):
         raise SkipRow(NOT_UNICODE)
 
 
-def _is_unicode(value: Any) -> bool:
+def is_unicode(value: Any) -> bool:
     """Return whether text, at any depth, can be encoded; JSON may contain lone surrogates."""
     if isinstance(value, Mapping):
-        return all(_is_unicode(item) for item in value.values())
+        return all(is_unicode(item) for item in value.values())
     if isinstance(value, list):
-        return all(map(_is_unicode, value))
+        return all(map(is_unicode, value))
     try:
         return not isinstance(value, str) or value.encode() is not None
     except UnicodeEncodeError:
@@ -364,7 +365,8 @@ def _is_blank(response: Content) -> bool:
     return not response.strip() if isinstance(response, str) else is_blank(response)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: null, or NaN in place of it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -377,7 +379,7 @@ def _as_messages(response: Content) -> list[Message]:
 # --- ids, columns, words ------------------------------------------------------------------------
 
 
-def _require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> list[str]:
+def require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> list[str]:
     """Return all columns, or raise a UserError if one of `columns` is missing."""
     if not rows:
         raise UserError(f"{source} contains no rows; give data with at least one.")
@@ -394,7 +396,8 @@ def _repeats_prompt(rows: list[Row]) -> bool:
     return any(len(messages) > 1 for messages in responses)
 
 
-def _given_id(row: Row) -> str | None:
+def given_id(row: Row) -> str | None:
+    """Return the id that a row comes with, or None."""
     for name in ("pair_id", "id"):
         value = row.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
@@ -402,7 +405,7 @@ def _given_id(row: Row) -> str | None:
     return None
 
 
-def _unique(wanted: str, taken: set[str]) -> str:
+def unique(wanted: str, taken: set[str]) -> str:
     """Return `wanted`, with #2, #3 … appended if an earlier row has the same id."""
     pair_id, repeat = wanted, 1
     while pair_id in taken:
@@ -412,12 +415,14 @@ def _unique(wanted: str, taken: set[str]) -> str:
     return pair_id
 
 
-def _stem(source: str | Path, split: str) -> str:
+def stem(source: str | Path, split: str) -> str:
+    """Return how the ids of rows without their own begin."""
     path = Path(source)
     if path.is_file():
         return path.name.split(".")[0] or path.name
     return f"{path.name if path.is_dir() else source}:{split}"
 
 
-def _counts(skipped: Mapping[str, int]) -> str:
+def in_words(skipped: Mapping[str, int]) -> str:
+    """Return counts as text: "2 empty response, 1 missing prompt"."""
     return ", ".join(f"{count} {reason}" for reason, count in skipped.items())

@@ -18,7 +18,9 @@ from sparsepo.methods.discopop import DiscoPOP
 from sparsepo.methods.dpo import DPO
 from sparsepo.methods.dpop import DPOP
 from sparsepo.methods.exo import EXO
+from sparsepo.methods.f_dpg import FDPG
 from sparsepo.methods.f_dpo import FDPO
+from sparsepo.methods.grpo import GRPO
 from sparsepo.methods.hinge import Hinge
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.inpo import INPO
@@ -33,6 +35,7 @@ from sparsepo.methods.orpo import ORPO
 from sparsepo.methods.otpo import OTPO
 from sparsepo.methods.repo import RePO
 from sparsepo.methods.robust_dpo import RobustDPO
+from sparsepo.methods.rto import RTO
 from sparsepo.methods.sepo import SePO
 from sparsepo.methods.sft import SFT
 from sparsepo.methods.simper import SimPER
@@ -68,6 +71,7 @@ _WITH_REFERENCE = (
 )
 _OVER_BATCHES = (KTO, KTOPair, BCO, BCOPair, AOT, BetaDPO, AlphaDPO, WPO)
 _WITH_WEIGHTS = (SePO, TISDPO, TISDPOKL, TGDPO, OTPO, WeightedDPO, INPO)
+_ON_SAMPLES = (FDPG, GRPO, RTO)
 _WITHOUT_REFERENCE = (CPO, ORPO, SLiC, SimPER, AlphaPO, RePO, ConfPO)
 
 PAPER: dict[str, type[Method]] = {cls.name: cls for cls in _PAPER}
@@ -77,7 +81,13 @@ BUILT_IN: dict[str, type[Method]] = {
     **PAPER,
     **{
         cls.name: cls
-        for cls in (*_WITH_REFERENCE, *_WITHOUT_REFERENCE, *_OVER_BATCHES, *_WITH_WEIGHTS)
+        for cls in (
+            *_WITH_REFERENCE,
+            *_WITHOUT_REFERENCE,
+            *_OVER_BATCHES,
+            *_WITH_WEIGHTS,
+            *_ON_SAMPLES,
+        )
     },
 }
 """Every method of the library: the paper's first, then those of its related work."""

@@ -25,6 +25,9 @@ ThirdModel = Literal["oracle", "anti", "history"]
 """A frozen model besides policy and reference: trained on the preferences, trained on the reversed
 preferences, or the policy of the previous iteration."""
 
+RolloutValue = Literal["sampling_logps", "credit", "mean_length", "log_z", "baseline"]
+"""A field of TokenStats that is computed from all samples of a rollout."""
+
 MEANINGS: dict[ThirdModel, str] = {
     "oracle": "a model that was trained on the preferences, with DPO for example",
     "anti": "a model that was trained on the reversed preferences",
@@ -65,6 +68,10 @@ class Needs:
     """All pairs of a step at once, because the loss is no sum over pairs: a step cannot be split
     into micro-batches or over processes."""
 
+    rollout: tuple[RolloutValue, ...] = ()
+    """Values of samples of the policy itself: the method is trained by RolloutTrainer, and its
+    pairs are two samples of a prompt, in no order."""
+
     def in_words(self) -> list[str]:
         """Return what is read besides the policy's log-probabilities, in words."""
         told = {
@@ -82,6 +89,7 @@ class Needs:
             ),
             "a forward pass of responses with other pairs' prompts": self.mismatched,
             "all pairs of a step at once: one process, no gradient accumulation": self.whole_step,
+            "samples of the policy with a reward for each": bool(self.rollout),
             f"masks ({self.mask})": self.mask != "none",
         }
         models = [f"the log-probabilities of a further model, `--{name}`" for name in self.models]
@@ -95,8 +103,9 @@ class Needs:
 
     @property
     def from_outside(self) -> bool:
-        """Whether values are read that come with the data or from further models."""
-        return bool(self.models or self.token_weights or self.scores or self.win_probability)
+        """Whether values are read that come with the data, from further models or from rollouts."""
+        with_data = self.token_weights or self.scores or self.win_probability
+        return bool(self.models or self.rollout or with_data)
 
     @property
     def beyond_pairs(self) -> bool:

@@ -61,3 +61,34 @@ def check_steps(method: Method, args: POConfig) -> None:
             f"Method '{method.name}' compares the pairs of a step, which has one; set "
             "per_device_train_batch_size to 2 or more."
         )
+
+
+def check_samples(method: Method, drawn: bool) -> None:
+    """Check that a method gets samples of the policy just where it needs them.
+
+    Args:
+        method: the method.
+        drawn: whether the trainer draws samples.
+
+    Raises:
+        UserError: it does not, or the method needs what comes only with given pairs.
+    """
+    needs = method.needs
+    if needs.rollout and not drawn:
+        raise UserError(
+            f"Method '{method.name}' is trained on samples of the policy and their rewards; use "
+            "RolloutTrainer, or give --reward FILE.py:FUNCTION or --reward-model DIR."
+        )
+    if not drawn:
+        return
+    given = {
+        "the probability that chosen is preferred": needs.win_probability,
+        "a weight for each token of given pairs": needs.token_weights,
+        "rejected responses to be left out, and samples are compared": not needs.rejected,
+    }
+    for what, needed in given.items():
+        if needed:
+            raise UserError(
+                f"Method '{method.name}' needs {what}, which samples do not have; train it on "
+                "given pairs."
+            )

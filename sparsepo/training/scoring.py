@@ -238,6 +238,7 @@ class ScoringTrainer(SharingTrainer):
             added["token_weights"] = self._given.of_batch(batch)[0]
         if needs.mismatched:
             added |= self._mismatched_logps(batch, apart)
+        added |= self._sampled_values(batch)
         if not added:
             return sides
         chosen, rejected = (
@@ -246,6 +247,11 @@ class ScoringTrainer(SharingTrainer):
         )
         assert chosen is not None
         return chosen, rejected
+
+    def _sampled_values(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Return what is known of a batch because its responses are samples of the policy."""
+        del batch
+        return {}
 
     @torch.no_grad()
     def _mismatched_logps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -22,15 +22,20 @@ from sparsepo.types import PackedBatch, TokenizedPair
 BATCH_PAIRS = 16
 
 
-def check_given(method: Method, given: Iterable[str]) -> None:
+def check_given(method: Method, given: Iterable[str], made: Collection[str] = ()) -> None:
     """Check that just the models that a method reads are given.
+
+    Args:
+        method: the method.
+        given: names of the models that the user gave.
+        made: names of those that training itself provides.
 
     Raises:
         UserError: one is missing, or one is not read.
     """
     names = set(given)
     for name in method.needs.models:
-        if name not in names:
+        if name not in names and name not in made:
             raise UserError(
                 f"Method '{method.name}' needs {MEANINGS[name]}; give it as {name}= or "
                 f"--{name} DIR."
@@ -102,6 +107,15 @@ class ThirdModels:
         batch = pack_pairs(pairs, share_prompt=packed).to(self._device)
         states = reference.read(batch, self._method, Needs())
         return to_responses(logps_of(states, batch), batch).cpu()
+
+    def forget(self) -> None:
+        """Drop what is known of all pairs, which will not come again."""
+        self._known.clear()
+        self._tokens.clear()
+
+    def of_pairs(self, name: ThirdModel, pairs: Sequence[TokenizedPair]) -> list[SideValues]:
+        """Return one model's log-probabilities of pairs that were filled."""
+        return [self._known[pair.pair_id][name] for pair in pairs]
 
     def of_batch(self, batch: PackedBatch) -> dict[str, Float[Tensor, "responses pairs tokens"]]:
         """Return the log-probabilities of a batch on its device, by field of TokenStats.

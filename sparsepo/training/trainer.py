@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from peft import PeftConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -66,7 +67,7 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.method_data import check_data, check_steps
+from sparsepo.training.method_data import check_data, check_samples, check_steps
 from sparsepo.training.metrics import PairScore, pair_metrics
 from sparsepo.training.mismatched import mismatched
 from sparsepo.training.policy import (
@@ -138,6 +139,9 @@ class POTrainer(ScoringTrainer):
             tokenizer and reference do not match.
     """
 
+    draws_samples: ClassVar[bool] = False
+    """Whether training pairs are samples of the policy rather than given."""
+
     def __init__(
         self,
         model: str | PreTrainedModel,
@@ -169,9 +173,10 @@ class POTrainer(ScoringTrainer):
         self.method: Method = args.make_method()
         self.needs: Needs = self.method.needs
         check_steps(self.method, args)
+        check_samples(self.method, self.draws_samples)
         named: dict[ThirdModel, Any] = {"oracle": oracle, "anti": anti, "history": history}
         third_models = {name: value for name, value in named.items() if value is not None}
-        check_given(self.method, third_models)
+        check_given(self.method, third_models, ("history",) if self.draws_samples else ())
         self._given: GivenMasks | None = None
         if args.token_masks is not None:
             self._given = GivenMasks.read(args.token_masks, self.method)
@@ -184,9 +189,7 @@ class POTrainer(ScoringTrainer):
         if streamed:
             check_streaming(args, self.method)
         elif train_dataset is not None:
-            train_dataset = to_pairs(train_dataset, "train_dataset")
-            if not train_dataset:
-                raise UserError("train_dataset is empty; give at least one pair.")
+            train_dataset = self._training_data(train_dataset)
         eval_dataset = eval_sets(eval_dataset)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
@@ -256,9 +259,7 @@ class POTrainer(ScoringTrainer):
         if streamed:
             tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
         elif train_dataset is not None:
-            tokenized, self.tokenizer_report = self._tokenize(train_dataset)
-        if not isinstance(tokenized, Stream):
-            check_data(self.method, tokenized or [])
+            tokenized = self._tokenize_training(train_dataset)
         if self._given is not None:
             assert not isinstance(tokenized, Stream)
             held_out = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
@@ -287,7 +288,7 @@ class POTrainer(ScoringTrainer):
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
         self._start_is_logged = False
-        self._known_pairs = first_pairs(tokenized)
+        self._known_pairs = self._first_pairs(tokenized)
         if self._known_pairs and not self._is_sharded:
             self._check_start(self._known_pairs)
         if self._known_pairs and len(masks):
@@ -300,12 +301,32 @@ class POTrainer(ScoringTrainer):
             self._third_models = ThirdModels(
                 loaded_models, self.method, self.args.device, self._module.computation
             )
-            self._third_models.fill(self._known_pairs)
+            if not self.draws_samples:
+                self._third_models.fill(self._known_pairs)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
             assert not isinstance(tokenized, Stream)
             self._use_cache(tokenized or [], ref_model if ref_model is not None else model)
+
+    # Data
+
+    def _training_data(self, train_dataset: Any) -> Sequence[Any]:
+        """Return the finite training data of the user, checked."""
+        pairs = to_pairs(train_dataset, "train_dataset")
+        if not pairs:
+            raise UserError("train_dataset is empty; give at least one pair.")
+        return pairs
+
+    def _tokenize_training(self, pairs: Sequence[Any]) -> list[TokenizedPair]:
+        """Return what an epoch goes through."""
+        tokenized, self.tokenizer_report = self._tokenize(pairs)
+        check_data(self.method, tokenized)
+        return tokenized
+
+    def _first_pairs(self, tokenized: list[TokenizedPair] | Stream | None) -> list[TokenizedPair]:
+        """Return pairs for the start check and for new masks."""
+        return first_pairs(tokenized)
 
     def _use_cache(self, train_pairs: list[TokenizedPair], start: str | PreTrainedModel) -> None:
         assert self.reference is not None
@@ -375,7 +396,7 @@ class POTrainer(ScoringTrainer):
         """
         batches = [sample["pairs"] for sample in drawn]
         pairs = list(chain.from_iterable(batches))
-        weights = torch.ones(len(pairs))
+        weights = self._weights(pairs)
         if batches:
             weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
         samples = []
@@ -393,6 +414,10 @@ class POTrainer(ScoringTrainer):
         if self.args.world_size > 1:
             count = self.accelerator.gather(count).sum()
         return samples, count
+
+    def _weights(self, pairs: Sequence[TokenizedPair]) -> Float[Tensor, " pairs"]:
+        """Return 1 for each pair that counts."""
+        return torch.ones(len(pairs))
 
     def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""

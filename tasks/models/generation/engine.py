@@ -13,10 +13,10 @@ from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError
 from sparsepo.types import Message
-from tasks.models.generation.decode import TransformersBackend
+from sparsepo.generation.decode import TransformersBackend
 from tasks.models.generation.journal import Journal, model_identity, sample_keys
-from tasks.models.generation.requests import Backend, Progress, Request, Response, Sampling
-from tasks.models.generation.seeds import content_id, sample_seeds
+from sparsepo.generation.requests import Backend, Progress, Request, Response, Sampling
+from sparsepo.generation.seeds import content_id, sample_seeds
 from tasks.models.generation.served import EndpointBackend
 from tasks.models.generation.vllm import VllmBackend
 from tasks.models.generation_settings import GenerationSettings, resolve_backend

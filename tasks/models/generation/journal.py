@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sparsepo.data.hub import is_hub_id
-from tasks.models.generation.requests import Request, Response, Sampling
+from sparsepo.generation.requests import Request, Response, Sampling
 
 FORMAT = 1
 """Part of every key; increase it if samples change in any other way than by their settings."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.models.endpoint import EndpointClient, EndpointSettings, ReplyError
-from tasks.models.generation.requests import Batch, Request, Response, Sampling
-from tasks.models.generation.stops import eos_ids
+from sparsepo.generation.requests import Batch, Request, Response, Sampling
+from sparsepo.generation.stops import eos_ids
 from tasks.models.generation_settings import GenerationSettings
 
 _SEED_BITS = 31

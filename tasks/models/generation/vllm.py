@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.models.generation.requests import Batch, End, Request, Response, Sampling
+from sparsepo.generation.requests import Batch, End, Request, Response, Sampling
 
 _BATCHES_AT_ONCE = 16
 """vLLM makes its own batches; it gets as many requests at a time as fill this number of ours."""

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chi2, kstest
 
 from sparsepo.errors import DivergedError
-from tasks.models.generation.choice import drawn_tokens, greedy_tokens, levels, nucleus
-from tasks.models.generation.seeds import content_id, sample_seed, sample_seeds, uniforms
+from sparsepo.generation.choice import drawn_tokens, greedy_tokens, levels, nucleus
+from sparsepo.generation.seeds import content_id, sample_seed, sample_seeds, uniforms
 
 DRAWS = 40_000
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tasks.models.generation.stops import Ends, eos_ids
+from sparsepo.generation.stops import Ends, eos_ids
 from tests.small_models import small_model, small_tokenizer
 
 

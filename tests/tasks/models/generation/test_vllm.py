@@ -14,7 +14,7 @@ import torch
 from sparsepo.errors import UserError
 from tasks.models import generation_settings
 from tasks.models.generation import generate_responses
-from tasks.models.generation.requests import Request, Response, Sampling
+from sparsepo.generation.requests import Request, Response, Sampling
 from tasks.models.generation.vllm import VllmBackend
 from tasks.models.generation_settings import GenerationSettings, resolve_backend
 from tests.small_models import small_model, small_tokenizer

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from tasks.models.generation.choice import drawn_tokens, greedy_tokens, levels
-from tasks.models.generation.requests import Batch, Request, Response, Sampling
-from tasks.models.generation.seeds import uniforms
-from tasks.models.generation.stops import Ends, eos_ids
+from sparsepo.generation.choice import drawn_tokens, greedy_tokens, levels
+from sparsepo.generation.requests import Batch, Request, Response, Sampling
+from sparsepo.generation.seeds import uniforms
+from sparsepo.generation.stops import Ends, eos_ids
 
 _KEPT = 0.8
 """Share of the rows still running below which the ended ones are removed; copying the cache costs

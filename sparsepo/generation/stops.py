@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.models.generation.requests import End
+from sparsepo.generation.requests import End
 
 _MARGIN = 4
 """Tokens that are decoded beside those that can hold a stop text: the first token may be the end of
