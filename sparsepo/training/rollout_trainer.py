@@ -87,6 +87,11 @@ class RolloutTrainer(SamplingTrainer):
             )
         if train_dataset is None:
             raise UserError("train_dataset is missing; give the prompts.")
+        if is_stream(train_dataset):
+            raise UserError(
+                "train_dataset is a stream, which may be endless; take a part of it, such as "
+                "list(stream.take(1000))."
+            )
         method = args.make_method()
         exact = args.temperature == 1 and args.top_p == 1
         if method.needs.rollout and not exact:
@@ -122,11 +127,6 @@ class RolloutTrainer(SamplingTrainer):
 
     def _training_data(self, train_dataset: Any) -> Sequence[Prompt]:
         data = one_split(train_dataset, "train_dataset")
-        if is_stream(data):
-            raise UserError(
-                "train_dataset is a stream, which may be endless; take a part of it, such as "
-                "list(stream.take(1000))."
-            )
         if not isinstance(data, PromptData):
             rows = [{"prompt": row} if isinstance(row, str) else row for row in data]
             wrong = next((row for row in rows if not isinstance(row, Mapping)), None)
