@@ -169,6 +169,7 @@ def not_provided(method: Method | type[Method]) -> str | None:
         "the probability that chosen is preferred": needs.win_probability,
         "a file with a weight for each token": needs.token_weights,
         "the policy of a previous iteration": "history" in needs.models,
+        "samples of the policy and their rewards": bool(needs.rollout),
     }
     for what, needed in lacks.items():
         if needed:

@@ -145,7 +145,8 @@ def test_one_step_of_online_dpo_is_dpo_on_the_same_pairs(tmp_path: Path) -> None
         small_model("gpt2"),
         args=POConfig(
             output_dir=str(tmp_path / "offline"), method="dpo", use_cpu=True, report_to="none",
-            per_device_train_batch_size=4, max_steps=1, learning_rate=0.1, warmup_steps=0, optim="sgd",
+            per_device_train_batch_size=4, max_steps=1, learning_rate=0.1, warmup_steps=0,
+            optim="sgd",
             save_strategy="no", disable_tqdm=True, max_length=64,
         ),
         train_dataset=text_pairs(4),

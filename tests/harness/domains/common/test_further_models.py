@@ -20,7 +20,7 @@ from sparsepo import UserError
 from sparsepo.methods import BUILT_IN
 from tests.small_models import text_pairs
 
-NOT_HERE = {"odpo", "sppo-soft", "weighted-dpo", "inpo"}
+NOT_HERE = {"odpo", "sppo-soft", "weighted-dpo", "inpo", "f-dpg", "grpo", "rto"}
 
 
 def test_all_adds_every_method_that_can_be_trained() -> None:
