@@ -91,7 +91,7 @@ class TrainOptions:
         if self.eval_data is not None and self.eval_share is not None:
             raise UserError("eval_data and eval_share exclude each other; give only one of them.")
         if self.reward is not None and self.reward_model is not None:
-            raise UserError("reward and reward_model exclude each other; give only one of them.")
+            raise UserError("Give only one of reward and reward_model, which exclude each other.")
         if self.draws_samples and self.eval_share is not None:
             raise UserError(
                 "eval_share holds out pairs, but training on samples reads only prompts; leave it "

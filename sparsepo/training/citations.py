@@ -265,6 +265,24 @@ _RELATED = {
         "Zhang, Yuheng",
         "2024",
     ),
+    "2302.08215": (
+        "go-etal-2023-f-dpg",
+        "Aligning Language Models with Preferences through f-divergence Minimization",
+        "Go, Dongyoung",
+        "2023",
+    ),
+    "2402.03300": (
+        "shao-etal-2024-grpo",
+        "{DeepSeekMath}: Pushing the Limits of Mathematical Reasoning in Open Language Models",
+        "Shao, Zhihong",
+        "2024",
+    ),
+    "2404.18922": (
+        "zhong-etal-2024-rto",
+        "{DPO} Meets {PPO}: Reinforced Token Optimization for {RLHF}",
+        "Zhong, Han",
+        "2024",
+    ),
 }
 """The papers of the related work's methods: key, title, first author, year."""
 

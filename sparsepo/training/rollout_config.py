@@ -67,7 +67,7 @@ class RolloutConfig(POConfig):
         # Written so that NaN is refused too.
         if not 0 < self.temperature < math.inf:
             raise UserError(
-                f"temperature must be above 0, not {self.temperature}: without chance all samples "
+                f"The temperature must be above 0, not {self.temperature}: without chance all samples "
                 "of a prompt are equal."
             )
         if not 0 < self.top_p <= 1:

@@ -83,7 +83,7 @@ class RolloutTrainer(SamplingTrainer):
             )
         if not callable(reward):
             raise UserError(
-                f"reward is of type {type(reward).__name__}; give a function of prompts and "
+                f"The reward is of type {type(reward).__name__}; give a function of prompts and "
                 "responses that returns a number for each response."
             )
         if train_dataset is None:

@@ -675,7 +675,7 @@ def test_a_reward_trains_on_samples_and_its_recipe_repeats_it(
     [
         ("grpo", [], [], "give --reward FILE.py:FUNCTION or --reward-model DIR"),
         ("grpo", ["--reward", "no.py:f"], [], "No such file: no.py"),
-        ("grpo", ["--reward", "no.py:f", "--reward-model", "x"], [], "exclude each other"),
+        ("grpo", ["--reward", "no.py:f", "--reward-model", "x"], [], "which exclude each other"),
         ("grpo", ["--reward-model", "no/such"], [], "no/such"),
         ("dpo", ["--reward", "REWARD", "--eval-share", "0.1"], [], "eval_share holds out pairs"),
         ("dpo", ["--reward", "REWARD"], ["samples_per_prompt=1"], "must be an even number, not 1"),
