@@ -67,8 +67,8 @@ class RolloutConfig(POConfig):
         # Written so that NaN is refused too.
         if not 0 < self.temperature < math.inf:
             raise UserError(
-                f"The temperature must be above 0, not {self.temperature}: without chance all samples "
-                "of a prompt are equal."
+                f"The temperature must be above 0, not {self.temperature}: without chance all "
+                "samples of a prompt are equal."
             )
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
