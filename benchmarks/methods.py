@@ -160,7 +160,7 @@ def explanation(cls: type[Method]) -> str:
         ("no reference", not needs.reference),
         ("no rejected responses", not needs.rejected),
         ("token KL, which reads the reference's distribution", needs.kl),
-        ("reverse KL, a pass over the vocabulary of its own", needs.reverse_kl),
+        ("reverse KL, which reads the reference's distribution", needs.reverse_kl),
         (f"masks ({needs.mask})", needs.mask != "none"),
         ("forward passes with other prompts", needs.mismatched),
         ("transport plans", needs.hidden),

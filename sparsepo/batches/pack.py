@@ -112,7 +112,8 @@ def pack_pairs(
     """Return pairs as one batch, with [prompt | chosen | rejected] of several pairs per row.
 
     Args:
-        pairs: at least one pair; each prompt and response has at least one token.
+        pairs: at least one pair; each prompt and response has at least one token, except the
+            response that an unpaired row lacks.
         tokens_per_row: maximum length of a row, see `plan_rows`; None uses the longest pair's.
         share_prompt: False gives the layout of the reference implementation instead, with a row
             [prompt | response] for each response; the results are the same.
@@ -123,14 +124,14 @@ def pack_pairs(
         and token, regardless of their rows.
 
     Raises:
-        ValueError: there are no pairs, or a prompt or response has no tokens.
+        ValueError: there are no pairs, or a prompt or both responses have no tokens.
     """
     if not pairs:
         raise ValueError("A batch needs at least one pair; pass a non-empty list.")
     parts = (CHOSEN, REJECTED) if rejected else (CHOSEN,)
     responses = [(pair.chosen_ids, pair.rejected_ids)[: len(parts)] for pair in pairs]
     for pair, own in zip(pairs, responses, strict=True):
-        if not pair.prompt_ids or not all(own):
+        if not pair.prompt_ids or not any(own):
             raise ValueError(
                 f"Pair {pair.pair_id} has a prompt or response without tokens; remove the pair."
             )

@@ -127,7 +127,8 @@ def read_data(options: TrainOptions) -> Pairs:
     from sparsepo.data.pairs import read_pairs
     from sparsepo.data.split import hold_out
 
-    data = read_pairs(options.data, options.split)
+    unpaired = method_class(options.method).unpaired
+    data = read_pairs(options.data, options.split, unpaired=unpaired)
     say(data.report)
     if options.eval_share is not None:
         kept, held = hold_out(data, options.eval_share)
@@ -150,7 +151,8 @@ def _read_evaluation(source: str, options: TrainOptions, training: PairData) -> 
     from sparsepo.data.pairs import read_pairs
     from sparsepo.data.split import shared_pairs
 
-    data = read_pairs(source, options.eval_split)
+    unpaired = method_class(options.method).unpaired
+    data = read_pairs(source, options.eval_split, unpaired=unpaired)
     say(f"{data.report} (evaluation)")
     shared = shared_pairs(data, training)
     if shared == len(data):

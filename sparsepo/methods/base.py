@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparsepo.methods.hyper_parameters import HyperParameter, check_declared
@@ -143,6 +143,9 @@ class Method(abc.ABC):
     ordered: ClassVar[bool] = True
     """Whether, near the reference, the loss falls as a chosen reward rises and rises with a
     rejected one. False for the few published losses of which this does not hold."""
+    unpaired: ClassVar[bool] = False
+    """Whether the loss is a mean over single responses, so that rows with one response (unpaired
+    data) can be trained on."""
     from_reference: ClassVar[bool] = True
     """Whether the implicit reward of a method that reads the reference is 0 where the policy is
     the reference."""
@@ -242,6 +245,23 @@ def logp_means(
         response_mean(chosen.policy_logps, chosen),
         response_mean(rejected.policy_logps, rejected),
     )
+
+
+def present(stats: TokenStats) -> Bool[Tensor, " B"]:
+    """Return which rows have this response, (B,): all but unpaired rows with the other one."""
+    return stats.response_mask.bool().any(-1)
+
+
+def mean_over_responses(
+    chosen_losses: Float[Tensor, " B"],
+    rejected_losses: Float[Tensor, " B"],
+    chosen: TokenStats,
+    rejected: TokenStats,
+) -> Float[Tensor, " B"]:
+    """Return the mean loss of each row's responses, (B,): of two, or of an unpaired row's one."""
+    here = torch.stack([present(chosen), present(rejected)])
+    losses = torch.where(here, torch.stack([chosen_losses, rejected_losses]), 0.0)
+    return losses.sum(0) / here.sum(0)
 
 
 def required(value: Tensor | None, name: str) -> Tensor:

@@ -24,9 +24,12 @@ FREE_OPERATIONS = {"cpu": 2e10, "cuda": 1e13}
 
 
 def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-    """Return two short pairs of different lengths, cut from the first pairs of a training set."""
+    """Return two short pairs of different lengths, cut from the first pairs of a training set.
+
+    The only response of an unpaired row comes first, as the chosen one.
+    """
     first = sorted(pairs[:PROBE_PAIRS], key=packed_length)
-    chosen = [first[-1], first[0]]
+    chosen = [_chosen_first(pair) for pair in (first[-1], first[0])]
     return [
         TokenizedPair(
             f"{pair.pair_id}-{number}",
@@ -40,8 +43,16 @@ def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
 
 
 def swap_responses(pair: TokenizedPair) -> TokenizedPair:
-    """Return a pair with chosen and rejected response swapped."""
+    """Return a pair with chosen and rejected response swapped, an unpaired row unchanged."""
+    if pair.label is not None:
+        return pair
     return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+
+
+def _chosen_first(pair: TokenizedPair) -> TokenizedPair:
+    if pair.label is not False:
+        return pair
+    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=[])
 
 
 def longest_pair(
@@ -64,7 +75,7 @@ def longest_pair(
     free = FREE_OPERATIONS.get(model.device.type, FREE_OPERATIONS["cuda"])
     in_any_run = free / (4 * max(1, model.num_parameters()))
     room = int(max(in_any_run, RUN_SHARE * epochs * sum(lengths)))
-    pair = pairs[longest]
+    pair = _chosen_first(pairs[longest])
     if lengths[longest] > room:
         share = room / lengths[longest]
         prompt, chosen, rejected = (

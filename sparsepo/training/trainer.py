@@ -66,8 +66,8 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.method_data import check_data, check_steps
-from sparsepo.training.metrics import PairScore, pair_metrics
+from sparsepo.training.method_data import check_data, check_labels, check_steps
+from sparsepo.training.metrics import PairScore, by_response, pair_metrics
 from sparsepo.training.mismatched import mismatched
 from sparsepo.training.policy import (
     PolicyWithMasks,
@@ -117,8 +117,9 @@ class POTrainer(ScoringTrainer):
         eval_dataset: pairs or rows for `evaluate`, without a stream; or several sets by name, whose
             metrics are then named eval_<name>_….
         processing_class: the tokenizer; None loads it from the model's folder or id.
-        callbacks: further transformers callbacks; if one has `on_reference_cache(done, total)`, it
-            is called with the progress of filling a reference cache.
+        callbacks: further transformers callbacks; if one has `on_reference_cache(done, total)` or
+            `on_third_models(done, total)`, it is called with the progress of filling a reference
+            cache, or of running the oracle, anti and history models on the pairs.
         compute_metrics: computes further evaluation metrics from a transformers.EvalPrediction,
             whose predictions are the implicit rewards, (pairs, 2), chosen first, and whose
             label_ids are zeros.
@@ -184,10 +185,10 @@ class POTrainer(ScoringTrainer):
         if streamed:
             check_streaming(args, self.method)
         elif train_dataset is not None:
-            train_dataset = to_pairs(train_dataset, "train_dataset")
+            train_dataset = to_pairs(train_dataset, "train_dataset", unpaired=self.method.unpaired)
             if not train_dataset:
                 raise UserError("train_dataset is empty; give at least one pair.")
-        eval_dataset = eval_sets(eval_dataset)
+        eval_dataset = eval_sets(eval_dataset, unpaired=self.method.unpaired)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
             raise UserError(
@@ -254,11 +255,16 @@ class POTrainer(ScoringTrainer):
         self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized: list[TokenizedPair] | Stream | None = None
         if streamed:
-            tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
+            tokenized = Stream(
+                train_dataset,
+                lambda pairs: self._tokenize(pairs)[0],
+                unpaired=self.method.unpaired,
+            )
         elif train_dataset is not None:
             tokenized, self.tokenizer_report = self._tokenize(train_dataset)
         if not isinstance(tokenized, Stream):
             check_data(self.method, tokenized or [])
+            check_labels(self.method, tokenized or [])
         if self._given is not None:
             assert not isinstance(tokenized, Stream)
             held_out = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
@@ -300,7 +306,7 @@ class POTrainer(ScoringTrainer):
             self._third_models = ThirdModels(
                 loaded_models, self.method, self.args.device, self._module.computation
             )
-            self._third_models.fill(self._known_pairs)
+            self._fill_third_models(self._known_pairs)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
@@ -383,9 +389,8 @@ class POTrainer(ScoringTrainer):
             own = [pairs[item] for item in group]
             batch = self._pack(own, self.needs.rejected)
             samples.append({**vars(batch), "weights": weights[group]})
-            if self.needs.mismatched and len(own) > 1:
-                apart = self._pack(mismatched(own, self._max_length), rejected=True)
-                samples[-1][MISMATCHED] = vars(apart)
+            if self.needs.mismatched and (others := mismatched(own, self._max_length)):
+                samples[-1][MISMATCHED] = vars(self._pack(others, rejected=True))
             if self.args.include_num_input_tokens_seen == "non_padding":
                 # transformers counts the tokens of a mask by this name.
                 samples[-1]["attention_mask"] = batch.part != PADDING
@@ -453,7 +458,9 @@ class POTrainer(ScoringTrainer):
             # device.
             losses, self._losses = self._losses, []
             check_finite(self.accelerator, losses, self.state.global_step)
-        self._means.record(self._metrics(batch, reference, chosen, rejected, output), weights)
+        metrics = self._metrics(batch, reference, chosen, rejected, output)
+        for group, rows in by_response(metrics, chosen, rejected):
+            self._means.record(group, weights * rows)
         loss = (output.per_pair * weights).sum()
         if num_items_in_batch is not None:
             # DDP averages gradients over processes; the pairs were counted over all of them.
