@@ -164,6 +164,7 @@ def explanation(cls: type[Method]) -> str:
         (f"masks ({needs.mask})", needs.mask != "none"),
         ("forward passes with other prompts", needs.mismatched),
         ("transport plans", needs.hidden),
+        ("a forward and backward pass for the tokens' influence", needs.importance),
         ("log Σ π²", needs.log_sum_sq_probs),
     ]
     return "; ".join(text for text, holds in parts if holds)

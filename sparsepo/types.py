@@ -139,6 +139,8 @@ class TokenStats:
     hidden: Float[Tensor, "B T d"] | None = None
     """The policy's final hidden states at the positions that predict the tokens, without
     gradient."""
+    importance: Float[Tensor, "B T"] | None = None
+    """‖∂ max_v logit_v at the last token / ∂ embedding of y_t‖₁ by the policy, without gradient."""
     scores: Float[Tensor, " B"] | None = None
     """A score of each response that comes with the data; higher is better."""
     win_probability: Float[Tensor, " B"] | None = None

@@ -24,6 +24,7 @@ TOKEN_FIELDS = (
     "log_sum_sq_probs",
     "token_weights",
     *MODEL_FIELDS,
+    "importance",
     "hidden",
 )
 RESPONSE_FIELDS = (
@@ -45,7 +46,7 @@ def declared_fields(cls: MethodClass) -> set[str]:
     fields |= {"reward_mask"} if needs.mask != "none" else set()
     fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
     plain = ("scores", "win_probability", "reverse_kl", "log_sum_sq_probs", "token_weights")
-    fields |= {name for name in (*plain, "hidden") if getattr(needs, name)}
+    fields |= {name for name in (*plain, "importance", "hidden") if getattr(needs, name)}
     fields |= {f"{name}_logps" for name in needs.models}
     return fields | (set(RESPONSE_FIELDS[2:]) if needs.mismatched else set())
 
@@ -98,6 +99,7 @@ def random_stats(
         "reverse_kl": distance * (draw() + 0.1),
         "log_sum_sq_probs": -3 * draw(),
         "token_weights": draw() + 0.1,
+        "importance": draw() + 0.1,
         **{name: -3 * draw() - 0.1 for name in MODEL_FIELDS},
         "hidden": torch.stack([draw(), draw(), draw()], -1),
     }

@@ -55,6 +55,8 @@ class Needs:
     """A weight per token that comes with the data."""
     hidden: bool = False
     """The policy's final hidden states."""
+    importance: bool = False
+    """The influence of each token on its response's last prediction."""
     scores: bool = False
     """A score per response that comes with the data."""
     win_probability: bool = False
@@ -73,6 +75,9 @@ class Needs:
             "the token KL, policy first": self.reverse_kl,
             "log Σ_v π(v)² of each token, which takes no further pass": self.log_sum_sq_probs,
             "the policy's final hidden states": self.hidden,
+            "each token's influence on the last prediction (one more forward and backward pass)": (
+                self.importance
+            ),
             "a score of each response, columns `score_chosen` and `score_rejected`": self.scores,
             "the probability that chosen is preferred, column `win_probability`": (
                 self.win_probability
@@ -101,8 +106,9 @@ class Needs:
     @property
     def beyond_pairs(self) -> bool:
         """Whether values are read beyond a pair's log-probabilities, token KL and masks."""
-        computed = (self.hidden, self.mismatched, self.reverse_kl, self.log_sum_sq_probs)
-        return self.from_outside or any(computed)
+        computed = (self.hidden, self.importance, self.mismatched)
+        logits = (self.reverse_kl, self.log_sum_sq_probs)
+        return self.from_outside or any(computed) or any(logits)
 
     @property
     def online_reference(self) -> bool:

@@ -27,6 +27,7 @@ from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
 from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.training.config import POConfig
 from sparsepo.training.dataset import to_pairs
+from sparsepo.training.importance import token_importance
 from sparsepo.training.method_data import check_data, check_paired
 from sparsepo.training.metrics import PairScore, pair_scores, summary
 from sparsepo.training.mismatched import mismatched
@@ -244,6 +245,8 @@ class ScoringTrainer(SharingTrainer):
             added |= self._third_models.of_batch(batch)
         if needs.token_weights and self._given is not None:
             added["token_weights"] = self._given.of_batch(batch)[0]
+        if needs.importance:
+            added["importance"] = token_importance(self._module, batch)
         if needs.mismatched:
             added |= self._mismatched_logps(batch, apart)
         if not added:

@@ -289,6 +289,11 @@ class POTrainer(ScoringTrainer):
         )
         check_sharding(self.accelerator, is_quantized(policy))
         keep_precision(self.accelerator)
+        if self.needs.importance and self._is_sharded:
+            raise UserError(
+                f"Method '{self.method.name}' differentiates the policy twice in a step, which "
+                "sharded weights do not allow; use whole weights, with LoRA if they do not fit."
+            )
         if self.reference is not None:
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
