@@ -232,7 +232,7 @@ class _TokenStats(torch.autograd.Function):
                     expected = (ref_scale * differences).sum(0)
                     ratio = (ref_largest - largest) + (ref_summed / summed).log()
                     kl[part] = (expected - ratio).clamp_(min=0)
-                if reverse_kl is not None and mean_gap is not None:
+                if reverse_kl is not None and mean_gap is not None and gaps is not None:
                     # KL(π ‖ π_ref) = E_π[l − l_ref] − log(Z/Z_ref).
                     mean_gap[part] = ((sums.maxima - total[part]).exp_() * gaps).sum(0)
                     ratio = (largest - ref_largest) + (summed / ref_summed).log()

@@ -69,7 +69,7 @@ def _logits(
 ) -> Float[Tensor, "R V"]:
     """Return the policy's logits, before any transform if rows are packed, at some positions."""
     if module.computation != "packed":
-        whole = run_whole(module.policy, batch, module.computation).logits
+        whole: Tensor = run_whole(module.policy, batch, module.computation).logits
         return whole.flatten(0, 1)[cells].float()
     model = unwrap_peft(module.policy)
     there = replace(batch, predictor_index=cells)

@@ -81,9 +81,10 @@ def check_labels(method: Method, pairs: Sequence[TokenizedPair]) -> None:
             f"All {len(pairs)} training rows have the label {str(bool(desirable)).lower()}; method "
             f"'{method.name}' needs desirable and undesirable completions."
         )
-    weights = [getattr(method, f"{name}desirable_weight", None) for name in ("", "un")]
-    if None in weights:
+    names = ("desirable_weight", "undesirable_weight")
+    if not all(hasattr(method, name) for name in names):
         return
+    weights: list[float] = [getattr(method, name) for name in names]
     ratio = weights[0] * desirable / (weights[1] * undesirable)
     if not LEAST_RATIO <= ratio <= LARGEST_RATIO:
         _log.warning(

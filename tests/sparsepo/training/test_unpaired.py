@@ -274,6 +274,7 @@ def test_the_command_trains_on_a_file_of_chat_rows(
     assert main(command("kto")) == 0
     assert "12 of 12 rows kept" in capsys.readouterr().err
     assert (tmp_path / "kto" / "model.safetensors").is_file()
+    assert "Trained on 9 unpaired rows" in (tmp_path / "kto" / "README.md").read_text()
     assert main(command("dpo")) == 2
     assert "only the methods for unpaired data train on" in capsys.readouterr().err
 

@@ -158,6 +158,17 @@ def test_accumulated_steps_are_the_large_batch(method: str, tmp_path: Path) -> N
     assert pair[0] == pytest.approx(pair[1], rel=2e-5)
 
 
+@pytest.mark.parametrize("method", ["tis-dpo-kl", "ti-dpo", "kto"])
+def test_both_computations_train_the_same(method: str, tmp_path: Path) -> None:
+    losses = []
+    for computation in ("packed", "plain"):
+        trainer = trainer_of(tmp_path, method, computation=computation, learning_rate=3e-3)
+        trainer.train()
+        losses.append([e["loss"] for e in trainer.state.log_history if "loss" in e])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert abs(losses[0][0] - losses[0][-1]) > 1e-3
+
+
 # Further models
 
 
