@@ -47,7 +47,7 @@ class PreferencePair:
 class TokenizedPair:
     """Token ids of one pair; both responses end with EOS unless they were truncated.
 
-    The response that an unpaired row lacks has no tokens.
+    The response that an unpaired row lacks has no tokens, which `label` says.
     """
 
     pair_id: str
@@ -56,11 +56,8 @@ class TokenizedPair:
     rejected_ids: list[int]
     scores: tuple[float, float] | None = None
     win_probability: float | None = None
-
-    @property
-    def label(self) -> bool | None:
-        """Whether the only response of an unpaired row is desirable; None for a pair."""
-        return None if self.chosen_ids and self.rejected_ids else bool(self.chosen_ids)
+    label: bool | None = None
+    """Whether the only response of an unpaired row is desirable; None for a pair."""
 
 
 @dataclass(frozen=True)

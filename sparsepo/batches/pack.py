@@ -124,14 +124,18 @@ def pack_pairs(
         and token, regardless of their rows.
 
     Raises:
-        ValueError: there are no pairs, or a prompt or both responses have no tokens.
+        ValueError: there are no pairs, or a prompt or response has no tokens.
     """
     if not pairs:
         raise ValueError("A batch needs at least one pair; pass a non-empty list.")
     parts = (CHOSEN, REJECTED) if rejected else (CHOSEN,)
     responses = [(pair.chosen_ids, pair.rejected_ids)[: len(parts)] for pair in pairs]
     for pair, own in zip(pairs, responses, strict=True):
-        if not pair.prompt_ids or not any(own):
+        # An unpaired row has one response.
+        needed = [
+            ids for side, ids in zip((True, False), own, strict=False) if pair.label in (None, side)
+        ]
+        if not pair.prompt_ids or not needed or not all(needed):
             raise ValueError(
                 f"Pair {pair.pair_id} has a prompt or response without tokens; remove the pair."
             )

@@ -335,6 +335,7 @@ class _Work:
             rejected[:room],
             pair.scores,
             pair.win_probability,
+            pair.label,
         )
 
 

@@ -31,12 +31,13 @@ def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
     first = sorted(pairs[:PROBE_PAIRS], key=packed_length)
     chosen = [_chosen_first(pair) for pair in (first[-1], first[0])]
     return [
-        TokenizedPair(
-            f"{pair.pair_id}-{number}",
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:response],
+        replace(
+            pair,
+            pair_id=f"{pair.pair_id}-{number}",
+            prompt_ids=pair.prompt_ids[-prompt:],
+            chosen_ids=pair.chosen_ids[:response],
             # The two responses rarely have the same length.
-            pair.rejected_ids[: response + 2],
+            rejected_ids=pair.rejected_ids[: response + 2],
         )
         for number, (pair, (prompt, response)) in enumerate(zip(chosen, LIMITS, strict=True))
     ]
@@ -52,7 +53,7 @@ def swap_responses(pair: TokenizedPair) -> TokenizedPair:
 def _chosen_first(pair: TokenizedPair) -> TokenizedPair:
     if pair.label is not False:
         return pair
-    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=[])
+    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=[], label=True)
 
 
 def longest_pair(
@@ -82,10 +83,10 @@ def longest_pair(
             max(1, int(share * len(ids)))
             for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
         )
-        pair = TokenizedPair(
-            pair.pair_id,
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:chosen],
-            pair.rejected_ids[:rejected],
+        pair = replace(
+            pair,
+            prompt_ids=pair.prompt_ids[-prompt:],
+            chosen_ids=pair.chosen_ids[:chosen],
+            rejected_ids=pair.rejected_ids[:rejected],
         )
     return pair if packed_length(pair) > sum(LIMITS[0]) + LIMITS[0][1] + 2 else None

@@ -92,9 +92,12 @@ def test_the_response_that_a_row_lacks_takes_no_place_in_a_batch(share_prompt: b
     batch = pack_pairs(halves, share_prompt=share_prompt)
     assert batch.response_mask.any(-1).tolist() == [[True, False] * 2, [False, True] * 2]
     assert len(batch.targets) == sum(len(p.chosen_ids) + len(p.rejected_ids) for p in halves)
-    nothing = replace(halves[0], chosen_ids=[])
+    # A pair that lacks a response without saying so is none.
+    for broken in (replace(halves[0], chosen_ids=[]), replace(halves[0], label=None)):
+        with pytest.raises(ValueError, match="without tokens"):
+            pack_pairs([broken])
     with pytest.raises(ValueError, match="without tokens"):
-        pack_pairs([nothing])
+        pack_pairs([halves[1]], rejected=False)
 
 
 def drawn(rows: int, seed: int) -> TokenStats:
