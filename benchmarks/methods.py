@@ -160,10 +160,11 @@ def explanation(cls: type[Method]) -> str:
         ("no reference", not needs.reference),
         ("no rejected responses", not needs.rejected),
         ("token KL, which reads the reference's distribution", needs.kl),
-        ("reverse KL, a pass over the vocabulary of its own", needs.reverse_kl),
+        ("reverse KL, which reads the reference's distribution", needs.reverse_kl),
         (f"masks ({needs.mask})", needs.mask != "none"),
         ("forward passes with other prompts", needs.mismatched),
         ("transport plans", needs.hidden),
+        ("a forward and backward pass for the tokens' influence", needs.importance),
         ("log Σ π²", needs.log_sum_sq_probs),
     ]
     return "; ".join(text for text, holds in parts if holds)
@@ -204,10 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
     options = parser.parse_args(arguments)
-    names = options.methods.split(",") if options.methods else [*BUILT_IN]
+    on_pairs = [name for name, cls in BUILT_IN.items() if not cls.needs.rollout]
+    names = options.methods.split(",") if options.methods else on_pairs
     for name in names:
-        if name not in BUILT_IN:
-            raise UserError(f"Unknown method '{name}'; choose from {', '.join(BUILT_IN)}.")
+        if name not in on_pairs:
+            raise UserError(
+                f"'{name}' is no method that trains on pairs; choose from {', '.join(on_pairs)}."
+            )
     shape = shapes[options.shape]
     load = os.getloadavg()[0]
     costs = measure(names, shape, options.runs, options.steps)

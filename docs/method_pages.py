@@ -30,6 +30,8 @@ def generated(cls: type[Method]) -> str:
     number = arxiv_number(cls.source)
     link = f", [arXiv {number}](https://arxiv.org/abs/{number})" if number else ""
     reads = ["the policy's log-probabilities", *cls.needs.in_words()]
+    if cls.unpaired:
+        reads.append("pairs, or [unpaired rows](../data.md#unpaired-rows)")
     lines = [f"# {cls.title}: `{cls.name}`", "", summary, "", f"> {loss}", ""]
     if rest:
         lines += [_paragraphs(rest), ""]

@@ -117,6 +117,8 @@ class _Kept(NamedTuple):
     ref: Float[Tensor, "n v"] | None
     slope: Float[Tensor, "n v"] | None
     """Derivative of the policy's soft cap, which cannot be computed from its probabilities."""
+    gap: Float[Tensor, "n v"] | None
+    """Policy logits − reference logits, which the reverse KL differentiates."""
 
 
 class _TokenStats(torch.autograd.Function):
@@ -139,7 +141,8 @@ class _TokenStats(torch.autograd.Function):
         policy_transform: LogitTransform,
         ref_transform: LogitTransform,
         need_squares: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        need_reverse_kl: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         policy = _Head(policy_hidden, policy_head, policy_bias, policy_transform)
         ref = None
         if ref_hidden is not None and ref_head is not None:
@@ -151,10 +154,14 @@ class _TokenStats(torch.autograd.Function):
         ref_total = torch.empty_like(logps) if ref is not None else None
         kl = torch.empty_like(logps) if ref is not None and need_kl else None
         log_squares = torch.empty_like(logps) if need_squares else None
+        reverse_kl = torch.empty_like(logps) if ref is not None and need_reverse_kl else None
+        mean_gap = None if reverse_kl is None else torch.empty_like(logps)
         target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
         budget = keep_bytes if any(ctx.needs_input_grad) else 0
-        # A block of π, plus one of π_ref for the KL and one of slopes for a soft cap.
-        copies = 1 + (kl is not None) + (policy_transform.cap is not None)
+        # A block of π, plus one of π_ref for the KL, one of gaps for the reverse KL, and one of
+        # slopes for a soft cap.
+        copies = 1 + (kl is not None) + (reverse_kl is not None)
+        copies += policy_transform.cap is not None
         kept: dict[tuple[int, int], _Kept] = {}
         scales: dict[int, tuple[Tensor, Tensor | None]] = {}
         vocabulary = policy_head.shape[0]
@@ -168,6 +175,7 @@ class _TokenStats(torch.autograd.Function):
             ref_sums = None if ref_rows is None else _Normaliser(len(blocks), len(target), logps)
             differences = torch.zeros_like(sums.sums)
             squares = torch.zeros_like(sums.sums) if need_squares else None
+            gaps = None if reverse_kl is None else torch.zeros_like(sums.sums)
             at_target, ref_at_target = torch.zeros_like(logps[part]), torch.zeros_like(logps[part])
             for block, columns in enumerate(blocks):
                 logits = policy_rows.logits(columns)
@@ -175,7 +183,7 @@ class _TokenStats(torch.autograd.Function):
                 size = copies * logits.nbytes
                 keep = size <= budget
                 slope = policy_transform.slope(logits) if keep else None
-                ref_weights = None
+                ref_weights, gap = None, None
                 if ref_rows is not None and ref_sums is not None:
                     ref_logits = ref_rows.logits(columns)
                     _pick(ref_at_target, ref_logits, target, columns)
@@ -186,6 +194,8 @@ class _TokenStats(torch.autograd.Function):
                             # A bias of -inf excludes a token; a token that the reference
                             # excludes contributes nothing to the sum.
                             difference.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=0.0)
+                    if gaps is not None:
+                        gap = _gap(policy_rows, ref_rows, logits, ref_logits)
                     weights = ref_sums.add(block, ref_logits)
                     if difference is not None:
                         differences[block] = torch.linalg.vecdot(weights, difference)
@@ -193,9 +203,11 @@ class _TokenStats(torch.autograd.Function):
                 policy_weights = sums.add(block, logits)
                 if squares is not None:
                     squares[block] = torch.linalg.vecdot(policy_weights, policy_weights)
+                if gaps is not None and gap is not None:
+                    gaps[block] = torch.linalg.vecdot(policy_weights, gap)
                 if keep:
                     budget -= size
-                    kept[start, block] = _Kept(policy_weights, ref_weights, slope)
+                    kept[start, block] = _Kept(policy_weights, ref_weights, slope, gap)
             largest, summed = sums.join()
             total[part] = largest + summed.log()
             logps[part] = at_target - total[part]
@@ -220,6 +232,11 @@ class _TokenStats(torch.autograd.Function):
                     expected = (ref_scale * differences).sum(0)
                     ratio = (ref_largest - largest) + (ref_summed / summed).log()
                     kl[part] = (expected - ratio).clamp_(min=0)
+                if reverse_kl is not None and mean_gap is not None and gaps is not None:
+                    # KL(π ‖ π_ref) = E_π[l − l_ref] − log(Z/Z_ref).
+                    mean_gap[part] = ((sums.maxima - total[part]).exp_() * gaps).sum(0)
+                    ratio = (largest - ref_largest) + (summed / ref_summed).log()
+                    reverse_kl[part] = (mean_gap[part] - ratio).clamp_(min=0)
             if any((start, block) in kept for block in range(len(blocks))):
                 scales[start] = ((sums.maxima - total[part]).exp_(), ref_scale)
         ctx.save_for_backward(
@@ -229,14 +246,15 @@ class _TokenStats(torch.autograd.Function):
             total,
             ref_total,
             target_slope,
+            mean_gap,
         )
         ctx.transforms = policy_transform, ref_transform
         ctx.kept, ctx.scales = kept, scales
         ctx.chunk_size, ctx.block_elements = chunk_size, block_elements
-        ctx.has_kl = kl is not None
+        ctx.has_kl, ctx.has_reverse_kl = kl is not None, reverse_kl is not None
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(v for v in (ref_logps, log_squares) if v is not None))
-        return logps, ref_logps, kl, log_squares
+        return logps, ref_logps, kl, log_squares, reverse_kl
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -246,19 +264,24 @@ class _TokenStats(torch.autograd.Function):
         _grad_ref: Tensor | None,
         grad_kl: Tensor | None,
         _grad_squares: Tensor | None,
+        grad_reverse_kl: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         transform, ref_transform = ctx.transforms
         policy = _Head(saved[0], saved[1], saved[2], transform)
         ref = _Head(saved[3], saved[4], saved[5], ref_transform)
-        targets, total, ref_total, target_slope = saved[6:]
-        # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref. Both are
-        # multiplied by the transform's derivative: a soft cap's in each block, a scale as part of
-        # the factors per token.
+        targets, total, ref_total, target_slope, mean_gap = saved[6:]
+        # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref;
+        # d KL(π ‖ π_ref)/d logits = π (gap − E_π[gap]), gap = l − l_ref. All are multiplied by the
+        # transform's derivative: a soft cap's in each block, a scale as part of the factors per
+        # token.
         scale = transform.scale if transform.cap is None else 1.0
         onto_target = torch.zeros_like(total) if grad_logps is None else grad_logps
         onto_ref = grad_kl if ctx.has_kl else None
         onto_policy = -onto_target if onto_ref is None else onto_ref - onto_target
+        onto_gap = grad_reverse_kl if ctx.has_reverse_kl else None
+        if onto_gap is not None:
+            onto_policy = onto_policy - onto_gap * mean_gap
         needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(policy.hidden, dtype=total.dtype) if needs_hidden else None
         # The first chunk overwrites it, because zeroing a tensor as large as the head is expensive.
@@ -273,17 +296,21 @@ class _TokenStats(torch.autograd.Function):
             reached = onto_policy[part] != 0
             if onto_ref is not None:
                 reached |= onto_ref[part] != 0
+            if onto_gap is not None:
+                reached |= onto_gap[part] != 0
             rows = reached.nonzero()[:, 0]
             all_rows = len(rows) == len(part)
             part = part[rows]
             if not len(part):
                 continue
             policy_rows = policy.rows(part)
-            ref_rows = ref.rows(part) if onto_ref is not None else None
+            reads_ref = onto_ref is not None or onto_gap is not None
+            ref_rows = ref.rows(part) if reads_ref else None
             factor = onto_policy[part, None] * scale
             norm = total[part, None]
             ref_factor = None if onto_ref is None else onto_ref[part, None] * scale
             ref_norm: Any = None if onto_ref is None else ref_total[part, None]
+            gap_factor = None if onto_gap is None else onto_gap[part, None] * scale
             blocks = _vocabulary_blocks(len(policy.weight), len(reached), ctx.block_elements)
             part_hidden = None if grad_hidden is None else torch.empty_like(grad_hidden[part])
             for block, columns in enumerate(blocks):
@@ -291,17 +318,26 @@ class _TokenStats(torch.autograd.Function):
                 if kept is None:
                     logits = policy_rows.logits(columns)
                     slope = transform.slope(logits)
-                    grad = logits.sub_(norm).exp_().mul_(factor)
-                    if ref_rows is not None and ref_factor is not None:
-                        ref_probs = ref_rows.logits(columns).sub_(ref_norm).exp_()
+                    ref_logits = None if ref_rows is None else ref_rows.logits(columns)
+                    gap = None
+                    if gap_factor is not None:
+                        gap = _gap(policy_rows, ref_rows, logits, ref_logits)
+                    grad = logits.sub_(norm).exp_()
+                    grad *= _policy_factor(factor, gap, gap_factor)
+                    if ref_logits is not None and ref_factor is not None:
+                        ref_probs = ref_logits.sub_(ref_norm).exp_()
                         grad.addcmul_(ref_probs, ref_factor, value=-1)
                 else:
                     own_scale, ref_scale = ctx.scales[start]
-                    slope = kept.slope
+                    slope, gap = kept.slope, kept.gap
                     if slope is not None and not all_rows:
                         slope = slope[rows]
+                    if gap is not None and not all_rows:
+                        gap = gap[rows]
                     grad = kept.policy if all_rows else kept.policy[rows]
-                    grad *= factor * own_scale[block, rows, None]
+                    own_scale = own_scale[block, rows, None]
+                    here = None if gap_factor is None else gap_factor * own_scale
+                    grad *= _policy_factor(factor * own_scale, gap, here)
                     if ref_factor is not None:
                         weights = kept.ref if all_rows else kept.ref[rows]
                         ref_factor_here = ref_factor * ref_scale[block, rows, None]
@@ -332,13 +368,33 @@ class _TokenStats(torch.autograd.Function):
             None if grad_hidden is None else grad_hidden.to(policy.hidden.dtype),
             None if grad_head is None else grad_head.to(policy.weight.dtype),
             None if grad_bias is None else grad_bias.to(policy.weight.dtype),
-            *[None] * 11,
+            *[None] * 12,
         )
 
 
 def _vocabulary_blocks(vocabulary: int, tokens: int, block_elements: int) -> list[slice]:
     width = max(1, block_elements // max(1, tokens))
     return [slice(first, first + width) for first in range(0, vocabulary, width)]
+
+
+def _gap(policy: _Head, ref: Any, logits: Tensor, ref_logits: Any) -> Float[Tensor, "n v"]:
+    """Return l − l_ref of a block."""
+    gap: Tensor = logits - ref_logits
+    if policy.bias is not None or ref.bias is not None:
+        # A token that a bias of −inf excludes from the policy adds nothing to E_π[gap].
+        gap.nan_to_num_(nan=0.0, neginf=0.0)
+    return gap
+
+
+def _policy_factor(
+    factor: Float[Tensor, "n 1"],
+    gap: Float[Tensor, "n v"] | None,
+    gap_factor: Float[Tensor, "n 1"] | None,
+) -> Float[Tensor, "n _"]:
+    """Return what π is multiplied by in the gradient of a block's logits; `gap` is overwritten."""
+    if gap is None or gap_factor is None:
+        return factor
+    return gap.mul_(gap_factor).add_(factor)
 
 
 def _pick(
@@ -374,6 +430,7 @@ def token_stats(
     ref_bias: Float[Tensor, " V"] | None = None,
     need_kl: bool = True,
     log_sum_sq_probs: list[Tensor] | None = None,
+    reverse_kl: list[Tensor] | None = None,
     block_elements: int | None = None,
     keep_bytes: int | None = None,
     policy_transform: LogitTransform = IDENTITY,
@@ -400,6 +457,9 @@ def token_stats(
         need_kl: whether to compute the KL; without a reference there is none.
         log_sum_sq_probs: receives log Σ_v π(v)², (N,), without gradient, which takes no further
             pass over the vocabulary; None if it is not needed.
+        reverse_kl: receives KL(π ‖ π_ref) = Σ_v π(v) [log π(v) − log π_ref(v)] ≥ 0, (N,), the
+            direction in which the policy is first; None if it is not needed. Without a reference
+            nothing is received.
         block_elements: logits per block; None uses BLOCK_ELEMENTS of the device.
         keep_bytes: memory for blocks kept for the backward pass, which recomputes the others; None
             uses KEEP_BYTES of the device.
@@ -437,7 +497,7 @@ def token_stats(
         block_elements = BLOCK_ELEMENTS[device]
     if keep_bytes is None:
         keep_bytes = KEEP_BYTES[device]
-    logps, ref_logps, kl, squares = _TokenStats.apply(
+    logps, ref_logps, kl, squares, reverse = _TokenStats.apply(
         policy_hidden,
         policy_head,
         policy_bias,
@@ -452,7 +512,10 @@ def token_stats(
         policy_transform,
         ref_transform,
         log_sum_sq_probs is not None,
+        reverse_kl is not None,
     )
     if log_sum_sq_probs is not None:
         log_sum_sq_probs.append(squares)
+    if reverse_kl is not None and reverse is not None:
+        reverse_kl.append(reverse)
     return FusedStats(logps, ref_logps, kl)

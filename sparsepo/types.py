@@ -38,11 +38,17 @@ class PreferencePair:
     """The scores of chosen and rejected, if the data have them."""
     win_probability: float | None = None
     """The probability that chosen is preferred, if the data have it."""
+    label: bool | None = None
+    """For an unpaired row, which has one response: whether that is desirable. A desirable one is
+    `chosen`, an undesirable one `rejected`; the other is empty. None for a pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
-    """Token ids of one pair; both responses end with EOS unless they were truncated."""
+    """Token ids of one pair; both responses end with EOS unless they were truncated.
+
+    The response that an unpaired row lacks has no tokens, which `label` says.
+    """
 
     pair_id: str
     prompt_ids: list[int]
@@ -50,6 +56,8 @@ class TokenizedPair:
     rejected_ids: list[int]
     scores: tuple[float, float] | None = None
     win_probability: float | None = None
+    label: bool | None = None
+    """Whether the only response of an unpaired row is desirable; None for a pair."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,8 @@ class PackedBatch:
     stat_index: Int[Tensor, "N"]
     """Index of each response token in the (responses, pairs, tokens) layout of the statistics."""
     response_mask: Bool[Tensor, "responses pairs tokens"]
-    """True on response tokens. responses is 2 (chosen, rejected), or 1 (chosen only)."""
+    """True on response tokens. responses is 2 (chosen, rejected), or 1 (chosen only). Nowhere True
+    for the response that an unpaired row lacks."""
     scores: Float[Tensor, "responses pairs"] | None = None
     """Scores that come with the data; None unless every pair has them."""
     win_probability: Float[Tensor, " pairs"] | None = None
@@ -127,6 +136,8 @@ class TokenStats:
     hidden: Float[Tensor, "B T d"] | None = None
     """The policy's final hidden states at the positions that predict the tokens, without
     gradient."""
+    importance: Float[Tensor, "B T"] | None = None
+    """‖∂ max_v logit_v at the last token / ∂ embedding of y_t‖₁ by the policy, without gradient."""
     scores: Float[Tensor, " B"] | None = None
     """A score of each response that comes with the data; higher is better."""
     win_probability: Float[Tensor, " B"] | None = None

@@ -10,7 +10,7 @@ from harness.graph.stages import StageContext
 
 
 class Report(TrainerCallback):
-    """Reports the progress of training and of its reference cache."""
+    """Reports the progress of training, of its reference cache and of further models."""
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
@@ -21,4 +21,8 @@ class Report(TrainerCallback):
 
     def on_reference_cache(self, done: int, total: int) -> Any:
         """Report the pairs of the reference cache."""
+        self._context.progress(done, total, "pairs")
+
+    def on_third_models(self, done: int, total: int) -> Any:
+        """Report the pairs that the further models have been run on."""
         self._context.progress(done, total, "pairs")

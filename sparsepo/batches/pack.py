@@ -112,7 +112,8 @@ def pack_pairs(
     """Return pairs as one batch, with [prompt | chosen | rejected] of several pairs per row.
 
     Args:
-        pairs: at least one pair; each prompt and response has at least one token.
+        pairs: at least one pair; each prompt and response has at least one token, except the
+            response that an unpaired row lacks.
         tokens_per_row: maximum length of a row, see `plan_rows`; None uses the longest pair's.
         share_prompt: False gives the layout of the reference implementation instead, with a row
             [prompt | response] for each response; the results are the same.
@@ -130,7 +131,11 @@ def pack_pairs(
     parts = (CHOSEN, REJECTED) if rejected else (CHOSEN,)
     responses = [(pair.chosen_ids, pair.rejected_ids)[: len(parts)] for pair in pairs]
     for pair, own in zip(pairs, responses, strict=True):
-        if not pair.prompt_ids or not all(own):
+        # An unpaired row has one response.
+        needed = [
+            ids for side, ids in zip((True, False), own, strict=False) if pair.label in (None, side)
+        ]
+        if not pair.prompt_ids or not needed or not all(needed):
             raise ValueError(
                 f"Pair {pair.pair_id} has a prompt or response without tokens; remove the pair."
             )

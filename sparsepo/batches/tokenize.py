@@ -202,8 +202,8 @@ class _Work:
             if not isinstance(pair.prompt, str):
                 self._count_unused(pair)
         prompts = _prompt_ids(texts, [pair.prompt for pair in pairs], self.tokenizer)
-        chosen = self._responses(pairs, texts, prompts, [pair.chosen for pair in pairs])
-        rejected = self._responses(pairs, texts, prompts, [pair.rejected for pair in pairs])
+        chosen = self._responses(pairs, texts, prompts, True)
+        rejected = self._responses(pairs, texts, prompts, False)
         fitted = map(self._fit, pairs, prompts, chosen, rejected)
         return [pair for pair in fitted if pair is not None]
 
@@ -212,19 +212,25 @@ class _Work:
         pairs: list[PreferencePair],
         texts: list[str],
         prompts: list[list[int]],
-        responses: Sequence[str | list[Message]],
+        chosen: bool,
     ) -> list[list[int]]:
+        """Return the ids of all chosen or all rejected responses; none where a row lacks it."""
         continuations = [
-            self._continuation(pair, text, response)
-            for pair, text, response in zip(pairs, texts, responses, strict=True)
+            self._continuation(pair, text, pair.chosen if chosen else pair.rejected)
+            if pair.label in (None, chosen)
+            else ""
+            for pair, text in zip(pairs, texts, strict=True)
         ]
         wholes = _encode(
             [text + more for text, more in zip(texts, continuations, strict=True)], self.tokenizer
         )
-        encoded = []
+        encoded: list[list[int]] = []
         for pair, text, prompt, more, whole in zip(
             pairs, texts, prompts, continuations, wholes, strict=True
         ):
+            if pair.label not in (None, chosen):
+                encoded.append([])
+                continue
             if isinstance(pair.prompt, str):
                 whole = _with_bos(whole, self.tokenizer)
             if whole[: len(prompt)] == prompt:
@@ -329,6 +335,7 @@ class _Work:
             rejected[:room],
             pair.scores,
             pair.win_probability,
+            pair.label,
         )
 
 

@@ -149,7 +149,8 @@ def read_data(options: TrainOptions) -> RunData:
         prompts = read_prompts(options.data, options.split)
         say(prompts.report)
         return RunData(prompts, _evaluation(options, None))
-    data = read_pairs(options.data, options.split)
+    unpaired = method_class(options.method).unpaired
+    data = read_pairs(options.data, options.split, unpaired=unpaired)
     say(data.report)
     if options.eval_share is not None:
         kept, held = hold_out(data, options.eval_share)
@@ -175,7 +176,8 @@ def _read_evaluation(source: str, options: TrainOptions, training: PairData | No
     from sparsepo.data.pairs import read_pairs
     from sparsepo.data.split import shared_pairs
 
-    data = read_pairs(source, options.eval_split)
+    unpaired = method_class(options.method).unpaired
+    data = read_pairs(source, options.eval_split, unpaired=unpaired)
     say(f"{data.report} (evaluation)")
     if training is None:
         return data

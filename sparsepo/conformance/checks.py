@@ -174,7 +174,7 @@ def check_needs_are_what_it_reads(cls: MethodClass) -> None:
                 )
             value = getattr(stats[side], name)
             moved = value + (0.2 if side == 0 else -0.2)
-            if name in (*MODEL_FIELDS, "ref_logps", "hidden", "token_weights"):
+            if name in (*MODEL_FIELDS, "ref_logps", "hidden", "token_weights", "importance"):
                 # The method may read only the order of these, or their differences.
                 moved = (value - 1).square()
             moved = masked(moved, stats[side].response_mask)

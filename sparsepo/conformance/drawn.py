@@ -26,6 +26,7 @@ TOKEN_FIELDS = (
     "sampling_logps",
     "credit",
     *MODEL_FIELDS,
+    "importance",
     "hidden",
 )
 RESPONSE_FIELDS = (
@@ -50,7 +51,7 @@ def declared_fields(cls: MethodClass) -> set[str]:
     fields |= {"reward_mask"} if needs.mask != "none" else set()
     fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
     plain = ("scores", "win_probability", "reverse_kl", "log_sum_sq_probs", "token_weights")
-    fields |= {name for name in (*plain, "hidden") if getattr(needs, name)}
+    fields |= {name for name in (*plain, "importance", "hidden") if getattr(needs, name)}
     fields |= {f"{name}_logps" for name in needs.models}
     fields |= set(needs.rollout)
     mismatched = {name for name in RESPONSE_FIELDS if name.startswith("mismatched")}
@@ -113,6 +114,7 @@ def random_stats(
         "mean_length": 4 + draw()[:, 0],
         "log_z": draw()[:, 0],
         "baseline": draw()[:, 0],
+        "importance": draw() + 0.1,
         **{name: -3 * draw() - 0.1 for name in MODEL_FIELDS},
         "hidden": torch.stack([draw(), draw(), draw()], -1),
     }

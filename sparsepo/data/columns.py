@@ -110,7 +110,7 @@ def check_media(row: Row, where: str) -> None:
 
 
 def missing_column(column: str, present: Sequence[str], source: str) -> UserError:
-    """Return the error for data without `chosen` or `rejected`, with a remedy that fits.
+    """Return the error for data without a required column, with a remedy that fits.
 
     Args:
         column: the missing column.
@@ -118,6 +118,8 @@ def missing_column(column: str, present: Sequence[str], source: str) -> UserErro
         source: the name of the data.
     """
     sentence = f"{source} has no column '{column}'; its columns are {', '.join(present)}."
+    if column == "label":
+        return UserError(f"{sentence} Add it: true for a desirable completion, otherwise false.")
     return UserError(sentence + _remedy(present))
 
 
@@ -136,7 +138,10 @@ def _remedy(present: Collection[str]) -> str:
                 "under 'rejected'."
             )
     if {"completion", "label"} <= names:
-        return " These are rated single answers (KTO); give a chosen and a rejected answer instead."
+        return (
+            " These are rated single answers, which only the methods for unpaired data train on "
+            "(kto, bco); give a chosen and a rejected answer instead, or train with one of them."
+        )
     for name in ("completions", "responses", "output", "generations", "answers"):
         if name in names:
             return (

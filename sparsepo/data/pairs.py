@@ -35,6 +35,8 @@ from sparsepo.data.messages import (
     without_nulls,
 )
 from sparsepo.data.rows import Row, is_arrow, read_rows
+from sparsepo.data.unpaired import COLUMNS as UNPAIRED
+from sparsepo.data.unpaired import COMPLETION, is_unpaired, label_of
 from sparsepo.errors import EmptyDataError, UserError
 from sparsepo.types import Message, PreferencePair
 
@@ -125,7 +127,7 @@ class SkipRow(Exception):  # noqa: N818 - a signal to the reader, not an error
     """Raised by a row's parser if the row has no preference; its text is the reason."""
 
 
-def read_pairs(source: str | Path, split: str = "train") -> PairData:
+def read_pairs(source: str | Path, split: str = "train", *, unpaired: bool = False) -> PairData:
     """Read preference pairs in TRL's column conventions.
 
     Accepted rows: `prompt`, `chosen`, `rejected`, each text or a list of chat messages (a response
@@ -139,6 +141,8 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
         source: a .jsonl, .json or .parquet file (gzip or not), a folder (the hub's layout or
             `Dataset.save_to_disk`), or a data set's id on the hub.
         split: which split of a folder or hub data set; a single file is one split, read whole.
+        unpaired: whether rows may have `completion` and `label` (true if it is desirable) in place
+            of `chosen` and `rejected`; each becomes a pair that lacks the other response.
 
     Returns:
         The pairs in the order of the rows, and the counts of what was skipped. A pair's id is the
@@ -149,11 +153,16 @@ def read_pairs(source: str | Path, split: str = "train") -> PairData:
             or has no usable row.
     """
     rows = read_rows(source, split)
-    return pairs_of_rows(rows, source, split, arrow=is_arrow(source))
+    return pairs_of_rows(rows, source, split, arrow=is_arrow(source), unpaired=unpaired)
 
 
 def pairs_of_rows(
-    rows: Iterable[Row], source: str | Path, split: str = "train", *, arrow: bool = False
+    rows: Iterable[Row],
+    source: str | Path,
+    split: str = "train",
+    *,
+    arrow: bool = False,
+    unpaired: bool = False,
 ) -> PairData:
     """Turn rows into preference pairs as `read_pairs` does.
 
@@ -163,6 +172,7 @@ def pairs_of_rows(
         split: the split, part of the ids of hub data.
         arrow: the rows come from Arrow (Parquet, `datasets`), which fills fields that an object
             lacks with null; such fields are dropped.
+        unpaired: see `read_pairs`.
 
     Returns:
         As `read_pairs` does.
@@ -171,23 +181,25 @@ def pairs_of_rows(
         UserError: as `read_pairs` does.
     """
     given: list[Row] = [dict(row) for row in rows]
-    columns = require_columns(given, ("chosen", "rejected"), str(source))
+    single = unpaired and is_unpaired({name for row in given for name in row})
+    columns = require_columns(given, UNPAIRED if single else ("chosen", "rejected"), str(source))
     if arrow:
         given = [{name: without_nulls(value) for name, value in row.items()} for row in given]
     names = prompt_columns(columns)
 
     def parse(row: Row, where: str) -> tuple[Content, Content, Content]:
         check_media(row, where)
+        responses = _completion(row, where) if single else _responses(row, where)
         if not names:
-            return _without_prompt(row, where)
+            return _without_prompt(*responses)
         if names == ("prompt",):
-            return _with_prompt(row, row.get("prompt"), where)
-        return _with_prompt(row, make_prompt(row, names, where), where)
+            return _with_prompt(*responses, row.get("prompt"), where)
+        return _with_prompt(*responses, make_prompt(row, names, where), where)
 
-    if not names and not _repeats_prompt(given):
+    if not names and not _repeats_prompt(given, COMPLETION if single else "chosen"):
         check_unclear(columns, str(source))
-    data = build_pairs(given, parse, source, split)
-    used = {*ALWAYS_READ, *JUDGEMENTS, *names}
+    data = build_pairs(given, parse, source, split, unpaired=single)
+    used = {*ALWAYS_READ, *(UNPAIRED if single else JUDGEMENTS), *names}
     if any(not isinstance(pair.prompt, str) for pair in data.pairs):
         used |= set(FOR_THE_TEMPLATE)
     unused = tuple(name for name in columns if name not in used)
@@ -199,6 +211,8 @@ def build_pairs(
     parse: RowParser,
     source: str | Path,
     split: str = "train",
+    *,
+    unpaired: bool = False,
 ) -> PairData:
     """Turn rows into pairs with a data set's own parser, and count skipped rows.
 
@@ -207,6 +221,7 @@ def build_pairs(
         parse: see RowParser.
         source: what was read, for ids and messages.
         split: the split, part of the ids of hub data.
+        unpaired: whether rows have one response, which the parser returns twice, and a label.
 
     Returns:
         The pairs with unique ids, and the report.
@@ -224,15 +239,29 @@ def build_pairs(
         try:
             where = f"{source}, row {index}"
             prompt, chosen, rejected = parse(row, where)
-            _check_preference(prompt, chosen, rejected)
+            label = label_of(row, where) if unpaired else None
+            if label is not None:
+                nothing: Content = "" if isinstance(chosen, str) else []
+                chosen, rejected = (chosen, nothing) if label else (nothing, rejected)
+            _check_preference(prompt, chosen, rejected, label)
             chat = not isinstance(prompt, str)
             for_template = chat_template_kwargs(row, where) if chat else {}
         except SkipRow as reason:
             skipped[str(reason)] += 1
             continue
         pair_id = unique(given_id(row) or f"{start}:{index}", taken)
-        judged = (scores_of(row, where), win_probability_of(row, where))
-        pairs.append(PreferencePair(pair_id, prompt, chosen, rejected, for_template, *judged))
+        pairs.append(
+            PreferencePair(
+                pair_id,
+                prompt,
+                chosen,
+                rejected,
+                for_template,
+                None if unpaired else scores_of(row, where),
+                None if unpaired else win_probability_of(row, where),
+                label,
+            )
+        )
     if count == 0:
         raise UserError(f"{source} contains no rows; give data with at least one.")
     if not pairs:
@@ -245,15 +274,15 @@ def build_pairs(
 # --- one row ------------------------------------------------------------------------------------
 
 
-def _without_prompt(row: Row, where: str) -> tuple[Content, Content, Content]:
-    chosen, rejected = _responses(row, where)
+def _without_prompt(chosen: Content, rejected: Content) -> tuple[Content, Content, Content]:
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _split_shared_text(chosen, rejected)
     return _split_shared_chat(_as_messages(chosen), _as_messages(rejected))
 
 
-def _with_prompt(row: Row, given: Any, where: str) -> tuple[Content, Content, Content]:
-    chosen, rejected = _responses(row, where)
+def _with_prompt(
+    chosen: Content, rejected: Content, given: Any, where: str
+) -> tuple[Content, Content, Content]:
     if is_missing(given):
         raise SkipRow(MISSING_PROMPT)
     prompt = text_or_messages(given, f"{where}: 'prompt'")
@@ -272,6 +301,14 @@ def _responses(row: Row, where: str) -> tuple[Content, Content]:
             f"{where}: 'chosen' and 'rejected' must be both text or both lists of messages."
         )
     return chosen, rejected
+
+
+def _completion(row: Row, where: str) -> tuple[Content, Content]:
+    """Return the only response of an unpaired row twice; its label decides which one stays."""
+    completion = _response(row.get(COMPLETION), f"{where}: '{COMPLETION}'")
+    if isinstance(completion, str) and not prompt_columns(row):
+        raise SkipRow(MISSING_PROMPT)
+    return completion, completion
 
 
 def _chat_with_prompt(
@@ -338,10 +375,12 @@ def text_or_messages(value: Any, where: str) -> Content:
     return value if isinstance(value, str) else to_messages(value, where)
 
 
-def _check_preference(prompt: Content, chosen: Content, rejected: Content) -> None:
-    if _is_blank(chosen) or _is_blank(rejected):
+def _check_preference(
+    prompt: Content, chosen: Content, rejected: Content, label: bool | None
+) -> None:
+    if (label is not False and _is_blank(chosen)) or (label is not True and _is_blank(rejected)):
         raise SkipRow(EMPTY_RESPONSE)
-    if chosen == rejected:
+    if label is None and chosen == rejected:
         raise SkipRow(IDENTICAL_RESPONSES)
     if prompt == []:
         raise SkipRow(MISSING_PROMPT)
@@ -390,9 +429,9 @@ def require_columns(rows: list[Row], columns: tuple[str, ...], source: str) -> l
     return present
 
 
-def _repeats_prompt(rows: list[Row]) -> bool:
+def _repeats_prompt(rows: list[Row], column: str) -> bool:
     """Return whether responses are whole dialogues, which begin with the prompt."""
-    responses = (row["chosen"] for row in rows if isinstance(row.get("chosen"), list))
+    responses = (row[column] for row in rows if isinstance(row.get(column), list))
     return any(len(messages) > 1 for messages in responses)
 
 

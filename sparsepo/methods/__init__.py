@@ -45,6 +45,7 @@ from sparsepo.methods.sparsepo import SparsePOCommon, SparsePOIndependent
 from sparsepo.methods.sppo import SPPO, SPPOSoft
 from sparsepo.methods.tdpo import TDPO1, TDPO2
 from sparsepo.methods.tgdpo import TGDPO
+from sparsepo.methods.ti_dpo import TIDPO
 from sparsepo.methods.tis_dpo import TISDPO, TISDPOKL
 from sparsepo.methods.weighted_dpo import WeightedDPO
 from sparsepo.methods.wpo import WPO
@@ -70,7 +71,7 @@ _WITH_REFERENCE = (
     ODPO,
 )
 _OVER_BATCHES = (KTO, KTOPair, BCO, BCOPair, AOT, BetaDPO, AlphaDPO, WPO)
-_WITH_WEIGHTS = (SePO, TISDPO, TISDPOKL, TGDPO, OTPO, WeightedDPO, INPO)
+_WITH_WEIGHTS = (SePO, TISDPO, TISDPOKL, TGDPO, OTPO, TIDPO, WeightedDPO, INPO)
 _ON_SAMPLES = (FDPG, GRPO, RTO)
 _WITHOUT_REFERENCE = (CPO, ORPO, SLiC, SimPER, AlphaPO, RePO, ConfPO)
 

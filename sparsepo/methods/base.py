@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparsepo.methods.hyper_parameters import HyperParameter, check_declared
@@ -58,6 +58,8 @@ class Needs:
     """A weight per token that comes with the data."""
     hidden: bool = False
     """The policy's final hidden states."""
+    importance: bool = False
+    """The influence of each token on its response's last prediction."""
     scores: bool = False
     """A score per response that comes with the data."""
     win_probability: bool = False
@@ -80,6 +82,9 @@ class Needs:
             "the token KL, policy first": self.reverse_kl,
             "log Σ_v π(v)² of each token, which takes no further pass": self.log_sum_sq_probs,
             "the policy's final hidden states": self.hidden,
+            "each token's influence on the last prediction (one more forward and backward pass)": (
+                self.importance
+            ),
             "a score of each response, columns `score_chosen` and `score_rejected`": self.scores,
             "the probability that chosen is preferred, column `win_probability`": (
                 self.win_probability
@@ -110,8 +115,9 @@ class Needs:
     @property
     def beyond_pairs(self) -> bool:
         """Whether values are read beyond a pair's log-probabilities, token KL and masks."""
-        computed = (self.hidden, self.mismatched, self.reverse_kl, self.log_sum_sq_probs)
-        return self.from_outside or any(computed)
+        computed = (self.hidden, self.importance, self.mismatched)
+        logits = (self.reverse_kl, self.log_sum_sq_probs)
+        return self.from_outside or any(computed) or any(logits)
 
     @property
     def online_reference(self) -> bool:
@@ -152,6 +158,9 @@ class Method(abc.ABC):
     ordered: ClassVar[bool] = True
     """Whether, near the reference, the loss falls as a chosen reward rises and rises with a
     rejected one. False for the few published losses of which this does not hold."""
+    unpaired: ClassVar[bool] = False
+    """Whether the loss is a mean over single responses, so that rows with one response (unpaired
+    data) can be trained on."""
     from_reference: ClassVar[bool] = True
     """Whether the implicit reward of a method that reads the reference is 0 where the policy is
     the reference."""
@@ -251,6 +260,23 @@ def logp_means(
         response_mean(chosen.policy_logps, chosen),
         response_mean(rejected.policy_logps, rejected),
     )
+
+
+def present(stats: TokenStats) -> Bool[Tensor, " B"]:
+    """Return which rows have this response, (B,): all but unpaired rows with the other one."""
+    return stats.response_mask.bool().any(-1)
+
+
+def mean_over_responses(
+    chosen_losses: Float[Tensor, " B"],
+    rejected_losses: Float[Tensor, " B"],
+    chosen: TokenStats,
+    rejected: TokenStats,
+) -> Float[Tensor, " B"]:
+    """Return the mean loss of each row's responses, (B,): of two, or of an unpaired row's one."""
+    here = torch.stack([present(chosen), present(rejected)])
+    losses = torch.where(here, torch.stack([chosen_losses, rejected_losses]), 0.0)
+    return losses.sum(0) / here.sum(0)
 
 
 def required(value: Tensor | None, name: str) -> Tensor:

@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparsepo.methods.base import Method, Needs, log_ratio_rewards, loss_output
+from sparsepo.methods.base import (
+    Method,
+    Needs,
+    log_ratio_rewards,
+    loss_output,
+    mean_over_responses,
+    present,
+)
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
@@ -20,13 +27,15 @@ class BCO(Method):
     """Classifies each response as chosen or rejected by its reward over a running mean.
 
     L = −½ log σ(β R_w − δ) − ½ log σ(δ − β R_l), R = Σ r; δ is the mean of β R over all responses
-    so far, these included, without gradient. Implicit reward: β R. Source: arXiv 2404.04656.
+    so far, these included, without gradient. Implicit reward: β R. The loss of an unpaired row is
+    that of its only response, not halved. Source: arXiv 2404.04656.
     """
 
     name: ClassVar[str] = "bco"
     title: ClassVar[str] = "BCO"
     source: ClassVar[str] = "arXiv 2404.04656, without its weights of rejected responses"
     needs: ClassVar[Needs] = Needs(whole_step=True)
+    unpaired: ClassVar[bool] = True
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = hyper_parameter(
@@ -43,15 +52,17 @@ class BCO(Method):
         """Return the loss and the new state; policy_logps and ref_logps are read."""
         chosen_rewards, rejected_rewards = log_ratio_rewards(chosen, rejected, self.beta)
         state = state or self.initial_state()
-        seen = torch.cat([chosen_rewards, rejected_rewards]).detach().float()
+        here = torch.stack([present(chosen), present(rejected)])
+        seen = torch.where(here, torch.stack([chosen_rewards, rejected_rewards]), 0.0)
+        seen = seen.detach().float()
         before = state["count"].to(seen.device)
-        count = before + len(seen)
+        count = before + here.sum()
         mean = (state["mean"].to(seen.device) * before + seen.sum()) / count
         shift = mean.to(chosen_rewards.dtype)
         up = -F.logsigmoid(chosen_rewards - shift)
         down = -F.logsigmoid(shift - rejected_rewards)
         return loss_output(
-            (up + down) / 2,
+            mean_over_responses(up, down, chosen, rejected),
             chosen_rewards,
             rejected_rewards,
             {"bco/delta": shift.expand(len(up))},

@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparsepo.methods.base import Method, Needs, log_ratio_sums, loss_output, required
+from sparsepo.methods.base import (
+    Method,
+    Needs,
+    log_ratio_sums,
+    loss_output,
+    mean_over_responses,
+    present,
+    required,
+)
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import LossOutput, TokenStats
@@ -20,7 +28,8 @@ class KTO(Method):
     """Each response by itself: its utility over the policy's distance from the reference.
 
     L = ½ λ_D [1 − σ(β(R_w − z))] + ½ λ_U [1 − σ(β(z − R_l))], R = Σ r; z = max(0, mean of the
-    log-ratios of responses to other pairs' prompts), without gradient. Implicit reward: β R.
+    log-ratios of responses to other pairs' prompts), without gradient. Implicit reward: β R. The
+    loss of an unpaired row is that of its only response, not halved.
     Source: arXiv 2402.01306, equation 7.
     """
 
@@ -28,6 +37,7 @@ class KTO(Method):
     title: ClassVar[str] = "KTO"
     source: ClassVar[str] = "arXiv 2402.01306, equation 7"
     needs: ClassVar[Needs] = Needs(mismatched=True, whole_step=True)
+    unpaired: ClassVar[bool] = True
     search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = hyper_parameter(
@@ -50,14 +60,17 @@ class KTO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and the mismatched log-ratios are read."""
-        apart = torch.cat([_mismatched(stats) for stats in (chosen, rejected)]).mean().clamp(min=0)
+        sides = (chosen, rejected)
+        here = torch.stack([present(stats) for stats in sides])
+        apart = torch.where(here, torch.stack([_mismatched(stats) for stats in sides]), 0.0)
+        apart = (apart.sum() / here.sum()).clamp(min=0)
         chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
         losses = (
             self.desirable_weight * torch.sigmoid(-self.beta * (chosen_ratio - apart)),
             self.undesirable_weight * torch.sigmoid(-self.beta * (apart - rejected_ratio)),
         )
         return loss_output(
-            (losses[0] + losses[1]) / 2,
+            mean_over_responses(*losses, chosen, rejected),
             self.beta * chosen_ratio,
             self.beta * rejected_ratio,
             {"kto/z": apart.expand(len(chosen_ratio))},

@@ -60,21 +60,28 @@ def names_for(method: Method, needs: Needs) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def told_progress(callbacks: Iterable[object], show: bool) -> Iterator[Progress]:
+def told_progress(
+    callbacks: Iterable[object],
+    show: bool,
+    what: str = "reference cache",
+    hook: str = "on_reference_cache",
+) -> Iterator[Progress]:
     """Yield a progress function that notifies callbacks; it shows nothing until it is called.
 
     Args:
-        callbacks: those that have a method `on_reference_cache(done, total)` are called.
+        callbacks: those that have the method `hook(done, total)` are called.
         show: whether to draw a progress bar.
+        what: the bar's name.
+        hook: the method's name.
     """
     bars: list[Any] = []
 
     def report(done: int, total: int) -> None:
         for callback in callbacks:
-            if hasattr(callback, "on_reference_cache"):
-                callback.on_reference_cache(done, total)
+            if hasattr(callback, hook):
+                getattr(callback, hook)(done, total)
         if show and not bars:
-            bars.append(tqdm(total=total, desc="reference cache", unit=" pairs"))
+            bars.append(tqdm(total=total, desc=what, unit=" pairs"))
         for bar in bars:
             bar.update(done - bar.n)
 

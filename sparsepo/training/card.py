@@ -193,13 +193,18 @@ def _data_lines(trainer: SharingTrainer) -> list[str]:
             "time, which a reward scored"
         )
     elif pairs is not None and hasattr(pairs, "__len__"):
-        lines.append(f"Trained on {len(pairs)} pairs")
+        lines.append(f"Trained on {_counted(pairs)}")
     held_out: Any = trainer.eval_dataset
     sets = held_out if isinstance(held_out, Mapping) else {"": held_out}
     for name, part in sets.items():
         if part is not None and hasattr(part, "__len__"):
-            lines.append(f"Evaluated on {len(part)} pairs" + (f" ({name})" if name else ""))
+            lines.append(f"Evaluated on {_counted(part)}" + (f" ({name})" if name else ""))
     return lines or ["Unknown: no data was passed to the trainer"]
+
+
+def _counted(pairs: Any) -> str:
+    label = pairs[0].label if len(pairs) else None
+    return f"{len(pairs)} {'pairs' if label is None else 'unpaired rows'}"
 
 
 def _hyper_parameters(trainer: SharingTrainer) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def is_stream(data: object) -> bool:
     return isinstance(data, Iterable) and not hasattr(data, "__len__")
 
 
-def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
+def to_pairs(data: Any, name: str, *, unpaired: bool = False) -> Sequence[PreferencePair]:
     """Return the pairs of finite data; pairs read from rows come with a report.
 
     Rows without a preference are skipped, and a warning counts them.
@@ -48,6 +48,7 @@ def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
     Args:
         data: pairs, or rows with TRL's columns.
         name: the trainer's argument, for messages and the pairs' ids.
+        unpaired: whether rows may have one response and a label, see `read_pairs`.
 
     Raises:
         UserError: the data is of an unknown type, has several splits, is a stream, or has no pair.
@@ -69,7 +70,8 @@ def to_pairs(data: Any, name: str) -> Sequence[PreferencePair]:
         )
     if all(isinstance(item, PreferencePair) for item in data):
         return list(data)
-    found = pairs_of_rows(_rows(data, name), name, arrow=isinstance(data, datasets.Dataset))
+    arrow = isinstance(data, datasets.Dataset)
+    found = pairs_of_rows(_rows(data, name), name, arrow=arrow, unpaired=unpaired)
     if found.report.skipped:
         _log.warning("%s", found.report)
     return found
@@ -92,12 +94,13 @@ def one_split(data: Any, name: str) -> Any:
 
 
 def eval_sets(
-    data: Any,
+    data: Any, *, unpaired: bool = False
 ) -> Sequence[PreferencePair] | dict[str, Sequence[PreferencePair]] | None:
     """Return a trainer's evaluation pairs: one set, or several by name.
 
     Args:
         data: see `to_pairs`; or a mapping from names to such data, or None.
+        unpaired: see `to_pairs`.
 
     Raises:
         UserError: see `to_pairs`.
@@ -105,8 +108,11 @@ def eval_sets(
     if data is None:
         return None
     if isinstance(data, Mapping):
-        return {str(key): to_pairs(part, f"eval_dataset[{key!r}]") for key, part in data.items()}
-    return to_pairs(data, "eval_dataset")
+        return {
+            str(key): to_pairs(part, f"eval_dataset[{key!r}]", unpaired=unpaired)
+            for key, part in data.items()
+        }
+    return to_pairs(data, "eval_dataset", unpaired=unpaired)
 
 
 def check_streaming(args: POConfig, method: Method) -> None:
@@ -161,17 +167,26 @@ class Stream(IterableDataset[TokenizedPair]):
     data that can be read only once (a generator) gives a single epoch.
     """
 
-    def __init__(self, data: Any, tokenize: Tokenize, name: str = "train_dataset") -> None:
+    def __init__(
+        self,
+        data: Any,
+        tokenize: Tokenize,
+        name: str = "train_dataset",
+        *,
+        unpaired: bool = False,
+    ) -> None:
         """Wrap a stream without reading it.
 
         Args:
             data: see `is_stream`.
             tokenize: tokenizes a few pairs, skipping those that do not fit.
             name: the trainer's argument, for messages and ids.
+            unpaired: see `to_pairs`.
         """
         self._data = data
         self._tokenize = tokenize
         self._name = name
+        self._unpaired = unpaired
 
     def first(self, count: int) -> list[TokenizedPair]:
         """Return the first pairs, without removing them from the training data.
@@ -230,7 +245,7 @@ class Stream(IterableDataset[TokenizedPair]):
             ]
             where = self._name if start == 0 else f"{self._name} from row {start}"
             arrow = isinstance(self._data, datasets.IterableDataset)
-            pairs = pairs_of_rows(rows, where, arrow=arrow).pairs
+            pairs = pairs_of_rows(rows, where, arrow=arrow, unpaired=self._unpaired).pairs
         return self._tokenize(pairs)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.training.config import POConfig
-from sparsepo.types import TokenizedPair
+from sparsepo.types import PreferencePair, TokenizedPair
+
+LEAST_RATIO, LARGEST_RATIO = 0.995, 1.335
+"""λ_D n_D / (λ_U n_U) should be from 1 to 4/3 (arXiv 2402.01306, equation 8), up to rounding."""
+
+_log = logging.getLogger(__name__)
 
 
 def check_data(method: Method, pairs: Sequence[TokenizedPair]) -> None:
@@ -40,6 +46,56 @@ def check_data(method: Method, pairs: Sequence[TokenizedPair]) -> None:
                 f"{len(lacking)} of {len(pairs)} pairs lack ({lacking[0].pair_id}); add the column "
                 "win_probability."
             )
+
+
+def check_paired(method: Method, pairs: Sequence[PreferencePair]) -> None:
+    """Check that a method that compares the responses of a pair gets no unpaired rows.
+
+    Raises:
+        UserError: it does.
+    """
+    if method.unpaired:
+        return
+    unpaired = [pair for pair in pairs if pair.label is not None]
+    if unpaired:
+        raise UserError(
+            f"Method '{method.name}' compares a chosen with a rejected response, but "
+            f"{len(unpaired)} of {len(pairs)} rows have only one ({unpaired[0].pair_id}); give "
+            "pairs, or use kto or bco."
+        )
+
+
+def check_labels(method: Method, pairs: Sequence[TokenizedPair]) -> None:
+    """Check the labels of unpaired training rows, and warn if the two sides weigh too differently.
+
+    Raises:
+        UserError: all are the same.
+    """
+    desirable, undesirable = (
+        sum(pair.label in (None, label) for pair in pairs) for label in (True, False)
+    )
+    if not pairs or all(pair.label is None for pair in pairs):
+        return
+    if not (desirable and undesirable):
+        raise UserError(
+            f"All {len(pairs)} training rows have the label {str(bool(desirable)).lower()}; method "
+            f"'{method.name}' needs desirable and undesirable completions."
+        )
+    names = ("desirable_weight", "undesirable_weight")
+    if not all(hasattr(method, name) for name in names):
+        return
+    weights: list[float] = [getattr(method, name) for name in names]
+    ratio = weights[0] * desirable / (weights[1] * undesirable)
+    if not LEAST_RATIO <= ratio <= LARGEST_RATIO:
+        _log.warning(
+            "%d desirable rows of weight %g and %d undesirable rows of weight %g have the ratio "
+            "%.3g; KTO's authors advise 1 to 4/3: set desirable_weight or undesirable_weight.",
+            desirable,
+            weights[0],
+            undesirable,
+            weights[1],
+            ratio,
+        )
 
 
 def check_steps(method: Method, args: POConfig) -> None:

@@ -5,20 +5,25 @@ The names are documented in docs/metrics.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparsepo.methods.base import response_mean, response_sum
+from sparsepo.methods.base import present, response_mean, response_sum
 from sparsepo.types import LossOutput, TokenStats
 
 
 @dataclass(frozen=True, slots=True)
 class PairScore:
-    """One pair under the trained policy, masks without dropout."""
+    """One pair under the trained policy, masks without dropout.
+
+    The response that an unpaired row lacks has NaN, and None as its KL.
+    """
 
     pair_id: str
     loss: float
@@ -31,6 +36,13 @@ class PairScore:
     chosen_kl: float | None
     """Mean token KL(π_ref ‖ π) of the chosen response, in nats; None without a reference."""
     rejected_kl: float | None
+
+    @property
+    def label(self) -> bool | None:
+        """Whether the only response of an unpaired row is desirable; None for a pair."""
+        chosen, rejected = map(math.isnan, (self.chosen_logps, self.rejected_logps))
+        # Both are NaN for a diverged policy.
+        return None if chosen == rejected else rejected
 
 
 @torch.no_grad()
@@ -62,38 +74,71 @@ def pair_scores(
     pair_ids: Sequence[str], output: LossOutput, chosen: TokenStats, rejected: TokenStats
 ) -> list[PairScore]:
     """Return one score per pair of a batch, in order."""
-    none = [None] * len(pair_ids)
+    sides = (chosen, rejected)
+    here = [present(stats).tolist() for stats in sides]
+
+    def values(found: Sequence[Tensor | None], lacking: float | None) -> list[Any]:
+        return [
+            [value if has else lacking for value, has in zip(side.tolist(), own, strict=True)]
+            if side is not None
+            else [None] * len(own)
+            for side, own in zip(found, here, strict=True)
+        ]
+
     columns = [
         pair_ids,
         output.per_pair.tolist(),
-        output.chosen_rewards.tolist(),
-        output.rejected_rewards.tolist(),
-        response_sum(chosen.policy_logps, chosen).tolist(),
-        response_sum(rejected.policy_logps, rejected).tolist(),
-        none if chosen.kl is None else response_mean(chosen.kl, chosen).tolist(),
-        none if rejected.kl is None else response_mean(rejected.kl, rejected).tolist(),
+        *values([output.chosen_rewards, output.rejected_rewards], math.nan),
+        *values([response_sum(stats.policy_logps, stats) for stats in sides], math.nan),
+        *values([None if s.kl is None else response_mean(s.kl, s) for s in sides], None),
     ]
     return [PairScore(*row) for row in zip(*columns, strict=True)]
 
 
 def summary(scores: Sequence[PairScore]) -> dict[str, float]:
-    """Return the means over pairs that an evaluation reports, by metric name."""
+    """Return the means over pairs that an evaluation reports, by metric name.
 
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
+    Unpaired rows count where their response does: not for margins and accuracies.
+    """
+    pairs = [score for score in scores if score.label is None]
+    values = {"loss": [score.loss for score in scores]}
+    for side, label in (("chosen", True), ("rejected", False)):
+        own = [score for score in scores if score.label in (None, label)]
+        values[f"rewards/{side}"] = [getattr(score, f"{side}_reward") for score in own]
+        kl = [getattr(score, f"{side}_kl") for score in own]
+        values[f"kl/{side}"] = [value for value in kl if value is not None]
+    values["rewards/margins"] = [s.chosen_reward - s.rejected_reward for s in pairs]
+    values["rewards/accuracies"] = [float(s.chosen_reward > s.rejected_reward) for s in pairs]
+    return {name: sum(found) / len(found) for name, found in values.items() if found}
 
-    metrics = {
-        "loss": mean([score.loss for score in scores]),
-        "rewards/chosen": mean([score.chosen_reward for score in scores]),
-        "rewards/rejected": mean([score.rejected_reward for score in scores]),
-        "rewards/margins": mean([s.chosen_reward - s.rejected_reward for s in scores]),
-        "rewards/accuracies": mean([float(s.chosen_reward > s.rejected_reward) for s in scores]),
+
+def by_response(
+    metrics: Mapping[str, Float[Tensor, " B"]], chosen: TokenStats, rejected: TokenStats | None
+) -> list[tuple[dict[str, Float[Tensor, " B"]], Bool[Tensor, " B"]]]:
+    """Group metrics by the rows that they describe, because an unpaired row has one response.
+
+    Args:
+        metrics: what `pair_metrics` returned, and others of one value per pair.
+        chosen: statistics of the chosen responses.
+        rejected: statistics of the rejected responses; None if the method reads none.
+
+    Returns:
+        Metrics by name, each group with the rows (B,) that have what it describes.
+    """
+    sides = {"chosen": present(chosen)}
+    sides["rejected"] = sides["chosen"] if rejected is None else present(rejected)
+    both = sides["chosen"] & sides["rejected"]
+    groups: dict[str, tuple[dict[str, Tensor], Tensor]] = {
+        **{side: ({}, rows) for side, rows in sides.items()},
+        "both": ({}, both),
+        "any": ({}, torch.ones_like(both)),
     }
-    for side in ("chosen", "rejected"):
-        values = [kl for score in scores if (kl := getattr(score, f"{side}_kl")) is not None]
-        if values:
-            metrics[f"kl/{side}"] = mean(values)
-    return metrics
+    for name, values in metrics.items():
+        side = name.rpartition("/")[2]
+        if name in ("rewards/margins", "rewards/accuracies"):
+            side = "both"
+        groups[side if side in groups else "any"][0][name] = values
+    return list(groups.values())
 
 
 class RunningMeans:
@@ -139,4 +184,6 @@ class RunningMeans:
         if not names:
             return {}
         sums, counts = reduce(table).T
-        return dict(zip(names, (sums / counts).tolist(), strict=True))
+        means = zip(names, (sums / counts).tolist(), counts.tolist(), strict=True)
+        # Without a single row there is no mean: unpaired rows have no margin.
+        return {name: mean for name, mean, count in means if count}

@@ -27,7 +27,6 @@ from sparsepo.models.layers import layers_of, norm_epsilon
 from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_next_token, run_whole
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
-from sparsepo.reverse_kl import reverse_kl
 from sparsepo.training.as_model import ActsAsModel
 from sparsepo.types import PackedBatch, TokenStats
 
@@ -171,6 +170,7 @@ class PolicyWithMasks(ActsAsModel):
         head, bias = self.output_head.weights(model)
         states = reference if reference is not None else ReferenceStates()
         squares: list[Tensor] | None = [] if needs.log_sum_sq_probs else None
+        reverse_kl: list[Tensor] | None = [] if needs.reverse_kl else None
         further: dict[str, Tensor | None] = {}
         with without_autocast(hidden.device.type) as cast:
             fused = token_stats(
@@ -184,23 +184,14 @@ class PolicyWithMasks(ActsAsModel):
                 ref_bias=cast(states.bias),
                 need_kl=needs.kl,
                 log_sum_sq_probs=squares,
+                reverse_kl=reverse_kl,
                 policy_transform=self.output_head.transform,
                 ref_transform=states.transform,
             )
-            if needs.reverse_kl and states.hidden is not None and states.head is not None:
-                further["reverse_kl"] = reverse_kl(
-                    cast(hidden),
-                    cast(head),
-                    cast(states.hidden),
-                    cast(states.head),
-                    policy_bias=cast(bias),
-                    ref_bias=cast(states.bias),
-                    policy_transform=self.output_head.transform,
-                    ref_transform=states.transform,
-                    chunk_size=chunk_size,
-                )
         if squares is not None:
             further["log_sum_sq_probs"] = squares[0]
+        if reverse_kl:
+            further["reverse_kl"] = reverse_kl[0]
         if needs.hidden:
             further["hidden"] = hidden.detach()
         return self.statistics(batch, reference, *fused, further)

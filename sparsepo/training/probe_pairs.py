@@ -24,24 +24,36 @@ FREE_OPERATIONS = {"cpu": 2e10, "cuda": 1e13}
 
 
 def short_pairs(pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-    """Return two short pairs of different lengths, cut from the first pairs of a training set."""
+    """Return two short pairs of different lengths, cut from the first pairs of a training set.
+
+    The only response of an unpaired row comes first, as the chosen one.
+    """
     first = sorted(pairs[:PROBE_PAIRS], key=packed_length)
-    chosen = [first[-1], first[0]]
+    chosen = [_chosen_first(pair) for pair in (first[-1], first[0])]
     return [
-        TokenizedPair(
-            f"{pair.pair_id}-{number}",
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:response],
+        replace(
+            pair,
+            pair_id=f"{pair.pair_id}-{number}",
+            prompt_ids=pair.prompt_ids[-prompt:],
+            chosen_ids=pair.chosen_ids[:response],
             # The two responses rarely have the same length.
-            pair.rejected_ids[: response + 2],
+            rejected_ids=pair.rejected_ids[: response + 2],
         )
         for number, (pair, (prompt, response)) in enumerate(zip(chosen, LIMITS, strict=True))
     ]
 
 
 def swap_responses(pair: TokenizedPair) -> TokenizedPair:
-    """Return a pair with chosen and rejected response swapped."""
+    """Return a pair with chosen and rejected response swapped, an unpaired row unchanged."""
+    if pair.label is not None:
+        return pair
     return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+
+
+def _chosen_first(pair: TokenizedPair) -> TokenizedPair:
+    if pair.label is not False:
+        return pair
+    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=[], label=True)
 
 
 def longest_pair(
@@ -64,17 +76,17 @@ def longest_pair(
     free = FREE_OPERATIONS.get(model.device.type, FREE_OPERATIONS["cuda"])
     in_any_run = free / (4 * max(1, model.num_parameters()))
     room = int(max(in_any_run, RUN_SHARE * epochs * sum(lengths)))
-    pair = pairs[longest]
+    pair = _chosen_first(pairs[longest])
     if lengths[longest] > room:
         share = room / lengths[longest]
         prompt, chosen, rejected = (
             max(1, int(share * len(ids)))
             for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
         )
-        pair = TokenizedPair(
-            pair.pair_id,
-            pair.prompt_ids[-prompt:],
-            pair.chosen_ids[:chosen],
-            pair.rejected_ids[:rejected],
+        pair = replace(
+            pair,
+            prompt_ids=pair.prompt_ids[-prompt:],
+            chosen_ids=pair.chosen_ids[:chosen],
+            rejected_ids=pair.rejected_ids[:rejected],
         )
     return pair if packed_length(pair) > sum(LIMITS[0]) + LIMITS[0][1] + 2 else None

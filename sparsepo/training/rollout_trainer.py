@@ -279,13 +279,13 @@ class RolloutTrainer(SamplingTrainer):
         from_before = "history" in self.needs.models
         if not (self.needs.rollout or from_before):
             if self._third_models is not None:
-                self._fill_third_models(rollout.all_pairs())
+                self._read_third_models(rollout.all_pairs())
             return
         pairs = rollout.all_pairs()
         before, ref = self._logps_of(pairs)
         oracle: list[SideValues] | None = None
         if self._third_models is not None:
-            self._fill_third_models(pairs)
+            self._read_third_models(pairs)
             if "oracle" in self.needs.models:
                 oracle = self._third_models.of_pairs("oracle", pairs)
         ids = [pair.pair_id for pair in pairs]
@@ -312,7 +312,8 @@ class RolloutTrainer(SamplingTrainer):
             for name, value in values.items()
         }
 
-    def _fill_third_models(self, pairs: Sequence[TokenizedPair]) -> None:
+    def _read_third_models(self, pairs: Sequence[TokenizedPair]) -> None:
+        """Have the further models read a rollout, in place of the one before."""
         assert self._third_models is not None
         self._third_models.forget()
         self._third_models.fill(pairs)
@@ -333,7 +334,7 @@ class RolloutTrainer(SamplingTrainer):
         super().hook_load(checkpoint, model)
         self._rollout = Rollout.load(checkpoint)
         if self._rollout is not None and self._third_models is not None:
-            self._fill_third_models(self._rollout.all_pairs())
+            self._read_third_models(self._rollout.all_pairs())
 
     def _metrics(
         self,

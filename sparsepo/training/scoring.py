@@ -24,10 +24,11 @@ from sparsepo.errors import UserError
 from sparsepo.methods.base import Needs, required, response_sum
 from sparsepo.reference.cache import CachedValues
 from sparsepo.reference.online import Reference, ReferenceStates, unwrap_peft
-from sparsepo.training.cached_reference import CachedReference, states_from
+from sparsepo.training.cached_reference import CachedReference, states_from, told_progress
 from sparsepo.training.config import POConfig
 from sparsepo.training.dataset import to_pairs
-from sparsepo.training.method_data import check_data
+from sparsepo.training.importance import token_importance
+from sparsepo.training.method_data import check_data, check_paired
 from sparsepo.training.metrics import PairScore, pair_scores, summary
 from sparsepo.training.mismatched import mismatched
 from sparsepo.training.sharing import SharingTrainer
@@ -88,6 +89,7 @@ class ScoringTrainer(SharingTrainer):
         self, pairs: Sequence[PreferencePair]
     ) -> tuple[list[TokenizedPair], TokenizeReport]:
         config = self._config
+        check_paired(self.method, pairs)
         tokenized = tokenize_pairs(
             pairs,
             self._tokenizer,
@@ -104,6 +106,15 @@ class ScoringTrainer(SharingTrainer):
             share_prompt=self._module.computation == "packed",
             rejected=rejected,
         )
+
+    def _fill_third_models(self, pairs: Sequence[TokenizedPair]) -> None:
+        if self._third_models is None:
+            return
+        show = not self.args.disable_tqdm and self.accelerator.is_local_main_process
+        with told_progress(
+            self.callback_handler.callbacks, show, "further models", "on_third_models"
+        ) as progress:
+            self._third_models.fill(pairs, progress)
 
     def _read_reference(
         self,
@@ -151,8 +162,7 @@ class ScoringTrainer(SharingTrainer):
         if tokenized:
             self._check_start(tokenized)
         check_data(self.method, tokenized)
-        if self._third_models is not None:
-            self._third_models.fill(tokenized)
+        self._fill_third_models(tokenized)
         # Log-ratios and KL are computed for every method, because they cost little here.
         needs = replace(self.needs, rejected=True)
         reference, cached = self.reference, None
@@ -174,9 +184,8 @@ class ScoringTrainer(SharingTrainer):
             batch = self._pack(pairs, rejected=True).to(self.args.device)
             states = self._read_reference(batch, needs, reference, cached)
             apart = None
-            if needs.mismatched and len(pairs) > 1:
-                apart = self._pack(mismatched(pairs, self._max_length), rejected=True)
-                apart = apart.to(self.args.device)
+            if needs.mismatched and (others := mismatched(pairs, self._max_length)):
+                apart = self._pack(others, rejected=True).to(self.args.device)
             found = self._score_batch(batch, needs, states, apart)
             if tell is not None:
                 tell()
@@ -236,6 +245,8 @@ class ScoringTrainer(SharingTrainer):
             added |= self._third_models.of_batch(batch)
         if needs.token_weights and self._given is not None:
             added["token_weights"] = self._given.of_batch(batch)[0]
+        if needs.importance:
+            added["importance"] = token_importance(self._module, batch)
         if needs.mismatched:
             added |= self._mismatched_logps(batch, apart)
         added |= self._sampled_values(batch)
@@ -257,7 +268,7 @@ class ScoringTrainer(SharingTrainer):
     def _mismatched_logps(
         self, batch: PackedBatch, apart: PackedBatch | None
     ) -> dict[str, Float[Tensor, "responses pairs"]]:
-        """Return summed log-probabilities with other prompts; 0 for a pair that is alone."""
+        """Return summed log-probabilities with other prompts; 0 where there is no other one."""
         names = ("mismatched_policy_logps", "mismatched_ref_logps")
         if apart is None:
             nothing = torch.zeros(batch.response_mask.shape[:2], device=batch.response_mask.device)
@@ -286,7 +297,7 @@ class ScoringTrainer(SharingTrainer):
         if isinstance(eval_dataset, str):
             pairs = pairs[eval_dataset]
         elif eval_dataset is not None:
-            pairs = to_pairs(eval_dataset, "eval_dataset")
+            pairs = to_pairs(eval_dataset, "eval_dataset", unpaired=self.method.unpaired)
         if not pairs:
             raise UserError("Evaluation needs at least one pair; give an eval_dataset.")
         return DataLoader(pairs, batch_size=self.args.eval_batch_size, collate_fn=list)

@@ -16,7 +16,7 @@ from sparsepo.methods.base import MEANINGS, Method, Needs, ThirdModel
 from sparsepo.models.plain import Computation
 from sparsepo.reference.cache import SideValues
 from sparsepo.reference.online import Reference
-from sparsepo.training.cached_reference import logps_of, sides_of
+from sparsepo.training.cached_reference import Progress, logps_of, sides_of
 from sparsepo.types import PackedBatch, TokenizedPair
 
 BATCH_PAIRS = 16
@@ -71,16 +71,17 @@ class ThirdModels:
         self._known: dict[str, dict[ThirdModel, SideValues]] = {}
         self._tokens: dict[str, tuple[tuple[int, ...], ...]] = {}
 
-    def fill(self, pairs: Sequence[TokenizedPair]) -> None:
+    def fill(self, pairs: Sequence[TokenizedPair], progress: Progress | None = None) -> None:
         """Compute what is not known of these pairs.
 
         Args:
             pairs: each with an id of its own.
+            progress: called with the progress; not called if nothing has to be computed.
 
         Raises:
-            UserError: two different pairs have the same id.
+            UserError: two different pairs have the same id, or a value is not finite.
         """
-        lacking = []
+        unknown: dict[str, TokenizedPair] = {}
         for pair in pairs:
             tokens = tuple(map(tuple, (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)))
             if self._tokens.setdefault(pair.pair_id, tokens) != tokens:
@@ -89,24 +90,37 @@ class ThirdModels:
                     "models are kept by id; give each pair a unique id."
                 )
             if pair.pair_id not in self._known:
-                lacking.append(pair)
-                self._known[pair.pair_id] = {}
+                unknown[pair.pair_id] = pair
+        lacking, done = list(unknown.values()), 0
         groups = batches_by_length([packed_length(pair) for pair in lacking], BATCH_PAIRS)
         for group in groups:
-            chosen = [lacking[item] for item in group]
-            for name, reference in self._references.items():
-                values = self._logps(reference, chosen)
-                for place, pair in enumerate(chosen):
-                    self._known[pair.pair_id][name] = sides_of(values[:, place], pair)
+            own = [lacking[item] for item in group]
+            found = {name: self._logps(name, own) for name in self._references}
+            for place, pair in enumerate(own):
+                self._known[pair.pair_id] = {
+                    name: sides_of(values[:, place], pair) for name, values in found.items()
+                }
+            done += len(own)
+            if progress is not None:
+                progress(done, len(lacking))
 
     @torch.no_grad()
     def _logps(
-        self, reference: Reference, pairs: Sequence[TokenizedPair]
+        self, name: ThirdModel, pairs: Sequence[TokenizedPair]
     ) -> Float[Tensor, "responses pairs tokens"]:
+        reference = self._references[name]
         packed = reference.computation == "packed"
         batch = pack_pairs(pairs, share_prompt=packed).to(self._device)
         states = reference.read(batch, self._method, Needs())
-        return to_responses(logps_of(states, batch), batch).cpu()
+        values = to_responses(logps_of(states, batch), batch).cpu()
+        finite = values.isfinite().all(-1).all(0).tolist()
+        if not all(finite):
+            ids = [pair.pair_id for pair, ok in zip(pairs, finite, strict=True) if not ok]
+            raise UserError(
+                f"The {name} model gives log-probabilities that are not finite for "
+                f"{', '.join(ids[:5])}; check these rows and the model's weights."
+            )
+        return values
 
     def forget(self) -> None:
         """Drop what is known of all pairs, which will not come again."""

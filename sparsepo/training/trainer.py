@@ -67,8 +67,8 @@ from sparsepo.training.loading import (
     switch_off_dropout,
 )
 from sparsepo.training.mask_watch import MaskWatch, watch_for
-from sparsepo.training.method_data import check_data, check_samples, check_steps
-from sparsepo.training.metrics import PairScore, pair_metrics
+from sparsepo.training.method_data import check_data, check_labels, check_samples, check_steps
+from sparsepo.training.metrics import PairScore, by_response, pair_metrics
 from sparsepo.training.mismatched import mismatched
 from sparsepo.training.policy import (
     PolicyWithMasks,
@@ -118,8 +118,9 @@ class POTrainer(ScoringTrainer):
         eval_dataset: pairs or rows for `evaluate`, without a stream; or several sets by name, whose
             metrics are then named eval_<name>_….
         processing_class: the tokenizer; None loads it from the model's folder or id.
-        callbacks: further transformers callbacks; if one has `on_reference_cache(done, total)`, it
-            is called with the progress of filling a reference cache.
+        callbacks: further transformers callbacks; if one has `on_reference_cache(done, total)` or
+            `on_third_models(done, total)`, it is called with the progress of filling a reference
+            cache, or of running the oracle, anti and history models on the pairs.
         compute_metrics: computes further evaluation metrics from a transformers.EvalPrediction,
             whose predictions are the implicit rewards, (pairs, 2), chosen first, and whose
             label_ids are zeros.
@@ -187,7 +188,7 @@ class POTrainer(ScoringTrainer):
             check_streaming(args, self.method)
         elif train_dataset is not None:
             train_dataset = self._training_data(train_dataset)
-        eval_dataset = eval_sets(eval_dataset)
+        eval_dataset = eval_sets(eval_dataset, unpaired=self.method.unpaired)
         if args.eval_strategy != "no" and not eval_dataset:
             strategy = IntervalStrategy(args.eval_strategy).value
             raise UserError(
@@ -254,7 +255,11 @@ class POTrainer(ScoringTrainer):
         self.read_reports = reports_of(train_dataset, eval_dataset)
         tokenized: list[TokenizedPair] | Stream | None = None
         if streamed:
-            tokenized = Stream(train_dataset, lambda pairs: self._tokenize(pairs)[0])
+            tokenized = Stream(
+                train_dataset,
+                lambda pairs: self._tokenize(pairs)[0],
+                unpaired=self.method.unpaired,
+            )
         elif train_dataset is not None:
             tokenized = self._tokenize_training(train_dataset)
         if self._given is not None:
@@ -281,6 +286,11 @@ class POTrainer(ScoringTrainer):
         )
         check_sharding(self.accelerator, is_quantized(policy))
         keep_precision(self.accelerator)
+        if self.needs.importance and self._is_sharded:
+            raise UserError(
+                f"Method '{self.method.name}' differentiates the policy twice in a step, which "
+                "sharded weights do not allow; use whole weights, with LoRA if they do not fit."
+            )
         if self.reference is not None:
             self.reference.to(self.args.device)
         self._start: StartCheck | None = None
@@ -299,7 +309,7 @@ class POTrainer(ScoringTrainer):
                 loaded_models, self.method, self.args.device, self._module.computation
             )
             if not self.draws_samples:
-                self._third_models.fill(self._known_pairs)
+                self._fill_third_models(self._known_pairs)
         self._cache: CachedReference | None = None
         self._cached: CachedValues | None = None
         if args.reference_cache is not None:
@@ -310,7 +320,7 @@ class POTrainer(ScoringTrainer):
 
     def _training_data(self, train_dataset: Any) -> Sequence[Any]:
         """Return the finite training data of the user, checked."""
-        pairs = to_pairs(train_dataset, "train_dataset")
+        pairs = to_pairs(train_dataset, "train_dataset", unpaired=self.method.unpaired)
         if not pairs:
             raise UserError("train_dataset is empty; give at least one pair.")
         return pairs
@@ -319,6 +329,7 @@ class POTrainer(ScoringTrainer):
         """Return what an epoch goes through."""
         tokenized, self.tokenizer_report = self._tokenize(pairs)
         check_data(self.method, tokenized)
+        check_labels(self.method, tokenized)
         return tokenized
 
     def _first_pairs(self, tokenized: list[TokenizedPair] | Stream | None) -> list[TokenizedPair]:
@@ -401,9 +412,8 @@ class POTrainer(ScoringTrainer):
             own = [pairs[item] for item in group]
             batch = self._pack(own, self.needs.rejected)
             samples.append({**vars(batch), "weights": weights[group]})
-            if self.needs.mismatched and len(own) > 1:
-                apart = self._pack(mismatched(own, self._max_length), rejected=True)
-                samples[-1][MISMATCHED] = vars(apart)
+            if self.needs.mismatched and (others := mismatched(own, self._max_length)):
+                samples[-1][MISMATCHED] = vars(self._pack(others, rejected=True))
             if self.args.include_num_input_tokens_seen == "non_padding":
                 # transformers counts the tokens of a mask by this name.
                 samples[-1]["attention_mask"] = batch.part != PADDING
@@ -475,7 +485,9 @@ class POTrainer(ScoringTrainer):
             # device.
             losses, self._losses = self._losses, []
             check_finite(self.accelerator, losses, self.state.global_step)
-        self._means.record(self._metrics(batch, reference, chosen, rejected, output), weights)
+        metrics = self._metrics(batch, reference, chosen, rejected, output)
+        for group, rows in by_response(metrics, chosen, rejected):
+            self._means.record(group, weights * rows)
         loss = (output.per_pair * weights).sum()
         if num_items_in_batch is not None:
             # DDP averages gradients over processes; the pairs were counted over all of them.

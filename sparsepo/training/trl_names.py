@@ -14,7 +14,25 @@ from sparsepo.errors import UserError, did_you_mean
 from sparsepo.training.arguments import Refusal
 
 LOSS_TYPES: Final = {"sigmoid": "dpo", "sft": "sft"}
-"""TRL's loss_type → the method with the same loss."""
+"""TRL's loss_type → the method with the same loss and default values."""
+
+OTHER_LOSS_TYPES: Final = {
+    "hinge": "hinge",
+    "ipo": "ipo",
+    "exo_pair": "exo",
+    "nca_pair": "nca",
+    "robust": "robust-dpo",
+    "bco_pair": "bco-pair",
+    "sppo_hard": "sppo",
+    "aot": "aot",
+    "aot_unpaired": "aot",
+    "apo_zero": "apo-zero",
+    "apo_down": "apo-down",
+    "discopop": "discopop",
+    "sigmoid_norm": "ln-dpo",
+}
+"""TRL's loss_type → the method with the same loss, whose default values differ from TRL's; they are
+not mapped, because the same script would silently train with another beta."""
 
 REFUSED: Final[dict[str, Refusal]] = {
     "dataset_num_proc": Refusal(
@@ -32,18 +50,18 @@ REFUSED: Final[dict[str, Refusal]] = {
     "loss_weights": Refusal(
         (None, [1.0], [1]), "is not supported, because a method has one loss; leave it out"
     ),
-    "ld_alpha": Refusal((None,), "is not supported (LD-DPO is not a method here); leave it out"),
+    "ld_alpha": Refusal((None,), "is alpha of method=ld-dpo here; set these"),
     "f_divergence_type": Refusal(
-        ("reverse_kl",), "is not supported; only DPO's reverse KL is; leave it out"
+        ("reverse_kl",), "is divergence of method=f-dpo here (forward-kl, js, alpha); set these"
     ),
-    "f_alpha_divergence_coef": Refusal((0.5,), "belongs to another divergence; leave it out"),
+    "f_alpha_divergence_coef": Refusal(
+        (0.5,), "is 1 - alpha of method=f-dpo with divergence=alpha here; set these"
+    ),
     "label_smoothing": Refusal(
-        (0, 0.0), "is not supported (conservative DPO is not a method here); leave it out"
+        (0, 0.0), "is epsilon of methods cdpo, robust-dpo, exo and aot here; set one of these"
     ),
-    "use_weighting": Refusal((False,), "is not supported (WPO is not a method here); leave it out"),
-    "discopop_tau": Refusal(
-        (0.05,), "belongs to DiscoPOP, which is not a method here; leave it out"
-    ),
+    "use_weighting": Refusal((False,), "is method=wpo here; set that"),
+    "discopop_tau": Refusal((0.05,), "is tau of method=discopop here; set these"),
     "activation_offloading": Refusal(
         (False,),
         'is called activation_checkpointing_kwargs={"offload": true} here (with '
@@ -184,6 +202,11 @@ class TRLNames:
         names = [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
         if len(names) != 1:
             raise UserError("loss_type has several losses, but a method has one; choose one.")
+        if names[0] in OTHER_LOSS_TYPES:
+            raise UserError(
+                f"loss_type={names[0]} is method={OTHER_LOSS_TYPES[names[0]]} here, with other "
+                "default values than TRL's; set method, and the values that you want."
+            )
         if names[0] not in LOSS_TYPES:
             raise UserError(
                 f"loss_type={names[0]} is not supported; set method instead, to one of those that "

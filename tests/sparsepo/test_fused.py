@@ -363,14 +363,21 @@ class Allocations(TorchDispatchMode):
         weakref.finalize(storage, self.live.pop, address, None)
 
 
-def allocated(tokens: int, vocabulary: int, chunk_size: int, **options: Any) -> Allocations:
+def allocated(
+    tokens: int, vocabulary: int, chunk_size: int, *, reverse: bool = False, **options: Any
+) -> Allocations:
+    """Count what log-probabilities and a KL take, the forward one or the reverse one."""
     x = example(tokens, vocabulary, 4, 4, dtype=torch.float32)
     x["policy_hidden"].requires_grad_()
     x["policy_head"].requires_grad_()
+    found: list[Tensor] = []
+    if reverse:
+        options |= {"need_kl": False, "reverse_kl": found}
     with Allocations() as allocations:
         out = token_stats(**x, chunk_size=chunk_size, **options)  # type: ignore[arg-type]
-        assert out.kl is not None
-        (out.policy_logps + out.kl).sum().backward()
+        kl = found[0] if reverse else out.kl
+        assert kl is not None
+        (out.policy_logps + kl).sum().backward()
     return allocations
 
 

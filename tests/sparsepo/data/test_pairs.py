@@ -493,7 +493,10 @@ def test_wrong_types_in_other_columns(jsonl: Writer, change: dict[str, Any], exp
         ("instruction chosen_response rejected_response", "Rename 'chosen_response' to 'chosen'"),
         ("prompt response_0 response_1 better_response_id", "the better one of 'response_0' and"),
         ("conversation_a response_a response_b winner", "the better one of 'response_a' and"),
-        ("prompt completion label", "These are rated single answers (KTO)"),
+        (
+            "prompt completion label",
+            "These are rated single answers, which only the methods for unpaired data",
+        ),
         ("instruction completions", "Write the better of its 'completions' under 'chosen'"),
         ("instruction input output", "Write the better of its 'output' under 'chosen'"),
         ("conversations", "These are single answers; a preference needs"),

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,14 @@ import datasets
 import pytest
 
 from sparsepo import POConfig, POTrainer, UserError
-from sparsepo.training.trl_names import LOSS_TYPES, REFUSED, UNSUPPORTED_ARGUMENTS, TRLNames
+from sparsepo.methods import BUILT_IN
+from sparsepo.training.trl_names import (
+    LOSS_TYPES,
+    OTHER_LOSS_TYPES,
+    REFUSED,
+    UNSUPPORTED_ARGUMENTS,
+    TRLNames,
+)
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 HAS_TRL = importlib.util.find_spec("trl") is not None
@@ -163,6 +171,26 @@ def test_a_loss_type_is_a_method(loss_type: str, method: str) -> None:
     with pytest.raises(UserError, match="contradicts method=simpo"):
         POConfig("out", use_cpu=True, loss_type=loss_type, method="simpo")
     assert POConfig("out", use_cpu=True).method == "sparsepo-common"
+
+
+@pytest.mark.parametrize(("loss_type", "method"), sorted(OTHER_LOSS_TYPES.items()))
+def test_a_loss_type_with_other_defaults_names_its_method(loss_type: str, method: str) -> None:
+    assert method in BUILT_IN
+    with pytest.raises(UserError, match=f"^loss_type={loss_type} is method={method} here"):
+        POConfig("out", use_cpu=True, loss_type=loss_type)
+
+
+@pytest.mark.skipif(not HAS_TRL, reason="trl is not installed (extra `benchmark`)")
+def test_every_loss_type_of_trl_has_a_method() -> None:
+    import trl
+
+    text = (
+        str(inspect.getdoc(trl.DPOConfig))
+        .partition("loss_type (")[2]
+        .partition("loss_weights (")[0]
+    )
+    theirs = set(re.findall(r"`'(\w+)'`", text))
+    assert theirs == set(LOSS_TYPES) | set(OTHER_LOSS_TYPES)
 
 
 def test_several_losses_are_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.batches.tokenize import tokenize_pairs
@@ -55,6 +56,7 @@ def trainer_of(
     *,
     data: list[PreferencePair] | None = None,
     models: dict[str, Any] | None = None,
+    callbacks: list[TrainerCallback] | None = None,
     **options: Any,
 ) -> POTrainer:
     data = judged(12) if data is None else data
@@ -77,6 +79,7 @@ def trainer_of(
         args=config,
         train_dataset=data,
         processing_class=small_tokenizer(),
+        callbacks=callbacks,
         **models,
     )
 
@@ -156,6 +159,17 @@ def test_accumulated_steps_are_the_large_batch(method: str, tmp_path: Path) -> N
     assert pair[0] == pytest.approx(pair[1], rel=2e-5)
 
 
+@pytest.mark.parametrize("method", ["tis-dpo-kl", "ti-dpo", "kto"])
+def test_both_computations_train_the_same(method: str, tmp_path: Path) -> None:
+    losses = []
+    for computation in ("packed", "plain"):
+        trainer = trainer_of(tmp_path, method, computation=computation, learning_rate=3e-3)
+        trainer.train()
+        losses.append([e["loss"] for e in trainer.state.log_history if "loss" in e])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert abs(losses[0][0] - losses[0][-1]) > 1e-3
+
+
 # Further models
 
 
@@ -190,6 +204,34 @@ def test_an_oracles_values_are_those_of_its_own_forward_pass(tmp_path: Path) -> 
                 values[side, place, : len(ids)], expected, rtol=1e-4, atol=1e-4
             )
             assert not values[side, place, len(ids) :].any()
+
+
+def test_callbacks_are_told_how_far_the_further_models_are(tmp_path: Path) -> None:
+    class Told(TrainerCallback):
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
+
+        def on_third_models(self, done: int, total: int) -> None:
+            self.seen.append((done, total))
+
+    told = Told()
+    models = {"oracle": small_model("gpt2", seed=5), "anti": small_model("gpt2", seed=6)}
+    trainer = trainer_of(tmp_path, "tis-dpo-kl", data=judged(20), models=models, callbacks=[told])
+    assert len(told.seen) == 2 and told.seen[-1] == (20, 20) and told.seen[0][1] == 20
+    trainer.score_pairs(judged(20)[:5])
+    assert len(told.seen) == 2
+    new = [replace(pair, pair_id=f"new-{pair.pair_id}") for pair in judged(3, seed=9)]
+    trainer.score_pairs(new)
+    assert told.seen[2:] == [(3, 3)]
+
+
+def test_a_further_model_that_is_broken_is_named(tmp_path: Path) -> None:
+    broken = small_model("gpt2", seed=5)
+    with torch.no_grad():
+        broken.get_input_embeddings().weight.fill_(torch.nan)
+    models = {"oracle": small_model("gpt2", seed=5), "anti": broken}
+    with pytest.raises(UserError, match=r"^The anti model gives log-prob.*not finite for pair-"):
+        trainer_of(tmp_path, "tis-dpo", models=models)
 
 
 def plain_logps(model: Any, prompt: list[int], response: list[int]) -> torch.Tensor:
