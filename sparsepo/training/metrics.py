@@ -129,7 +129,7 @@ class RunningMeans:
         self._sums = dict(zip(names, table, strict=True))
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the means and start again from zero.
+        """Return the means of what has been recorded for any pair, and start again from zero.
 
         Args:
             reduce: sums a (metrics, 2) table of sums and counts over all processes.
@@ -139,4 +139,5 @@ class RunningMeans:
         if not names:
             return {}
         sums, counts = reduce(table).T
-        return dict(zip(names, (sums / counts).tolist(), strict=True))
+        rows = zip(names, (sums / counts).tolist(), counts.tolist(), strict=True)
+        return {name: mean for name, mean, count in rows if count}
