@@ -225,10 +225,10 @@ TRANSFER = TransferTable(
 """Beyond the paper: is a mask a property of the data, which another model can use? [ours]"""
 
 _DIVERGENCES = {
-    "kl": "f-DPG, KL",
-    "reverse-kl": "f-DPG, reverse KL",
-    "js": "f-DPG, Jensen-Shannon",
-    "tv": "f-DPG, total variation",
+    "kl": "f-DPG (KL)",
+    "reverse-kl": "f-DPG (reverse KL)",
+    "js": "f-DPG (Jensen-Shannon)",
+    "tv": "f-DPG (total variation)",
 }
 
 ON_POLICY = OnPolicyTable(

@@ -203,14 +203,14 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         baseline: [entry for entry in result["significance"] if entry["baseline"] == baseline]
         for baseline in (result["baseline"], result["reference"])
     }
-    chains = max(cell["seeds"] for row in result["rows"] for cell in [row["values"]["reward"]])
+    tested = any(row["values"]["reward"]["seeds"] > 1 for row in result["rows"])
     found = [
         f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
         "response per held-out prompt at the end of training; self-BLEU over several samples of a "
         "prompt, lower for more diverse ones. Rows with a β are trained on given pairs, the others "
         "on samples of their policy, with as many steps and the same learning rate. Best value of "
         "a column in bold.",
-        *(_tested_notes(result, against, labels) if chains > 1 else []),
+        *(_tested_notes(result, against, labels) if tested else []),
         _tiny(result),
         chains_note(result, "prompts"),
         _missing(result),
@@ -219,7 +219,7 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         "little to its advantage."
         if result["over_frontier"]
         else "",
-        significance_note(result, against[result["baseline"]]),
+        significance_note(result, against[result["baseline"]], _betas(labels)),
         direction_note(result),
         detectable_note(result, labels=result["column_labels"]),
         f"Prompts without a self-BLEU in some row, left out: {result['missing_self_bleu']}."
@@ -229,6 +229,12 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         _made(result),
     ]
     return [note for note in found if note]
+
+
+def _betas(labels: Mapping[str, str]) -> Series:
+    """Return the rows that differ only in β: "DPO, β = 0.8"."""
+    parted = {row: label.partition(", β = ") for row, label in labels.items()}
+    return Series("β", {row: (name, beta) for row, (name, _, beta) in parted.items() if beta})
 
 
 def _tested_notes(
@@ -264,12 +270,14 @@ def _signs(start: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
         word = "above" if entry["difference"] > 0 else "below"
         groups.setdefault(word if entry["significant"] else "undecided", []).append(name)
     kinds = {
-        "above": "significantly above",
-        "below": "significantly below",
-        "undecided": "not significantly different",
+        "above": "Significantly above",
+        "below": "Significantly below",
+        "undecided": "Not significantly different",
     }
-    parts = [f"{text}: {'; '.join(groups[kind])}" for kind, text in kinds.items() if kind in groups]
-    return f"{start}: {'. '.join(parts)}.".replace(": significantly", " is significantly", 1)
+    parts = [
+        f"{text}: {', '.join(groups[kind])}." for kind, text in kinds.items() if kind in groups
+    ]
+    return " ".join([f"{start}.", *parts]) if parts else ""
 
 
 def _diversity(tested: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
@@ -287,12 +295,12 @@ def _diversity(tested: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -
         "f-DPG's article (arXiv 2302.08215) finds samples of KL(p‖π) most diverse, of reverse KL "
         "least, of the other two between. Differences of self-BLEU, positive where that holds (* "
         f"significant, Holm over these): {listed}; {len(agree)} of {len(tested)} are positive. The "
-        "divergences end at different KL."
+        "divergences need not end at the same KL."
     )
 
 
 def _divergence(label: str) -> str:
-    return label.partition(", ")[2] or label
+    return label.partition("(")[2].rstrip(")") or label
 
 
 def dynamics_notes(result: Mapping[str, Any]) -> list[str]:

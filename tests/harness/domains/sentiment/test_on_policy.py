@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from harness.config.profiles import StatisticsSettings
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.cells import compare_with_zero
+from harness.domains.common.finished import FinishedRun
 from harness.domains.sentiment import DOMAIN
 from harness.domains.sentiment.experiments import ON_POLICY, OnPolicyRow
-from harness.domains.sentiment.on_policy import complete, over_frontier
+from harness.domains.sentiment.on_policy import complete, on_policy_json, over_frontier
 from harness.domains.sentiment.pipeline import Graph, build_graph
 from harness.domains.sentiment.points import Point
+from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.render.on_policy import _draw, on_policy_files
 from harness.domains.sentiment.sweep import with_swept_rows
 from harness.graph.stages import topological
@@ -304,6 +307,150 @@ def test_a_difference_from_zero_is_tested_over_all_that_are_asked() -> None:
 def test_prompts_count_where_every_row_has_a_value() -> None:
     assert complete([[1.0, None, 2.0, 3.0], [1.0, 2.0, None, 0.0]]) == [0, 3]
     assert complete([[None], [1.0]]) == []
+
+
+PROMPTS, BETAS = 40, (0.5, 2.0)
+GAINS = {"online-dpo": 0.3, "inpo": 0.1, "rto": -0.1, "dpo-0.5": 0.2, "dpo-2": 0.1}
+"""Reward over the start's after training; 0 for the other rows."""
+SELF_BLEU = {"f-dpg-kl": 10.0, "f-dpg-js": 20.0, "f-dpg-tv": 19.9, "f-dpg-reverse-kl": 30.0}
+
+
+class Known:
+    """A store of stages that hold their own files."""
+
+    def read_json(self, stage: Any, name: str) -> Any:
+        return stage.files[name]
+
+
+def known_run(**changed: list[float | None]) -> FinishedRun[SentimentProfile, Any]:
+    """Three chains whose rows differ by what was planted; `changed` has self-BLEU of a row."""
+    assignments = (
+        f"sweep.beta={BETAS[0]},{BETAS[1]}",
+        "sweep.map_beta=2",
+        "statistics.replicates=99",
+    )
+    profile = apply_assignments(DOMAIN.get_profile("tiny"), assignments)
+    table = with_swept_rows(ON_POLICY, profile)
+    counts = {"prompts": 8, "truncated_prompts": 0, "responses": 8, "unfinished": 1}
+    runs, chain_pairs = [], []
+    for seed in (1, 2, 3):
+        rng = np.random.default_rng(seed)
+        easy, luck = rng.normal(0.5, 0.1, PROMPTS), rng.normal(0, 0.01)
+        samples = SimpleNamespace(address=f"s{seed}", files={"generation.json": counts})
+        report = {"train": {"used": 9}, "test": {"used": 4}}
+        pairs = SimpleNamespace(
+            address=f"p{seed}", inputs={"samples": samples}, files={"report.json": report}
+        )
+        chain_pairs.append(pairs)
+        for row in table.rows:
+            steps = [0] if row.id == "sft" else [0, 8]
+            points = [
+                {
+                    "step": step,
+                    "rewards": list(
+                        easy
+                        + luck
+                        + (step > 0) * (GAINS.get(row.id, 0.0) + rng.normal(0, 0.01, PROMPTS))
+                    ),
+                    "logps": [2.0 if step else 0.0] * PROMPTS,
+                    "ref_logps": [0.0] * PROMPTS,
+                    "tokens": 9.0,
+                    "ended": 0.5,
+                    "unfinished": 1,
+                    "truncated_prompts": 0,
+                }
+                for step in steps
+            ]
+            own = list(SELF_BLEU.get(row.id, 15.0) + rng.normal(0, 0.5, 8))
+            diversity = changed.get(row.id.replace("-", "_"), own)
+            config = {
+                "method": row.method,
+                "hyper_parameters": {},
+                "rollout": {"samples_per_prompt": 4},
+            }
+            runs.append(
+                SimpleNamespace(
+                    row=row,
+                    beta=row.settings.get("beta"),
+                    gamma=None,
+                    seed=seed,
+                    flipped=0.0,
+                    trained=SimpleNamespace(config=config),
+                    points=SimpleNamespace(
+                        inputs={"pairs": pairs},
+                        files={"points.json": {"reward": "vader", "points": points}},
+                    ),
+                    diversity=SimpleNamespace(
+                        address=f"d{seed}{row.id}",
+                        files={
+                            "diversity.json": {"self_bleu": diversity},
+                            "generation.json": counts,
+                        },
+                    ),
+                )
+            )
+    graph = SimpleNamespace(
+        runs=runs, pairs=chain_pairs, of=lambda id: [run for run in runs if run.row.id == id]
+    )
+    provenance = {
+        "git_commit": None,
+        "git_dirty": False,
+        "model": "tiny-gpt2",
+        "hardware": "a machine",
+        "versions": {"torch": "2"},
+        "statistics": {"alpha": 0.05},
+    }
+    store: Any = Known()
+    return FinishedRun(table, profile, graph, store, table.rows, provenance)
+
+
+def test_the_numbers_and_notes_say_what_was_planted() -> None:
+    result = on_policy_json(known_run())
+    rows = {row["id"]: row["values"] for row in result["rows"]}
+    start = rows["sft"]["reward"]["mean"]
+    for row, values in rows.items():
+        assert values["reward"]["mean"] - start == pytest.approx(100 * GAINS.get(row, 0.0), abs=1.5)
+        assert values["kl"]["mean"] == (0.0 if row == "sft" else 2.0)
+        assert values["reward"]["seeds"] == 3 and values["reward"]["n"] == PROMPTS
+    # DPO's frontier at 2 nats is its better β.
+    for row in DRAWN:
+        gain = 100 * (GAINS.get(row, 0.0) - GAINS["dpo-0.5"])
+        assert rows[row]["over_frontier"]["mean"] == pytest.approx(gain, abs=1.5)
+    assert [one["difference"] for one in result["diversity"]] == pytest.approx(
+        [10, 9.9, 20, 10, 10.1], abs=1.5
+    )
+    assert [one["significant"] for one in result["diversity"]] == [True] * 5
+    notes = " ".join([*result["notes"], *result.get("more_notes", [])])
+    same = "f-DPG (KL), f-DPG (reverse KL), f-DPG (Jensen-Shannon), f-DPG (total variation), GRPO"
+    assert (
+        "Reward against SFT's (Holm within the column). Significantly above: Online DPO, INPO. "
+        f"Significantly below: RTO. Not significantly different: {same}."
+    ) in notes
+    assert (
+        "frontier at the same KL (Holm over these rows). Significantly above: Online DPO. "
+        f"Significantly below: INPO, {same}, RTO."
+    ) in notes
+    assert "KL before Jensen-Shannon 10." in notes and "5 of 5 are positive" in notes
+    assert "DPO: ▲ Reward at β 0.5" in notes
+    # 8 responses of each chain and row, and of each chain's pairs.
+    assert result["sampled"]["prompts of self-BLEU"]["responses"] == 8 * 3 * len(rows)
+    assert result["sampled"]["prompts of pairs"]["responses"] == 8 * 3
+    assert on_policy_json(known_run()) == result
+    files = DOMAIN.files(known_run().experiment, result)
+    assert {"on-policy.md", "on-policy.csv", "on-policy.tex", "on-policy.png"} <= set(files)
+
+
+def test_prompts_without_text_are_left_out_of_every_row_and_counted() -> None:
+    values: list[float | None] = [None, 50.0, None, 1.0, 2.0, 3.0, 4.0, 5.0]
+    result = on_policy_json(known_run(grpo=values, rto=[9.0, None, *[7.0] * 6]))
+    rows = {row["id"]: row["values"]["self_bleu"] for row in result["rows"]}
+    assert rows["grpo"]["mean"] == 3.0 and rows["rto"]["mean"] == 7.0
+    assert {cell["n"] for cell in rows.values()} == {5}
+    assert result["missing_self_bleu"] == 9
+    notes = " ".join([*result["notes"], *result.get("more_notes", [])])
+    assert "without a self-BLEU in some row, left out: 9." in notes
+    with pytest.raises(UserError, match=r"raise on_policy\.diversity_prompts"):
+        on_policy_json(known_run(grpo=[None] * 8))
 
 
 def cell(mean: float, seeds: int = 3) -> dict[str, Any]:
