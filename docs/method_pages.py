@@ -70,11 +70,14 @@ def _values(about: HyperParameter) -> str:
 
 def _commands(cls: type[Method]) -> list[str]:
     further = "".join(f" --{name} DIR" for name in cls.needs.models)
+    start = "python -m sparsepo train --model MODEL"
+    if cls.needs.rollout:
+        return [
+            f"{start} --data PROMPTS --output OUT --method {cls.name}{further} "
+            "--reward FILE.py:FUNCTION --set samples_per_prompt=8"
+        ]
     extra = " --set token_masks=FILE" if cls.needs.token_weights else ""
-    commands = [
-        f"python -m sparsepo train --model MODEL --data PAIRS --output OUT --method {cls.name}"
-        f"{further}{extra}"
-    ]
+    commands = [f"{start} --data PAIRS --output OUT --method {cls.name}{further}{extra}"]
     if cls.name in PAPER or not cls.needs.from_outside:
         commands.append(f"python -m harness run --table 1 --methods dpo,{cls.name}")
     return commands

@@ -186,7 +186,13 @@ def _data_lines(trainer: SharingTrainer) -> list[str]:
         lines.append(f"{title}: {dataclasses.replace(report, source=shown)}")
     if trainer.tokenizer_report is not None:
         lines.append(f"Training: {trainer.tokenizer_report}")
-    if pairs is not None and hasattr(pairs, "__len__"):
+    if trainer.draws_samples:
+        count = getattr(trainer.args, "samples_per_prompt", 0)
+        lines.append(
+            f"Trained on samples of the policy to {len(pairs)} prompts, {count} to a prompt each "
+            "time, which a reward scored"
+        )
+    elif pairs is not None and hasattr(pairs, "__len__"):
         lines.append(f"Trained on {len(pairs)} pairs")
     held_out: Any = trainer.eval_dataset
     sets = held_out if isinstance(held_out, Mapping) else {"": held_out}

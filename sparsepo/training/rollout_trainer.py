@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.prompts import Prompt, PromptData, prompts_of_rows
+from sparsepo.distributed.processes import collected
 from sparsepo.errors import UserError
 from sparsepo.methods.base import response_sum
 from sparsepo.methods.sampled import SampledMethod, Samples
@@ -87,6 +88,11 @@ class RolloutTrainer(SamplingTrainer):
             )
         if train_dataset is None:
             raise UserError("train_dataset is missing; give the prompts.")
+        if is_stream(train_dataset):
+            raise UserError(
+                "train_dataset is a stream, which may be endless; take a part of it, such as "
+                "list(stream.take(1000))."
+            )
         method = args.make_method()
         exact = args.temperature == 1 and args.top_p == 1
         if method.needs.rollout and not exact:
@@ -122,11 +128,6 @@ class RolloutTrainer(SamplingTrainer):
 
     def _training_data(self, train_dataset: Any) -> Sequence[Prompt]:
         data = one_split(train_dataset, "train_dataset")
-        if is_stream(data):
-            raise UserError(
-                "train_dataset is a stream, which may be endless; take a part of it, such as "
-                "list(stream.take(1000))."
-            )
         if not isinstance(data, PromptData):
             rows = [{"prompt": row} if isinstance(row, str) else row for row in data]
             wrong = next((row for row in rows if not isinstance(row, Mapping)), None)
@@ -292,18 +293,22 @@ class RolloutTrainer(SamplingTrainer):
             rollout.values["history_logps"] = dict(zip(ids, before, strict=True))
         if not isinstance(self.method, SampledMethod):
             return
-        lengths = [len(side) for pair in before for side in pair]
+        # Means are those of the whole rollout, of which each process has drawn a part.
+        parts = collected(self.accelerator, [(list(scores), before, ref, oracle)])
         samples = Samples(
-            torch.tensor(scores),
+            torch.tensor([score for part in parts for score in part[0]]),
             self._config.samples_per_prompt,
-            _padded(before),
-            torch.arange(max(lengths)) < torch.tensor(lengths)[:, None],
-            None if ref is None else _padded(ref),
-            None if oracle is None else _padded(oracle),
+            _padded([part[1] for part in parts]),
+            _inside([len(side) for part in parts for pair in part[1] for side in pair]),
+            None if ref is None else _padded([part[2] or [] for part in parts]),
+            None if oracle is None else _padded([part[3] or [] for part in parts]),
         )
         values = {"sampling_logps": samples.logps, **self.method.from_rollout(samples)}
+        first = self.args.process_index * len(scores)
+        own = slice(first, first + len(scores))
+        lengths = [len(side) for pair in before for side in pair]
         rollout.values |= {
-            name: dict(zip(ids, split_sides(value, lengths), strict=True))
+            name: dict(zip(ids, split_sides(value[own], lengths), strict=True))
             for name, value in values.items()
         }
 
@@ -372,5 +377,10 @@ class RolloutTrainer(SamplingTrainer):
         self._seconds = dict.fromkeys(self._seconds, 0.0)
 
 
-def _padded(sides: Sequence[SideValues]) -> Float[Tensor, "S T"]:
-    return pad_sequence([side for pair in sides for side in pair], batch_first=True)
+def _padded(parts: Sequence[Sequence[SideValues]]) -> Float[Tensor, "S T"]:
+    rows = [side for part in parts for pair in part for side in pair]
+    return pad_sequence(rows, batch_first=True)
+
+
+def _inside(lengths: Sequence[int]) -> Bool[Tensor, "S T"]:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

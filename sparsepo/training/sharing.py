@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 from transformers.utils.hub import PushInProgress
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class SharingTrainer(CheckpointedTrainer):
     """A CheckpointedTrainer that saves a model card with the model and pushes both to the hub."""
 
+    draws_samples: ClassVar[bool] = False
+    """Whether training pairs are samples of the policy rather than given."""
     hub_model_id: str | None  # type: ignore[assignment]
     push_in_progress: PushInProgress | None  # type: ignore[assignment]
     read_reports: Mapping[str, ReadReport] = {}

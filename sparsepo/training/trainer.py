@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -138,9 +138,6 @@ class POTrainer(ScoringTrainer):
         UserError: the method does not use an option, the data has no usable pair, or model,
             tokenizer and reference do not match.
     """
-
-    draws_samples: ClassVar[bool] = False
-    """Whether training pairs are samples of the policy rather than given."""
 
     def __init__(
         self,

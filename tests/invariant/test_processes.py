@@ -281,3 +281,36 @@ def test_a_users_error_is_told_by_the_first_process(
     assert waited == waits
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: Unknown option 'bta'.")
+
+
+REWARD = """
+def vowels(prompts, responses):
+    return [sum(response.count(v) for v in "aeiou") / (len(response) + 1) for response in responses]
+"""
+
+
+@pytest.mark.parametrize("method", ["dpo", "grpo"])
+def test_two_processes_draw_the_samples_of_one(tmp_path: Path, method: str) -> None:
+    """Each draws for its own prompts, and the step is that of all of them."""
+    small_model("gpt2").save_pretrained(tmp_path / "model")
+    small_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "rewards.py").write_text(REWARD)
+    rows = [{"prompt": prompt} for prompt in dict.fromkeys(str(p.prompt) for p in text_pairs(16))]
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def command(output: str, batch: int) -> list[str]:
+        settings = ["samples_per_prompt=4", "max_new_tokens=6", "max_steps=3", "optim=sgd",
+                    "learning_rate=0.05", "save_strategy=no", "max_length=64", "use_cpu=true",
+                    f"per_device_train_batch_size={batch}"]  # fmt: skip
+        return [
+            "train", "--model", str(tmp_path / "model"), "--data", str(data), "--method", method,
+            "--reward", f"{tmp_path / 'rewards.py'}:vowels", "--output", str(tmp_path / output),
+            "--set", *settings,
+        ]  # fmt: skip
+
+    ended = launch("ddp", "sparsepo", *command("two", 2))
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert main(command("one", 4)) == 0
+    two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
+    assert_same_weights(two, one, 1e-5)

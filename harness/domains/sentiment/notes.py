@@ -214,11 +214,7 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         _tiny(result),
         chains_note(result, "prompts"),
         _missing(result),
-        "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps, as in "
-        "Figure 2, at the same KL. The frontier picks the best of its noisy points, which is a "
-        "little to its advantage."
-        if result["over_frontier"]
-        else "",
+        _frontier_note(result),
         significance_note(result, against[result["baseline"]], _betas(labels)),
         direction_note(result),
         detectable_note(result, labels=result["column_labels"]),
@@ -229,6 +225,18 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         _made(result),
     ]
     return [note for note in found if note]
+
+
+def _frontier_note(result: Mapping[str, Any]) -> str:
+    drawn = [one for one in result["frontiers"] if one["method"] == "dpo"]
+    if not drawn:
+        return ""
+    last = drawn[0]["points"][drawn[0]["frontier"][-1]]
+    return (
+        "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps at the "
+        f"same KL, as in Figure 2; beyond its last point, at {last['kl']['mean']:.1f} nats, it is held "
+        "constant. It picks the best of its noisy points, which is a little to its advantage."
+    )
 
 
 def _betas(labels: Mapping[str, str]) -> Series:

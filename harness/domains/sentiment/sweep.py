@@ -85,7 +85,7 @@ def _check_on_policy(profile: SentimentProfile) -> None:
             f"on_policy.samples_per_prompt must be an even number, not "
             f"{values.samples_per_prompt}: samples are trained on in twos."
         )
-    if not values.dpo_beta > 0:
+    if values.dpo_beta <= 0:
         raise UserError(f"on_policy.dpo_beta must be above 0, not {values.dpo_beta:g}.")
     if values.diversity_prompts > profile.data.test_prompts:
         raise UserError(

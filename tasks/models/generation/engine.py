@@ -12,11 +12,11 @@ from transformers import AutoConfig, AutoTokenizer
 from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError
-from sparsepo.types import Message
 from sparsepo.generation.decode import TransformersBackend
-from tasks.models.generation.journal import Journal, model_identity, sample_keys
 from sparsepo.generation.requests import Backend, Progress, Request, Response, Sampling
 from sparsepo.generation.seeds import content_id, sample_seeds
+from sparsepo.types import Message
+from tasks.models.generation.journal import Journal, model_identity, sample_keys
 from tasks.models.generation.served import EndpointBackend
 from tasks.models.generation.vllm import VllmBackend
 from tasks.models.generation_settings import GenerationSettings, resolve_backend

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.models.endpoint import EndpointClient, EndpointSettings, ReplyError
 from sparsepo.generation.requests import Batch, Request, Response, Sampling
 from sparsepo.generation.stops import eos_ids
+from tasks.models.endpoint import EndpointClient, EndpointSettings, ReplyError
 from tasks.models.generation_settings import GenerationSettings
 
 _SEED_BITS = 31

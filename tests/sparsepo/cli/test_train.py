@@ -638,3 +638,56 @@ def test_the_module_is_the_command(data: Path, tmp_path: Path) -> None:
     assert "Error: Unknown method 'simp'. Did you mean 'simpo'?" in done.stderr
     assert "| transformers.trainer" not in done.stderr
     assert done.stdout == ""
+
+
+# Samples of the policy
+
+REWARD = """
+def vowels(prompts, responses):
+    return [sum(response.count(v) for v in "aeiou") / (len(response) + 1) for response in responses]
+"""
+
+
+@pytest.fixture
+def reward(tmp_path: Path) -> str:
+    (tmp_path / "rewards.py").write_text(REWARD)
+    return f"{tmp_path / 'rewards.py'}:vowels"
+
+
+SAMPLING = ["samples_per_prompt=4", "max_new_tokens=6", "rollout_epochs=2", "max_steps=3"]
+
+
+def test_a_reward_trains_on_samples_and_its_recipe_repeats_it(
+    model: Path, data: Path, output: Path, reward: str, tmp_path: Path
+) -> None:
+    more = ["--reward", reward]
+    assert main(words(model, data, output, *SAMPLING, method="grpo", more=more)) == 0
+    again = tmp_path / "again"
+    assert main(["train", "--config", str(output / "recipe.yaml"), "--output", str(again)]) == 0
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (output, again))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert AutoModelForCausalLM.from_pretrained(output)
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "settings", "message"),
+    [
+        ("grpo", [], [], "give --reward FILE.py:FUNCTION or --reward-model DIR"),
+        ("grpo", ["--reward", "no.py:f"], [], "No such file: no.py"),
+        ("grpo", ["--reward", "no.py:f", "--reward-model", "x"], [], "exclude each other"),
+        ("grpo", ["--reward-model", "no/such"], [], "no/such"),
+        ("dpo", ["--reward", "REWARD", "--eval-share", "0.1"], [], "eval_share holds out pairs"),
+        ("dpo", ["--reward", "REWARD"], ["samples_per_prompt=1"], "must be an even number, not 1"),
+        ("dpo", [], ["samples_per_prompt=2"], "Unknown option 'samples_per_prompt'"),
+        ("rto", ["--reward", "REWARD"], [], "needs a model that was trained on the preferences"),
+    ],
+)
+def test_rewards_that_cannot_be_used(
+    model: Path, data: Path, output: Path, reward: str, capsys: pytest.CaptureFixture[str],
+    method: str, more: list[str], settings: list[str], message: str,
+) -> None:  # fmt: skip
+    more = [reward if word == "REWARD" else word for word in more]
+    assert main(words(model, data, output, *settings, method=method, more=more)) == 2
+    assert_one_line(capsys, message)
+    assert not (output / "config.json").exists()

@@ -19,7 +19,8 @@ from sparsepo.training.mismatched import mismatched
 from sparsepo.types import PreferencePair, TokenizedPair
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
-WIDER = [name for name in BUILT_IN if name not in PAPER]
+ON_PAIRS = [name for name, cls in BUILT_IN.items() if not cls.needs.rollout]
+WIDER = [name for name in ON_PAIRS if name not in PAPER]
 STATEFUL = [name for name in WIDER if BUILT_IN[name]().initial_state()]
 MAX_LENGTH = 64
 

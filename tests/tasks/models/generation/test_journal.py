@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from sparsepo.generation.requests import Request, Response, Sampling
 from tasks.models.generation import Responses, generate_responses
 from tasks.models.generation.journal import Journal, model_identity, sample_keys
-from sparsepo.generation.requests import Request, Response, Sampling
 from tasks.models.generation_settings import GenerationSettings
 
 PROMPTS = ["A dog", "Why?", "A dog can", "bark at me.", "No"]

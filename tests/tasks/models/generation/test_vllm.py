@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from sparsepo.errors import UserError
+from sparsepo.generation.requests import Request, Response, Sampling
 from tasks.models import generation_settings
 from tasks.models.generation import generate_responses
-from sparsepo.generation.requests import Request, Response, Sampling
 from tasks.models.generation.vllm import VllmBackend
 from tasks.models.generation_settings import GenerationSettings, resolve_backend
 from tests.small_models import small_model, small_tokenizer
