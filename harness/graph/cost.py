@@ -106,7 +106,8 @@ class Cost(TrainerCallback):
             + (len(pair.rejected_ids) if rejected else 0)
             for pair in trainer.train_dataset
         )
-        return round(of_epoch * trainer.state.epoch)
+        epochs: float = trainer.state.epoch
+        return round(of_epoch * epochs)
 
     def _now(self) -> float:
         if self._cuda:
@@ -162,7 +163,9 @@ class SamplingCost(Cost):
                 drawn += entry["rollout/length"] * (entry["step"] - before)
                 before = entry["step"]
         of_a_prompt = before * of_prompts / len(trainer.train_dataset)
-        return round(prompts * (drawn * args.samples_per_prompt + of_a_prompt))
+        samples: int = args.samples_per_prompt
+        found: float = prompts * (drawn * samples + of_a_prompt)
+        return round(found)
 
 
 def _reset_peak(cuda: bool) -> None:

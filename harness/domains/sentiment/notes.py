@@ -234,8 +234,9 @@ def _frontier_note(result: Mapping[str, Any]) -> str:
     last = drawn[0]["points"][drawn[0]["frontier"][-1]]
     return (
         "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps at the "
-        f"same KL, as in Figure 2; beyond its last point, at {last['kl']['mean']:.1f} nats, it is held "
-        "constant. It picks the best of its noisy points, which is a little to its advantage."
+        "same KL, as in Figure 2; beyond its last point, at "
+        f"{last['kl']['mean']:.1f} nats, it is held constant. It picks the best of its noisy "
+        "points, which is a little to its advantage."
     )
 
 

@@ -235,7 +235,7 @@ def test_mistakes_are_found_before_anything_is_run(change: str, message: str) ->
     ("arguments", "message"),
     [
         ("--figure on-policy", "on-policy is a table; give --table on-policy."),
-        ("--table on-polcy", "Did you mean 'on-policy'?"),
+        ("--table onpolicy", "Did you mean 'on-policy'?"),
         ("--table on-policy --methods gpro", "Did you mean 'grpo'?"),
         ("--figure 2 --methods grpo", "only --table on-policy provides; leave it out"),
         ("--table on-policy --tune", "has no tuned rows"),

@@ -16,6 +16,7 @@ from harness.domains.common.work.files import write_pairs
 from harness.domains.sentiment.work import rollout
 from harness.domains.sentiment.work.diversity import measure_diversity
 from harness.domains.sentiment.work.rollout import offline_steps, train_on_samples
+from harness.domains.sentiment.work.train import Evaluations
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
@@ -52,7 +53,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model = build_model(config, tokenizer)
         if name == "oracle":
             # So sure of every token that its samples resemble each other.
-            model.get_input_embeddings().weight.data.mul_(10)
+            embeddings: Any = model.get_input_embeddings()
+            embeddings.weight.data.mul_(10)
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
     pairs = [PreferencePair(f"p{i}", f"film {i} is", " good", " bad") for i in range(PAIRS)]
@@ -169,13 +171,13 @@ def test_the_time_of_evaluations_is_not_that_of_training(
 ) -> None:
     import time
 
-    evaluate = rollout.Evaluations._evaluate
+    evaluate = Evaluations._evaluate
 
     def slowly(self: Any, step: int) -> None:
         time.sleep(5)
         evaluate(self, step)
 
-    monkeypatch.setattr(rollout.Evaluations, "_evaluate", slowly)
+    monkeypatch.setattr(Evaluations, "_evaluate", slowly)
     train(tmp_path / "w", inputs, "grpo", epochs=0.5)
     found = cost(tmp_path / "w")
     assert found["steps"] == 2
