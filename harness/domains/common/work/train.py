@@ -89,7 +89,7 @@ def run_training(
     if (pairs / "test.jsonl").is_file():
         scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
         write_json([asdict(score) for score in scores], context.work / "scores.json")
-    remove_checkpoints(context)
+    remove_checkpoints(context.work)
 
 
 def training_arguments(context: StageContext) -> dict[str, Any]:
@@ -143,9 +143,9 @@ def train_to_end(context: StageContext, trainer: POTrainer, cost: Cost) -> None:
     )
 
 
-def remove_checkpoints(context: StageContext) -> None:
-    """Remove the checkpoints, which are no part of the artefact."""
-    shutil.rmtree(context.work / CHECKPOINTS, ignore_errors=True)
+def remove_checkpoints(work: Path) -> None:
+    """Remove the checkpoints from a work folder, because they are no part of the artefact."""
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)
 
 
 def _require_finite(trainer: POTrainer) -> None:

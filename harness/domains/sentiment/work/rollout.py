@@ -64,7 +64,7 @@ def train_on_samples(context: StageContext) -> None:
     )
     trainer.add_callback(RolloutEvaluations(context, trainer, cost))
     train_to_end(context, trainer, cost)
-    remove_checkpoints(context)
+    remove_checkpoints(context.work)
 
 
 def offline_steps(pairs: int, batch_size: int, epochs: float) -> int:
