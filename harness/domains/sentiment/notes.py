@@ -214,7 +214,11 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
         _tiny(result),
         chains_note(result, "prompts"),
         _missing(result),
-        _frontier_note(result),
+        "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps at the "
+        "same KL, as in Figure 2. The frontier picks the best of its noisy points, which is a "
+        "little to its advantage."
+        if result["over_frontier"]
+        else "",
         significance_note(result, against[result["baseline"]], _betas(labels)),
         direction_note(result),
         detectable_note(result, labels=result["column_labels"]),
@@ -227,17 +231,12 @@ def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
     return [note for note in found if note]
 
 
-def _frontier_note(result: Mapping[str, Any]) -> str:
-    drawn = [one for one in result["frontiers"] if one["method"] == "dpo"]
-    if not drawn:
-        return ""
-    last = drawn[0]["points"][drawn[0]["frontier"][-1]]
-    return (
-        "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps at the "
-        "same KL, as in Figure 2; beyond its last point, at "
-        f"{last['kl']['mean']:.1f} nats, it is held constant. It picks the best of its noisy "
-        "points, which is a little to its advantage."
-    )
+def _frontier_end(result: Mapping[str, Any]) -> float | None:
+    """Return the KL of the last point of DPO's frontier; None without DPO."""
+    for one in result["frontiers"]:
+        if one["method"] == "dpo":
+            return float(one["points"][one["frontier"][-1]]["kl"]["mean"])
+    return None
 
 
 def _betas(labels: Mapping[str, str]) -> Series:
@@ -264,7 +263,8 @@ def _tested_notes(
             {labels[row]: entry for row, entry in raised.items()},
         ),
         _signs(
-            "Reward against DPO's frontier at the same KL (Holm over these rows)",
+            "Reward against DPO's frontier at the same KL, held constant beyond its last point at "
+            f"{_frontier_end(result) or 0.0:.1f} nats (Holm over these rows)",
             {labels[row]: entry for row, entry in result["over_frontier"].items()},
         ),
         _diversity(result["diversity"], labels),
