@@ -73,16 +73,10 @@ class Cost(TrainerCallback):
                 responses that the method reads.
         """
         seconds = sum(self._seconds)
-        rejected = trainer.needs.rejected
-        of_epoch = sum(
-            len(pair.prompt_ids)
-            + len(pair.chosen_ids)
-            + (len(pair.rejected_ids) if rejected else 0)
-            for pair in trainer.train_dataset
-        )
-        tokens = round(of_epoch * trainer.state.epoch)
+        tokens = self._tokens(trainer)
         cost = {
             "seconds": round(seconds, 3),
+            **self._parts(trainer, seconds),
             "steps": len(self._seconds),
             "peak_memory_bytes": max(self._peak, _peak_bytes(self._cuda)),
             "memory_of": "GPU" if self._cuda else "process",
@@ -99,11 +93,79 @@ class Cost(TrainerCallback):
         )
         self._file.unlink(missing_ok=True)
 
+    def _parts(self, trainer: Any, seconds: float) -> dict[str, float]:
+        """Return how the seconds of the steps were spent, where that is known."""
+        return {}
+
+    def _tokens(self, trainer: Any) -> int:
+        """Return the tokens that were trained on."""
+        rejected = trainer.needs.rejected
+        of_epoch = sum(
+            len(pair.prompt_ids)
+            + len(pair.chosen_ids)
+            + (len(pair.rejected_ids) if rejected else 0)
+            for pair in trainer.train_dataset
+        )
+        epochs: float = trainer.state.epoch
+        return round(of_epoch * epochs)
+
     def _now(self) -> float:
         if self._cuda:
             # Kernels that have been started are not done.
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+class SamplingCost(Cost):
+    """Measures the steps of a RolloutTrainer, which draw and score samples before they train.
+
+    `cost.json` also has the `seconds_sampling`, `seconds_scoring` and `seconds_training` that make
+    up `seconds`; its tokens are those of the prompts and of all samples that were drawn.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Continue after the steps of the checkpoint, and start the clock."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self.restart()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the clock run: the step's samples have been drawn already."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock, and have the seconds logged that would otherwise be lost."""
+        super().on_step_end(args, state, control, **kwargs)
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
+        self.restart()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Leave the checkpoint out."""
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out what was done since the end of the last step."""
+        self._began = self._now()
+
+    def _parts(self, trainer: Any, seconds: float) -> dict[str, float]:
+        logged = {
+            name: sum(entry.get(f"seconds/{name}", 0.0) for entry in trainer.state.log_history)
+            for name in ("sampling", "scoring")
+        }
+        parts = {**logged, "training": seconds - sum(logged.values())}
+        return {f"seconds_{name}": round(value, 3) for name, value in parts.items()}
+
+    def _tokens(self, trainer: Any) -> int:
+        args = trainer.args
+        prompts = args.train_batch_size * args.gradient_accumulation_steps
+        of_prompts = sum(len(one.prompt_ids) for one in trainer.train_dataset)
+        drawn, before = 0.0, 0
+        for entry in trainer.state.log_history:
+            if "rollout/length" in entry:
+                drawn += entry["rollout/length"] * (entry["step"] - before)
+                before = entry["step"]
+        of_a_prompt = before * of_prompts / len(trainer.train_dataset)
+        samples: int = args.samples_per_prompt
+        found: float = prompts * (drawn * samples + of_a_prompt)
+        return round(found)
 
 
 def _reset_peak(cuda: bool) -> None:

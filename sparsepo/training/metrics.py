@@ -174,7 +174,7 @@ class RunningMeans:
         self._sums = dict(zip(names, table, strict=True))
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the means and start again from zero.
+        """Return the means of what has been recorded for any pair, and start again from zero.
 
         Args:
             reduce: sums a (metrics, 2) table of sums and counts over all processes.
@@ -185,5 +185,6 @@ class RunningMeans:
             return {}
         sums, counts = reduce(table).T
         means = zip(names, (sums / counts).tolist(), counts.tolist(), strict=True)
-        # Without a single row there is no mean: unpaired rows have no margin.
+        # Without a single row there is no mean: unpaired rows have no margin, and pairs that do
+        # not count (ties of samples) leave none.
         return {name: mean for name, mean, count in means if count}

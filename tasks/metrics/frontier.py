@@ -35,7 +35,7 @@ def pareto_frontier(costs: ArrayLike, gains: ArrayLike) -> list[int]:
     return kept
 
 
-def frontier_gain(costs: ArrayLike, gains: ArrayLike, budget: float) -> FloatArray:
+def frontier_gain(costs: ArrayLike, gains: ArrayLike, budget: ArrayLike) -> FloatArray:
     """Return the gain of the frontier at a cost, interpolated linearly between its points.
 
     Beyond the frontier's last point the gain stays: nobody is made to spend the whole budget.
@@ -43,13 +43,14 @@ def frontier_gain(costs: ArrayLike, gains: ArrayLike, budget: float) -> FloatArr
     Args:
         costs: cost of each point, (…, n).
         gains: gain of each point, (…, n).
-        budget: the cost, at least that of the cheapest point.
+        budget: the cost, at least that of the cheapest point; a number or (…).
 
     Returns:
         One gain per leading index, (…); NaN where no point is within the budget.
     """
     cost, best = _sorted_best(costs, gains)
-    within = cost <= budget
+    limit = np.asarray(budget, dtype=np.float64)
+    within = cost <= limit[..., None]
     count = within.sum(-1)
     reached = np.where(count > 0, _take(best, np.maximum(count - 1, 0)), np.nan)
     # Where the gain so far was first reached, and where it is next exceeded.
@@ -59,7 +60,7 @@ def frontier_gain(costs: ArrayLike, gains: ArrayLike, budget: float) -> FloatArr
     from_cost, to_cost = _take(cost, left), _take(cost, right)
     from_gain, to_gain = _take(best, left), _take(best, right)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = (budget - from_cost) / (to_cost - from_cost)
+        share = (limit - from_cost) / (to_cost - from_cost)
         grown = from_gain + share * (to_gain - from_gain)
     return np.where(beyond.any(-1), grown, reached)
 

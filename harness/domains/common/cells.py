@@ -240,3 +240,31 @@ def compare_rows(
                 }
             )
     return Comparisons(entries, detectable)
+
+
+def compare_with_zero(
+    samples: Mapping[str, ChainValues], settings: StatisticsSettings
+) -> dict[str, dict[str, Any]]:
+    """Test whether quantities differ from 0, such as differences; Holm's adjustment over all.
+
+    Args:
+        samples: by name.
+        settings: alpha, the threshold for the adjusted p-value.
+
+    Returns:
+        Name → `difference`, `ci95`, `p_holm` (None with a single chain) and `significant`.
+    """
+    if not samples:
+        return {}
+    first = next(iter(samples.values()))
+    found = compare_with(first.minus(first), samples)
+    adjusted = holm({name: one.p for name, one in found.items() if one.p is not None})
+    return {
+        name: {
+            "difference": round(one.difference, DIGITS),
+            "ci95": [round(one.low, DIGITS), round(one.high, DIGITS)],
+            "p_holm": round(adjusted[name], DIGITS) if name in adjusted else None,
+            "significant": bool(name in adjusted and adjusted[name] < settings.alpha),
+        }
+        for name, one in found.items()
+    }

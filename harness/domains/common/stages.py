@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.methods import METHOD_TABLE, method_code, method_settings
-from harness.config.profiles import Profile
+from harness.config.profiles import Profile, TrainingSettings
 from harness.domains.common.spec import RowSpec
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
@@ -135,11 +135,7 @@ def train_stage(
     if (lacks := not_provided(method)) is not None:
         raise UserError(f"{lacks}; leave it out with --methods.")
     further = third_models(profile, method, pairs, start, caches, variant)
-    if training.batch_size % training.device_batch_size:
-        raise UserError(
-            f"batch_size {training.batch_size} of {row.method} is not a multiple of its "
-            f"device_batch_size {training.device_batch_size}; change one of them."
-        )
+    check_batches(training, row.method)
     return Stage(
         (name or f"{row.id} seed {profile.seed}") + variant,
         "harness.domains.common.work.train:train_policy",
@@ -161,19 +157,34 @@ def train_stage(
     )
 
 
+def check_batches(training: TrainingSettings, method: str) -> None:
+    """Check that a step consists of whole forward passes.
+
+    Raises:
+        UserError: it does not.
+    """
+    if training.batch_size % training.device_batch_size:
+        raise UserError(
+            f"batch_size {training.batch_size} of {method} is not a multiple of its "
+            f"device_batch_size {training.device_batch_size}; change one of them."
+        )
+
+
 def not_provided(method: Method | type[Method]) -> str | None:
-    """Return what a method needs and no experiment provides, as a sentence, or None."""
+    """Return what a method needs and no run on pairs provides, as a sentence, or None."""
     needs = method.needs
     lacks = {
+        "samples of the policy and their rewards": bool(needs.rollout),
         "the scores of both responses": needs.scores,
         "the probability that chosen is preferred": needs.win_probability,
         "a file with a weight for each token": needs.token_weights,
         "the policy of a previous iteration": "history" in needs.models,
-        "samples of the policy and their rewards": bool(needs.rollout),
     }
     for what, needed in lacks.items():
         if needed:
-            return f"Method '{method.name}' needs {what}, which no experiment provides"
+            drawn = needs.rollout or "history" in needs.models
+            where = "only --table on-policy provides" if drawn else "no experiment provides"
+            return f"Method '{method.name}' needs {what}, which {where}"
     return None
 
 

@@ -19,6 +19,7 @@ from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment.experiments import (
     FrontierFigure,
     NoiseTable,
+    OnPolicyTable,
     TokenMapFigure,
     TransferTable,
 )
@@ -30,10 +31,11 @@ from harness.domains.sentiment.profile import (
     TINY_REAL_PROMPT,
     SentimentProfile,
 )
+from harness.domains.sentiment.sweep import with_swept_rows
 
 
 class Sentiment(Domain[SentimentProfile, Graph]):
-    """Figures 1, 2, 3, 4, 7 and 9, and the tables of label noise and transferred masks."""
+    """Figures 1, 2, 3, 4, 7 and 9, and the tables beyond the paper."""
 
     profiles = PROFILES
 
@@ -55,7 +57,9 @@ class Sentiment(Domain[SentimentProfile, Graph]):
     def variant(
         self, experiment: Experiment, profile: SentimentProfile, request: RunRequest
     ) -> Experiment:
-        """Return Figures 3 and 7 with the masks of `dynamics.masks`."""
+        """Return Figures 3 and 7 with the masks of `dynamics.masks`; DPO at each β of the sweep."""
+        if isinstance(experiment, OnPolicyTable):
+            experiment = with_swept_rows(experiment, profile)
         return masks_variant(experiment, profile.dynamics, request)
 
     def build(
@@ -87,6 +91,10 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             from harness.domains.sentiment.transfer import transfer_json
 
             return transfer_json(run)
+        if isinstance(run.experiment, OnPolicyTable):
+            from harness.domains.sentiment.on_policy import on_policy_json
+
+            return on_policy_json(run)
         from harness.domains.sentiment.dynamics import dynamics_json
 
         return dynamics_json(run)
@@ -113,6 +121,10 @@ class Sentiment(Domain[SentimentProfile, Graph]):
             from harness.domains.sentiment.render.noise import noise_files
 
             return {**table_files(result), **noise_files(result)}
+        if isinstance(experiment, OnPolicyTable):
+            from harness.domains.sentiment.render.on_policy import on_policy_files
+
+            return {**table_files(result), **on_policy_files(result)}
         if isinstance(experiment, TransferTable):
             return dict(table_files(result))
         from harness.render.dynamics import dynamics_files

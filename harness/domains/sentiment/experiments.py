@@ -8,6 +8,7 @@ from typing import Literal
 
 from harness.domains.common.rows import PAPER_METHODS, method_rows
 from harness.domains.common.spec import (
+    PERCENT,
     ColumnSpec,
     DynamicsSpec,
     Experiment,
@@ -71,9 +72,25 @@ class TransferTable(TableSpec):
     """Training with masks of other models; it also has a column for each KL budget."""
 
 
-AT_ONE_BETA = (TokenMapFigure, NoiseTable, TransferTable)
-"""Experiments with one β for all rows, `sweep.map_beta`."""
-SCORED = (FrontierFigure, NoiseTable, TransferTable)
+@dataclass(frozen=True)
+class OnPolicyRow(RowSpec):
+    """A row that is trained on samples of its policy."""
+
+    iterates: bool = False
+    """Whether the policy is sampled once for `on_policy.iteration_steps` optimizer steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyTable(TableSpec):
+    """Training on samples of the policy; its baseline stands for a row at each β of the sweep."""
+
+    ordered: tuple[tuple[str, str], ...]
+    """Ids of two rows each, of which an article says that the first has more diverse samples."""
+
+
+AT_ONE_BETA = (TokenMapFigure, NoiseTable, TransferTable, OnPolicyTable)
+"""Experiments with one β for all rows that set none themselves, `sweep.map_beta`."""
+SCORED = (FrontierFigure, NoiseTable, TransferTable, OnPolicyTable)
 """Experiments that score the responses sampled during training."""
 
 
@@ -207,4 +224,44 @@ TRANSFER = TransferTable(
 )
 """Beyond the paper: is a mask a property of the data, which another model can use? [ours]"""
 
-EXPERIMENTS = (FIGURE1, FIGURE2, FIGURE3, FIGURE4, FIGURE7, FIGURE9, NOISE, TRANSFER)
+_DIVERGENCES = {
+    "kl": "f-DPG (KL)",
+    "reverse-kl": "f-DPG (reverse KL)",
+    "js": "f-DPG (Jensen-Shannon)",
+    "tv": "f-DPG (total variation)",
+}
+
+ON_POLICY = OnPolicyTable(
+    id="on-policy",
+    domain="sentiment",
+    title="On-policy training: reward, KL and diversity of policies that are trained on their own "
+    "samples",
+    rows=(
+        *method_rows("sft", "dpo"),
+        OnPolicyRow("online-dpo", "dpo", "Online DPO"),
+        OnPolicyRow("inpo", "inpo", "INPO", iterates=True),
+        *(
+            OnPolicyRow(f"f-dpg-{name}", "f-dpg", label, {"divergence": name})
+            for name, label in _DIVERGENCES.items()
+        ),
+        OnPolicyRow("grpo", "grpo", "GRPO"),
+        OnPolicyRow("rto", "rto", "RTO"),
+    ),
+    columns=(
+        percentage("reward", "Reward"),
+        ColumnSpec("kl", "KL", higher_is_better=None),
+        ColumnSpec("over_frontier", "Over DPO's frontier"),
+        ColumnSpec("self_bleu", "self-BLEU", higher_is_better=False, bounds=PERCENT),
+    ),
+    baseline="dpo",
+    reference="sft",
+    ordered=(
+        *(("f-dpg-kl", other) for other in ("f-dpg-js", "f-dpg-tv", "f-dpg-reverse-kl")),
+        *((other, "f-dpg-reverse-kl") for other in ("f-dpg-js", "f-dpg-tv")),
+    ),
+)
+"""Beyond the paper: do methods that sample their policy gain more than DPO on given pairs? [ours]
+
+Its order of diversity is that of f-DPG's article, arXiv 2302.08215."""
+
+EXPERIMENTS = (FIGURE1, FIGURE2, FIGURE3, FIGURE4, FIGURE7, FIGURE9, NOISE, TRANSFER, ON_POLICY)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.config.profiles import StatisticsSettings
-from harness.domains.common.cells import DIGITS, Statistic, interval
+from harness.domains.common.cells import Statistic, compare_with_zero, interval
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.spec import RowSpec, percentage
 from harness.domains.common.table import block_json, column_facts
@@ -22,9 +22,9 @@ from harness.domains.sentiment.pipeline import Graph
 from harness.domains.sentiment.points import Point, read_scored
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.render.fit import fit_notes
-from tasks.metrics.chains import ChainValues, compare_with
+from tasks.metrics.chains import ChainValues
 from tasks.metrics.frontier import frontier_gain, hypervolume, pareto_frontier
-from tasks.metrics.significance import FloatArray, holm
+from tasks.metrics.significance import FloatArray
 
 
 def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def frontier_json(run: FinishedRun[SentimentProfile, Graph]) -> dict[str, Any]:
         **block_json(run.rows, columns, cells, profile.statistics, baselines=(spec.baseline,)),
         "baseline": spec.baseline,
         "kl_limit": profile.evaluation.kl_limit,
-        "methods": [_frontier_of(row, points[row.id]) for row in run.rows],
+        "methods": [frontier_of(row, points[row.id]) for row in run.rows],
         "above_start": {
             row: _above_start(found, profile.statistics) for row, found in points.items()
         },
@@ -83,12 +83,7 @@ def frontier_cells(
     Returns:
         Column → its value in every chain.
     """
-    # (…, points), so that one call treats all chains, another all of their replicates.
-    costs, drawn_costs = (np.stack(part, axis=-1) for part in _parts([p.kl for p in found]))
-    gains, drawn_gains = (np.stack(part, axis=-1) for part in _parts([p.reward for p in found]))
-    # The start's own estimated KL may lie beside 0 by rounding; its cost is 0 by definition.
-    start = np.array([p.step == 0 for p in found])
-    costs, drawn_costs = np.where(start, 0.0, costs), np.where(start, 0.0, drawn_costs)
+    (costs, drawn_costs), (gains, drawn_gains) = costs_and_gains(found)
     floor = next((p for p in points[reference]), None) if reference else None
     floor = floor or next(p for p in found if p.step == 0)
     limit = profile.evaluation.kl_limit
@@ -110,11 +105,37 @@ def frontier_cells(
     return cells
 
 
-def _parts(samples: Sequence[ChainValues]) -> tuple[list[FloatArray], list[FloatArray]]:
-    return [one.values for one in samples], [one.replicates for one in samples]
+def costs_and_gains(
+    found: Sequence[Point],
+) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """Return the KL of points and their rewards, each in every chain and in every replicate.
+
+    Args:
+        found: the points.
+
+    Returns:
+        Arrays with the points last, (chains, points) and (chains, replicates, points), so that one
+        call treats all chains, another all of their replicates.
+    """
+    costs, drawn_costs = _parts([p.kl for p in found])
+    # The start's own estimated KL may lie beside 0 by rounding; its cost is 0 by definition.
+    start = np.array([p.step == 0 for p in found])
+    paid = np.where(start, 0.0, costs), np.where(start, 0.0, drawn_costs)
+    return paid, _parts([p.reward for p in found])
 
 
-def _frontier_of(row: RowSpec, found: Sequence[Point]) -> dict[str, Any]:
+def _parts(samples: Sequence[ChainValues]) -> tuple[FloatArray, FloatArray]:
+    values, replicates = [one.values for one in samples], [one.replicates for one in samples]
+    return np.stack(values, axis=-1), np.stack(replicates, axis=-1)
+
+
+def frontier_of(row: RowSpec, found: Sequence[Point]) -> dict[str, Any]:
+    """Return a row's points as a result's JSON has them, and which of them are its frontier.
+
+    Args:
+        row: the row.
+        found: its points.
+    """
     costs = [0.0 if p.step == 0 else p.kl.mean for p in found]
     gains = [p.reward.mean for p in found]
     last = max(p.step for p in found)
@@ -139,22 +160,14 @@ def _above_start(found: Sequence[Point], settings: StatisticsSettings) -> list[d
     last = max(p.step for p in found)
     ends = [p for p in found if p.step == last and last > 0]
     gains = {f"{p.beta}/{p.gamma}": p.reward.minus(starts[p.beta, p.gamma].reward) for p in ends}
-    if not gains:
-        return []
-    zero = next(iter(gains.values()))
-    compared = compare_with(zero.minus(zero), gains)
-    adjusted = holm({name: one.p for name, one in compared.items() if one.p is not None})
+    compared = compare_with_zero(gains, settings)
     return [
         {
             "beta": p.beta,
             "gamma": p.gamma,
             "step": p.step,
-            "difference": round(one.difference, DIGITS),
-            "ci95": [round(one.low, DIGITS), round(one.high, DIGITS)],
-            "p_holm": round(adjusted[name], DIGITS) if name in adjusted else None,
-            "significant": bool(
-                name in adjusted and adjusted[name] < settings.alpha and one.difference > 0
-            ),
+            **one,
+            "significant": one["significant"] and one["difference"] > 0,
         }
-        for p, (name, one) in zip(ends, compared.items(), strict=True)
+        for p, one in zip(ends, compared.values(), strict=True)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.render.columns import row_id
@@ -190,6 +190,126 @@ def transfer_notes(result: Mapping[str, Any]) -> list[str]:
         _made(result),
     ]
     return [note for note in found if note]
+
+
+def on_policy_notes(result: Mapping[str, Any]) -> list[str]:
+    """Return the notes under the table of on-policy training, the most important first.
+
+    Args:
+        result: its JSON, but for the notes.
+    """
+    labels = {row_id(row): row["label"] for row in result["rows"]}
+    against = {
+        baseline: [entry for entry in result["significance"] if entry["baseline"] == baseline]
+        for baseline in (result["baseline"], result["reference"])
+    }
+    tested = any(row["values"]["reward"]["seeds"] > 1 for row in result["rows"])
+    found = [
+        f"Reward in percent by {result['reward_model']} and KL(π‖π_ref) in nats, of one sampled "
+        "response per held-out prompt at the end of training; self-BLEU over several samples of a "
+        "prompt, lower for more diverse ones. Rows with a β are trained on given pairs, the others "
+        "on samples of their policy, with as many steps and the same learning rate. Best value of "
+        "a column in bold.",
+        *(_tested_notes(result, against, labels) if tested else []),
+        _tiny(result),
+        chains_note(result, "prompts"),
+        _missing(result),
+        "Over DPO's frontier: reward minus that of DPO's frontier over β and training steps at the "
+        "same KL, as in Figure 2. The frontier picks the best of its noisy points, which is a "
+        "little to its advantage."
+        if result["over_frontier"]
+        else "",
+        significance_note(result, against[result["baseline"]], _betas(labels)),
+        direction_note(result),
+        detectable_note(result, labels=result["column_labels"]),
+        f"Prompts without a self-BLEU in some row, left out: {result['missing_self_bleu']}."
+        if result["missing_self_bleu"]
+        else "",
+        generation_note(result["sampled"]),
+        _made(result),
+    ]
+    return [note for note in found if note]
+
+
+def _frontier_end(result: Mapping[str, Any]) -> float | None:
+    """Return the KL of the last point of DPO's frontier; None without DPO."""
+    for one in result["frontiers"]:
+        if one["method"] == "dpo":
+            return float(one["points"][one["frontier"][-1]]["kl"]["mean"])
+    return None
+
+
+def _betas(labels: Mapping[str, str]) -> Series:
+    """Return the rows that differ only in β: "DPO, β = 0.8"."""
+    parted = {row: label.partition(", β = ") for row, label in labels.items()}
+    return Series("β", {row: (name, beta) for row, (name, _, beta) in parted.items() if beta})
+
+
+def _tested_notes(
+    result: Mapping[str, Any],
+    against: Mapping[str, Sequence[Mapping[str, Any]]],
+    labels: Mapping[str, str],
+) -> list[str]:
+    """Return what the tests of on-policy rows say."""
+    on_policy = [one["id"] for one in result["end"] if one["on_policy"]]
+    raised = {
+        entry["row"]: entry
+        for entry in against[result["reference"]]
+        if entry["column"] == "reward" and entry["row"] in on_policy
+    }
+    notes = [
+        _signs(
+            f"Reward against {labels.get(result['reference'], '')}'s (Holm within the column)",
+            {labels[row]: entry for row, entry in raised.items()},
+        ),
+        _signs(
+            "Reward against DPO's frontier at the same KL, held constant beyond its last point at "
+            f"{_frontier_end(result) or 0.0:.1f} nats (Holm over these rows)",
+            {labels[row]: entry for row, entry in result["over_frontier"].items()},
+        ),
+        _diversity(result["diversity"], labels),
+    ]
+    return [note for note in notes if note]
+
+
+def _signs(start: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say of which rows a difference is significant, and in which direction."""
+    groups: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        word = "above" if entry["difference"] > 0 else "below"
+        groups.setdefault(word if entry["significant"] else "undecided", []).append(name)
+    kinds = {
+        "above": "Significantly above",
+        "below": "Significantly below",
+        "undecided": "Not significantly different",
+    }
+    parts = [
+        f"{text}: {', '.join(groups[kind])}." for kind, text in kinds.items() if kind in groups
+    ]
+    return " ".join([f"{start}.", *parts]) if parts else ""
+
+
+def _diversity(tested: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+    """Compare the diversity of f-DPG's divergences with what its article says."""
+    if not tested:
+        return ""
+    agree = [one for one in tested if one["difference"] > 0]
+    listed = ", ".join(
+        f"{_divergence(labels[one['more_diverse']])} before "
+        f"{_divergence(labels[one['less_diverse']])} {one['difference']:.1f} "
+        f"[{one['ci95'][0]:.1f}, {one['ci95'][1]:.1f}]{'*' if one['significant'] else ''}"
+        for one in tested
+    )
+    return (
+        "f-DPG's article (arXiv 2302.08215) finds samples of KL(p‖π) most diverse, of reverse KL "
+        "least, of the other two between. Differences of self-BLEU, positive where that holds (* "
+        f"significant, Holm over these): {listed}; {len(agree)} of {len(tested)} are positive. The "
+        "divergences need not end at the same KL."
+    )
+
+
+def _divergence(label: str) -> str:
+    return label.partition("(")[2].rstrip(")") or label
 
 
 def dynamics_notes(result: Mapping[str, Any]) -> list[str]:

@@ -21,20 +21,22 @@ from harness.domains.sentiment.data import (
     labels_stage,
     ready_pairs_stage,
     reviews_stage,
-    reward_config,
-    reward_libraries,
     sampled_pairs_stage,
     starting_point,
 )
 from harness.domains.sentiment.experiments import (
     SCORED,
     DynamicsFigure,
+    OnPolicyRow,
+    OnPolicyTable,
     TokenMapFigure,
     TransferRow,
     TransferTable,
     ranks_tokens,
 )
+from harness.domains.sentiment.measured import diversity_stage, evaluation_values, points_stage
 from harness.domains.sentiment.profile import SentimentProfile
+from harness.domains.sentiment.rollout import rollout_stage
 from harness.domains.sentiment.sources import MaskSources, knows_decisive_tokens
 from harness.domains.sentiment.sweep import (
     check_values,
@@ -66,6 +68,8 @@ class Run:
     rankings: Stage | None
     flipped: float = 0.0
     """Share of the training pairs that are flipped."""
+    diversity: Stage | None = None
+    """How alike samples of a prompt are; None where that is not shown."""
     search: Search | None = None
     """The trials of a tuned row, which are those of all its runs in a chain."""
 
@@ -88,6 +92,7 @@ class Graph:
         stages = [*self.pairs, *(run.trained for run in self.runs)]
         stages += [run.points for run in self.runs if run.points is not None]
         stages += [run.rankings for run in self.runs if run.rankings is not None]
+        stages += [run.diversity for run in self.runs if run.diversity is not None]
         return [*stages, *self.baselines, *(() if self.maps is None else (self.maps,))]
 
     @property
@@ -182,6 +187,10 @@ class _Chain:
     ) -> Run:
         """Return one point of the sweep in this chain."""
         profile, start = self.profile, self.start
+        if isinstance(row, OnPolicyRow):
+            caches = self._caches.setdefault(0.0, {})
+            trained = rollout_stage(profile, row, self.pairs, start, caches)
+            return self._measured(Run(row, None, None, profile.seed, trained, None, None))
 
         def trained_as(row: RowSpec) -> Stage:
             return _trained(
@@ -205,12 +214,21 @@ class _Chain:
             own = trained_as(RowSpec(row.method, row.method, row.label))
             masks = MaskSources(profile, self.pairs, start).masks(row, own)
             trained = replace(trained, inputs={**trained.inputs, "masks": masks})
-        points = None
+        ranked = self._ranked(row, trained, masks)
+        return self._measured(
+            Run(row, beta, gamma, profile.seed, trained, None, ranked, flipped, search=search)
+        )
+
+    def _measured(self, run: Run) -> Run:
+        """Return a run with the stages that measure its responses."""
+        profile, start, trained = self.profile, self.start, run.trained
+        points = diversity = None
         if isinstance(self.experiment, SCORED):
             # The prompts and held-out pairs are the same, whatever is flipped.
-            points = _points(profile, trained, self.pairs, start)
-        ranked = self._ranked(row, trained, masks)
-        return Run(row, beta, gamma, profile.seed, trained, points, ranked, flipped, search)
+            points = points_stage(profile, trained, self.pairs, start)
+        if isinstance(self.experiment, OnPolicyTable):
+            diversity = diversity_stage(profile, run.row.method, trained, self.pairs, start)
+        return replace(run, points=points, diversity=diversity)
 
     def _search(self, row: RowSpec, plugin: Path | None) -> Search:
         """Return the trials of a tuned row, once for all of its runs."""
@@ -259,13 +277,8 @@ def _trained(
     variant: str,
 ) -> Stage:
     method, seed = row.method, profile.seed
-    evaluations = {
-        "steps": profile.evaluation.steps,
-        "new_tokens": profile.sampling.new_tokens,
-        "batch_size": profile.evaluation.batch_size,
-        "seed": profile.sampling.seed,
-        "token_pairs": profile.data.test_pairs if _ranks_tokens(row) else 0,
-    }
+    pairs_of_tokens = profile.data.test_pairs if _ranks_tokens(row) else 0
+    evaluations = evaluation_values(profile, pairs_of_tokens)
     if method == "sft":
         return Stage(
             f"{row.label} model, seed {seed}",
@@ -286,7 +299,9 @@ def _trained(
         raise UserError(
             f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
-    name = f"{row.id} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
+    # A row with a β of its own is one point of its method's sweep.
+    owner = method if "beta" in row.settings else row.id
+    name = f"{owner} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
     stage = train_stage(
         profile,
         row,
@@ -304,24 +319,6 @@ def _trained(
         config={**stage.config, "evaluations": evaluations},
         options=generation_parts(profile).options,
         seconds_hint=8,
-    )
-
-
-def _points(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Start) -> Stage:
-    config, files = reward_config(profile)
-    return Stage(
-        f"reward and KL of {trained.name}",
-        "harness.domains.sentiment.work.score:score_responses",
-        {
-            "reward": config,
-            "batch_size": profile.evaluation.batch_size,
-            "device": profile.device,
-            "model": start.model_id,
-        },
-        {"run": trained, "pairs": pairs, **start.inputs},
-        {**start.files, **files},
-        libraries=(*TRAINING, *reward_libraries(profile)),
-        seconds_hint=2,
     )
 
 

@@ -123,6 +123,29 @@ class TransferSettings:
     other_architecture: Architecture = "gpt_neox"
 
 
+@dataclass(frozen=True)
+class OnPolicySettings:
+    """Training on samples of the policy; every value [ours].
+
+    Steps, prompts in a step and learning rate are those of `po`, as for training on pairs.
+    """
+
+    samples_per_prompt: int = 4
+    """Samples of a prompt in a step, an even number, the same for every method."""
+    steps_per_rollout: int = 1
+    """Optimizer steps on samples of the same policy, of every method but INPO."""
+    iteration_steps: int = 8
+    """Optimizer steps of an iteration of INPO."""
+    dpo_beta: float = 0.1
+    """β of online DPO, the method's default; DPO on pairs has each β of `sweep.beta`."""
+    save_steps: int | None = 8
+    """Steps between checkpoints; none for those of `po`."""
+    diversity_prompts: int = 128
+    """Held-out prompts whose samples are compared with each other."""
+    diversity_samples: int = 8
+    """Samples of each of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SentimentTuning(TuningSettings):
     """How trials are compared: by the mean reward of their responses to validation prompts."""
@@ -147,6 +170,7 @@ class SentimentProfile(Profile):
     evaluation: EvaluationSettings
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     transfer: TransferSettings = field(default_factory=TransferSettings)
+    on_policy: OnPolicySettings = field(default_factory=OnPolicySettings)
     dynamics: DynamicsSettings = field(default_factory=DynamicsSettings)
     tuning: SentimentTuning = field(default_factory=SentimentTuning)
     world: ReviewWorldConfig = field(default_factory=ReviewWorldConfig)
@@ -255,6 +279,7 @@ def _small() -> SentimentProfile:
         evaluation=EvaluationSettings(steps=20, batch_size=128),  # [ours]
         generation=GenerationSettings(batch_size=128),  # [ours]: no effect on the result
         transfer=TransferSettings("openai-community/gpt2", "EleutherAI/gpt-neo-125m"),  # [ours]
+        on_policy=OnPolicySettings(iteration_steps=20, save_steps=20),  # [ours]
         seeds=1,
         device="auto",
         workers=None,
@@ -299,6 +324,9 @@ def _paper() -> SentimentProfile:
         ),
         evaluation=EvaluationSettings(steps=100),  # [paper]
         transfer=TransferSettings("openai-community/gpt2-large", "EleutherAI/gpt-neo-1.3B"),
+        on_policy=OnPolicySettings(  # [ours]: the paper has no such experiment
+            iteration_steps=300, save_steps=100, diversity_prompts=512
+        ),
         seeds=1,  # [paper]: seed 42
         device="auto",
         workers=None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.samples import Response, Sample, SampleSet
-from harness.domains.sentiment.experiments import TokenMapFigure
+from harness.domains.sentiment.experiments import OnPolicyTable, TokenMapFigure
 from harness.domains.sentiment.pipeline import Graph, Run
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.store import Store
@@ -42,7 +42,7 @@ def sentiment_samples(run: FinishedRun[SentimentProfile, Graph]) -> SampleSet | 
         rows,
         SCORES,
         [*graph.pairs, *(one.points for one in scored if one.points is not None)],
-        lambda: _of_runs(store, graph, scored),
+        lambda: _of_runs(store, graph, scored, isinstance(experiment, OnPolicyTable)),
     )
 
 
@@ -60,8 +60,15 @@ def _of_maps(found: Mapping[str, Any], rows: Sequence[str], seed: int) -> Iterat
         yield Sample(found["pair_id"], seed, f"{side} response", pairs[0]["prompt"], own)
 
 
-def _of_runs(store: Store, graph: Graph, runs: Sequence[Run]) -> Iterator[Sample]:
-    """Yield the responses at the end of training, β by β; SFT, which has none, is at each β."""
+def _of_runs(store: Store, graph: Graph, runs: Sequence[Run], together: bool) -> Iterator[Sample]:
+    """Yield the responses at the end of training, β by β; SFT, which has none, is at each β.
+
+    Args:
+        store: the artefacts.
+        graph: the experiment's.
+        runs: those with responses.
+        together: show the rows of all β side by side.
+    """
     decode = _Decoder(store)
     for pairs in graph.pairs:
         prompts = store.read_json(pairs, "prompts.json")
@@ -76,13 +83,12 @@ def _of_runs(store: Store, graph: Graph, runs: Sequence[Run]) -> Iterator[Sample
             for run in chain
             if (decoder := decode(run, chain)) is not None
         }
-        for beta, flipped in places or [(None, 0.0)]:
+        for beta, flipped in (not together and places) or [(None, 0.0)]:
             own = [
                 run
                 for run in chain
                 if id(run) in responses
-                and run.beta in (None, beta)
-                and (run.beta is None or run.flipped == flipped)
+                and (together or run.beta is None or (run.beta == beta and run.flipped == flipped))
             ]
             group = "" if beta is None else f"β {beta:g}"
             group += f", {100 * flipped:g} % flipped" if flipped else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.config.methods import check_methods
 from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment.experiments import (
     AT_ONE_BETA,
     NoiseTable,
+    OnPolicyTable,
     TransferRow,
     TransferTable,
 )
@@ -42,6 +44,8 @@ def check_values(experiment: Experiment, profile: SentimentProfile) -> None:
             )
     if isinstance(experiment, TransferTable):
         check_sources(profile)
+    if isinstance(experiment, OnPolicyTable):
+        _check_on_policy(profile)
     if profile.evaluation.steps < 1:
         raise UserError("evaluation.steps must be at least 1.")
     if profile.model.sentiment == TRAIN_FROM_SCRATCH:
@@ -55,11 +59,70 @@ def check_values(experiment: Experiment, profile: SentimentProfile) -> None:
         if getattr(profile.data, name) < 2:
             raise UserError(f"data.{name} must be at least 2.")
     for method in profile.methods:
-        if set(profile.methods[method]) & {"beta", "gamma"}:
+        swept = not method_class(method).needs.rollout
+        if swept and set(profile.methods[method]) & {"beta", "gamma"}:
             raise UserError(
                 f"methods.{method}: β and γ are what these figures vary; set sweep.beta, "
                 "sweep.map_beta, sweep.simpo_beta or sweep.simpo_gamma."
             )
+
+
+def _check_on_policy(profile: SentimentProfile) -> None:
+    values = profile.on_policy
+    least = {
+        "samples_per_prompt": 2,
+        "steps_per_rollout": 1,
+        "iteration_steps": 1,
+        "diversity_prompts": 2,
+        "diversity_samples": 2,
+        **({} if values.save_steps is None else {"save_steps": 1}),
+    }
+    for name, smallest in least.items():
+        if getattr(values, name) < smallest:
+            raise UserError(f"on_policy.{name} must be at least {smallest}.")
+    if values.samples_per_prompt % 2:
+        raise UserError(
+            f"on_policy.samples_per_prompt must be an even number, not "
+            f"{values.samples_per_prompt}: samples are trained on in twos."
+        )
+    if values.dpo_beta <= 0:
+        raise UserError(f"on_policy.dpo_beta must be above 0, not {values.dpo_beta:g}.")
+    if values.diversity_prompts > profile.data.test_prompts:
+        raise UserError(
+            f"on_policy.diversity_prompts={values.diversity_prompts} is more than there are "
+            f"held-out prompts, data.test_prompts={profile.data.test_prompts}; lower it."
+        )
+    if profile.data.pairs is None and profile.data.train_prompts < profile.po.batch_size:
+        raise UserError(
+            f"A step samples po.batch_size={profile.po.batch_size} prompts, and "
+            f"data.train_prompts={profile.data.train_prompts}; lower the first."
+        )
+    if profile.po.max_length <= profile.sampling.new_tokens:
+        raise UserError(
+            f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
+            f"po.max_length={profile.po.max_length} tokens; lower it."
+        )
+
+
+def with_swept_rows(experiment: OnPolicyTable, profile: SentimentProfile) -> OnPolicyTable:
+    """Return the table with a row at each β of the sweep in place of its baseline.
+
+    The new baseline is the one at `sweep.map_beta`.
+    """
+    rows: list[RowSpec] = []
+    for row in experiment.rows:
+        if row.id != experiment.baseline:
+            rows.append(row)
+            continue
+        # Whether every β is different is checked later.
+        for beta in dict.fromkeys(profile.sweep.beta):
+            label, settings = f"{row.label}, β = {beta:g}", {**row.settings, "beta": beta}
+            rows.append(replace(row, id=f"{row.id}-{beta:g}", label=label, settings=settings))
+    return replace(
+        experiment,
+        rows=tuple(rows),
+        baseline=f"{experiment.baseline}-{profile.sweep.map_beta:g}",
+    )
 
 
 def require_masks(method: str) -> None:

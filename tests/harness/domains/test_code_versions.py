@@ -32,6 +32,7 @@ TRAINING = {
     "common.work.reference:build_reference_cache",
     "sentiment.work.train:train_and_evaluate",
     "sentiment.work.chosen:train_chosen",
+    "sentiment.work.rollout:train_on_samples",
 }
 LOADS_A_POLICY = {
     "common.work.sample_maps:map_responses",
@@ -185,6 +186,7 @@ def moved(
                 "sentiment.work.score:score_responses",
                 "sentiment.work.preferences:rank_completions",
                 "sentiment.work.validation:measure_trial",
+                "sentiment.work.rollout:train_on_samples",
             },
         ),
         (
@@ -235,6 +237,8 @@ def moved(
             "dialogue.work.leaderboard:evaluate",
             "sentiment.work.samples:sample_completions", "sentiment.work.start:evaluate_start",
             "sentiment.work.train:train_and_evaluate", "sentiment.work.chosen:train_chosen",
+            "sentiment.work.rollout:train_on_samples",
+            "sentiment.work.diversity:measure_diversity",
             "dialogue.work.validation:measure_trial", "code.work.validation:measure_trial",
             "sentiment.work.validation:measure_trial",
             "summarization.work.samples:sample_summaries",

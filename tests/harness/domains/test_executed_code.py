@@ -23,6 +23,7 @@ from tests.small_sentiment import SMALL as SMALL_SENTIMENT
 from tests.small_summarization import SMALL as SMALL_SUMMARIZATION
 from tests.small_table import SMALL
 
+ON_POLICY = ("on_policy.diversity_prompts=2", "on_policy.diversity_samples=2")
 ROOT = Path(__file__).parents[3]
 OURS = tuple(str(ROOT / package) for package in PACKAGES)
 
@@ -68,8 +69,9 @@ def covered(stage: Stage) -> set[str]:
                 "figure1": ("dpo",),
                 "noise": ("dpo",),
                 "transfer": ("shuffled-common", "oracle"),
+                "on-policy": ("inpo", "rto"),
             },
-            (*SMALL_SENTIMENT, "base.steps=20", "sweep.beta=1", "noise.shares=0.25"),
+            (*SMALL_SENTIMENT, "base.steps=20", "sweep.beta=1", "noise.shares=0.25", *ON_POLICY),
         ),
         ({"figure5": ("sft", "dpo")}, SMALL_SUMMARIZATION),
         ({"table2": ("base", "dpo")}, SMALL_CODE),

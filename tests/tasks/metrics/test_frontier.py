@@ -71,6 +71,14 @@ def test_replicates_are_treated_one_by_one() -> None:
     assert volumes == pytest.approx([2 * 0.2 + 1 * 0.4, 2 * 0.1 + 1 * 0.3])
 
 
+@given(st.lists(st.floats(0, 6), min_size=1, max_size=5))
+def test_each_replicate_may_have_its_own_budget(budgets: list[float]) -> None:
+    costs, gains = (np.tile(one, (2, len(budgets), 1)) for one in (COSTS, GAINS))
+    found = frontier_gain(costs, gains, np.tile(budgets, (2, 1)))
+    expected = [float(frontier_gain(COSTS, GAINS, budget)) for budget in budgets]
+    np.testing.assert_array_equal(found, [expected, expected])
+
+
 def test_hypervolume_of_rectangles() -> None:
     # One point: a rectangle to the corner; a dominated or too dear point adds nothing.
     assert hypervolume([2.0], [0.8], 10.0, 0.5) == pytest.approx(8 * 0.3)

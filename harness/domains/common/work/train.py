@@ -31,8 +31,8 @@ from sparsepo.training.trainer import POTrainer
 CHECKPOINTS = "checkpoints"
 REFERENCE_CACHE = "reference"
 SNAPSHOTS = "snapshots"
-_OF_THE_PROCESS = ("runtime", "per_second", "flos", "start_check")
-"""Metrics that an interrupted run measures again."""
+_OF_THE_PROCESS = ("runtime", "per_second", "seconds/", "flos", "start_check", "train_loss")
+"""Metrics that an interrupted run measures again, or of its last part alone."""
 
 
 def train_policy(context: StageContext) -> None:
@@ -62,44 +62,67 @@ def run_training(
     """
     if "plugin" in context.files:
         load_plugin(context.files["plugin"])
-    config = context.config
-    checkpoints = context.work / CHECKPOINTS
     pairs = context.inputs["pairs"]
-    steps = config["training"]["snapshot_steps"]
+    steps = context.config["training"]["snapshot_steps"]
     cost = Cost(context)
-    further: dict[str, Any] = {
-        name: str(context.inputs[name] / MODEL) for name in MEANINGS if name in context.inputs
-    }
     trainer = POTrainer(
         model=str(starting_model(context)),
         args=POConfig(
-            output_dir=str(checkpoints),
-            method=config["method"],
-            method_args=dict(config["hyper_parameters"]),
-            seed=config["seed"],
-            data_seed=config["seed"],
             reference_cache=_reference_cache(context),
             token_masks=_token_masks(context),
-            disable_tqdm=True,
-            report_to="none",
-            **_schedule(config["training"]),
-            **_adapters(config["training"]),
-            **data_arguments(config),
+            **training_arguments(context),
         ),
         train_dataset=read_pairs_file(pairs / "train.jsonl"),
         eval_dataset=(
             read_pairs_file(pairs / "validation.jsonl")
-            if config["training"]["validation_steps"]
+            if context.config["training"]["validation_steps"]
             else None
         ),
         callbacks=[cost, Report(context)],
-        **further,
+        **further_models(context),
     )
     if steps:
         trainer.add_callback(Snapshots(trainer, context.work / SNAPSHOTS, steps))
     if observer is not None:
         trainer.add_callback(observer(trainer))
-    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    train_to_end(context, trainer, cost)
+    if (pairs / "test.jsonl").is_file():
+        scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
+        write_json([asdict(score) for score in scores], context.work / "scores.json")
+    remove_checkpoints(context.work)
+
+
+def training_arguments(context: StageContext) -> dict[str, Any]:
+    """Return the arguments of POConfig that every training run has; see `train_policy`."""
+    config = context.config
+    return {
+        "output_dir": str(context.work / CHECKPOINTS),
+        "method": config["method"],
+        "method_args": dict(config["hyper_parameters"]),
+        "seed": config["seed"],
+        "data_seed": config["seed"],
+        "disable_tqdm": True,
+        "report_to": "none",
+        **_schedule(config["training"]),
+        **_adapters(config["training"]),
+        **data_arguments(config),
+    }
+
+
+def further_models(context: StageContext) -> dict[str, Any]:
+    """Return the folders of the further models among a stage's inputs, by the trainer's names."""
+    return {name: str(context.inputs[name] / MODEL) for name in MEANINGS if name in context.inputs}
+
+
+def train_to_end(context: StageContext, trainer: POTrainer, cost: Cost) -> None:
+    """Train, from the last checkpoint if there is one; write model/, training.json and cost.json.
+
+    Args:
+        context: the stage's.
+        trainer: made with `training_arguments`.
+        cost: the first of its callbacks.
+    """
+    trainer.train(resume_from_checkpoint=last_checkpoint(context.work / CHECKPOINTS))
     _require_finite(trainer)
     cost.write(trainer)
     trainer.save_model(str(context.work / MODEL))
@@ -118,10 +141,11 @@ def run_training(
         },
         context.work / "training.json",
     )
-    if (pairs / "test.jsonl").is_file():
-        scores = trainer.score_pairs(read_pairs_file(pairs / "test.jsonl"))
-        write_json([asdict(score) for score in scores], context.work / "scores.json")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def remove_checkpoints(work: Path) -> None:
+    """Remove the checkpoints from a work folder, because they are no part of the artefact."""
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)
 
 
 def _require_finite(trainer: POTrainer) -> None:

@@ -15,8 +15,8 @@ from harness.domains.common.spec import Experiment, RowSpec
 from harness.domains.sentiment import DOMAIN
 from harness.domains.sentiment.frontier import (
     _above_start,
-    _frontier_of,
     frontier_cells,
+    frontier_of,
 )
 from harness.domains.sentiment.notes import frontier_notes
 from harness.domains.sentiment.pipeline import Graph, build_graph
@@ -236,7 +236,7 @@ def figure() -> dict[str, Any]:
         "significance": [],
         "kl_limit": 10.0,
         "methods": [
-            _frontier_of(RowSpec(name, name, label), found[name]) for name, label in labels.items()
+            frontier_of(RowSpec(name, name, label), found[name]) for name, label in labels.items()
         ],
         "above_start": {name: _above_start(own, profile.statistics) for name, own in found.items()},
         "reward_model": "vader",
