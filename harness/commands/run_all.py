@@ -151,7 +151,7 @@ def _prepare(
         try:
             prepared.append(prepare(experiment, own))
         except UserError as error:
-            if _has_options(request) or len(experiments) == 1:
+            if has_options(request) or len(experiments) == 1:
                 raise
             folder = request.out / request.profile / experiment.id
             left[experiment.id] = Outcome(
@@ -162,7 +162,7 @@ def _prepare(
     return prepared, left
 
 
-def _has_options(request: RunRequest) -> bool:
+def has_options(request: RunRequest) -> bool:
     """Whether the user changes what is run, so that a mistake is probably in that change."""
     given = (request.methods, request.seeds, request.tune, request.workers)
     return bool(request.assignments or request.plugins) or any(one is not None for one in given)

@@ -1,0 +1,54 @@
+"""How long stages take on a processor: constants measured on a 2-core AMD EPYC.
+
+Origin: the durations in the store of `run --all --profile tiny`, two stages at once with one
+thread each. They are right for models of half a million parameters; a larger model's matrix
+products reach more FLOP/s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.commands.plan.workload import Work
+
+MEASURED_ON = "a 2-core AMD EPYC"
+
+RATE = 50e9
+"""FLOP/s of a core in passes over packed pairs and prompts."""
+BASE_RATE = 40e9
+"""FLOP/s of a core in the training of base models."""
+STEP_SECONDS = 0.0004
+"""Seconds of a layer in a decoding step, besides its FLOPs."""
+
+START: Mapping[str, float] = {
+    "data and choices": 0.3,
+    "base models": 2.0,
+    "training": 2.8,
+    "reference caches": 1.5,
+    "sampling": 0.5,
+    "leaderboards": 0.3,
+    "training with evaluations": 2.8,
+    "measuring": 0.1,
+    "judging": 0.05,
+    "reward and KL": 0.5,
+}
+"""Seconds that a stage takes before its first step, by kind: imports, reading, the start check."""
+UNITS: Mapping[str, float] = {}
+"""Seconds of a unit of the processor's own work, on any machine."""
+
+
+def processor_seconds(work: Work) -> float:
+    """Return the seconds of a stage on one core."""
+    rate = BASE_RATE if work.kind == "base models" else RATE
+    return (
+        START.get(work.kind, 0.3)
+        + work.flops / rate
+        + work.decoded.flops / RATE
+        + work.decoded.steps * STEP_SECONDS
+        + own_seconds(work)
+    )
+
+
+def own_seconds(work: Work) -> float:
+    """Return the seconds of a stage's work that no GPU does, on one core."""
+    return sum(UNITS.get(name, 0.0) * count for name, count in work.units.items())
