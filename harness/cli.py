@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run experiments and write their tables")
     _add_request(run)
-    run.add_argument("--out", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    run.add_argument("--out", type=Path, help=f"default: {RESULTS}")
     run.add_argument(
         "--allow-code-execution",
         action="store_true",
@@ -48,6 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
+    )
+    run.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="execute all stages on small stand-ins for the hub's models and data, in a temporary "
+        "folder unless --out is given",
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
     _add_store(run)
@@ -321,12 +327,14 @@ def _run(options: argparse.Namespace) -> int:
 
     request = _request(
         options,
-        out=options.out,
+        out=RESULTS if options.out is None else options.out,
         allow_code_execution=options.allow_code_execution,
         yes=options.yes,
         quiet=options.quiet,
     )
     experiments = _experiments(options)
+    if options.rehearse:
+        return _rehearse(experiments, request, options)
     if options.all:
         _hint_at_store(request.store, options.quiet)
         return _run_all(experiments, request)
@@ -337,6 +345,32 @@ def _run(options: argparse.Namespace) -> int:
         if not options.quiet:
             _show(prepared.experiment, result, prepared.folder)
     return 0
+
+
+def _rehearse(
+    experiments: Sequence[Experiment], request: RunRequest, options: argparse.Namespace
+) -> int:
+    from harness.commands.rehearse import rehearse
+
+    if options.store is not None:
+        raise UserError("A rehearsal has a store of its own; leave --store out.")
+    given = {
+        "--table": options.table,
+        "--figure": options.figure,
+        "--profile": options.profile,
+        "--methods": options.methods,
+        "--seeds": options.seeds,
+        "--engine": options.engine,
+        "--workers": options.workers,
+    }
+    asked = [text for key, value in given.items() if value is not None for text in (key, value)]
+    asked += [text for file in options.plugin for text in ("--plugin", file)]
+    if options.tune is not None:
+        asked += ["--tune"] if options.tune is True else ["--tune", options.tune]
+    for flag in ("all", "allow_code_execution", "yes", "quiet"):
+        asked += [f"--{flag.replace('_', '-')}"] if getattr(options, flag) else []
+    asked += ["--set", *options.set] if options.set else []
+    return rehearse(experiments, request, [str(text) for text in asked], options.out)
 
 
 def _request(options: argparse.Namespace, out: Path, **more: bool) -> RunRequest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from harness.commands.plan.cost_model import CARDS, GPUS, Memory, Utilisation, gpu_seconds
@@ -197,9 +196,7 @@ def make_plan_of(
         fetched=fetched(missing),
         training=_training(missing, works),
         store_bytes=sum(works[stage.address].disk for stage in missing),
-        checkpoint_bytes=_largest(
-            (works[stage.address].checkpoints for stage in missing), workers
-        ),
+        checkpoint_bytes=_largest((works[stage.address].checkpoints for stage in missing), workers),
         unknown=_unknown(works[stage.address] for stage in missing),
         runs_code=any(
             get_domain(one.experiment.domain).runs_code and one.profile.device != "cpu"

@@ -113,9 +113,7 @@ class Decoding:
     """Forward passes of a batch with one new token per row, times the model's layers."""
 
     def __add__(self, other: Decoding) -> Decoding:
-        return Decoding(
-            self.flops + other.flops, self.read + other.read, self.steps + other.steps
-        )
+        return Decoding(self.flops + other.flops, self.read + other.read, self.steps + other.steps)
 
 
 def decoding(
@@ -146,7 +144,7 @@ def adapter_weights(shape: Shape, rank: int, targets: str | None) -> int:
     Args:
         shape: the model.
         rank: r; an adapter of an n × m matrix has r (n + m) weights.
-        targets: names of the modules joined by +; None for the usual ones, keys, queries and values.
+        targets: names of the modules joined by +; None for the usual ones: keys, queries, values.
     """
     d, inner, kv = shape.width, shape.inner, shape.keys_and_values // 2
     sizes = {

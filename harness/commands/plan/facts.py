@@ -25,6 +25,10 @@ class HubModel:
     """Bytes of a weight as published; None if unknown."""
     licence: str | None
     gated: bool | None
+    architecture: str
+    """transformers' model type; with ":" and what its head is, if it is no language model."""
+    context: int
+    """Longest sequence, in tokens."""
 
     @property
     def download(self) -> float | None:
@@ -65,28 +69,38 @@ _ALBERT_XLARGE = Shape(24, 2048, 8192, 0, 58_700_000)
 
 MODELS: Mapping[str, HubModel] = {
     # Pythia's model cards: sizes and Apache 2.0; pythia-410m's file of 911 MB shows 2 bytes.
-    "EleutherAI/pythia-160m": HubModel(_PYTHIA_160M, 2, "Apache-2.0", False),
-    "EleutherAI/pythia-410m": HubModel(_PYTHIA_410M, 2, "Apache-2.0", False),
-    "EleutherAI/pythia-1.4b-deduped": HubModel(_PYTHIA_1_4B, 2, "Apache-2.0", False),
+    "EleutherAI/pythia-160m": HubModel(_PYTHIA_160M, 2, "Apache-2.0", False, "gpt_neox", 2048),
+    "EleutherAI/pythia-410m": HubModel(_PYTHIA_410M, 2, "Apache-2.0", False, "gpt_neox", 2048),
+    "EleutherAI/pythia-1.4b-deduped": HubModel(
+        _PYTHIA_1_4B, 2, "Apache-2.0", False, "gpt_neox", 2048
+    ),
     # TinyStarCoderPy's model card: 164M parameters, its licence.
-    "bigcode/tiny_starcoder_py": HubModel(_TINY_STARCODER, None, "BigCode OpenRAIL-M", None),
+    "bigcode/tiny_starcoder_py": HubModel(
+        _TINY_STARCODER, None, "BigCode OpenRAIL-M", None, "gpt_bigcode", 8192
+    ),
     # StarCoderBase-1B's page: its licence has to be accepted first.
-    "bigcode/starcoderbase-1b": HubModel(_STARCODER_1B, None, "BigCode OpenRAIL-M", True),
+    "bigcode/starcoderbase-1b": HubModel(
+        _STARCODER_1B, None, "BigCode OpenRAIL-M", True, "gpt_bigcode", 8192
+    ),
     # Its model card names no licence; a file of the same architecture has 498 MB, 4 bytes.
-    "lvwerra/gpt2-imdb": HubModel(_GPT2, 4, None, None),
-    "insub/gpt2-large-imdb-fine-tuned": HubModel(_GPT2_LARGE, None, None, None),
-    "openai-community/gpt2": HubModel(_GPT2, None, None, None),
-    "openai-community/gpt2-large": HubModel(_GPT2_LARGE, None, None, None),
-    "EleutherAI/gpt-neo-125m": HubModel(_GPT_NEO_125M, None, None, None),
+    "lvwerra/gpt2-imdb": HubModel(_GPT2, 4, None, None, "gpt2", 1024),
+    "insub/gpt2-large-imdb-fine-tuned": HubModel(_GPT2_LARGE, None, None, None, "gpt2", 1024),
+    "openai-community/gpt2": HubModel(_GPT2, None, None, None, "gpt2", 1024),
+    "openai-community/gpt2-large": HubModel(_GPT2_LARGE, None, None, None, "gpt2", 1024),
+    "EleutherAI/gpt-neo-125m": HubModel(_GPT_NEO_125M, None, None, None, "gpt_neo", 2048),
     # GPT-Neo 1.3B's page: MIT; its config.json: float32.
-    "EleutherAI/gpt-neo-1.3B": HubModel(_GPT_NEO_1_3B, 4, "MIT", None),
+    "EleutherAI/gpt-neo-1.3B": HubModel(_GPT_NEO_1_3B, 4, "MIT", None, "gpt_neo", 2048),
     # The card of its successor (openai_summarize_tldr_ppo): GPT-J 6B; no licence is named.
-    "CarperAI/openai_summarize_tldr_sft": HubModel(_GPT_J, None, None, None),
+    "CarperAI/openai_summarize_tldr_sft": HubModel(_GPT_J, None, None, None, "gptj", 2048),
     # SiEBERT's model card: a fine-tuned RoBERTa-large; no licence is named.
-    "siebert/sentiment-roberta-large-english": HubModel(_ROBERTA_LARGE, None, None, None),
-    "FacebookAI/roberta-large": HubModel(_ROBERTA_LARGE, None, None, None),
+    "siebert/sentiment-roberta-large-english": HubModel(
+        _ROBERTA_LARGE, None, None, None, "roberta:sentiment", 514
+    ),
+    "FacebookAI/roberta-large": HubModel(_ROBERTA_LARGE, None, None, None, "roberta", 514),
     # A directory of models: 58.7M parameters.
-    "tals/albert-xlarge-vitaminc-mnli": HubModel(_ALBERT_XLARGE, None, None, None),
+    "tals/albert-xlarge-vitaminc-mnli": HubModel(
+        _ALBERT_XLARGE, None, None, None, "albert:entailment", 512
+    ),
 }
 
 DATA: Mapping[str, HubData] = {
@@ -175,7 +189,7 @@ class World:
 
 WORLDS: Mapping[str, World] = {
     "dialogue": World(29.5, 25.4),
-    "code": World(60, 30, 0.9),
+    "code": World(52, 22, 0.63),
     "sentiment": World(6, 40),
     "summarization": World(90, 18),
 }

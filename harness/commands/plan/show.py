@@ -63,14 +63,21 @@ def _stages(plan: Plan) -> Iterator[str]:
 def _flops(one: KindOfStage) -> str:
     if one.unknown and not one.flops:
         return _UNKNOWN
-    return f"{one.flops / 1e15:.3g}" + ("+" if one.unknown else "")
+    return _number(one.flops / 1e15) + ("+" if one.unknown else "")
 
 
 def _times(one: KindOfStage, on_cpu: bool) -> list[str]:
     if on_cpu:
         return [duration(one.processor_seconds)]
     more = "+" if one.unknown else ""
-    return [f"{one.gpu_seconds[gpu.name] / 3600:.3g}{more}" for gpu in GPUS]
+    return [_number(one.gpu_seconds[gpu.name] / 3600) + more for gpu in GPUS]
+
+
+def _number(value: float) -> str:
+    """Return a number with about three digits, and never with an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.005 else "0"
 
 
 def _fetch(repositories: Sequence[Fetched]) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _LOOKED_AT = 2_000
 """Rows of a file whose lengths are read; all of them are counted."""
 
 
-class Unknown(Exception):
+class UnknownSizeError(Exception):
     """A size that cannot be known before the run, in words."""
 
 
@@ -54,7 +54,7 @@ class Sizes:
         """Return the sizes of the model that a stage starts from.
 
         Raises:
-            Unknown: they are neither in the plan's table nor on this machine.
+            UnknownSizeError: they are neither in the plan's table nor on this machine.
         """
         if "model" in stage.inputs:
             return self.made(stage.inputs["model"])
@@ -76,7 +76,7 @@ class Sizes:
         """Return the pairs of a stage.
 
         Raises:
-            Unknown: the number of rows is not known before they are read.
+            UnknownSizeError: the number of rows is not known before they are read.
         """
         if stage.address not in self._pairs:
             self._pairs[stage.address] = self._read(stage)
@@ -110,7 +110,7 @@ class Sizes:
         """Return the number of posts to summarize and their mean tokens.
 
         Raises:
-            Unknown: neither is known before they are read.
+            UnknownSizeError: neither is known before they are read.
         """
         cap = prompts.config["prompts"]
         if "world" in prompts.inputs:
@@ -121,7 +121,9 @@ class Sizes:
             return capped(pairs.test, cap), pairs.prompt
         known = DATA.get(str(prompts.config["source"]))
         if cap is None or known is None or known.prompt is None:
-            raise Unknown("the number and lengths of the posts are known when they are read")
+            raise UnknownSizeError(
+                "the number and lengths of the posts are known when they are read"
+            )
         return cap, known.prompt
 
 
@@ -176,7 +178,7 @@ def hub_shape(name: str) -> Shape:
     """Return the sizes of a model on the hub, from the plan's table or the local cache.
 
     Raises:
-        Unknown: it is in neither.
+        UnknownSizeError: it is in neither.
     """
     if name in MODELS:
         return MODELS[name].shape
@@ -185,14 +187,14 @@ def hub_shape(name: str) -> Shape:
     cached = huggingface_hub.try_to_load_from_cache(name, "config.json")
     if isinstance(cached, str):
         return folder_shape(Path(cached).parent)
-    raise Unknown(f"the sizes of {name} are not known here")
+    raise UnknownSizeError(f"the sizes of {name} are not known here")
 
 
 def folder_shape(folder: Path) -> Shape:
     """Return the sizes of a model in a folder.
 
     Raises:
-        Unknown: its config.json does not say them.
+        UnknownSizeError: its config.json does not say them.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -200,7 +202,7 @@ def folder_shape(folder: Path) -> Shape:
     except (OSError, ValueError, TypeError, AttributeError):
         found = None
     if found is None:
-        raise Unknown(f"the config.json of {folder} does not say its sizes")
+        raise UnknownSizeError(f"the config.json of {folder} does not say its sizes")
     return found
 
 
@@ -208,7 +210,7 @@ def problem_counts(stage: Stage) -> dict[str, float]:
     """Return the number of problems of each set that a stage reads.
 
     Raises:
-        Unknown: they come from a file.
+        UnknownSizeError: they come from a file.
     """
     limit = stage.config["limit"]
     counts: dict[str, float] = {}
@@ -217,7 +219,9 @@ def problem_counts(stage: Stage) -> dict[str, float]:
         source = stage.config["sources"][benchmark]
         if source == "file":
             if limit is None:
-                raise Unknown(f"the problems of data.{benchmark} are counted when they are read")
+                raise UnknownSizeError(
+                    f"the problems of data.{benchmark} are counted when they are read"
+                )
             counts[name] = limit
             continue
         if source == "world":
@@ -239,7 +243,7 @@ def prompt_of_code(problems: Stage) -> float:
 
 def _code_pairs(stage: Stage) -> Pairs:
     if "problems" not in stage.inputs:
-        raise Unknown("the authors' solutions are counted when they are read")
+        raise UnknownSizeError("the authors' solutions are counted when they are read")
     problems = stage.inputs["problems"]
     sets, lengths, data = problem_counts(problems), WORLDS["code"], DATA[MBPP]
     embedded = "world" in problems.inputs
@@ -281,11 +285,11 @@ def _of_hub(source: str, config: Mapping[str, Any]) -> Pairs:
     data = DATA.get(source)
     train_cap, test_cap = _caps(config)
     if data is None or data.prompt is None or data.response is None:
-        raise Unknown(f"the lengths of {source} are not known here")
+        raise UnknownSizeError(f"the lengths of {source} are not known here")
     train = train_cap if data.train is None else capped(data.train, train_cap)
     test = test_cap if data.test is None else capped(data.test, test_cap)
     if train is None or test is None:
-        raise Unknown(f"the rows of {source} are not known here")
+        raise UnknownSizeError(f"the rows of {source} are not known here")
     return Pairs(train, 0, test, data.prompt, data.response)
 
 
@@ -300,7 +304,7 @@ def _of_file(path: Path, config: Mapping[str, Any]) -> Pairs:
             looked += 1
             prompt, response = prompt + lengths[0], response + lengths[1]
     if not looked:
-        raise Unknown(f"the pairs of {path.name} are counted when they are read")
+        raise UnknownSizeError(f"the pairs of {path.name} are counted when they are read")
     tokens = looked * CHARACTERS
     return Pairs(
         capped(rows, train_cap), 0, capped(rows, test_cap), prompt / tokens, response / tokens
@@ -331,7 +335,7 @@ def _lengths(line: str) -> tuple[float, float] | None:
     if "prompt" in row:
         prompt = len(_text(row["prompt"]))
     else:
-        prompt = len(os.path.commonprefix([chosen, rejected]))
+        prompt = len(commonpath([chosen, rejected]))
         chosen, rejected = chosen[prompt:], rejected[prompt:]
     return prompt, (len(chosen) + len(rejected)) / 2
 

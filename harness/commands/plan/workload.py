@@ -22,7 +22,7 @@ from harness.commands.plan.cost_model import (
 from harness.commands.plan.facts import BENCHMARKS, WORLD_BENCHMARKS, WORLDS
 from harness.commands.plan.sizes import (
     Sizes,
-    Unknown,
+    UnknownSizeError,
     base_shape,
     capped,
     folder_shape,
@@ -139,7 +139,7 @@ class Workloads:
             return Work("data and choices")
         try:
             return reader(stage)
-        except Unknown as error:
+        except UnknownSizeError as error:
             return Work(_KINDS.get(short_name(stage), "measuring"), unknown=str(error))
 
     # Training
@@ -247,9 +247,7 @@ class Workloads:
         config, shape = stage.config, self.sizes.shape(stage)
         count = config["train_prompts"] + config["test_prompts"]
         prompt = sum(config["prefix_tokens"]) / 2
-        flops, decoded = self._decoded(
-            stage, shape, 2 * count, prompt, config["new_tokens"], count
-        )
+        flops, decoded = self._decoded(stage, shape, 2 * count, prompt, config["new_tokens"], count)
         return Work("sampling", flops, "float32", decoded, {"responses": 2 * count})
 
     def _summaries(self, stage: Stage) -> Work:
@@ -275,7 +273,10 @@ class Workloads:
             if source is None:
                 continue
             if source == "world":
-                rows, own = stage.inputs["world"].config["rows"].get(name, 0), WORLD_BENCHMARKS[name]
+                rows, own = (
+                    stage.inputs["world"].config["rows"].get(name, 0),
+                    WORLD_BENCHMARKS[name],
+                )
             elif source == "hub":
                 rows, own = BENCHMARKS[name].rows, BENCHMARKS[name]
             else:
@@ -316,7 +317,7 @@ class Workloads:
         count = min(count, pairs.train if math.isinf(count) else pairs.test)
         row, predicted = row_of(pairs, stage.config, True)
         flops = 2 * forward_flops(shape, count * row, row, count * predicted)
-        return Work(kind, flops, units={"pairs": count})
+        return Work(kind, flops, units={"mapped pairs": count})
 
     def _verdicts(self, stage: Stage) -> Work:
         judge = stage.config["judge"]
@@ -350,9 +351,7 @@ class Workloads:
             stage, shape, samples, prompt, config["max_new_tokens"], count
         )
         units = {"responses": samples, "programs": samples}
-        return Work(
-            "validation of trials", flops, _precision(config["dtype"]), decoded, units
-        )
+        return Work("validation of trials", flops, _precision(config["dtype"]), decoded, units)
 
     def _validated_reviews(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.made(stage.inputs["run"])
@@ -431,7 +430,7 @@ class Workloads:
 
     def _summary_scores(self, stage: Stage) -> Work:
         config, samples = stage.config, stage.inputs["samples"].config
-        posts, prompt = self.sizes.posts(stage.inputs["prompts"])
+        posts, _prompt = self.sizes.posts(stage.inputs["prompts"])
         count = posts * samples["samples"] * len(samples["temperatures"])
         flops = 0.0
         if config["encoder"] == "minilm" or "nli" in stage.inputs:

@@ -55,7 +55,9 @@ class Evaluations(TrainerCallback):
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
         if self._pairs:
-            start: Any = AutoModelForCausalLM.from_pretrained(starting_model(self.context))
+            start: Any = AutoModelForCausalLM.from_pretrained(
+                starting_model(self.context), dtype="float32"
+            )
             self._reference = Reference(start).to(self.trainer.args.device)
         self._tokens: dict[str, Any] = {}
         # A resumed run continues with the evaluations before its checkpoint.
