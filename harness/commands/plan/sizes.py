@@ -6,7 +6,6 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -335,9 +334,15 @@ def _lengths(line: str) -> tuple[float, float] | None:
     if "prompt" in row:
         prompt = len(_text(row["prompt"]))
     else:
-        prompt = len(commonpath([chosen, rejected]))
+        prompt = _shared(chosen, rejected)
         chosen, rejected = chosen[prompt:], rejected[prompt:]
     return prompt, (len(chosen) + len(rejected)) / 2
+
+
+def _shared(first: str, second: str) -> int:
+    """Return the number of characters that two texts begin with in common."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _text(content: Any) -> str:

@@ -131,7 +131,8 @@ def test_the_table_of_models_has_the_parameters_of_their_architectures(name: str
         "vocab_size": shape.vocabulary or 50_265,
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.width // 64,
+        # With one shared head, its keys and values are all there are.
+        "num_attention_heads": 2 * shape.width // (shape.kv_width or 128),
         "max_position_embeddings": known.context,
     }
     if kind in ("gpt_neox", "roberta"):
