@@ -169,11 +169,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 WORLD_BENCHMARKS: Mapping[str, Benchmark] = {
     # Of the embedded world; rows come from its settings. Tokens: by the tiny models' tokenizers.
     "bbh": Benchmark("world", 0, 1, 60, 3),
-    "math_hard": Benchmark("world", 0, 1, 60, 1, 16),
+    "math_hard": Benchmark("world", 0, 1, 60, 1, 6),
     "gpqa": Benchmark("world", 0, 1, 40, 4),
     "musr": Benchmark("world", 0, 1, 60, 3),
     "mmlu_pro": Benchmark("world", 0, 1, 100, 1),
-    "ifeval": Benchmark("world", 0, 1, 30, 1, 40),
+    "ifeval": Benchmark("world", 0, 1, 30, 1, 15),
 }
 
 
@@ -190,7 +190,7 @@ class World:
 WORLDS: Mapping[str, World] = {
     "dialogue": World(29.5, 25.4),
     "code": World(52, 22, 0.63),
-    "sentiment": World(6, 40),
+    "sentiment": World(6, 30),
     "summarization": World(90, 18),
 }
 

@@ -1,4 +1,4 @@
-"""The models and data that an experiment takes from the hub."""
+"""The models and data that an experiment takes from the hub, and a file from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Fetched:
     """A repository on the hub."""
 
     name: str
-    what: Literal["model", "data"]
+    what: Literal["model", "data", "file"]
     cached: bool
     """Whether the hub's local cache has it."""
     parameters: int | None
@@ -34,18 +34,32 @@ class Fetched:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+_CONV_WEIGHTS = Fetched("github.com/tingofurro/summac", "file", False, None, 2e3, None, False)
+"""summac_conv_vitc_sent_perc_e.bin of SummaC's public repository; `metrics.conv_weights`."""
+
+
 def fetched(stages: Iterable[Stage]) -> list[Fetched]:
-    """Return what stages read from the hub, models first, each once.
+    """Return what stages read from the hub, models first, each once, and SummaC's own weights.
 
     Args:
         stages: their configurations name the repositories.
     """
     models: dict[str, None] = {}
     data: dict[str, None] = {}
+    conv = False
     for stage in stages:
+        conv = conv or _downloads_conv_weights(stage)
         models |= dict.fromkeys(_models(stage.config))
         data |= dict.fromkeys(_data(stage.config))
-    return [*(_model(name) for name in models), *(_dataset(name) for name in data)]
+    found = [*(_model(name) for name in models), *(_dataset(name) for name in data)]
+    return [*found, _CONV_WEIGHTS] if conv else found
+
+
+def _downloads_conv_weights(stage: Stage) -> bool:
+    """Whether a stage takes SummaC-Conv's weights from its repository, which is not on the hub."""
+    settings = stage.config.get("settings")
+    wanted = isinstance(settings, Mapping) and settings.get("summac") == "conv"
+    return wanted and "summac" in stage.config["metrics"] and "conv_weights" not in stage.files
 
 
 def _models(config: Mapping[str, Any]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def _fetch(repositories: Sequence[Fetched]) -> Iterator[str]:
         f"{'licence':<20}gated"
     )
     for one in repositories:
-        parameters = "" if one.what == "data" else _or_unknown(one.parameters, "{:,.0f} M", 1e6)
+        parameters = "" if one.what != "model" else _or_unknown(one.parameters, "{:,.0f} M", 1e6)
         size = "cached" if one.cached else _size(one.download)
         gated = _UNKNOWN if one.gated is None else "yes" if one.gated else "no"
         yield (

@@ -91,8 +91,8 @@ class Sizes:
         if name == "preferences:rank_completions":
             samples = stage.inputs["samples"].config
             prompt = sum(samples["prefix_tokens"]) / 2
-            train = samples["train_prompts"]
-            return Pairs(train, 0, config["test_pairs"], prompt, samples["new_tokens"])
+            train, length = samples["train_prompts"], drawn_length(stage, samples["new_tokens"])
+            return Pairs(train, 0, config["test_pairs"], prompt, length)
         if "world" in stage.inputs:
             world, lengths = stage.inputs["world"].config, WORLDS[domain]
             train = world["sft_rows" if name.startswith("sft_pairs") else "train_pairs"]
@@ -129,6 +129,25 @@ class Sizes:
 def short_name(stage: Stage) -> str:
     """Return a stage's function without its packages, such as "train:train_policy"."""
     return stage.function.rpartition(".")[2]
+
+
+def world_of(stage: Stage) -> str | None:
+    """Return the domain of the embedded world that a stage depends on; None if on none."""
+    if short_name(stage) == "world:make_world":
+        return stage.function.split(".")[2]
+    found = (world_of(one) for one in stage.inputs.values())
+    return next((domain for domain in found if domain is not None), None)
+
+
+def drawn_length(stage: Stage, longest: float) -> float:
+    """Return the tokens of a sampled response: the world's mean, or elsewhere the longest.
+
+    Args:
+        stage: the stage that samples.
+        longest: the most tokens that it draws.
+    """
+    domain = world_of(stage)
+    return longest if domain is None else min(longest, WORLDS[domain].response)
 
 
 def capped(count: float, cap: float | None) -> float:

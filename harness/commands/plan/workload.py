@@ -25,6 +25,7 @@ from harness.commands.plan.sizes import (
     UnknownSizeError,
     base_shape,
     capped,
+    drawn_length,
     folder_shape,
     hub_shape,
     problem_counts,
@@ -218,6 +219,7 @@ class Workloads:
         """Return the FLOPs of the passes over prompts, and the decoding."""
         size = HALF if stage.config.get("dtype") == "bfloat16" else FLOAT32
         batch = int(stage.options.get("batch_size", 64))
+        new = drawn_length(stage, new)
         flops = forward_flops(shape, distinct * prompt, prompt, distinct)
         return flops, decoding(shape, count, prompt, new, batch, size)
 
@@ -288,7 +290,8 @@ class Workloads:
             flops += forward_flops(shape, count * own.prompt, own.prompt, count)
             requests += count
             if own.generated:
-                new = (settings["max_gen_toks"] or {}).get(name, own.generated)
+                longest = (settings["max_gen_toks"] or {}).get(name)
+                new = min(longest or math.inf, own.generated)
                 decoded += decoding(shape, rows, own.prompt, new, batch, size)
         return Work(
             "leaderboards",

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.commands.plan.fetched import Fetched, fetched
 from harness.commands.rehearse.reduced import reductions
 from harness.commands.run import Prepared, describe, split_request
+from harness.config.assign import has_key
 from harness.config.request import RunRequest
 from harness.domains import get_domain
 from harness.domains.common.spec import Experiment
@@ -77,7 +78,7 @@ def _stand_ins(described: Sequence[Prepared], needed: Sequence[Fetched], folder:
     from transformers.utils import logging
 
     from harness.commands.rehearse.answers import write_answers_of_world
-    from harness.commands.rehearse.models import write_model
+    from harness.commands.rehearse.models import write_conv_weights, write_model
     from harness.commands.rehearse.rows import texts_of, write_rows
 
     logging.disable_progress_bar()
@@ -98,6 +99,12 @@ def _stand_ins(described: Sequence[Prepared], needed: Sequence[Fetched], folder:
             if not answers.exists():
                 write_answers_of_world(answers)
         changes |= dict.fromkeys(reductions(one.profile, one.experiment.judged, answers))
+        if any(each.what == "file" for each in needed) and has_key(
+            one.profile, "metrics.conv_weights"
+        ):
+            file = folder / "summac_conv.bin"
+            write_conv_weights(file)
+            changes[f"metrics.conv_weights={file}"] = None
     return list(changes)
 
 

@@ -18,6 +18,7 @@ from transformers import (
 
 from harness.commands.plan.facts import MODELS
 from sparsepo.errors import UserError
+from tasks.metrics.text.summac import CONV_SHAPES
 from tasks.models.base_model import train_tokenizer
 
 COMMIT = "0" * 40
@@ -92,6 +93,12 @@ def write_model(name: str, texts: Iterable[str], cache: Path) -> None:
     tokenizer.save_pretrained(snapshot)
     (repository / "refs").mkdir(exist_ok=True)
     (repository / "refs" / "main").write_text(COMMIT, encoding="ascii")
+
+
+def write_conv_weights(file: Path) -> None:
+    """Write random weights in the place of SummaC-Conv's own, which are not on the hub."""
+    torch.manual_seed(0)
+    torch.save({name: torch.randn(shape) for name, shape in CONV_SHAPES.items()}, file)
 
 
 def _causal(architecture: str, context: int, vocabulary: int) -> Any:
