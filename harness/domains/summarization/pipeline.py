@@ -342,8 +342,8 @@ class Chain:
                 )
             files["conv_weights"] = existing_path("metrics.conv_weights", values.conv_weights)
         settings = asdict(values)
-        for name in ("nli_epochs", "conv_weights"):
-            settings.pop(name)
+        for elsewhere in ("nli_epochs", "conv_weights"):
+            settings.pop(elsewhere)
         return Stage(
             f"scores of {name}",
             f"{WORK}.scores:score_summaries",
