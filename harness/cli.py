@@ -354,23 +354,7 @@ def _rehearse(
 
     if options.store is not None:
         raise UserError("A rehearsal has a store of its own; leave --store out.")
-    given = {
-        "--table": options.table,
-        "--figure": options.figure,
-        "--profile": options.profile,
-        "--methods": options.methods,
-        "--seeds": options.seeds,
-        "--engine": options.engine,
-        "--workers": options.workers,
-    }
-    asked = [text for key, value in given.items() if value is not None for text in (key, value)]
-    asked += [text for file in options.plugin for text in ("--plugin", file)]
-    if options.tune is not None:
-        asked += ["--tune"] if options.tune is True else ["--tune", options.tune]
-    for flag in ("all", "allow_code_execution", "yes", "quiet"):
-        asked += [f"--{flag.replace('_', '-')}"] if getattr(options, flag) else []
-    asked += ["--set", *options.set] if options.set else []
-    return rehearse(experiments, request, [str(text) for text in asked], options.out)
+    return rehearse(experiments, request, options.out)
 
 
 def _request(options: argparse.Namespace, out: Path, **more: bool) -> RunRequest:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.commands.plan.cost_model import CARDS, GPUS, Memory, Utilisation, gpu_seconds
 from harness.commands.plan.fetched import Fetched, fetched
 from harness.commands.plan.processor import own_seconds, processor_seconds
 from harness.commands.plan.workload import Work, Workloads
-from harness.commands.run import Prepared, describe, split_request
-from harness.commands.run_all import has_options
+from harness.commands.run import Prepared
+from harness.commands.run_all import describe_all
 from harness.config.request import RunRequest
 from harness.domains import get_domain
 from harness.domains.common.spec import Experiment
@@ -175,7 +175,8 @@ def make_plan_of(
     Raises:
         UserError: a mistake in the request, or no experiment can be planned.
     """
-    described, left_out = _described(experiments, request)
+    # A plan runs no program, so that it needs no permission for one.
+    described, left_out = describe_all(experiments, request, permit=True)
     workloads = Workloads()
     order = topological([stage for one in described for stage in one.targets])
     works = {stage.address: workloads.of(stage) for stage in order}
@@ -213,26 +214,6 @@ def show_plan(plan: Plan) -> None:
 
     for line in plan_lines(plan):
         print(line)
-
-
-def _described(
-    experiments: Sequence[Experiment], request: RunRequest
-) -> tuple[list[Prepared], dict[str, str]]:
-    """Describe every experiment that can be; the others with the reason why not."""
-    described: list[Prepared] = []
-    left_out: dict[str, str] = {}
-    for experiment, own in split_request(experiments, request):
-        try:
-            # A plan runs no program, so that it needs no permission for one.
-            runs_code = get_domain(experiment.domain).runs_code
-            described.append(describe(experiment, replace(own, allow_code_execution=runs_code)))
-        except UserError as error:
-            if has_options(request) or len(experiments) == 1:
-                raise
-            left_out[experiment.id] = str(error)
-    if not described:
-        raise UserError(next(iter(left_out.values())))
-    return described, left_out
 
 
 def _workers(described: Sequence[Prepared]) -> int:

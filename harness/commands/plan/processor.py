@@ -32,14 +32,15 @@ START: Mapping[str, float] = {
     "training with evaluations": 2.8,
     "measuring": 0.1,
     "judging": 0.05,
-    "reward and KL": 0.5,
+    "reward and KL": 3.0,
 }
 """Seconds that a stage takes before its first step, by kind: imports, reading, the start check."""
 UNITS: Mapping[str, float] = {
     "programs of the world": 0.0008,
     "programs": 0.05,
     "mapped pairs": 0.0035,
-    "evaluations": 0.5,
+    "evaluations": 1.2,
+    "bootstraps": 0.0006,
 }
 """Seconds of a unit of the processor's own work, on any machine."""
 

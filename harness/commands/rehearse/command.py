@@ -13,7 +13,8 @@ from pathlib import Path
 
 from harness.commands.plan.fetched import Fetched, fetched
 from harness.commands.rehearse.reduced import reductions
-from harness.commands.run import Prepared, describe, split_request
+from harness.commands.run import Prepared
+from harness.commands.run_all import describe_all
 from harness.config.assign import has_key
 from harness.config.request import RunRequest
 from harness.domains import get_domain
@@ -21,63 +22,60 @@ from harness.domains.common.spec import Experiment
 from harness.graph.screen import duration
 from harness.graph.stages import topological
 
-_HUB, _ANSWERS = "hub", "answers"
+_HUB, _STORE = "hub", ".store"
+_ANSWERS, _CONV_WEIGHTS = "answers", "summac_conv.bin"
 
 
-def rehearse(
-    experiments: Sequence[Experiment],
-    request: RunRequest,
-    asked: Sequence[str],
-    out: Path | None,
-) -> int:
-    """Execute experiments on stand-ins.
+def rehearse(experiments: Sequence[Experiment], request: RunRequest, out: Path | None) -> int:
+    """Execute experiments on stand-ins, one after another; their stages are shared.
 
-    The run is a process of its own, because the hub's libraries read their settings once, when they
-    are imported.
+    Each is run by a process of its own, because the hub's libraries read their settings once, when
+    they are imported.
 
     Args:
         experiments: the tables and figures.
-        request: what the user asked for.
-        asked: the user's options that say so, as for `run`, without --rehearse, --out and --store.
+        request: what the user asked for; its folders are not used.
         out: folder for results, store and stand-ins, which is kept; None for a temporary one, which
-            is kept only if the run fails.
+            is kept only if a run fails.
 
     Returns:
-        The exit code of the run.
+        The exit code of the first run that failed, or 0.
 
     Raises:
         UserError: a mistake in the request, or there is no stand-in for something.
     """
-    described = [describe(*each) for each in split_request(experiments, request)]
+    described, left_out = describe_all(experiments, request)
+    for id, reason in left_out.items():
+        _say(request, f"{id} is left out: {reason}")
     needed = fetched(stage for one in described for stage in topological(one.targets))
     folder = Path(tempfile.mkdtemp(prefix="rehearsal-")) if out is None else out.absolute()
     began = time.monotonic()
     _say(request, f"Rehearsal in {folder}, on stand-ins for {_names(needed)}.")
+    kept = out is not None
     try:
-        changes = _stand_ins(described, needed, folder)
-        code = _run(asked, changes, folder)
-    except BaseException:
-        if out is None:
+        _write_stand_ins(needed, folder)
+        codes = [_run(one, _changes(one, needed, folder), folder) for one in described]
+        failed = [one.experiment.id for one, code in zip(described, codes, strict=True) if code]
+        kept = kept or bool(failed)
+    finally:
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if code == 0:
-        _say(request, f"Rehearsed in {duration(time.monotonic() - began)}; nothing failed.")
-        if out is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    if failed:
+        logs = folder / _STORE / "logs"
+        _say(request, f"Failed: {', '.join(failed)}; the logs of stages are in {logs}.")
     else:
-        _say(request, f"The rehearsal failed; its logs are in {folder / '.store' / 'logs'}.")
-    return code
+        _say(request, f"Rehearsed in {duration(time.monotonic() - began)}; nothing failed.")
+    return next((code for code in codes if code), 0)
 
 
 def _names(needed: Sequence[Fetched]) -> str:
     return ", ".join(one.name for one in needed) or "nothing: the profile fetches nothing"
 
 
-def _stand_ins(described: Sequence[Prepared], needed: Sequence[Fetched], folder: Path) -> list[str]:
-    """Write all stand-ins; return the changes of the profiles."""
+def _write_stand_ins(needed: Sequence[Fetched], folder: Path) -> None:
+    """Write stand-ins for everything that is fetched."""
     from transformers.utils import logging
 
-    from harness.commands.rehearse.answers import write_answers_of_world
     from harness.commands.rehearse.models import write_conv_weights, write_model
     from harness.commands.rehearse.rows import texts_of, write_rows
 
@@ -88,27 +86,32 @@ def _stand_ins(described: Sequence[Prepared], needed: Sequence[Fetched], folder:
     for name in data:
         write_rows(name, home / "datasets")
     texts = [text for name in data for text in texts_of(name)] or ["No text is read here."]
-    for one in needed:
-        if one.what == "model":
-            write_model(one.name, texts, home / "hub")
-    changes: dict[str, None] = {}
-    for one in described:
-        answers = None
-        if get_domain(one.experiment.domain).runs_code and not one.profile.embedded:
-            answers = folder / _ANSWERS
-            if not answers.exists():
-                write_answers_of_world(answers)
-        changes |= dict.fromkeys(reductions(one.profile, one.experiment.judged, answers))
-        if any(each.what == "file" for each in needed) and has_key(
-            one.profile, "metrics.conv_weights"
-        ):
-            file = folder / "summac_conv.bin"
-            write_conv_weights(file)
-            changes[f"metrics.conv_weights={file}"] = None
-    return list(changes)
+    for name in (one.name for one in needed if one.what == "model"):
+        write_model(name, texts, home / "hub")
+    if _takes_weights(needed):
+        write_conv_weights(folder / _CONV_WEIGHTS)
 
 
-def _run(asked: Sequence[str], changes: Sequence[str], folder: Path) -> int:
+def _changes(one: Prepared, needed: Sequence[Fetched], folder: Path) -> list[str]:
+    """Return the changes of an experiment's profile."""
+    answers = None
+    if get_domain(one.experiment.domain).runs_code and not one.profile.embedded:
+        from harness.commands.rehearse.answers import write_answers_of_world
+
+        answers = folder / _ANSWERS
+        if not answers.exists():
+            write_answers_of_world(answers)
+    changes = list(reductions(one.profile, one.experiment.judged, answers))
+    if _takes_weights(needed) and has_key(one.profile, "metrics.conv_weights"):
+        changes.append(f"metrics.conv_weights={folder / _CONV_WEIGHTS}")
+    return changes
+
+
+def _takes_weights(needed: Sequence[Fetched]) -> bool:
+    return any(one.what == "file" for one in needed)
+
+
+def _run(one: Prepared, changes: Sequence[str], folder: Path) -> int:
     home = folder / _HUB
     environment = {
         **os.environ,
@@ -118,10 +121,10 @@ def _run(asked: Sequence[str], changes: Sequence[str], folder: Path) -> int:
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
     }
-    command = [sys.executable, "-m", "harness", "run", *asked]
-    if changes:
-        command += ["--set", *changes]
-    command += ["--out", str(folder), "--store", str(folder / ".store")]
+    command = [sys.executable, "-m", "harness", "run", *_options(one)]
+    changed = [*one.request.assignments, *changes]
+    command += ["--set", *changed] if changed else []
+    command += ["--out", str(folder), "--store", str(folder / _STORE)]
     process = subprocess.Popen(command, env=environment)
     try:
         return process.wait()
@@ -129,6 +132,30 @@ def _run(asked: Sequence[str], changes: Sequence[str], folder: Path) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+def _options(one: Prepared) -> list[str]:
+    """Return the options of `run` that say what an experiment's request asks for."""
+    request, id = one.request, one.experiment.id
+    found = ["--figure" if id.startswith("figure") else "--table", id]
+    found += ["--profile", request.profile, "--engine", request.engine]
+    for option, value in (
+        ("--methods", None if request.methods is None else ",".join(request.methods)),
+        ("--seeds", request.seeds),
+        ("--workers", request.workers),
+        ("--tune", None if request.tune == "profile" else request.tune),
+    ):
+        found += [] if value is None else [option, str(value)]
+    found += ["--tune"] if request.tune == "profile" else []
+    for file in request.plugins:
+        found += ["--plugin", file]
+    for flag, given in (
+        ("--allow-code-execution", request.allow_code_execution),
+        ("--yes", request.yes),
+        ("--quiet", request.quiet),
+    ):
+        found += [flag] if given else []
+    return found
 
 
 def _say(request: RunRequest, text: str) -> None:

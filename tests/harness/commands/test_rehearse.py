@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from sparsepo.errors import UserError
 def test_a_rehearsal_executes_every_stage_of_a_hub_profile(tmp_path: Path) -> None:
     """Figure 7 of `small`: GPT-2 from the hub, IMDB from the hub, two runs, a picture."""
     out = tmp_path / "rehearsal"
-    asked = ["--figure", "7", "--profile", "small", "--quiet"]
     request = RunRequest(profile="small", quiet=True)
-    assert module.rehearse([EXPERIMENTS["figure7"]], request, asked, out) == 0
+    assert module.rehearse([EXPERIMENTS["figure7"]], request, out) == 0
     result = json.loads((out / "small" / "figure7" / "figure7.json").read_text())
     assert "lvwerra/gpt2-imdb" in json.dumps(result)
     timings = json.loads((out / "small" / "figure7" / "timings.json").read_text())
@@ -40,19 +40,49 @@ def test_a_temporary_folder_is_removed_unless_the_run_fails(
     codes = iter([0, 1])
     seen: list[Path] = []
 
-    def run(asked: Any, changes: Any, folder: Path) -> int:
+    def run(one: Any, changes: Any, folder: Path) -> int:
         seen.append(folder)
         return next(codes)
 
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(module, "_stand_ins", lambda *arguments: [])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(module, "_run", run)
     experiments, request = [EXPERIMENTS["table1"]], RunRequest()
-    assert module.rehearse(experiments, request, [], None) == 0
+    assert module.rehearse(experiments, request, None) == 0
     assert not seen[0].exists()
-    assert module.rehearse(experiments, request, [], None) == 1
+    assert module.rehearse(experiments, request, None) == 1
     assert seen[1].is_dir()
     assert str(seen[1]) in capsys.readouterr().err
+
+
+def test_a_rehearsal_asks_for_what_the_user_asks_for() -> None:
+    experiment = EXPERIMENTS["winrate-dialogue"]
+    request = RunRequest(
+        profile="small",
+        methods=("sft", "dpo"),
+        seeds=2,
+        workers=1,
+        allow_code_execution=False,
+        assignments=("judge.model=m", "judge.url=http://localhost:1/v1"),
+        quiet=True,
+    )
+    asked = module._options(describe(experiment, request))
+    assert asked == [
+        "--table",
+        "winrate-dialogue",
+        "--profile",
+        "small",
+        "--engine",
+        "local",
+        "--methods",
+        "sft,dpo",
+        "--seeds",
+        "2",
+        "--workers",
+        "1",
+        "--quiet",
+    ]
+    tuned = RunRequest(tune="profile", methods=("dpo",))
+    assert "--tune" in module._options(describe(EXPERIMENTS["table1"], tuned))
 
 
 @pytest.mark.parametrize("profile", ["small", "paper"])
