@@ -102,6 +102,7 @@ class Evaluations(TrainerCallback):
             max_prompt_length=training["max_prompt_length"],
             on_long_response="truncate",
             batch_size=self._values["batch_size"],
+            accelerator=self.trainer.accelerator,
         ).maps
         responses = [side for pair in found.pairs for side in (pair.chosen, pair.rejected)]
         self._tokens[LENGTHS] = np.array([len(response.tokens) for response in responses])
