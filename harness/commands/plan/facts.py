@@ -191,7 +191,7 @@ WORLDS: Mapping[str, World] = {
     "dialogue": World(29.5, 25.4),
     "code": World(52, 22, 0.63),
     "sentiment": World(6, 30),
-    "summarization": World(90, 18),
+    "summarization": World(100, 20),
 }
 
 

@@ -123,16 +123,24 @@ def _memory(training: Sequence[Training]) -> Iterator[str]:
         sizes = {**one.memory.as_json(), "total": one.memory.total}
         cards = [f"{card} GB" for card in CARDS if one.memory.fits(card)]
         yield (
-            f"  {one.example:<34}{one.runs:>5}"
+            f"  {_cut(one.example, 33):<34}{one.runs:>5}"
             + "".join(f"{sizes[name] / 1e9:>12.2f}" for name in parts)
             + f"  {cards[0] if cards else 'none of ' + ', '.join(map(str, CARDS)) + ' GB'}"
         )
 
 
+def _cut(text: str, length: int) -> str:
+    """Return a text with its end left out if it is too long."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _size(count: float | None) -> str:
     if count is None:
         return _UNKNOWN
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def _or_unknown(value: float | None, form: str, unit: float) -> str:
