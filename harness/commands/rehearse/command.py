@@ -95,7 +95,8 @@ def _write_stand_ins(needed: Sequence[Fetched], folder: Path) -> None:
 def _changes(one: Prepared, needed: Sequence[Fetched], folder: Path) -> list[str]:
     """Return the changes of an experiment's profile."""
     answers = None
-    if get_domain(one.experiment.domain).runs_code and not one.profile.embedded:
+    embedded = getattr(one.profile, "embedded", False)
+    if get_domain(one.experiment.domain).runs_code and not embedded:
         from harness.commands.rehearse.answers import write_answers_of_world
 
         answers = folder / _ANSWERS
