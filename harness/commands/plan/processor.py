@@ -38,11 +38,12 @@ START: Mapping[str, float] = {
 UNITS: Mapping[str, float] = {
     "programs of the world": 0.0008,
     "programs": 0.05,
-    "mapped pairs": 0.0035,
-    "evaluations": 1.2,
     "bootstraps": 0.0006,
 }
-"""Seconds of a unit of the processor's own work, on any machine."""
+"""Seconds of a unit of work that no GPU does. Programs: assumed; those of the world are mostly
+copies of each other, which run once."""
+MODEL_UNITS: Mapping[str, float] = {"mapped pairs": 0.0035, "evaluations": 1.2}
+"""Seconds of a unit of a model's work on a processor, besides its FLOPs."""
 
 
 def processor_seconds(work: Work) -> float:
@@ -54,6 +55,7 @@ def processor_seconds(work: Work) -> float:
         + work.decoded.flops / DECODING_RATE
         + work.decoded.steps * STEP_SECONDS
         + own_seconds(work)
+        + sum(MODEL_UNITS.get(name, 0.0) * count for name, count in work.units.items())
     )
 
 
