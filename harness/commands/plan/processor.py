@@ -39,10 +39,15 @@ UNITS: Mapping[str, float] = {
     "programs of the world": 0.0008,
     "programs": 0.05,
     "bootstraps": 0.0006,
+    "summaries": 0.0038,
 }
 """Seconds of a unit of work that no GPU does. Programs: assumed; those of the world are mostly
 copies of each other, which run once."""
-MODEL_UNITS: Mapping[str, float] = {"mapped pairs": 0.0035, "evaluations": 1.2}
+MODEL_UNITS: Mapping[str, float] = {
+    "mapped pairs": 0.0035,
+    "evaluations": 1.2,
+    "tiny NLI models": 14.0,
+}
 """Seconds of a unit of a model's work on a processor, besides its FLOPs."""
 
 
