@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | draw | report | leaderboard | list | …``."""
+"""The command line: ``python -m harness run | plan | draw | report | leaderboard | list | …``."""
 
 from __future__ import annotations
 
@@ -39,6 +39,51 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run experiments and write their tables")
+    _add_request(run)
+    run.add_argument("--out", type=Path, help=f"default: {RESULTS}")
+    run.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="allow model-generated programs to run on this machine (sandboxed)",
+    )
+    run.add_argument(
+        "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
+    )
+    run.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="execute all stages on small stand-ins for the hub's models and data, in a temporary "
+        "folder unless --out is given",
+    )
+    run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
+    _add_store(run)
+    _add_plan(commands)
+    draw = commands.add_parser("draw", help="write a result's files again from its JSON")
+    draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
+    compare = commands.add_parser("compare", help="compare two results of one experiment")
+    compare.add_argument("first", type=Path, metavar="A.json")
+    compare.add_argument("second", type=Path, metavar="B.json")
+    compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
+    _add_claims(commands)
+    _add_new_method(commands)
+    _add_leaderboard(commands)
+    _add_passk(commands)
+    _add_report(commands)
+    listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
+    listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
+    listing.add_argument("--method", metavar="NAME", help="one method's hyper-parameters")
+    doctor = commands.add_parser("doctor", help="check this machine")
+    doctor.add_argument("--out", type=Path, default=RESULTS)
+    _add_store(doctor)
+    clean = commands.add_parser("clean", help="remove unfinished work and logs from the store")
+    clean.add_argument("--all", action="store_true", help="remove finished artefacts too")
+    clean.add_argument("--out", type=Path, default=RESULTS)
+    _add_store(clean)
+    return parser
+
+
+def _add_request(run: argparse.ArgumentParser) -> None:
+    """Add what says which experiments are run and how, for `run` and `plan`."""
     what = run.add_argument_group("what to run")
     what.add_argument(
         "--table",
@@ -82,39 +127,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--engine", default="local", help="local (default) or ray")
     run.add_argument("--workers", type=int, metavar="N", help="number of stages to run at once")
-    run.add_argument("--out", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    run.add_argument(
-        "--allow-code-execution",
-        action="store_true",
-        help="allow model-generated programs to run on this machine (sandboxed)",
+
+
+def _add_plan(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    plan = commands.add_parser("plan", help="what a run will take, without running it")
+    _add_request(plan)
+    plan.add_argument("--out", type=Path, metavar="FILE.json", help="write the plan")
+    plan.add_argument(
+        "--utilisation",
+        type=float,
+        metavar="SHARE",
+        help="share of a GPU's peak FLOP/s that training reaches (default: 0.35)",
     )
-    run.add_argument(
-        "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
+    plan.add_argument(
+        "--bandwidth-utilisation",
+        type=float,
+        metavar="SHARE",
+        help="share of a GPU's memory bandwidth that sampling reaches (default: 0.25)",
     )
-    run.add_argument("--quiet", action="store_true", help="no progress, no printed result")
-    _add_store(run)
-    draw = commands.add_parser("draw", help="write a result's files again from its JSON")
-    draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
-    compare = commands.add_parser("compare", help="compare two results of one experiment")
-    compare.add_argument("first", type=Path, metavar="A.json")
-    compare.add_argument("second", type=Path, metavar="B.json")
-    compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
-    _add_claims(commands)
-    _add_new_method(commands)
-    _add_leaderboard(commands)
-    _add_passk(commands)
-    _add_report(commands)
-    listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
-    listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
-    listing.add_argument("--method", metavar="NAME", help="one method's hyper-parameters")
-    doctor = commands.add_parser("doctor", help="check this machine")
-    doctor.add_argument("--out", type=Path, default=RESULTS)
-    _add_store(doctor)
-    clean = commands.add_parser("clean", help="remove unfinished work and logs from the store")
-    clean.add_argument("--all", action="store_true", help="remove finished artefacts too")
-    clean.add_argument("--out", type=Path, default=RESULTS)
-    _add_store(clean)
-    return parser
+    plan.add_argument("--quiet", action="store_true", help="write the file, print nothing")
+    plan.add_argument(
+        "--results", type=Path, default=RESULTS, help=f"folder of the run (default: {RESULTS})"
+    )
+    _add_store(plan)
 
 
 def _add_new_method(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -272,6 +307,7 @@ def _dispatch(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     handlers = {
         "run": _run,
+        "plan": _plan,
         "draw": _draw,
         "compare": _compare,
         "claims": _claims,
@@ -288,25 +324,17 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from harness.commands.run import prepare, run_prepared, split_request
-    from harness.config.request import RunRequest
 
-    request = RunRequest(
-        profile=options.profile,
-        methods=_names(options.methods),
-        seeds=options.seeds,
-        # argparse would read a text here as a number that the user has given.
-        tune="profile" if options.tune is True else options.tune,
-        assignments=tuple(options.set),
-        plugins=tuple(options.plugin),
-        engine=options.engine,
-        workers=options.workers,
-        out=options.out,
-        store=_store(options),
+    request = _request(
+        options,
+        out=RESULTS if options.out is None else options.out,
         allow_code_execution=options.allow_code_execution,
         yes=options.yes,
         quiet=options.quiet,
     )
     experiments = _experiments(options)
+    if options.rehearse:
+        return _rehearse(experiments, request, options)
     if options.all:
         _hint_at_store(request.store, options.quiet)
         return _run_all(experiments, request)
@@ -316,6 +344,54 @@ def _run(options: argparse.Namespace) -> int:
         result = run_prepared(prepared)
         if not options.quiet:
             _show(prepared.experiment, result, prepared.folder)
+    return 0
+
+
+def _rehearse(
+    experiments: Sequence[Experiment], request: RunRequest, options: argparse.Namespace
+) -> int:
+    from harness.commands.rehearse import rehearse
+
+    if options.store is not None:
+        raise UserError("A rehearsal has a store of its own; leave --store out.")
+    return rehearse(experiments, request, options.out)
+
+
+def _request(options: argparse.Namespace, out: Path, **more: bool) -> RunRequest:
+    """Return the request of `run` or `plan`; `more` has the options that `run` alone has."""
+    from harness.config.request import RunRequest
+
+    return RunRequest(
+        profile=options.profile,
+        methods=_names(options.methods),
+        seeds=options.seeds,
+        # argparse would read a text here as a number that the user has given.
+        tune="profile" if options.tune is True else options.tune,
+        assignments=tuple(options.set),
+        plugins=tuple(options.plugin),
+        engine=options.engine,
+        workers=options.workers,
+        out=out,
+        store=_store(options, out),
+        **more,
+    )
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from harness.commands.plan import PlanOptions, make_plan_of, show_plan
+    from harness.commands.plan.cost_model import Utilisation
+    from harness.graph.files import pretty_json, write_files
+
+    given = {"compute": options.utilisation, "bandwidth": options.bandwidth_utilisation}
+    reached = Utilisation(**{name: share for name, share in given.items() if share is not None})
+    request = _request(options, out=options.results)
+    plan = make_plan_of(_experiments(options), request, PlanOptions(reached))
+    if options.out is not None:
+        write_files(options.out.parent, {options.out.name: pretty_json(plan.as_json())})
+    if not options.quiet:
+        show_plan(plan)
+        if options.out is not None:
+            print(f"written: {options.out}")
     return 0
 
 
@@ -486,11 +562,11 @@ def _names(
     return names
 
 
-def _store(options: argparse.Namespace) -> Path:
+def _store(options: argparse.Namespace, out: Path | None = None) -> Path:
     if options.store is not None:
         return Path(options.store)
     variable = os.environ.get("SPARSEPO_STORE")
-    return Path(variable) if variable else _store_beside(options.out)
+    return Path(variable) if variable else _store_beside(options.out if out is None else out)
 
 
 def _store_beside(results: Path) -> Path:

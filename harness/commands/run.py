@@ -71,6 +71,22 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     Raises:
         UserError: a mistake that the user can fix.
     """
+    prepared = describe(experiment, request)
+    require_writable(prepared.folder)
+    require_agreement(prepared.graph, request)
+    return prepared
+
+
+def describe(experiment: Experiment, request: RunRequest) -> Prepared:
+    """Return an experiment's stages; unlike `prepare`, ask nothing of the disk or of a judge.
+
+    Args:
+        experiment: the table or figure.
+        request: what the user asked for.
+
+    Raises:
+        UserError: a mistake in the request.
+    """
     domain = get_domain(experiment.domain)
     plugins: dict[str, Path] = {}
     for file in request.plugins:
@@ -96,10 +112,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
             )
     graph = domain.build(experiment, profile, rows, plugins, request)
     engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
-    prepared = Prepared(experiment, request, profile, rows, plugins, graph, engine)
-    require_writable(prepared.folder)
-    require_agreement(graph, request)
-    return prepared
+    return Prepared(experiment, request, profile, rows, plugins, graph, engine)
 
 
 def run_experiment(

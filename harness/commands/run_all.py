@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.commands.made_before import is_made, record_made
-from harness.commands.run import Prepared, compute_result, prepare, split_request
+from harness.commands.run import Prepared, compute_result, describe, prepare, split_request
 from harness.config.request import RunRequest
+from harness.domains import get_domain
 from harness.domains.common.spec import Experiment
 from harness.graph.engines import Plan, StageError, StageUserError, make_plan, make_planned
 from harness.graph.files import pretty_json, write_files
@@ -101,6 +102,40 @@ def run_all(
     found = [outcomes[experiment.id] for experiment in experiments]
     _write_summary(found, request)
     return found
+
+
+def describe_all(
+    experiments: Sequence[Experiment], request: RunRequest, permit: bool = False
+) -> tuple[list[Prepared], dict[str, str]]:
+    """Describe every experiment that can be; see `describe`.
+
+    Args:
+        experiments: the experiments.
+        request: what the user asked for.
+        permit: whether experiments that run model-generated programs are described without the
+            user's permission to run them.
+
+    Returns:
+        The experiments, and id → why one of several is left out.
+
+    Raises:
+        UserError: a mistake in the user's own options, or no experiment can be described.
+    """
+    described: list[Prepared] = []
+    left_out: dict[str, str] = {}
+    for experiment, own in split_request(experiments, request):
+        try:
+            if permit:
+                runs_code = get_domain(experiment.domain).runs_code
+                own = replace(own, allow_code_execution=runs_code)
+            described.append(describe(experiment, own))
+        except UserError as error:
+            if _has_options(request) or len(experiments) == 1:
+                raise
+            left_out[experiment.id] = str(error)
+    if not described:
+        raise UserError(next(iter(left_out.values())))
+    return described, left_out
 
 
 def in_order(prepared: Sequence[Prepared]) -> list[list[Prepared]]:

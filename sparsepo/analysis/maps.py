@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,7 +28,9 @@ from sparsepo.batches.tokenize import LongResponse, TokenizeReport, tokenize_pai
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.methods.masked import sparsity, uses_given_masks
+from sparsepo.reference.online import Reference
 from sparsepo.training.checks import check_sizes
+from sparsepo.training.policy import PolicyWithMasks
 from sparsepo.training.start_check import Subject, check_start_of
 from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
 
@@ -197,6 +201,7 @@ def token_maps(
     batch_size: int = 8,
     chunk_size: int | None = None,
     seed: int = 42,
+    accelerator: Accelerator | None = None,
 ) -> Maps:
     """Return the token maps of preference pairs under one model.
 
@@ -209,6 +214,8 @@ def token_maps(
         batch_size: pairs per batch; it changes values only by rounding.
         chunk_size: tokens per block of the fused operation.
         seed: seed of random masks, which are drawn again for each batch.
+        accelerator: of a policy that is being trained; the reference is then computed in its mixed
+            precision too, as in training.
 
     Returns:
         The maps in the order of the pairs. Pairs that exceed the context or have values that are
@@ -241,21 +248,24 @@ def token_maps(
     )
     if not tokenized.pairs:
         raise UserError("There are no pairs to map; give at least one.")
-    subject = Subject(module, reference, method, chunk_size=chunk_size)
-    # A policy that is being trained keeps the form that its trainer has chosen.
-    check_start_of(subject, tokenized.pairs, "auto" if module.computation == "packed" else "plain")
-    module.eval()
+    subject = Subject(module, reference, method, accelerator=accelerator, chunk_size=chunk_size)
+    autocast = nullcontext if accelerator is None else accelerator.autocast
     found: dict[int, tuple[PairMap, _Zeros]] = {}
     groups = batches_by_length([packed_length(pair) for pair in tokenized.pairs], batch_size)
-    with torch.random.fork_rng():
-        for number, group in enumerate(groups):
-            torch.manual_seed(seed + number)
-            members = [tokenized.pairs[item] for item in group]
-            for item, pair_map in zip(
-                group, _maps_of_batch(trained, members, chunk_size), strict=True
-            ):
-                if pair_map is not None:
-                    found[item] = pair_map
+    with _form_kept(module, reference):
+        # A policy that is being trained keeps the form that its trainer has chosen.
+        form: Literal["auto", "plain"] = "auto" if module.computation == "packed" else "plain"
+        check_start_of(subject, tokenized.pairs, form)
+        module.eval()
+        with torch.random.fork_rng(), autocast():
+            for number, group in enumerate(groups):
+                torch.manual_seed(seed + number)
+                members = [tokenized.pairs[item] for item in group]
+                for item, pair_map in zip(
+                    group, _maps_of_batch(trained, members, chunk_size), strict=True
+                ):
+                    if pair_map is not None:
+                        found[item] = pair_map
     skipped = Counter(tokenized.report.skipped)
     if len(found) < len(tokenized.pairs):
         skipped[NOT_FINITE] = len(tokenized.pairs) - len(found)
@@ -278,6 +288,22 @@ def token_maps(
         pairs=tuple(pair_map for pair_map, _ in kept),
     )
     return Maps(maps, tokenized.report)
+
+
+@contextmanager
+def _form_kept(module: PolicyWithMasks, reference: Reference | None) -> Iterator[None]:
+    """Restore the form of a policy and a reference, which the start check may change.
+
+    The policy may be one that is being trained, with another reference than the one given here.
+    """
+    before = module.computation
+    of_reference = None if reference is None else reference.computation
+    try:
+        yield
+    finally:
+        module.computation = before
+        if reference is not None and of_reference is not None:
+            reference.computation = of_reference
 
 
 def beta_of(method: Method) -> float | None:

@@ -249,8 +249,15 @@ def _reference_inputs(
     if not instance.needs.cacheable:
         return {}
     masked = instance if isinstance(instance, MaPO) else MaPO()
-    deciding = ("max_length", "max_prompt_length", "device_batch_size", "precision")
+    deciding: tuple[str, ...] = (
+        "max_length",
+        "max_prompt_length",
+        "device_batch_size",
+        "precision",
+    )
     values = asdict(training) | {"device_batch_size": profile.po.device_batch_size}
+    if training.load_in_4bit:
+        deciding += ("load_in_4bit", *(name for name in values if name.startswith("lora_")))
     owner = f" of {row.id}" if caches else ""
     stage = Stage(
         f"reference cache{owner} seed {profile.seed}{variant}",

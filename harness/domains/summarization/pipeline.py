@@ -19,6 +19,7 @@ from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     Start,
     base_stage,
+    existing_path,
     model_folder,
     outside_path,
     outside_start,
@@ -333,8 +334,16 @@ class Chain:
             config[role] = source if place is None and source != TINY_NLI else None
             if place is not None:
                 files[role] = place
+        if values.conv_weights is not None:
+            if values.summac != "conv":
+                raise UserError(
+                    f"metrics.conv_weights has no effect with metrics.summac={values.summac}; "
+                    "leave it out."
+                )
+            files["conv_weights"] = existing_path("metrics.conv_weights", values.conv_weights)
         settings = asdict(values)
-        settings.pop("nli_epochs")
+        for elsewhere in ("nli_epochs", "conv_weights"):
+            settings.pop(elsewhere)
         return Stage(
             f"scores of {name}",
             f"{WORK}.scores:score_summaries",

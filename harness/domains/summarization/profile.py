@@ -81,6 +81,8 @@ class MetricSettings:
     """[paper] Weight BERTScore's tokens by their document frequency in the training summaries."""
     summac: Literal["conv", "zs"] = "zs"
     """conv [code] has weights that belong to SummaC's own NLI model."""
+    conv_weights: str | None = None
+    """A file with them; none downloads the published ones from SummaC's repository."""
     language: Literal["en", "any"] = "en"
     nli_epochs: int | None = None
     """Epochs of the tiny NLI model; none for its own default."""

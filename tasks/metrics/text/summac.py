@@ -46,12 +46,13 @@ _BINS = (
     *(0.0, 0.01, 0.02, 0.03, 0.04, 0.07, 0.13, 0.37, 0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.955),
     *(0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 1.0),
 )
-_SHAPES = {
+CONV_SHAPES = {
     "mlp.weight": (1, len(_BINS) - 1),
     "mlp.bias": (1,),
     "layer_final.weight": (2, 3),
     "layer_final.bias": (2,),
 }
+"""Names and shapes of the weights."""
 
 
 def split_sentences(text: str) -> list[str]:
@@ -165,15 +166,15 @@ def load_conv_weights(file: Path) -> ConvWeights:
             f"{CONV_URL}."
         ) from None
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    if shapes != _SHAPES:
+    if shapes != CONV_SHAPES:
         raise UserError(
             f"{file} is not a checkpoint of SummaC-Conv with one NLI model, the label e and the "
             f"bins 'percentile'; download one from {CONV_URL}."
         )
     digest = hashlib.sha256()
-    for name in _SHAPES:
+    for name in CONV_SHAPES:
         digest.update(state[name].float().numpy().tobytes())
-    mlp_weight, mlp_bias, final_weight, final_bias = (state[name].float() for name in _SHAPES)
+    mlp_weight, mlp_bias, final_weight, final_bias = (state[name].float() for name in CONV_SHAPES)
     return ConvWeights(mlp_weight, mlp_bias, final_weight, final_bias, digest.hexdigest()[:16])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,7 +109,7 @@ def generate_responses(
     require_model(model_dir)
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     context = getattr(
-        AutoConfig.from_pretrained(model_dir),
+        AutoConfig.from_pretrained(_whole_model(model_dir)),
         "max_position_embeddings",
         tokenizer.model_max_length,
     )
@@ -228,6 +229,15 @@ def _sample(
 
 def _unfinished(responses: Sequence[Response]) -> int:
     return sum(response.end == "length" for response in responses)
+
+
+def _whole_model(model_dir: str | Path) -> str | Path:
+    """Return a model's source, or that of the model that a folder of adapters belongs to."""
+    adapters = Path(model_dir) / "adapter_config.json"
+    if not adapters.is_file() or (Path(model_dir) / "config.json").is_file():
+        return model_dir
+    base: str = json.loads(adapters.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return base
 
 
 def _backend(

@@ -417,3 +417,22 @@ def test_another_vocabulary_is_refused() -> None:
     small = trained(get_method("dpo"), vocab_size=20)
     with pytest.raises(UserError, match="the model's own tokenizer"):
         token_maps(small, text_pairs(1))
+
+
+def test_a_policy_keeps_the_form_of_its_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in training, with another reference, whose form must stay that of the policy."""
+    subject = trained(get_method("dpo"))
+    assert subject.reference is not None
+    seen: list[str] = []
+
+    def fall_back(checked: Any, pairs: Any, form: str) -> None:
+        seen.append(form)
+        checked.compute_as("plain")
+
+    monkeypatch.setattr("sparsepo.analysis.maps.check_start_of", fall_back)
+    plain = token_maps(subject, text_pairs(3), max_length=64).maps
+    assert seen == ["auto"]
+    assert subject.module.computation == subject.reference.computation == "packed"
+    packed = maps_of("dpo")
+    for one, other in zip(plain.pairs, packed.pairs, strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-4)

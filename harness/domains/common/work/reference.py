@@ -5,7 +5,11 @@ from __future__ import annotations
 import shutil
 
 from harness.domains.common.work.files import read_pairs_file, starting_model
-from harness.domains.common.work.train import REFERENCE_CACHE, data_arguments
+from harness.domains.common.work.train import (
+    REFERENCE_CACHE,
+    adapter_arguments,
+    data_arguments,
+)
 from harness.graph.report import Report
 from harness.graph.stages import StageContext
 from sparsepo.reference.cache import seal
@@ -17,12 +21,16 @@ def build_reference_cache(context: StageContext) -> None:
     """Write reference/, a cache with log-probabilities and MaPO's mask of all training pairs.
 
     Configuration: `mask` (hyper-parameters of MaPO's mask), `training` (the fields of
-    TrainingSettings that affect tokens and precision), `device`, `model`. The cache is sealed: a
-    training run that needs a value that is not in it fails instead of computing it.
+    TrainingSettings that affect tokens and precision, and those of adapters if the model is
+    quantized), `device`, `model`. The cache is sealed: a training run that needs a value that is
+    not in it fails instead of computing it.
     """
     cache = context.work / REFERENCE_CACHE
     unused = context.work / "unused"
     pairs = context.inputs["pairs"]
+    training = context.config["training"]
+    # A quantized reference has other values than the checkpoint, and needs adapters beside it.
+    adapters = adapter_arguments(training) if "load_in_4bit" in training else {}
     validation = pairs / "validation.jsonl"
     # MaPO's trainer computes everything that any method reads.
     POTrainer(
@@ -34,6 +42,7 @@ def build_reference_cache(context: StageContext) -> None:
             reference_cache=str(cache),
             disable_tqdm=True,
             report_to="none",
+            **adapters,
             **data_arguments(context.config),
         ),
         train_dataset=read_pairs_file(pairs / "train.jsonl"),

@@ -61,7 +61,8 @@ def sample_responses(
         seed=config["seed"],
     ).ids
     logps = sequence_logps(model, encoded, ids, config["batch_size"])
-    other: Any = AutoModelForCausalLM.from_pretrained(reference).to(config["device"]).eval()
+    other: Any = AutoModelForCausalLM.from_pretrained(reference, dtype="float32")
+    other = other.to(config["device"]).eval()
     kl = response_kl(logps, sequence_logps(other, encoded, ids, config["batch_size"]))
     texts = [str(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
     return Sampled(texts, kl)

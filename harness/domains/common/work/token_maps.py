@@ -34,6 +34,8 @@ def maps_of_run(
         context.inputs[run] / MODEL,
         reference=starting_model(context),
         label=label,
+        # As training had it: the reference's checkpoint may be stored in half precision.
+        dtype="float32",
         device=torch.device(config["device"]),
     )
     return token_maps(

@@ -104,7 +104,7 @@ def training_arguments(context: StageContext) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": "none",
         **_schedule(config["training"]),
-        **_adapters(config["training"]),
+        **adapter_arguments(config["training"]),
         **data_arguments(config),
     }
 
@@ -208,8 +208,8 @@ def _schedule(training: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _adapters(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return POConfig's arguments for the adapters of a TrainingSettings."""
+def adapter_arguments(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return POConfig's arguments for the adapters of a TrainingSettings, quantization included."""
     return {
         "load_in_4bit": training["load_in_4bit"],
         "lora_r": training["lora_r"],
@@ -236,6 +236,8 @@ def data_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "on_long_response": "truncate",
         "per_device_eval_batch_size": training["device_batch_size"],
         "bf16": training["precision"] == "bfloat16",
+        # Many checkpoints are stored in half precision, in which small updates are lost.
+        "model_dtype": "float32",
         "use_cpu": config["device"] == "cpu",
     }
 

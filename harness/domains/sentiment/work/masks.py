@@ -43,7 +43,10 @@ def extract_masks(context: StageContext) -> None:
     }
     _require_same_tokens(pairs, source, _target(context), lengths)
     trained = load_trained(
-        context.inputs["run"] / MODEL, reference=source, device=torch.device(config["device"])
+        context.inputs["run"] / MODEL,
+        reference=source,
+        dtype="float32",
+        device=torch.device(config["device"]),
     )
     found = token_maps(trained, pairs, batch_size=config["batch_size"], **lengths)
     write_token_masks(masks_of(found.maps), context.work / TOKEN_MASKS)

@@ -33,7 +33,9 @@ def score_responses(context: StageContext) -> None:
     config = context.config
     start = starting_model(context)
     tokenizer = AutoTokenizer.from_pretrained(start)
-    reference: Any = AutoModelForCausalLM.from_pretrained(start).to(config["device"]).eval()
+    # As the policies were trained, whatever the checkpoint is stored in.
+    reference: Any = AutoModelForCausalLM.from_pretrained(start, dtype="float32")
+    reference = reference.to(config["device"]).eval()
     texts = json.loads((context.inputs["pairs"] / PROMPTS).read_text(encoding="utf-8"))
     reward = reward_of(context)
     evaluations = {row["step"]: row for row in read_jsonl(context.inputs["run"] / RESPONSES)}

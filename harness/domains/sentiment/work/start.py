@@ -17,6 +17,6 @@ def evaluate_start(context: StageContext) -> None:
     Configuration: `evaluations`, `seed`, `device`, `model`. A model's KL to itself is 0.
     """
     prompts, tokenizer = encoded_prompts(context)
-    model: Any = AutoModelForCausalLM.from_pretrained(starting_model(context))
+    model: Any = AutoModelForCausalLM.from_pretrained(starting_model(context), dtype="float32")
     model.to(context.config["device"]).eval()
     write_responses(context, model, tokenizer, prompts, 0)

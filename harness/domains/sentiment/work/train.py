@@ -55,7 +55,9 @@ class Evaluations(TrainerCallback):
         self._pairs = read_pairs_file(pairs / "test.jsonl")[: self._values["token_pairs"]]
         self._reference: Reference | None = None
         if self._pairs:
-            start: Any = AutoModelForCausalLM.from_pretrained(starting_model(self.context))
+            start: Any = AutoModelForCausalLM.from_pretrained(
+                starting_model(self.context), dtype="float32"
+            )
             self._reference = Reference(start).to(self.trainer.args.device)
         self._tokens: dict[str, Any] = {}
         # A resumed run continues with the evaluations before its checkpoint.
@@ -100,6 +102,7 @@ class Evaluations(TrainerCallback):
             max_prompt_length=training["max_prompt_length"],
             on_long_response="truncate",
             batch_size=self._values["batch_size"],
+            accelerator=self.trainer.accelerator,
         ).maps
         responses = [side for pair in found.pairs for side in (pair.chosen, pair.rejected)]
         self._tokens[LENGTHS] = np.array([len(response.tokens) for response in responses])

@@ -27,6 +27,7 @@ def score_summaries(context: StageContext) -> None:
 
     Configuration: `metrics` (names), `encoder` and `nli` (a hub id, or None for the input or the
     folder of that name), `settings` (`encoder_layers`, `idf`, `summac`, `language`), `device`.
+    File: "conv_weights" of SummaC-Conv, unless the published ones are to be downloaded.
 
     `metrics` has each metric's `label`, `signature`, `takes`, `missing` (reason → how many) and
     `values`: temperature → post → one value of each sample, or one of all of them, or null.
@@ -73,6 +74,7 @@ def _settings(context: StageContext) -> TextMetricSettings:
         idf_texts=idf,
         nli=None if nli is None else str(nli),
         summac=values["summac"],
+        conv_weights=context.files.get("conv_weights"),
         language=values["language"],
         device=config["device"],
         # A run that was killed finds what it has scored already.

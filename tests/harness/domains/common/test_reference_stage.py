@@ -149,3 +149,30 @@ def test_a_resumed_stage_keeps_what_was_computed(
     )  # fmt: skip
     build_reference_cache(again)
     assert told[-1] == (22, 22, "pairs")
+
+
+@pytest.mark.parametrize("quantized", [True, False])
+def test_a_quantized_policy_has_a_cache_of_the_quantized_model(
+    quantized: bool, tmp_path: Path
+) -> None:
+    """Otherwise training would find no value of its own reference in the cache, and stop."""
+    if quantized:
+        pytest.importorskip("bitsandbytes")
+    own = (
+        *SMALL,
+        "seeds=1",
+        "po.lora_r=2",
+        "po.device_batch_size=8",
+        f"po.load_in_4bit={str(quantized).lower()}",
+    )
+    profile = apply_assignments(DOMAIN.get_profile("tiny"), own)
+    graph = build_graph(profile, method_rows("dpo"))
+    found = {stage.name: stage for stage in topological(graph.targets)}
+    assert ("load_in_4bit" in found["reference cache seed 42"].config["training"]) is quantized
+    world = run(found["world seed 42"], tmp_path / "world", {})
+    pairs = run(found["preference pairs seed 42"], tmp_path / "pairs", {"world": world})
+    base = run(found["base model seed 42"], tmp_path / "base", {"corpus": world})
+    inputs = {"pairs": pairs, "model": base}
+    reference = run(found["reference cache seed 42"], tmp_path / "reference", inputs)
+    trained = run(found["dpo seed 42"], tmp_path / "dpo", {**inputs, "reference": reference})
+    assert (trained / "model" / "adapter_config.json").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,22 @@ def test_a_resumed_stage_adds_up_its_parts(tmp_path: Path, inputs: dict[str, Pat
     assert resumed["peak_memory_bytes"] == 2**50
     assert torch.equal(weights(tmp_path / "w/model"), weights(tmp_path / "r/model"))
     assert not (tmp_path / "r/cost_parts.json").exists()
+
+
+def test_a_checkpoint_in_half_precision_is_trained_in_full(
+    tmp_path: Path, inputs: dict[str, Path]
+) -> None:
+    """In float16, a step of 1e-6 would change no weight of 0.08, and the run would stand still."""
+    source = inputs["model"] / "model"
+    half = tmp_path / "half" / "model"
+    shutil.copytree(source, half)
+    AutoModelForCausalLM.from_pretrained(source).half().save_pretrained(half)
+    own = {**inputs, "model": half.parent}
+    for precision in ("float32", "bfloat16"):
+        work = tmp_path / precision
+        train(work, own, "sft", learning_rate=1e-6, precision=precision)
+        made: Any = AutoModelForCausalLM.from_pretrained(work / "model")
+        began: Any = AutoModelForCausalLM.from_pretrained(half, dtype="float32")
+        assert made.dtype == torch.float32
+        head, before = made.get_output_embeddings().weight, began.get_output_embeddings().weight
+        assert not torch.equal(head, before)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sparsepo.errors import DivergedError, UserError
@@ -225,3 +226,18 @@ def test_a_model_of_nan_is_an_error(model_dir: Path, tmp_path: Path) -> None:
                 max_new_tokens=3,
                 temperature=temperature,
             )
+
+
+def test_adapters_answer_as_they_do_in_their_model(model_dir: Path, tmp_path: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(model_dir)
+    torch.manual_seed(0)
+    adapted: Any = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False))
+    folder = tmp_path / "adapters"
+    adapted.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model_dir).save_pretrained(folder)
+    found = texts(folder, PROMPTS, max_new_tokens=12, temperature=0)
+    whole = tmp_path / "whole"
+    adapted.merge_and_unload().save_pretrained(whole)
+    AutoTokenizer.from_pretrained(model_dir).save_pretrained(whole)
+    assert found == texts(whole, PROMPTS, max_new_tokens=12, temperature=0)
+    assert found != texts(model_dir, PROMPTS, max_new_tokens=12, temperature=0)

@@ -1,0 +1,371 @@
+"""How large models and preference pairs will be, before any of them is there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.commands.plan.cost_model import Shape
+from harness.commands.plan.facts import (
+    CHARACTERS,
+    DATA,
+    MBPP_VALIDATION,
+    MODELS,
+    PAPER_PROMPTS,
+    WORLDS,
+    shape_of_config,
+)
+from harness.graph.stages import Stage
+
+MBPP, HUMANEVAL = "google-research-datasets/mbpp", "openai/openai_humaneval"
+_LOOKED_AT = 2_000
+"""Rows of a file whose lengths are read; all of them are counted."""
+
+
+class UnknownSizeError(Exception):
+    """A size that cannot be known before the run, in words."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Preference pairs that a stage will make."""
+
+    train: float
+    validation: float
+    test: float
+    prompt: float
+    """Mean tokens."""
+    response: float
+    """Mean tokens of one response."""
+
+
+class Sizes:
+    """Finds the sizes of stages' models and pairs; each set of pairs is looked at once."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, Pairs] = {}
+
+    def shape(self, stage: Stage) -> Shape:
+        """Return the sizes of the model that a stage starts from.
+
+        Raises:
+            UnknownSizeError: they are neither in the plan's table nor on this machine.
+        """
+        if "model" in stage.inputs:
+            return self.made(stage.inputs["model"])
+        if "model" in stage.files:
+            return folder_shape(stage.files["model"])
+        return hub_shape(str(stage.config["model"]))
+
+    def made(self, stage: Stage) -> Shape:
+        """Return the sizes of the model that a stage makes."""
+        name = short_name(stage)
+        if name == "base:train_base":
+            return base_shape(stage.config)
+        if name in ("keep:keep_trial", "chosen:keep_chosen"):
+            runs = [one for key, one in stage.inputs.items() if key not in ("choice", "tuned")]
+            return self.made(runs[0])
+        return self.shape(stage)
+
+    def pairs(self, stage: Stage) -> Pairs:
+        """Return the pairs of a stage.
+
+        Raises:
+            UnknownSizeError: the number of rows is not known before they are read.
+        """
+        if stage.address not in self._pairs:
+            self._pairs[stage.address] = self._read(stage)
+        return self._pairs[stage.address]
+
+    def _read(self, stage: Stage) -> Pairs:
+        config, name = stage.config, short_name(stage)
+        if name in ("flip:flip_pairs", "reverse:reverse_pairs"):
+            return self.pairs(stage.inputs["pairs"])
+        domain = stage.function.split(".")[2]
+        if domain == "code":
+            return _code_pairs(stage)
+        if name == "preferences:rank_completions":
+            samples = stage.inputs["samples"].config
+            prompt = sum(samples["prefix_tokens"]) / 2
+            train, length = samples["train_prompts"], drawn_length(stage, samples["new_tokens"])
+            return Pairs(train, 0, config["test_pairs"], prompt, length)
+        if "world" in stage.inputs:
+            world, lengths = stage.inputs["world"].config, WORLDS[domain]
+            train = world["sft_rows" if name.startswith("sft_pairs") else "train_pairs"]
+            return Pairs(
+                capped(train, config.get("train_pairs")),
+                0,
+                capped(world["test_pairs"], config.get("test_pairs")),
+                lengths.prompt,
+                lengths.response,
+            )
+        return _outside_pairs(stage)
+
+    def posts(self, prompts: Stage) -> tuple[float, float]:
+        """Return the number of posts to summarize and their mean tokens.
+
+        Raises:
+            UnknownSizeError: neither is known before they are read.
+        """
+        cap = prompts.config["prompts"]
+        if "world" in prompts.inputs:
+            count = capped(prompts.inputs["world"].config["test_prompts"], cap)
+            return count, WORLDS["summarization"].prompt
+        if "pairs" in prompts.inputs:
+            pairs = self.pairs(prompts.inputs["pairs"])
+            return capped(pairs.test, cap), pairs.prompt
+        known = DATA.get(str(prompts.config["source"]))
+        if cap is None or known is None or known.prompt is None:
+            raise UnknownSizeError(
+                "the number and lengths of the posts are known when they are read"
+            )
+        return cap, known.prompt
+
+
+def short_name(stage: Stage) -> str:
+    """Return a stage's function without its packages, such as "train:train_policy"."""
+    return stage.function.rpartition(".")[2]
+
+
+def world_of(stage: Stage) -> str | None:
+    """Return the domain of the embedded world that a stage depends on; None if on none."""
+    if short_name(stage) == "world:make_world":
+        return stage.function.split(".")[2]
+    found = (world_of(one) for one in stage.inputs.values())
+    return next((domain for domain in found if domain is not None), None)
+
+
+def drawn_length(stage: Stage, longest: float) -> float:
+    """Return the tokens of a sampled response: the world's mean, or elsewhere the longest.
+
+    Args:
+        stage: the stage that samples.
+        longest: the most tokens that it draws.
+    """
+    domain = world_of(stage)
+    return longest if domain is None else min(longest, WORLDS[domain].response)
+
+
+def capped(count: float, cap: float | None) -> float:
+    """Return a count, at most a cap."""
+    return count if cap is None else min(count, cap)
+
+
+def row_of(pairs: Pairs, limits: Mapping[str, Any], rejected: bool) -> tuple[float, float]:
+    """Return the tokens of a packed pair, and of its responses.
+
+    Args:
+        pairs: their mean lengths.
+        limits: `max_length` and `max_prompt_length`.
+        rejected: whether the method reads rejected responses.
+    """
+    prompt = min(pairs.prompt, limits["max_prompt_length"])
+    response = min(pairs.response, limits["max_length"] - prompt)
+    responses = response * (2 if rejected else 1)
+    return prompt + responses, responses
+
+
+def ranked_pairs(stage: Stage) -> Stage:
+    """Return the stage with the prompts of evaluations, which is behind flipped pairs."""
+    while "pairs" in stage.inputs:
+        stage = stage.inputs["pairs"]
+    return stage
+
+
+def base_shape(config: Mapping[str, Any]) -> Shape:
+    """Return the sizes of a tiny base model from its BaseModelConfig."""
+    names = {"layers": "num_hidden_layers", "width": "hidden_size", "vocabulary_size": "vocab_size"}
+    found = shape_of_config(
+        {
+            "model_type": config["architecture"],
+            "num_attention_heads": config["heads"],
+            "multi_query": config["architecture"] == "gpt_bigcode",
+            **{name: config[key] for key, name in names.items()},
+            **({} if config["architecture"] == "gpt_neox" else {"n_positions": config["context"]}),
+        }
+    )
+    assert found is not None
+    return found
+
+
+def hub_shape(name: str) -> Shape:
+    """Return the sizes of a model on the hub, from the plan's table or the local cache.
+
+    Raises:
+        UnknownSizeError: it is in neither.
+    """
+    if name in MODELS:
+        return MODELS[name].shape
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return folder_shape(Path(cached).parent)
+    raise UnknownSizeError(f"the sizes of {name} are not known here")
+
+
+def folder_shape(folder: Path) -> Shape:
+    """Return the sizes of a model in a folder.
+
+    Raises:
+        UnknownSizeError: its config.json does not say them.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = shape_of_config(config)
+    except (OSError, ValueError, TypeError, AttributeError):
+        found = None
+    if found is None:
+        raise UnknownSizeError(f"the config.json of {folder} does not say its sizes")
+    return found
+
+
+def problem_counts(stage: Stage) -> dict[str, float]:
+    """Return the number of problems of each set that a stage reads.
+
+    Raises:
+        UnknownSizeError: they come from a file.
+    """
+    limit = stage.config["limit"]
+    counts: dict[str, float] = {}
+    for name in stage.config["sets"]:
+        benchmark, _, split = name.partition("_")
+        source = stage.config["sources"][benchmark]
+        if source == "file":
+            if limit is None:
+                raise UnknownSizeError(
+                    f"the problems of data.{benchmark} are counted when they are read"
+                )
+            counts[name] = limit
+            continue
+        if source == "world":
+            world = stage.inputs["world"].config
+            found = world["humaneval_problems" if not split else f"mbpp_{split}"]
+        else:
+            data = DATA[MBPP if split else HUMANEVAL]
+            found = {"train": data.train, "validation": MBPP_VALIDATION}.get(split, data.test)
+        counts[name] = capped(float(found), limit)
+    return counts
+
+
+def prompt_of_code(problems: Stage) -> float:
+    """Return the mean tokens of a problem's prompt."""
+    if "world" in problems.inputs:
+        return WORLDS["code"].prompt
+    return DATA[MBPP].prompt or 0.0
+
+
+def _code_pairs(stage: Stage) -> Pairs:
+    if "problems" not in stage.inputs:
+        raise UnknownSizeError("the authors' solutions are counted when they are read")
+    problems = stage.inputs["problems"]
+    sets, lengths, data = problem_counts(problems), WORLDS["code"], DATA[MBPP]
+    embedded = "world" in problems.inputs
+    kept = lengths.kept if embedded else PAPER_PROMPTS / (data.train or 1)
+    return Pairs(
+        stage.config["epochs"] * kept * sets["mbpp_train"],
+        kept * sets["mbpp_validation"],
+        0,
+        lengths.prompt if embedded else data.prompt or 0.0,
+        lengths.response if embedded else data.response or 0.0,
+    )
+
+
+def _outside_pairs(stage: Stage) -> Pairs:
+    """Return the pairs of files and hub ids: rows of the table, or counted in the file."""
+    config = stage.config
+    named = config.get("subsets") or {"": config.get("source")}
+    hub = [str(source) for source in named.values() if source is not None]
+    found = [_of_hub(source, config) for source in hub]
+    found += [_of_file(path, config) for path in stage.files.values()]
+    train = sum(one.train for one in found)
+    share = [one.train / train if train else 1 / len(found) for one in found]
+    return Pairs(
+        train,
+        0,
+        sum(one.test for one in found),
+        sum(part * one.prompt for part, one in zip(share, found, strict=True)),
+        sum(part * one.response for part, one in zip(share, found, strict=True)),
+    )
+
+
+def _caps(config: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the caps on training and test pairs, by either name."""
+    train = config.get("train_pairs", config.get("train_prompts"))
+    return train, config.get("test_pairs")
+
+
+def _of_hub(source: str, config: Mapping[str, Any]) -> Pairs:
+    data = DATA.get(source)
+    train_cap, test_cap = _caps(config)
+    if data is None or data.prompt is None or data.response is None:
+        raise UnknownSizeError(f"the lengths of {source} are not known here")
+    train = train_cap if data.train is None else capped(data.train, train_cap)
+    test = test_cap if data.test is None else capped(data.test, test_cap)
+    if train is None or test is None:
+        raise UnknownSizeError(f"the rows of {source} are not known here")
+    return Pairs(train, 0, test, data.prompt, data.response)
+
+
+def _of_file(path: Path, config: Mapping[str, Any]) -> Pairs:
+    """Count a file's rows and measure its first ones; a row counts for either split."""
+    train_cap, test_cap = _caps(config)
+    rows, prompt, response, looked = 0, 0.0, 0.0, 0
+    for line in _lines(path):
+        rows += 1
+        lengths = _lengths(line) if looked < _LOOKED_AT else None
+        if lengths is not None:
+            looked += 1
+            prompt, response = prompt + lengths[0], response + lengths[1]
+    if not looked:
+        raise UnknownSizeError(f"the pairs of {path.name} are counted when they are read")
+    tokens = looked * CHARACTERS
+    return Pairs(
+        capped(rows, train_cap), 0, capped(rows, test_cap), prompt / tokens, response / tokens
+    )
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of JSON Lines, gzipped or not, of a file or the files of a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    for file in files:
+        if not any(file.name.endswith(end) for end in (".jsonl", ".jsonl.gz")):
+            continue
+        opener = gzip.open if file.suffix == ".gz" else open
+        try:
+            with opener(file, "rt", encoding="utf-8") as stream:
+                yield from stream
+        except (OSError, UnicodeDecodeError):
+            continue
+
+
+def _lengths(line: str) -> tuple[float, float] | None:
+    """Return the characters of a row's prompt and of its mean response; None for other rows."""
+    try:
+        row = json.loads(line)
+        chosen, rejected = _text(row["chosen"]), _text(row["rejected"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if "prompt" in row:
+        prompt = len(_text(row["prompt"]))
+    else:
+        prompt = _shared(chosen, rejected)
+        chosen, rejected = chosen[prompt:], rejected[prompt:]
+    return prompt, (len(chosen) + len(rejected)) / 2
+
+
+def _shared(first: str, second: str) -> int:
+    """Return the number of characters that two texts begin with in common."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def _text(content: Any) -> str:
+    """Return the text of a string or of chat messages."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(message["content"]) for message in content)
