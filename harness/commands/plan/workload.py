@@ -58,6 +58,8 @@ _KINDS = {
     "samples:sample": "sampling",
     "samples:sample_completions": "sampling",
     "samples:sample_summaries": "sampling",
+    "rollout:train_on_samples": "training on samples",
+    "diversity:measure_diversity": "sampling",
     "leaderboard:evaluate": "leaderboards",
     "judge:judge_samples": "programs",
     "verdicts:judge_responses": "judging",
@@ -118,6 +120,8 @@ class Workloads:
             "sentiment.work.train:train_and_evaluate": self._evaluated_training,
             "sentiment.work.chosen:train_chosen": self._evaluated_training,
             "sentiment.work.start:evaluate_start": self._evaluated_start,
+            "sentiment.work.rollout:train_on_samples": self._sampled_training,
+            "sentiment.work.diversity:measure_diversity": self._diversity,
             "sentiment.work.score:score_responses": self._scored_responses,
             "sentiment.work.labels:label_pairs": self._labels,
             "sentiment.work.maps:map_tokens": self._labels,
@@ -397,6 +401,46 @@ class Workloads:
         every = stage.config["evaluations"]["steps"]
         times = 1 + steps // every + (1 if steps % every else 0)
         return self._with_evaluations(stage, trained, times)
+
+    def _sampled_training(self, stage: Stage) -> Work:
+        """Training on samples of the policy: as on pairs, and the samples and their rewards."""
+        trained = self._evaluated_training(stage)
+        config, shape = stage.config, self.sizes.shape(stage)
+        pairs, rollout = self.sizes.pairs(stage.inputs["pairs"]), config["rollout"]
+        prompts = trained.units["optimizer steps"] * config["training"]["batch_size"]
+        drawn = prompts * rollout["samples_per_prompt"]
+        flops, decoded = self._decoded(
+            stage, shape, drawn, pairs.prompt, rollout["max_new_tokens"], prompts
+        )
+        if method_class(config["method"]).needs.rollout:
+            # All samples are trained on, two in a row, and read once before that.
+            row, predicted = row_of(pairs, config["training"], True)
+            read, more = drawn / 2, drawn / 2 - prompts
+            flops += training_flops(shape, more * row, row, more * predicted)
+            flops += 2 * forward_flops(shape, read * row, row, read * predicted)
+        units = {
+            **trained.units,
+            "responses": trained.units["responses"] + drawn,
+            "rewards": drawn,
+        }
+        return replace(
+            trained,
+            kind="training on samples",
+            flops=trained.flops + flops,
+            decoded=trained.decoded + decoded,
+            units=units,
+        )
+
+    def _diversity(self, stage: Stage) -> Work:
+        config = stage.config
+        run = stage.inputs.get("run")
+        shape = self.sizes.shape(stage) if run is None else self.sizes.made(run)
+        prompt = self.sizes.pairs(stage.inputs["pairs"]).prompt
+        count = config["prompts"] * config["samples"]
+        flops, decoded = self._decoded(
+            stage, shape, count, prompt, config["new_tokens"], config["prompts"]
+        )
+        return Work("sampling", flops, "float32", decoded, {"responses": count})
 
     def _evaluated_start(self, stage: Stage) -> Work:
         return self._with_evaluations(stage, Work("training with evaluations"), 1)

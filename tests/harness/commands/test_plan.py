@@ -251,6 +251,26 @@ def test_changes_of_the_profile_change_the_plan(tmp_path: Path) -> None:
     assert quick.gpu_seconds["A100"] < 0.4 * usual.gpu_seconds["A100"]
 
 
+def test_samples_of_the_policy_are_drawn_and_trained_on(tmp_path: Path) -> None:
+    """Twice as many samples cost more; methods of single samples train on all of them."""
+
+    def planned(method: str, samples: int) -> Any:
+        request = RunRequest(
+            store=tmp_path,
+            methods=(method,),
+            seeds=1,
+            assignments=(f"on_policy.samples_per_prompt={samples}",),
+        )
+        kinds = make_plan_of([EXPERIMENTS["on-policy"]], request, PlanOptions()).kinds
+        return next(one for one in kinds if one.kind == "training on samples")
+
+    assert planned("inpo", 4).stages == 1
+    pairs, all_of_them = planned("inpo", 4), planned("grpo", 4)
+    assert all_of_them.flops > pairs.flops > 0
+    assert planned("inpo", 8).processor_seconds > pairs.processor_seconds
+    assert planned("grpo", 8).flops > 1.5 * all_of_them.flops
+
+
 def test_utilisation_scales_the_hours(tmp_path: Path) -> None:
     request = RunRequest(profile="small", store=tmp_path)
 
