@@ -18,6 +18,7 @@ EXAMPLES = sorted(file for file in (REPOSITORY / "examples").glob("*.py") if fil
 EXPECTED = {
     "compare_methods": r"eval_rewards/accuracies\s+dpo \d.*sparsepo-common \d",
     "from_trl": r"eval_loss",
+    "online_dpo": r"reward 0\.[12]\d in the first steps, 0\.[3-9]\d in the last",
     "own_method": r"'loss'",
     "sparsepo_lora": r"step \d+: \d+ % of the reward mask.*adapters default in",
     "token_maps": r"log-ratio(.*\n)+.*% of the chosen response's mask values are zero",
