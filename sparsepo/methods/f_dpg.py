@@ -15,6 +15,7 @@ from torch import Tensor
 from sparsepo.methods.base import LARGEST_EXPONENT, Needs, RolloutValue, required, response_sum
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.sampled import SampledMethod, Samples, log_gain
+from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import TokenStats
 
 _LOG_2 = math.log(2)
@@ -37,6 +38,8 @@ class FDPG(SampledMethod):
     title: ClassVar[str] = "f-DPG"
     source: ClassVar[str] = "arXiv 2302.08215; naver/disco"
     needs: ClassVar[Needs] = Needs(scores=True, rollout=("sampling_logps", "log_z", "baseline"))
+
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = hyper_parameter(
         0.1,

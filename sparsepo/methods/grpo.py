@@ -12,6 +12,7 @@ from torch import Tensor
 from sparsepo.methods.base import LARGEST_EXPONENT, Needs, RolloutValue, log_ratios
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.sampled import ClippedMethod, Samples
+from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
 from sparsepo.types import TokenStats
 
 _SMALLEST_SPREAD = 1e-4
@@ -32,6 +33,8 @@ class GRPO(ClippedMethod):
     title: ClassVar[str] = "GRPO"
     source: ClassVar[str] = "arXiv 2402.03300 eq. 3; TRL 1.16"
     needs: ClassVar[Needs] = Needs(rollout=("sampling_logps", "credit", "mean_length"))
+
+    search_space: ClassVar[SearchSpace] = {"learning_rate": LEARNING_RATE, "beta": BETA}
 
     beta: float = hyper_parameter(
         0.04, "Weight of the KL to the reference.", source="[paper] section 4.2", low=0

@@ -81,9 +81,11 @@ class OTPO(Method):
             for stats, mask in zip((chosen, rejected), inside, strict=True)
         ]
         cost = torch.cdist(states[0], states[1]) + 1e-6
-        # Padding's zero vectors count towards the maximum, as in the authors' code.
-        cost = cost / cost.amax((1, 2), keepdim=True).clamp(min=1)
-        kernel = (-cost / self.reg).exp() * inside[0][:, :, None] * inside[1][:, None, :]
+        tokens = inside[0][:, :, None] * inside[1][:, None, :]
+        # In the authors' code padding's zero vectors count towards the maximum.
+        counted = cost if self.solver == "released" else cost * tokens
+        cost = cost / counted.amax((1, 2), keepdim=True).clamp(min=1)
+        kernel = (-cost / self.reg).exp() * tokens
         power = self.reg_m / (self.reg_m + self.reg)
         plan = _unbalanced_plan(kernel, inside[0], inside[1], power)
         if self.solver == "released":

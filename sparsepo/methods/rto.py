@@ -12,6 +12,7 @@ from torch import Tensor
 from sparsepo.methods.base import Needs, RolloutValue, required
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.sampled import ClippedMethod, Samples
+from sparsepo.methods.search_space import LEARNING_RATE, Range, SearchSpace
 
 _LARGEST_SCORE = 10.0
 """Rewards of whole responses are clipped to ± this, as the authors' code does."""
@@ -36,6 +37,11 @@ class RTO(ClippedMethod):
         models=("oracle",), rollout=("sampling_logps", "credit", "mean_length")
     )
 
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": LEARNING_RATE,
+        # A factor of ten around the script's value [ours].
+        "kl_weight": Range(0.001, 0.1),
+    }
     before_steps: ClassVar[frozenset[str]] = frozenset({"ref_logps", "oracle_logps"})
 
     beta: float = hyper_parameter(
