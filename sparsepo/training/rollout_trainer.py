@@ -100,10 +100,11 @@ class RolloutTrainer(SamplingTrainer):
                 f"Method '{method.name}' reads the probabilities with which samples were drawn, "
                 "which are the policy's own only at temperature=1 and top_p=1; leave them out."
             )
-        if method.needs.rollout and further.get("eval_dataset") is not None:
+        of_samples = method.needs.rollout or "history" in method.needs.models
+        if of_samples and further.get("eval_dataset") is not None:
             raise UserError(
-                f"eval_dataset holds pairs, which method '{method.name}' does not read; leave it "
-                "out."
+                f"eval_dataset holds pairs, but method '{method.name}' reads what is known of its "
+                "samples alone; leave it out."
             )
         self._reward = reward
         self._rollout: Rollout | None = None
@@ -237,8 +238,21 @@ class RolloutTrainer(SamplingTrainer):
         return 0
 
     def _sampled_values(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Return the rollout's further statistics."""
-        return {} if self._rollout is None else self._rollout.of_batch(batch)
+        """Return the rollout's further statistics.
+
+        Raises:
+            UserError: the method needs them, and the responses are none of its samples.
+        """
+        of_samples = self.needs.rollout or "history" in self.needs.models
+        if not of_samples:
+            return {}
+        drawn = {} if self._rollout is None else next(iter(self._rollout.values.values()))
+        if self._rollout is None or not drawn.keys() >= set(batch.pair_ids):
+            raise UserError(
+                f"Method '{self.method.name}' reads what is known of its samples alone and cannot "
+                "score other pairs; compare policies by the rewards of their samples."
+            )
+        return self._rollout.of_batch(batch)
 
     # Rollouts
 

@@ -324,7 +324,8 @@ def test_a_reward_in_a_file(tmp_path: Path) -> None:
     [
         ("grpo", {"temperature": 0.7}, "only at temperature=1"),
         ("grpo", {"top_p": 0.9}, "only at temperature=1"),
-        ("grpo", {"eval_dataset": text_pairs(2)}, "does not read; leave it out"),
+        ("grpo", {"eval_dataset": text_pairs(2)}, "its samples alone; leave it out"),
+        ("inpo", {"eval_dataset": text_pairs(2)}, "its samples alone; leave it out"),
         ("dpo", {"samples_per_prompt": 3}, "must be an even number, not 3"),
         ("dpo", {"steps_per_rollout": 0}, "steps_per_rollout must be at least 1, not 0"),
         ("dpo", {"temperature": 0.0}, "The temperature must be above 0"),
@@ -349,6 +350,21 @@ def test_what_does_not_go_with_samples(
 ) -> None:
     with pytest.raises(UserError, match=message):
         trainer_of(tmp_path, method, **settings)
+
+
+def test_pairs_are_scored_by_methods_of_pairs_alone(tmp_path: Path) -> None:
+    held_out = text_pairs(3, seed=5)
+    trainer = trainer_of(tmp_path, "dpo", max_steps=2, eval_dataset=held_out)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert len(trainer.score_pairs(held_out)) == 3
+    for method in ("inpo", "grpo"):
+        other = trainer_of(tmp_path / method, method, max_steps=2, steps_per_rollout=2)
+        with pytest.raises(UserError, match="cannot score other pairs"):
+            other.score_pairs(held_out)
+        other.train()
+        with pytest.raises(UserError, match="cannot score other pairs"):
+            other.score_pairs(held_out)
 
 
 @pytest.mark.parametrize("method", SAMPLED)
