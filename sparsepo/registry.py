@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeGuard, TypeVar
 
 from sparsepo.errors import UserError, did_you_mean
@@ -163,26 +164,41 @@ def load_plugin(path: str | Path) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"The plug-in file {file} does not exist; give the path of a Python file.")
-    module_name = f"{PLUGIN_PREFIX}{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"The plug-in {file} is not a Python file; its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        # Bypass the bytecode cache, which misses an edit made within the same second.
-        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
-    except Exception as error:
-        raise UserError(
-            f"The plug-in {file} cannot be loaded ({type(error).__name__}: {error}); fix the file."
-        ) from error
+    module = load_file(file, PLUGIN_PREFIX, "plug-in")
     classes = [
         value
         for value in vars(module).values()
-        if is_method(value) and value.__module__ == module_name
+        if is_method(value) and value.__module__ == module.__name__
     ]
     if not classes:
         raise UserError(
             f"The plug-in {file} defines no subclass of sparsepo.Method; add one that sets a name."
         )
     return [register_method(cls, origin=f"file {file.name}").name for cls in classes]
+
+
+def load_file(file: Path, prefix: str, what: str) -> ModuleType:
+    """Return a Python file of the user's as a module.
+
+    Args:
+        file: an existing file.
+        prefix: begins the module's name; the file's own name ends it.
+        what: what the file is, for messages.
+
+    Raises:
+        UserError: it is not a Python file, or fails.
+    """
+    name = f"{prefix}{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"The {what} {file} is not a Python file; its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # Bypass the bytecode cache, which misses an edit made within the same second.
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
+    except Exception as error:
+        raise UserError(
+            f"The {what} {file} cannot be loaded ({type(error).__name__}: {error}); fix the file."
+        ) from error
+    return module

@@ -125,6 +125,28 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def legend_below(figure: Figure, axis: Any, columns: int, title: str) -> None:
+    """Write a figure's title above it, and the legend of one of its panels below it.
+
+    Args:
+        figure: the figure, drawn.
+        axis: the panel whose lines are named.
+        columns: most entries of the legend side by side.
+        title: of the figure.
+    """
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="lower center",
+        ncols=min(columns, len(labels)),
+        frameon=False,
+        fontsize=8.5,
+    )
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+
+
 def save(figure: Figure, form: Format) -> bytes:
     """Return the file content of a figure; equal figures give equal bytes.
 

@@ -226,7 +226,7 @@ def train(arguments: argparse.Namespace) -> None:
             require_model(source, **loading)
     data = read_data(options)
     check_writable(output)
-    arguments_of_both: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "args": config,
         "train_dataset": data.training,
         "eval_dataset": data.evaluation,
@@ -236,9 +236,9 @@ def train(arguments: argparse.Namespace) -> None:
     }
     trainer: POTrainer
     if options.draws_samples:
-        trainer = RolloutTrainer(options.model, reward_of(options, config), **arguments_of_both)
+        trainer = RolloutTrainer(options.model, reward_of(options, config), **shared)
     else:
-        trainer = POTrainer(options.model, **arguments_of_both)
+        trainer = POTrainer(options.model, **shared)
         say(trainer.tokenizer_report)
     recipe = recipe_text(options, config)
     checkpoint = last_checkpoint(output)

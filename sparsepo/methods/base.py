@@ -85,7 +85,9 @@ class Needs:
             "each token's influence on the last prediction (one more forward and backward pass)": (
                 self.importance
             ),
-            "a score of each response, columns `score_chosen` and `score_rejected`": self.scores,
+            "a score of each response, columns `score_chosen` and `score_rejected`": (
+                self.scores and not self.rollout
+            ),
             "the probability that chosen is preferred, column `win_probability`": (
                 self.win_probability
             ),
@@ -231,11 +233,24 @@ def log_ratio_sums(
 
 
 def log_ratio_rewards(
-    chosen: TokenStats, rejected: TokenStats, beta: float
+    chosen: TokenStats,
+    rejected: TokenStats,
+    beta: float,
+    weights: tuple[Float[Tensor, "B T"], Float[Tensor, "B S"]] | None = None,
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Return (β R_w, β R_l), the implicit rewards of DPO and its relatives, (B,) each."""
-    chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
-    return beta * chosen_ratio, beta * rejected_ratio
+    """Return (β Σ ω r_w, β Σ ω r_l), the implicit rewards of DPO and its relatives, (B,) each.
+
+    Args:
+        chosen: statistics of the chosen responses.
+        rejected: statistics of the rejected responses.
+        beta: β.
+        weights: ω of both; None means 1.
+    """
+    of_chosen, of_rejected = weights or (None, None)
+    return (
+        beta * response_sum(log_ratios(chosen), chosen, of_chosen),
+        beta * response_sum(log_ratios(rejected), rejected, of_rejected),
+    )
 
 
 def log_ratio_means(

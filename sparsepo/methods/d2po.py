@@ -11,9 +11,8 @@ from torch import Tensor
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_rewards,
     logistic_output,
-    response_sum,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -52,11 +51,9 @@ class D2PO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * response_sum(log_ratios(stats), stats, self._decay(stats))
-            for stats in (chosen, rejected)
-        )
-        return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)
+        weights = self._decay(chosen), self._decay(rejected)
+        rewards = log_ratio_rewards(chosen, rejected, self.beta, weights)
+        return logistic_output(rewards[0] - rewards[1], *rewards)
 
     def _decay(self, stats: TokenStats) -> Float[Tensor, "B T"]:
         """Return γ^t for the t-th token of a response."""

@@ -10,7 +10,7 @@ import torch
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_sums,
     logistic_output,
     response_sum,
 )
@@ -49,8 +49,7 @@ class DPOP(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
-        chosen_sum = response_sum(log_ratios(chosen), chosen)
-        rejected_sum = response_sum(log_ratios(rejected), rejected)
+        chosen_sum, rejected_sum = log_ratio_sums(chosen, rejected)
         # At step 0 every log-ratio is 0, and torch.maximum splits the gradient between equal
         # arguments, as max(0, ·) in the authors' code does. If the reference's values come from a
         # different batch (a cache), the log-ratios are 0 only up to rounding, and without this the

@@ -12,9 +12,8 @@ from torch import Tensor
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_rewards,
     logistic_output,
-    response_sum,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -49,11 +48,9 @@ class LDDPO(Method):
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps and ref_logps are read."""
         common = torch.minimum(chosen.response_mask.sum(-1), rejected.response_mask.sum(-1))
-        chosen_rewards, rejected_rewards = (
-            self.beta * response_sum(log_ratios(stats), stats, self._weights(stats, common))
-            for stats in (chosen, rejected)
-        )
-        return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)
+        weights = self._weights(chosen, common), self._weights(rejected, common)
+        rewards = log_ratio_rewards(chosen, rejected, self.beta, weights)
+        return logistic_output(rewards[0] - rewards[1], *rewards)
 
     def _weights(self, stats: TokenStats, common: Float[Tensor, " B"]) -> Float[Tensor, "B T"]:
         """Return 1 for a response's first `common` tokens and α for the others."""

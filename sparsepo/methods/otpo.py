@@ -12,10 +12,9 @@ from torch import Tensor
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_rewards,
     logistic_output,
     required,
-    response_sum,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -64,11 +63,8 @@ class OTPO(Method):
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and hidden are read."""
         weights = self.weights(chosen, rejected)
-        chosen_rewards, rejected_rewards = (
-            self.beta * response_sum(log_ratios(stats), stats, weight)
-            for stats, weight in zip((chosen, rejected), weights, strict=True)
-        )
-        return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)
+        rewards = log_ratio_rewards(chosen, rejected, self.beta, weights)
+        return logistic_output(rewards[0] - rewards[1], *rewards)
 
     @torch.no_grad()
     def weights(

@@ -112,7 +112,7 @@ class ClippedMethod(SampledMethod):
         low=0,
         open_low=True,
     )
-    normalization: str = hyper_parameter(
+    normalisation: str = hyper_parameter(
         "tokens",
         "What a sample's token losses are divided by: the rollout's mean length, so that every "
         "token counts alike, or its own length, so that every response does.",
@@ -132,7 +132,7 @@ class ClippedMethod(SampledMethod):
         tokens = -(ratio * credit).minimum(kept * credit) + self.token_penalty(stats)
         length = (
             required(stats.mean_length, "mean_length")
-            if self.normalization == "tokens"
+            if self.normalisation == "tokens"
             else stats.response_mask.sum(-1)
         ).clamp(min=1)
         clipped = ((ratio * credit) > (kept * credit)).to(tokens.dtype)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_sums,
     logistic_output,
     response_sum,
     token_kl,
@@ -38,8 +38,7 @@ class TDPO1(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and kl are read."""
-        chosen_ratio = response_sum(log_ratios(chosen), chosen)
-        rejected_ratio = response_sum(log_ratios(rejected), rejected)
+        chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
         chosen_kl = response_sum(token_kl(chosen), chosen)
         rejected_kl = response_sum(token_kl(rejected), rejected)
         return logistic_output(
@@ -76,8 +75,7 @@ class TDPO2(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and kl are read."""
-        chosen_ratio = response_sum(log_ratios(chosen), chosen)
-        rejected_ratio = response_sum(log_ratios(rejected), rejected)
+        chosen_ratio, rejected_ratio = log_ratio_sums(chosen, rejected)
         chosen_kl = response_sum(token_kl(chosen), chosen).detach()
         rejected_kl = response_sum(token_kl(rejected), rejected)
         return logistic_output(

@@ -12,10 +12,9 @@ from torch import Tensor
 from sparsepo.methods.base import (
     Method,
     Needs,
-    log_ratios,
+    log_ratio_rewards,
     logistic_output,
     required,
-    response_sum,
 )
 from sparsepo.methods.hyper_parameters import hyper_parameter
 from sparsepo.methods.search_space import BETA, LEARNING_RATE, SearchSpace
@@ -54,11 +53,9 @@ class WeightedDPO(Method):
 
     def __call__(self, chosen: TokenStats, rejected: TokenStats) -> LossOutput:
         """Return the loss; policy_logps, ref_logps and token_weights are read."""
-        chosen_rewards, rejected_rewards = (
-            self.beta * response_sum(log_ratios(stats), stats, self.weights(stats))
-            for stats in (chosen, rejected)
-        )
-        return logistic_output(chosen_rewards - rejected_rewards, chosen_rewards, rejected_rewards)
+        weights = self.weights(chosen), self.weights(rejected)
+        rewards = log_ratio_rewards(chosen, rejected, self.beta, weights)
+        return logistic_output(rewards[0] - rewards[1], *rewards)
 
     def weights(self, stats: TokenStats) -> Float[Tensor, "B T"]:
         """Return ω, (B, T)."""

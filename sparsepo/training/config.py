@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import TrainingArguments
@@ -34,7 +34,7 @@ _PLAIN_TYPES: dict[type, str] = {
     str: "text",
     type(None): "null",
 }
-_AT_LEAST_1 = (
+AT_LEAST_1 = (
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
@@ -55,6 +55,9 @@ class POConfig(TRLNames, TrainingArguments):
     the method does not use is a UserError. Defaults that differ from those of transformers follow
     arXiv 2410.05102: AdamW, cosine schedule, 10 % warm-up, seed 42.
     """
+
+    at_least_1: ClassVar[tuple[str, ...]] = AT_LEAST_1
+    """Fields that are counts."""
 
     method: str = field(
         default="",
@@ -262,7 +265,7 @@ class POConfig(TRLNames, TrainingArguments):
                 if not fits:
                     names = [_PLAIN_TYPES[kind] for kind in _PLAIN_TYPES if kind in kinds]
                     raise UserError(f"{item.name} must be {' or '.join(names)}, not {value!r}.")
-        for name in _AT_LEAST_1:
+        for name in self.at_least_1:
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise UserError(f"{name} must be at least 1, not {size}.")

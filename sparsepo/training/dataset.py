@@ -53,9 +53,35 @@ def to_pairs(data: Any, name: str, *, unpaired: bool = False) -> Sequence[Prefer
     Raises:
         UserError: the data is of an unknown type, has several splits, is a stream, or has no pair.
     """
-    data = one_split(data, name)
+    data = finite(
+        data,
+        name,
+        "a list of rows with prompt, chosen and rejected, or what sparsepo.read_pairs(FILE).pairs "
+        "returns",
+    )
     if isinstance(data, PairData):
         return data
+    if all(isinstance(item, PreferencePair) for item in data):
+        return list(data)
+    arrow = isinstance(data, datasets.Dataset)
+    found = pairs_of_rows(_rows(data, name), name, arrow=arrow, unpaired=unpaired)
+    if found.report.skipped:
+        _log.warning("%s", found.report)
+    return found
+
+
+def finite(data: Any, name: str, else_give: str) -> Any:
+    """Return finite data with a length: a sequence or a `datasets.Dataset`.
+
+    Args:
+        data: what the user gave.
+        name: the trainer's argument, for messages.
+        else_give: what it may be besides a datasets.Dataset, for messages.
+
+    Raises:
+        UserError: it has several splits, is a stream, or of another type.
+    """
+    data = one_split(data, name)
     if is_stream(data):
         raise UserError(
             f"{name} is a stream, which may be endless; take a part of it, such as "
@@ -65,16 +91,9 @@ def to_pairs(data: Any, name: str, *, unpaired: bool = False) -> Sequence[Prefer
         data = [data[item] for item in range(len(data))]  # type: ignore[arg-type]
     if not isinstance(data, Sequence | datasets.Dataset) or isinstance(data, str | bytes):
         raise UserError(
-            f"{name} is of type {type(data).__name__}; give a datasets.Dataset, a list of rows "
-            "with prompt, chosen and rejected, or what sparsepo.read_pairs(FILE).pairs returns."
+            f"{name} is of type {type(data).__name__}; give a datasets.Dataset, {else_give}."
         )
-    if all(isinstance(item, PreferencePair) for item in data):
-        return list(data)
-    arrow = isinstance(data, datasets.Dataset)
-    found = pairs_of_rows(_rows(data, name), name, arrow=arrow, unpaired=unpaired)
-    if found.report.skipped:
-        _log.warning("%s", found.report)
-    return found
+    return data
 
 
 def one_split(data: Any, name: str) -> Any:

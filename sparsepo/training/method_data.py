@@ -137,10 +137,14 @@ def check_samples(method: Method, drawn: bool) -> None:
         )
     if not drawn:
         return
+    if not needs.rejected:
+        raise UserError(
+            f"Method '{method.name}' reads chosen responses alone, but samples are compared; train "
+            "it on given pairs."
+        )
     given = {
         "the probability that chosen is preferred": needs.win_probability,
         "a weight for each token of given pairs": needs.token_weights,
-        "rejected responses to be left out, and samples are compared": not needs.rejected,
     }
     for what, needed in given.items():
         if needed:

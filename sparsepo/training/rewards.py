@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from sparsepo.data.hub import require_model
 from sparsepo.data.pairs import Content
 from sparsepo.errors import UserError, did_you_mean, first_line
+from sparsepo.registry import load_file
 
 Reward = Callable[[Sequence[Content], Sequence[str]], Sequence[float]]
 """`(prompts, responses) -> rewards`, one per response; higher is better."""
@@ -61,15 +61,7 @@ def load_reward(text: str) -> Reward:
         raise UserError(f"--reward must be FILE.py:FUNCTION, not {text}.")
     if not Path(file).is_file():
         raise UserError(f"No such file: {file}.")
-    spec = importlib.util.spec_from_file_location(f"sparsepo_reward_{Path(file).stem}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(
-            f"{file} cannot be loaded ({type(error).__name__}: {first_line(error)}); fix it."
-        ) from error
+    module = load_file(Path(file), "sparsepo_reward_", "reward file")
     found: Any = getattr(module, name, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value)]

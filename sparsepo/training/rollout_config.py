@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sparsepo.errors import UserError
-from sparsepo.training.config import POConfig
-
-_COUNTS = (
-    "samples_per_prompt",
-    "steps_per_rollout",
-    "rollout_epochs",
-    "max_new_tokens",
-    "sampling_batch_size",
-)
+from sparsepo.generation import Sampling
+from sparsepo.training.config import AT_LEAST_1, POConfig
 
 
 @dataclass
@@ -24,6 +18,15 @@ class RolloutConfig(POConfig):
     Batch sizes count prompts. Each gives one pair, or `samples_per_prompt / 2` of them with a
     method of single samples.
     """
+
+    at_least_1: ClassVar[tuple[str, ...]] = (
+        *AT_LEAST_1,
+        "samples_per_prompt",
+        "steps_per_rollout",
+        "rollout_epochs",
+        "max_new_tokens",
+        "sampling_batch_size",
+    )
 
     samples_per_prompt: int = field(
         default=2, metadata={"help": "Responses that are drawn for a prompt; an even number."}
@@ -56,9 +59,6 @@ class RolloutConfig(POConfig):
             UserError: a value is out of range, or an option does not go with samples.
         """
         super().__post_init__()
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.samples_per_prompt % 2:
             raise UserError(
                 f"samples_per_prompt must be an even number, not {self.samples_per_prompt}: "
@@ -70,8 +70,7 @@ class RolloutConfig(POConfig):
                 f"The temperature must be above 0, not {self.temperature}: without chance all "
                 "samples of a prompt are equal."
             )
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
+        self.make_sampling()
         for name in ("reference_cache", "token_masks"):
             if getattr(self, name) is not None:
                 raise UserError(
@@ -88,3 +87,11 @@ class RolloutConfig(POConfig):
                 "With several processes a rollout is one step; leave steps_per_rollout and "
                 "rollout_epochs at 1, or use one process."
             )
+
+    def make_sampling(self) -> Sampling:
+        """Return how responses are drawn.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        return Sampling(self.max_new_tokens, self.temperature, self.top_p)

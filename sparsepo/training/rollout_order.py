@@ -61,11 +61,16 @@ class RolloutOrder(Sampler[int]):
             for _ in range(self._repeats):
                 yield from block.items
 
+    def start_of(self, step: int) -> int:
+        """Return the first step of an optimizer step's block, both counted over all epochs."""
+        within = step % self.steps_per_epoch
+        return step - within % (self._steps * self._repeats)
+
     def block_at(self, step: int) -> Block:
         """Return the block of an optimizer step, counted from 0 over all epochs."""
-        epoch = step // self.steps_per_epoch
-        *_, found = (block for block in self._blocks(epoch) if block.start <= step)
-        return found
+        start = self.start_of(step)
+        blocks = self._blocks(step // self.steps_per_epoch)
+        return next(block for block in blocks if block.start == start)
 
     def _blocks(self, epoch: int) -> Iterator[Block]:
         generator = torch.Generator().manual_seed(self._seed + epoch)

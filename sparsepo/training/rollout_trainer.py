@@ -17,11 +17,11 @@ from sparsepo.batches.tokenize import encode_prompts
 from sparsepo.data.prompts import Prompt, PromptData, prompts_of_rows
 from sparsepo.distributed.processes import collected
 from sparsepo.errors import UserError
-from sparsepo.methods.base import response_sum
+from sparsepo.methods.base import Needs, log_ratio_sums
 from sparsepo.methods.sampled import SampledMethod, Samples
 from sparsepo.reference.cache import SideValues
 from sparsepo.reference.online import ReferenceStates
-from sparsepo.training.dataset import is_stream, one_split
+from sparsepo.training.dataset import finite
 from sparsepo.training.rewards import Reward
 from sparsepo.training.rollout_config import RolloutConfig
 from sparsepo.training.rollout_order import Block, RolloutOrder
@@ -88,11 +88,6 @@ class RolloutTrainer(SamplingTrainer):
             )
         if train_dataset is None:
             raise UserError("train_dataset is missing; give the prompts.")
-        if is_stream(train_dataset):
-            raise UserError(
-                "train_dataset is a stream, which may be endless; take a part of it, such as "
-                "list(stream.take(1000))."
-            )
         method = args.make_method()
         exact = args.temperature == 1 and args.top_p == 1
         if method.needs.rollout and not exact:
@@ -100,8 +95,7 @@ class RolloutTrainer(SamplingTrainer):
                 f"Method '{method.name}' reads the probabilities with which samples were drawn, "
                 "which are the policy's own only at temperature=1 and top_p=1; leave them out."
             )
-        of_samples = method.needs.rollout or "history" in method.needs.models
-        if of_samples and further.get("eval_dataset") is not None:
+        if _of_samples_alone(method.needs) and further.get("eval_dataset") is not None:
             raise UserError(
                 f"eval_dataset holds pairs, but method '{method.name}' reads what is known of its "
                 "samples alone; leave it out."
@@ -128,7 +122,12 @@ class RolloutTrainer(SamplingTrainer):
     # Data
 
     def _training_data(self, train_dataset: Any) -> Sequence[Prompt]:
-        data = one_split(train_dataset, "train_dataset")
+        data = finite(
+            train_dataset,
+            "train_dataset",
+            "a list of texts, rows with the column prompt, or what sparsepo.read_prompts(FILE) "
+            "returns",
+        )
         if not isinstance(data, PromptData):
             rows = [{"prompt": row} if isinstance(row, str) else row for row in data]
             wrong = next((row for row in rows if not isinstance(row, Mapping)), None)
@@ -210,10 +209,10 @@ class RolloutTrainer(SamplingTrainer):
         if not drawn:
             return super().hook_step(drawn, device)
         step = self.state.global_step
-        block = self._order.block_at(step)
+        start = self._order.start_of(step)
         prompts = [prompt for sample in drawn for prompt in sample["pairs"]]
-        if self._rollout is None or self._rollout.start != block.start:
-            self._rollout = self._roll_out(block, prompts)
+        if self._rollout is None or self._rollout.start != start:
+            self._rollout = self._roll_out(self._order.block_at(step), prompts)
         pairs = self._rollout.pairs
         groups = [
             {"pairs": [pair for prompt in sample["pairs"] for pair in pairs[prompt.pair_id]]}
@@ -243,8 +242,7 @@ class RolloutTrainer(SamplingTrainer):
         Raises:
             UserError: the method needs them, and the responses are none of its samples.
         """
-        of_samples = self.needs.rollout or "history" in self.needs.models
-        if not of_samples:
+        if not _of_samples_alone(self.needs):
             return {}
         drawn = {} if self._rollout is None else next(iter(self._rollout.values.values()))
         if self._rollout is None or not drawn.keys() >= set(batch.pair_ids):
@@ -290,8 +288,7 @@ class RolloutTrainer(SamplingTrainer):
 
     def _add_values(self, rollout: Rollout, scores: Sequence[float]) -> None:
         """Compute the statistics that depend on the policy that drew the samples."""
-        from_before = "history" in self.needs.models
-        if not (self.needs.rollout or from_before):
+        if not _of_samples_alone(self.needs):
             if self._third_models is not None:
                 self._read_third_models(rollout.all_pairs())
             return
@@ -303,7 +300,7 @@ class RolloutTrainer(SamplingTrainer):
             if "oracle" in self.needs.models:
                 oracle = self._third_models.of_pairs("oracle", pairs)
         ids = [pair.pair_id for pair in pairs]
-        if from_before:
+        if "history" in self.needs.models:
             rollout.values["history_logps"] = dict(zip(ids, before, strict=True))
         if not isinstance(self.method, SampledMethod):
             return
@@ -340,7 +337,7 @@ class RolloutTrainer(SamplingTrainer):
         rollout = self._rollout
         if self._in_checkpoint and rollout is not None:
             step = self.state.global_step
-            if self._order.block_at(step).start == rollout.start:
+            if self._order.start_of(step) == rollout.start:
                 rollout.save(directory)
 
     def hook_load(self, checkpoint: Path, model: torch.nn.Module) -> None:
@@ -363,15 +360,8 @@ class RolloutTrainer(SamplingTrainer):
             # Two samples have no order.
             unordered = ("rewards/", "logps/")
             found = {key: value for key, value in found.items() if not key.startswith(unordered)}
-        if chosen.ref_logps is not None and rejected is not None:
-            found["rollout/kl"] = sum(
-                (
-                    response_sum(stats.policy_logps.detach() - stats.ref_logps, stats) / 2
-                    for stats in (chosen, rejected)
-                    if stats.ref_logps is not None
-                ),
-                torch.zeros_like(output.per_pair.detach()),
-            )
+        if self.needs.ref_logps and rejected is not None:
+            found["rollout/kl"] = (sum(log_ratio_sums(chosen, rejected)) / 2).detach()
         return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -390,6 +380,11 @@ class RolloutTrainer(SamplingTrainer):
         super().begin()
         self._since = time.perf_counter()
         self._seconds = dict.fromkeys(self._seconds, 0.0)
+
+
+def _of_samples_alone(needs: Needs) -> bool:
+    """Whether values are read that depend on the policy that drew the responses."""
+    return bool(needs.rollout) or "history" in needs.models
 
 
 def _padded(parts: Sequence[Sequence[SideValues]]) -> Float[Tensor, "S T"]:

@@ -14,7 +14,7 @@ from sparsepo.batches.attention import attention_of, restore_attention
 from sparsepo.batches.pack import packed_length
 from sparsepo.batches.regroup import batches_by_length
 from sparsepo.data.prompts import Prompt
-from sparsepo.generation import Request, Sampling, TransformersBackend, sample_seeds
+from sparsepo.generation import Request, TransformersBackend, sample_seeds
 from sparsepo.methods.base import Needs
 from sparsepo.reference.cache import SideValues
 from sparsepo.reference.online import unwrap_peft
@@ -56,11 +56,10 @@ class SamplingTrainer(POTrainer):
             Request(tuple(prompts[item // count].prompt_ids), seed)
             for item, seed in enumerate(seeds)
         ]
-        sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
         responses: list[Any] = [None] * len(requests)
         with self._sampling_mode() as policy:
             backend = TransformersBackend(policy, self._tokenizer, config.sampling_batch_size)
-            for batch in backend.sample(requests, sampling):
+            for batch in backend.sample(requests, config.make_sampling()):
                 for place, response in batch:
                     responses[place] = response
         drawn_at = time.perf_counter()

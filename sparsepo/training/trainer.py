@@ -183,7 +183,7 @@ class POTrainer(ScoringTrainer):
         check_loading(model, args, peft_config, quantization_config)
         # Data is checked before any model is loaded.
         train_dataset = one_split(train_dataset, "train_dataset")
-        streamed = train_dataset is not None and is_stream(train_dataset)
+        streamed = not self.draws_samples and is_stream(train_dataset)
         if streamed:
             check_streaming(args, self.method)
         elif train_dataset is not None:

@@ -32,7 +32,6 @@ from harness.commands.plan.sizes import (
     prompt_of_code,
     ranked_pairs,
     row_of,
-    short_name,
 )
 from harness.graph.stages import Stage
 from sparsepo.registry import method_class
@@ -46,38 +45,12 @@ _CACHED = 8.0
 """Bytes of a response token in a reference cache: its log-probability and MaPO's mask."""
 _FIRST_STEPS_TAKEN = 0.5
 """Share of a base model's first steps that are taken before their loss is reached; measured."""
-_KINDS = {
-    "train:train_policy": "training",
-    "trial:train_trial": "training",
-    "reward_model:train_judge": "training",
-    "train:train_and_evaluate": "training with evaluations",
-    "chosen:train_chosen": "training with evaluations",
-    "start:evaluate_start": "training with evaluations",
-    "reference:build_reference_cache": "reference caches",
-    "generate:generate": "sampling",
-    "samples:sample": "sampling",
-    "samples:sample_completions": "sampling",
-    "samples:sample_summaries": "sampling",
-    "rollout:train_on_samples": "training on samples",
-    "diversity:measure_diversity": "sampling",
-    "leaderboard:evaluate": "leaderboards",
-    "judge:judge_samples": "programs",
-    "verdicts:judge_responses": "judging",
-    "verdicts:judge_labels": "judging",
-    "validation:measure_trial": "validation of trials",
-    "preferences:rank_completions": "reward and KL",
-    "score:score_responses": "reward and KL",
-    "scores:score_summaries": "scoring of summaries",
-}
-"""Short name of a stage's function → the row of the plan, for stages of unknown cost."""
 
 
 @dataclass(frozen=True)
 class Work:
     """What one stage computes."""
 
-    kind: str
-    """The row of the plan that it counts in."""
     flops: float = 0.0
     """Of forward and training passes."""
     precision: str = "float32"
@@ -92,6 +65,8 @@ class Work:
     """Bytes on disk while it runs."""
     unknown: str | None = None
     """Why its FLOPs are not known."""
+    kind: str = "data and choices"
+    """The row of the plan that it counts in."""
 
 
 class Workloads:
@@ -99,53 +74,85 @@ class Workloads:
 
     def __init__(self) -> None:
         self.sizes = Sizes()
-        self._readers: dict[str, Callable[[Stage], Work]] = {
-            "common.work.base:train_base": self._base,
-            "common.work.train:train_policy": self._training,
-            "common.work.trial:train_trial": self._training,
-            "common.work.reference:build_reference_cache": self._cache,
-            "common.work.generate:generate": self._responses,
-            "common.work.sample_maps:map_responses": self._maps_of_responses,
-            "common.work.reward_model:train_judge": self._judge_model,
-            "common.work.verdicts:judge_responses": self._verdicts,
-            "common.work.verdicts:judge_labels": self._verdicts,
-            "dialogue.work.leaderboard:evaluate": self._leaderboard,
-            "dialogue.work.masks:measure_masks": self._masks,
-            "dialogue.work.validation:measure_trial": self._validated_dialogue,
-            "code.work.samples:sample": self._programs,
-            "code.work.judge:judge_samples": self._judged_programs,
-            "code.work.validation:measure_trial": self._validated_programs,
-            "sentiment.work.samples:sample_completions": self._completions,
-            "sentiment.work.preferences:rank_completions": self._ranked,
-            "sentiment.work.train:train_and_evaluate": self._evaluated_training,
-            "sentiment.work.chosen:train_chosen": self._evaluated_training,
-            "sentiment.work.start:evaluate_start": self._evaluated_start,
-            "sentiment.work.rollout:train_on_samples": self._sampled_training,
-            "sentiment.work.diversity:measure_diversity": self._diversity,
-            "sentiment.work.score:score_responses": self._scored_responses,
-            "sentiment.work.labels:label_pairs": self._labels,
-            "sentiment.work.maps:map_tokens": self._labels,
-            "sentiment.work.masks:extract_masks": self._extracted,
-            "sentiment.work.mask_controls:oracle_masks": self._labels,
-            "sentiment.work.rankings:rank_tokens": self._rankings,
-            "sentiment.work.rankings:rank_baselines": self._rankings,
-            "sentiment.work.mask_rankings:rank_masks": self._rankings,
-            "sentiment.work.validation:measure_trial": self._validated_reviews,
-            "summarization.work.samples:sample_summaries": self._summaries,
-            "summarization.work.scores:score_summaries": self._summary_scores,
-            "summarization.work.correlations:correlate": self._correlations,
-            "summarization.work.nli:train_tiny_nli": self._tiny_nli,
+        by_kind: dict[str, dict[str, Callable[[Stage], Work]]] = {
+            "base models": {
+                "common.work.base:train_base": self._base,
+                "summarization.work.nli:train_tiny_nli": self._tiny_nli,
+            },
+            "training": {
+                "common.work.train:train_policy": self._training,
+                "common.work.trial:train_trial": self._training,
+                "common.work.reward_model:train_judge": self._judge_model,
+            },
+            "training with evaluations": {
+                "sentiment.work.train:train_and_evaluate": self._evaluated_training,
+                "sentiment.work.chosen:train_chosen": self._evaluated_training,
+                "sentiment.work.start:evaluate_start": self._evaluated_start,
+            },
+            "training on samples": {
+                "sentiment.work.rollout:train_on_samples": self._sampled_training,
+            },
+            "reference caches": {
+                "common.work.reference:build_reference_cache": self._cache,
+            },
+            "sampling": {
+                "common.work.generate:generate": self._responses,
+                "code.work.samples:sample": self._programs,
+                "sentiment.work.samples:sample_completions": self._completions,
+                "sentiment.work.diversity:measure_diversity": self._diversity,
+                "summarization.work.samples:sample_summaries": self._summaries,
+            },
+            "leaderboards": {
+                "dialogue.work.leaderboard:evaluate": self._leaderboard,
+            },
+            "programs": {
+                "code.work.judge:judge_samples": self._judged_programs,
+            },
+            "judging": {
+                "common.work.verdicts:judge_responses": self._verdicts,
+                "common.work.verdicts:judge_labels": self._verdicts,
+            },
+            "validation of trials": {
+                "dialogue.work.validation:measure_trial": self._validated_dialogue,
+                "code.work.validation:measure_trial": self._validated_programs,
+                "sentiment.work.validation:measure_trial": self._validated_reviews,
+            },
+            "reward and KL": {
+                "sentiment.work.preferences:rank_completions": self._ranked,
+                "sentiment.work.score:score_responses": self._scored_responses,
+            },
+            "scoring of summaries": {
+                "summarization.work.scores:score_summaries": self._summary_scores,
+            },
+            "measuring": {
+                "common.work.sample_maps:map_responses": self._maps_of_responses,
+                "dialogue.work.masks:measure_masks": self._masks,
+                "sentiment.work.labels:label_pairs": self._labels,
+                "sentiment.work.maps:map_tokens": self._labels,
+                "sentiment.work.masks:extract_masks": self._extracted,
+                "sentiment.work.mask_controls:oracle_masks": self._labels,
+                "sentiment.work.rankings:rank_tokens": self._rankings,
+                "sentiment.work.rankings:rank_baselines": self._rankings,
+                "sentiment.work.mask_rankings:rank_masks": self._rankings,
+                "summarization.work.correlations:correlate": self._correlations,
+            },
+        }
+        self._readers = {
+            function: (kind, reader)
+            for kind, readers in by_kind.items()
+            for function, reader in readers.items()
         }
 
     def of(self, stage: Stage) -> Work:
         """Return what a stage computes; data, choices and other small stages take their start."""
-        reader = self._readers.get(stage.function.removeprefix("harness.domains."))
-        if reader is None:
-            return Work("data and choices")
+        found = self._readers.get(stage.function.removeprefix("harness.domains."))
+        if found is None:
+            return Work()
+        kind, reader = found
         try:
-            return reader(stage)
+            return replace(reader(stage), kind=kind)
         except UnknownSizeError as error:
-            return Work(_KINDS.get(short_name(stage), "measuring"), unknown=str(error))
+            return Work(unknown=str(error), kind=kind)
 
     # Training
 
@@ -154,21 +161,18 @@ class Workloads:
         steps = config["steps"] + config["first_steps"] * _FIRST_STEPS_TAKEN
         tokens = steps * config["batch_size"] * config["context"]
         flops = training_flops(shape, tokens, config["context"], tokens)
-        return Work("base models", flops, disk=FLOAT32 * shape.parameters)
+        return Work(flops, disk=FLOAT32 * shape.parameters)
 
     def _tiny_nli(self, stage: Stage) -> Work:
-        return Work("base models", units={"tiny NLI models": 1})
+        return Work(units={"tiny NLI models": 1})
 
     def _judge_model(self, stage: Stage) -> Work:
         shape, pairs = self.sizes.shape(stage), self.sizes.pairs(stage.inputs["pairs"])
         length = pairs.prompt + pairs.response
         tokens = 2 * pairs.train * stage.config["train"]["epochs"] * length
-        return Work("training", training_flops(shape, tokens, length, 0.0))
+        return Work(training_flops(shape, tokens, length, 0.0))
 
     def _training(self, stage: Stage) -> Work:
-        return self._trained(stage, "training")
-
-    def _trained(self, stage: Stage, kind: str) -> Work:
         config = stage.config
         training = config["training"]
         needs = method_class(config["method"]).needs
@@ -192,7 +196,6 @@ class Workloads:
         )
         made = model_bytes(shape, training)
         return Work(
-            kind,
             flops,
             training["precision"],
             units={"optimizer steps": steps, "pairs": pairs.train + scored},
@@ -208,7 +211,6 @@ class Workloads:
         count = pairs.train + pairs.validation
         flops = forward_flops(shape, count * row, row, count * predicted)
         return Work(
-            "reference caches",
             flops,
             training["precision"],
             units={"pairs": count},
@@ -234,7 +236,7 @@ class Workloads:
         flops, decoded = self._decoded(
             stage, shape, count, pairs.prompt, config["max_new_tokens"], count
         )
-        return Work("sampling", flops, "float32", decoded, {"responses": count})
+        return Work(flops, "float32", decoded, {"responses": count})
 
     def _programs(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.shape(stage)
@@ -247,14 +249,14 @@ class Workloads:
                 stage, shape, count * samples, prompt, config["max_new_tokens"], count
             )
             flops, decoded, total = flops + one, decoded + more, total + count * samples
-        return Work("sampling", flops, _precision(config["dtype"]), decoded, {"responses": total})
+        return Work(flops, _precision(config["dtype"]), decoded, {"responses": total})
 
     def _completions(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.shape(stage)
         count = config["train_prompts"] + config["test_prompts"]
         prompt = sum(config["prefix_tokens"]) / 2
         flops, decoded = self._decoded(stage, shape, 2 * count, prompt, config["new_tokens"], count)
-        return Work("sampling", flops, "float32", decoded, {"responses": 2 * count})
+        return Work(flops, "float32", decoded, {"responses": 2 * count})
 
     def _summaries(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.shape(stage)
@@ -265,7 +267,7 @@ class Workloads:
             count = posts * (config["samples"] if temperature else 1)
             one, more = self._decoded(stage, shape, count, prompt, config["new_tokens"], posts)
             flops, decoded, total = flops + one, decoded + more, total + count
-        return Work("sampling", flops, "float32", decoded, {"responses": total})
+        return Work(flops, "float32", decoded, {"responses": total})
 
     # Evaluation
 
@@ -298,7 +300,6 @@ class Workloads:
                 new = min(longest or math.inf, own.generated)
                 decoded += decoding(shape, rows, own.prompt, new, batch, size)
         return Work(
-            "leaderboards",
             flops,
             _precision(settings["dtype"]),
             decoded,
@@ -307,31 +308,31 @@ class Workloads:
         )
 
     def _masks(self, stage: Stage) -> Work:
-        return self._mapped(stage, stage.config["pairs"], "measuring")
+        return self._mapped(stage, stage.config["pairs"])
 
     def _maps_of_responses(self, stage: Stage) -> Work:
-        return self._mapped(stage, stage.config["responses"], "measuring")
+        return self._mapped(stage, stage.config["responses"])
 
     def _labels(self, stage: Stage) -> Work:
-        return self._mapped(stage, stage.config.get("pairs", 1), "measuring")
+        return self._mapped(stage, stage.config.get("pairs", 1))
 
     def _extracted(self, stage: Stage) -> Work:
-        return self._mapped(stage, math.inf, "measuring")
+        return self._mapped(stage, math.inf)
 
-    def _mapped(self, stage: Stage, count: float, kind: str) -> Work:
+    def _mapped(self, stage: Stage, count: float) -> Work:
         """Policy and reference over some pairs, with masks and KL."""
         shape, pairs = self.sizes.shape(stage), self.sizes.pairs(stage.inputs["pairs"])
         count = min(count, pairs.train if math.isinf(count) else pairs.test)
         row, predicted = row_of(pairs, stage.config, True)
         flops = 2 * forward_flops(shape, count * row, row, count * predicted)
-        return Work(kind, flops, units={"mapped pairs": count})
+        return Work(flops, units={"mapped pairs": count})
 
     def _verdicts(self, stage: Stage) -> Work:
         judge = stage.config["judge"]
         pairs = self.sizes.pairs(stage.inputs["pairs"])
         count = stage.config.get("pairs") or pairs.test
         if judge["kind"] in ("rules", "endpoint"):
-            return Work("judging", units={f"{judge['kind']} verdicts": count})
+            return Work(units={f"{judge['kind']} verdicts": count})
         source = stage.inputs.get("judge")
         if source is not None:
             shape = self.sizes.shape(source)
@@ -340,14 +341,14 @@ class Workloads:
         else:
             shape = hub_shape(str(judge["model"]))
         length = pairs.prompt + pairs.response
-        return Work("judging", forward_flops(shape, 2 * count * length, length, 0.0))
+        return Work(forward_flops(shape, 2 * count * length, length, 0.0))
 
     def _validated_dialogue(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.made(stage.inputs["run"])
         count = stage.inputs["validation"].config["pairs"]
         prompt = WORLDS["dialogue"].prompt
         flops, decoded = self._decoded(stage, shape, count, prompt, config["max_new_tokens"], count)
-        return Work("validation of trials", flops, "float32", decoded, {"responses": count})
+        return Work(flops, "float32", decoded, {"responses": count})
 
     def _validated_programs(self, stage: Stage) -> Work:
         config, shape = stage.config["sampling"], self.sizes.made(stage.inputs["run"])
@@ -358,7 +359,7 @@ class Workloads:
             stage, shape, samples, prompt, config["max_new_tokens"], count
         )
         units = {"responses": samples, "programs": samples}
-        return Work("validation of trials", flops, _precision(config["dtype"]), decoded, units)
+        return Work(flops, _precision(config["dtype"]), decoded, units)
 
     def _validated_reviews(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.made(stage.inputs["run"])
@@ -367,7 +368,7 @@ class Workloads:
         new = config["max_new_tokens"]
         flops, decoded = self._decoded(stage, shape, count, prompt, new, count)
         flops += 2 * forward_flops(shape, count * (prompt + new), prompt + new, count * new)
-        return Work("validation of trials", flops, "float32", decoded, {"responses": count})
+        return Work(flops, "float32", decoded, {"responses": count})
 
     def _judged_programs(self, stage: Stage) -> Work:
         samples = stage.inputs["samples"].config
@@ -377,26 +378,26 @@ class Workloads:
             for name in stage.config["benchmarks"]
         )
         embedded = "world" in stage.inputs["problems"].inputs
-        return Work("programs", units={"programs of the world" if embedded else "programs": count})
+        return Work(units={"programs of the world" if embedded else "programs": count})
 
     def _ranked(self, stage: Stage) -> Work:
         samples = stage.inputs["samples"].config
         count = 2 * (samples["train_prompts"] + samples["test_prompts"])
         length = sum(samples["prefix_tokens"]) / 2 + samples["new_tokens"]
-        return self._rewarded(stage, "reward and KL", count, length)
+        return self._rewarded(stage, count, length)
 
-    def _rewarded(self, stage: Stage, kind: str, count: float, length: float) -> Work:
+    def _rewarded(self, stage: Stage, count: float, length: float) -> Work:
         reward = stage.config["reward"]["model"]
         if reward == "vader":
-            return Work(kind, units={"rewards": count})
+            return Work(units={"rewards": count})
         if "reward" in stage.files:
             shape = folder_shape(stage.files["reward"])
         else:
             shape = hub_shape(reward)
-        return Work(kind, forward_flops(shape, count * length, length, 0.0))
+        return Work(forward_flops(shape, count * length, length, 0.0))
 
     def _evaluated_training(self, stage: Stage) -> Work:
-        trained = self._trained(stage, "training with evaluations")
+        trained = self._training(stage)
         steps = trained.units["optimizer steps"]
         every = stage.config["evaluations"]["steps"]
         times = 1 + steps // every + (1 if steps % every else 0)
@@ -425,7 +426,6 @@ class Workloads:
         }
         return replace(
             trained,
-            kind="training on samples",
             flops=trained.flops + flops,
             decoded=trained.decoded + decoded,
             units=units,
@@ -440,10 +440,10 @@ class Workloads:
         flops, decoded = self._decoded(
             stage, shape, count, prompt, config["new_tokens"], config["prompts"]
         )
-        return Work("sampling", flops, "float32", decoded, {"responses": count})
+        return Work(flops, "float32", decoded, {"responses": count})
 
     def _evaluated_start(self, stage: Stage) -> Work:
-        return self._with_evaluations(stage, Work("training with evaluations"), 1)
+        return self._with_evaluations(stage, Work(), 1)
 
     def _with_evaluations(self, stage: Stage, work: Work, times: float) -> Work:
         values, shape = stage.config["evaluations"], self.sizes.shape(stage)
@@ -468,12 +468,12 @@ class Workloads:
         shape, pairs = self.sizes.shape(stage), self.sizes.pairs(stage.inputs["pairs"])
         count = run.units.get("responses", 0.0)
         length = pairs.prompt + pairs.response
-        rewarded = self._rewarded(stage, "reward and KL", count, length)
+        rewarded = self._rewarded(stage, count, length)
         flops = forward_flops(shape, count * length, length, count * pairs.response)
-        return Work("reward and KL", rewarded.flops + flops, units=rewarded.units)
+        return Work(rewarded.flops + flops, units=rewarded.units)
 
     def _rankings(self, stage: Stage) -> Work:
-        return Work("measuring", units={"bootstraps": stage.config["replicates"]})
+        return Work(units={"bootstraps": stage.config["replicates"]})
 
     def _summary_scores(self, stage: Stage) -> Work:
         config, samples = stage.config, stage.inputs["samples"].config
@@ -481,7 +481,7 @@ class Workloads:
         count = posts * samples["samples"] * len(samples["temperatures"])
         flops = 0.0
         if config["encoder"] == "minilm" or "nli" in stage.inputs:
-            return Work("scoring of summaries", units={"summaries": count})
+            return Work(units={"summaries": count})
         if config["encoder"] is not None:
             encoder = hub_shape(config["encoder"])
             texts = count + posts
@@ -489,10 +489,10 @@ class Workloads:
         if config["nli"] is not None:
             nli = hub_shape(config["nli"])
             flops += forward_flops(nli, count * _NLI_PAIRS * _NLI_TOKENS, _NLI_TOKENS, 0.0)
-        return Work("scoring of summaries", flops, units={"summaries": count})
+        return Work(flops, units={"summaries": count})
 
     def _correlations(self, stage: Stage) -> Work:
-        return Work("measuring", units={"correlations": stage.config["replicates"]})
+        return Work(units={"correlations": stage.config["replicates"]})
 
 
 def _precision(dtype: str) -> str:

@@ -311,6 +311,14 @@ def test_a_reward_in_a_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_reward(text)
+    # A dataclass looks its module up while the file is being loaded.
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Length:\n    scale: float = 1.0\n"
+        "    def __call__(self, prompts, responses):\n        return [len(r) for r in responses]\n"
+        "length = Length()\n"
+    )
+    assert load_reward(f"{file}:length")(["p"], ["four"]) == [4]
     file.write_text("def length(:\n")
     with pytest.raises(UserError, match=r"cannot be loaded \(SyntaxError"):
         load_reward(f"{file}:length")
@@ -337,6 +345,8 @@ def test_a_reward_in_a_file(tmp_path: Path) -> None:
         ("dpo", {"prompts": [{"text": "a"}]}, "no column 'prompt'"),
         ("dpo", {"prompts": [1, 2, 3, 4]}, "values of type int"),
         ("dpo", {"prompts": []}, "contains no rows"),
+        ("dpo", {"prompts": PROMPTS[0]}, "train_dataset is of type str"),
+        ("dpo", {"prompts": 5}, "train_dataset is of type int"),
         ("dpo", {"prompts": iter(PROMPTS)}, "is a stream"),
         ("dpo", {"reward": 3}, "The reward is of type int"),
         ("sft", {}, "samples are compared"),

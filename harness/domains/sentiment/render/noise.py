@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.render.columns import row_id
-from harness.render.style import Style, arms, new_figure, save, styles
+from harness.render.style import Style, arms, legend_below, new_figure, save, styles
 
 _SPREAD = 0.16
 """Width over which the methods' points of one share are spread, in distances between shares."""
@@ -35,20 +35,10 @@ def _draw(result: Mapping[str, Any]) -> Any:
         axis.set_xlabel("Flipped training pairs (%)", fontsize=9)
         axis.set_ylabel(label, fontsize=9)
         axis.grid(alpha=0.25)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="lower center",
-        ncols=min(5, len(labels)),
-        frameon=False,
-        fontsize=8.5,
+    title = (
+        f"Label noise, {result['profile']} profile: mean and 95 % interval, β = {result['beta']:g}"
     )
-    figure.suptitle(
-        f"Label noise, {result['profile']} profile: mean and 95 % interval, β = {result['beta']:g}",
-        fontsize=10,
-    )
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    legend_below(figure, axes[0], 5, title)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.render.style import Style, arms, new_figure, save, styles
+from harness.render.style import Style, arms, legend_below, new_figure, save, styles
 
 
 def on_policy_files(result: Mapping[str, Any]) -> dict[str, bytes]:
@@ -48,20 +48,10 @@ def _draw(result: Mapping[str, Any]) -> Any:
         axis.set_ylabel(label, fontsize=9)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.25)
-    handles, names = left.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="lower center",
-        ncols=min(6, len(names)),
-        frameon=False,
-        fontsize=8.5,
+    title = (
+        f"On-policy training, {result['profile']} profile: after training, mean and 95 % interval"
     )
-    figure.suptitle(
-        f"On-policy training, {result['profile']} profile: after training, mean and 95 % interval",
-        fontsize=10,
-    )
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    legend_below(figure, left, 6, title)
     return figure
 
 
