@@ -361,7 +361,8 @@ class RolloutTrainer(SamplingTrainer):
             unordered = ("rewards/", "logps/")
             found = {key: value for key, value in found.items() if not key.startswith(unordered)}
         if self.needs.ref_logps and rejected is not None:
-            found["rollout/kl"] = (sum(log_ratio_sums(chosen, rejected)) / 2).detach()
+            of_chosen, of_rejected = log_ratio_sums(chosen, rejected)
+            found["rollout/kl"] = ((of_chosen + of_rejected) / 2).detach()
         return found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
