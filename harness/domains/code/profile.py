@@ -164,7 +164,7 @@ def _tiny() -> CodeProfile:
             betas=(0.4, 2.0, 10.0), simpo_betas=(1.0, 2.0, 4.0), problems=10, samples=10
         ),
         generation=GenerationSettings(batch_size=500),
-        seeds=3,
+        seeds=5,
         device="cpu",
         workers=2,
         base=BaseModelConfig(
