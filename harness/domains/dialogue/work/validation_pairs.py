@@ -15,11 +15,13 @@ from tasks.dialogue.world.write import pair_rows
 def make_validation_pairs(context: StageContext) -> None:
     """Write validation.jsonl: pairs whose prompts are on the training side of the world's split.
 
-    They have a seed of their own. No test prompt is among them, and no file of the world changes.
+    They have a seed of their own and only requests that the world's rules judge. No test prompt is
+    among them, and no file of the world changes.
 
     Configuration: `world` (a WorldConfig's fields), `pairs` (how many).
     """
-    config = WorldConfig(**context.config["world"])
+    # Its rules judge no answer to one of IFEval's instructions.
+    config = WorldConfig(**context.config["world"] | {"instructed_share": 0.0})
     rows = pair_rows(
         config, Random(f"{config.seed}/validation"), context.config["pairs"], held_out=False
     )
