@@ -15,6 +15,7 @@ from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.winrate.spec import judge_of_real_rows
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.summarization.pipeline import Graph, build_graph
 from harness.domains.summarization.profile import (
@@ -46,6 +47,7 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         return {
             **{f"base.{name}": value for name, value in TINY_REAL_BASE.items()},
             **({} if request.seeds is not None else {"seeds": 1}),
+            **judge_of_real_rows(request),
             "sampling.new_tokens": TINY_REAL_TOKENS,
             "sampling.prompts": TINY_REAL_PROMPTS,
             **{
