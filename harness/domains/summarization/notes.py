@@ -46,7 +46,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         _nli(result),
         _correlations(result),
         generation_note(result["sampled"]),
-        _data(result["provenance"]["data"]),
+        _data(result["provenance"]),
         _signatures(result),
         provenance_note(result["provenance"]),
     ]
@@ -140,16 +140,22 @@ def _missing(result: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(provenance: Mapping[str, Any]) -> str:
+    data, posts = provenance["data"], provenance["prompts"]
     parts = []
     for split, word in (("train", "training"), ("test", "held-out")):
         dropped: dict[str, int] = {}
         for subset in data[split]["subsets"].values():
             for reason, count in subset["skipped"].items():
                 dropped[reason] = dropped.get(reason, 0) + count
-        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-        parts.append(f"{data[split]['used']} {word} pairs (dropped: {listed or 'none'})")
+        parts.append(f"{data[split]['used']} {word} pairs (dropped: {_listed(dropped)})")
+    kept = f"{posts['used']} of {posts['kept']} posts"
+    parts.append(f"{kept} summarized (dropped: {_listed(posts['skipped'])})")
     return f"{'; '.join(parts)}."
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
 
 
 def _signatures(result: Mapping[str, Any]) -> str:
