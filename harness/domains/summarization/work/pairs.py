@@ -10,7 +10,8 @@ from harness.graph.stages import StageContext
 from sparsepo.data.pairs import PairData
 from sparsepo.errors import UserError
 from sparsepo.types import PreferencePair
-from tasks.summarization.filters import IN_TRAINING, draw_pairs, posts_of, prompt_text, same_post
+from tasks.summarization.filters import draw_pairs
+from tasks.summarization.overlap import IN_TRAINING, posts_of, prompt_text, same_post
 from tasks.summarization.readers import read_tldr
 
 

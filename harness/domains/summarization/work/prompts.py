@@ -6,7 +6,7 @@ from harness.domains.common.work.files import evenly_spaced, read_pairs_file, wr
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import write_jsonl
 from sparsepo.errors import UserError
-from tasks.summarization.filters import IN_TRAINING, posts_of, prompt_text, same_post
+from tasks.summarization.overlap import IN_TRAINING, posts_of, prompt_text, same_post
 from tasks.summarization.readers import SummaryPrompt, read_prompts
 from tasks.summarization.schemas import document_of
 
