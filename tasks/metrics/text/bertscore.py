@@ -202,8 +202,10 @@ def _encoding_by(encoder: Encoder, texts: Sequence[str]) -> Iterator[None]:
     from bert_score import utils
 
     distinct = list(dict.fromkeys(text.strip() for text in texts))
-    found = encoder.tokenizer(distinct, truncation=True, max_length=encoder.max_tokens)
-    known: dict[str, list[int]] = dict(zip(distinct, found["input_ids"], strict=True))
+    known: dict[str, list[int]] = {}
+    if distinct:
+        found = encoder.tokenizer(distinct, truncation=True, max_length=encoder.max_tokens)
+        known = dict(zip(distinct, found["input_ids"], strict=True))
 
     def encode(tokenizer: Any, text: str) -> list[int]:
         return known[text.strip()]
