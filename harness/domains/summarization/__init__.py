@@ -29,6 +29,7 @@ from harness.domains.summarization.profile import (
 from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of posts"
+TINY_REAL = "a GPT-NeoX trained from scratch on the training pairs alone"
 
 
 class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
@@ -85,7 +86,8 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         from harness.domains.summarization.results import figure_json
 
         if isinstance(run.graph, WinrateGraph):
-            return winrate_json(run.of(run.graph), TINY)
+            real = run.profile.data.tldr != WORLD
+            return winrate_json(run.of(run.graph), TINY_REAL if real else TINY)
         return figure_json(run.of(run.graph))
 
     def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.config.profiles import WORLD
 from harness.render.marks import Series
 from harness.render.notes import (
     chains_note,
@@ -21,7 +22,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: its JSON, but for the notes.
     """
-    sampling = result["provenance"]["settings"]["sampling"]
+    settings = result["provenance"]["settings"]
+    sampling, real = settings["sampling"], settings["data"]["tldr"] != WORLD
     blocks = [result, *result["parts"]]
     drawn = [block for block in blocks if block.get("metric") in result["panels"]]
     others = [block for block in blocks if block.get("metric") in result["beyond"]]
@@ -33,7 +35,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "Self-BLEU is 100 where all summaries of a post are the same; neither direction is better.",
         tiny_note(
             result,
-            "a GPT-NeoX trained from scratch on an embedded world of posts",
+            "a GPT-NeoX trained from scratch on "
+            + ("the training pairs alone" if real else "an embedded world of posts"),
             "how the methods differ",
         ),
         chains_note(result, "posts"),

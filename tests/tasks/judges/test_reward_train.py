@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
 from transformers import LlamaForCausalLM
@@ -78,7 +79,7 @@ def test_long_prompts_lose_their_beginning_in_training_and_judging(tmp_path: Pat
     assert report.held_out == 150
     judge = RewardJudge(JudgeSettings(kind="reward", model="trained"), tmp_path / "a", "cpu")
     items = [
-        Item(pair.pair_id, list(pair.prompt), "tea yes tea", "tea no, not today, tea")  # type: ignore[arg-type]
+        Item(pair.pair_id, cast(Any, pair.prompt), "tea yes tea", "tea no, not today, tea")
         for pair in (long(made[0]), made[0])
     ]
     assert [one.result for one in compare_systems(judge, items)] == ["first", "first"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.domains.common.work.files import evenly_spaced, read_pairs_file, write_json
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import write_jsonl
@@ -23,6 +25,7 @@ def make_prompts(context: StageContext) -> None:
         UserError: no post is left.
     """
     source = context.config["source"] or context.files.get("prompts")
+    report: dict[str, Any]
     if source is None and "pairs" in context.inputs:
         found = _of_pairs(context)
         report = {"rows": len(found), "kept": len(found), "skipped": {}}
