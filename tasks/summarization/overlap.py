@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sparsepo.types import PreferencePair
 from tasks.summarization.schemas import document_of
 
-IN_TRAINING = "post is in the training pairs"
+IN_TRAINING = "post in the training pairs"
 
 
 def same_post(prompt: str) -> str:

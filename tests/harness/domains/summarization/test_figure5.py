@@ -172,7 +172,7 @@ def test_posts_of_training_pairs_are_not_summarized_and_not_judged(tmp_path: Pat
     made = run("pairs", make_pairs, config, {}, tldr=folder)
     report = json.loads((made / "report.json").read_text())
     assert (report["train"]["used"], report["test"]["used"]) == (60, 1)
-    assert report["test"]["subsets"]["tldr"]["skipped"] == {"post is in the training pairs": 2}
+    assert report["test"]["subsets"]["tldr"]["skipped"] == {"post in the training pairs": 2}
     assert report["test"]["subsets"]["tldr"]["kept"] == 1
     settings = {"source": None, "prompts": None}
     read = run("posts", make_prompts, settings, {"pairs": made}, prompts=tmp_path / "posts.jsonl")
@@ -180,7 +180,7 @@ def test_posts_of_training_pairs_are_not_summarized_and_not_judged(tmp_path: Pat
     assert report == {
         "rows": 2,
         "kept": 1,
-        "skipped": {"post is in the training pairs": 1},
+        "skipped": {"post in the training pairs": 1},
         "used": 1,
     }
     (folder / "test.jsonl").write_text(json.dumps(rated[0]) + "\n")
