@@ -9,13 +9,14 @@ instead of V, and these bits do differ between batch sizes.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sparsepo.errors import DivergedError
 
 _FIRST_TOP = 128
-"""Probabilities that are sorted at first to find a nucleus; nearly always enough."""
+"""Probabilities of a row that are sorted at first to find its nucleus; nearly always enough."""
 
 
 def levels(vocabulary: int) -> int:
@@ -92,18 +93,39 @@ def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 
     Source: Holtzman et al., *The curious case of neural text degeneration* (2020).
     """
-    vocabulary = probabilities.shape[1]
-    count = min(_FIRST_TOP, vocabulary)
-    while True:
-        top = probabilities.topk(count, dim=-1).values
-        before = top.double().cumsum(dim=-1) - top.double()
-        size = (before < top_p).sum(dim=-1, keepdim=True)
-        if count == vocabulary or bool((size < count).all()):
-            break
-        count = min(8 * count, vocabulary)
-    # NaN is nowhere below top_p; the caller reports it.
-    edge = top.gather(1, size.clamp(min=1) - 1)
+    count = min(_FIRST_TOP, probabilities.shape[1])
+    # So many tokens cannot be a nucleus if even the most probable one has too little for that.
+    wide = probabilities.amax(dim=-1) * count < top_p
+    edge = probabilities.new_empty(len(probabilities), 1)
+    if not bool(wide.all()):
+        edge, size = _edge(probabilities.topk(count, dim=-1).values, top_p)
+        wide = size == count
+    if bool(wide.any()):
+        edge[wide], _ = _edge(_descending(probabilities[wide]), top_p)
     return torch.where(probabilities < edge, 0.0, probabilities)
+
+
+def _edge(largest: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the least probability in each row's nucleus, (rows, 1), and its size, (rows,).
+
+    Args:
+        largest: the largest probabilities of each row, in descending order; the nucleus reaches
+            beyond them if its size is their number.
+        top_p: the nucleus' share.
+    """
+    largest_double = largest.double()
+    before = largest_double.cumsum(dim=-1) - largest_double
+    size = (before < top_p).sum(dim=-1)
+    # NaN is nowhere below top_p; the caller reports it.
+    return largest.gather(1, size.clamp(min=1)[:, None] - 1), size
+
+
+def _descending(values: Tensor) -> Tensor:
+    """Sort rows."""
+    if values.device.type == "cpu":
+        # Several times as fast as torch, which sorts the indices too.
+        return torch.from_numpy(-np.sort(-values.numpy(), axis=-1))
+    return values.sort(dim=-1, descending=True).values
 
 
 def _require_finite(values: Tensor) -> None:

@@ -20,8 +20,8 @@ from sparsepo.errors import UserError
 from sparsepo.types import Message
 from tasks.judges.base import Item, Judge, Verdict
 from tasks.judges.prompt import ANSWERS, STEM, VERSION, Task, question, read_answer
-from tasks.judges.reward_text import encode_response
-from tasks.judges.settings import JudgeSettings
+from tasks.judges.reward_text import Ids, encode_response, without_beginning
+from tasks.judges.settings import TRAINED, JudgeSettings
 from tasks.metrics.preference import Preference
 
 _TOO_LONG = "prompt and response are longer than the judge's context of {} tokens"
@@ -72,7 +72,11 @@ class _LocalJudge(Judge):
 
 
 class RewardJudge(_LocalJudge):
-    """Prefers the response with the higher reward; the order cannot matter."""
+    """Prefers the response with the higher reward; the order cannot matter.
+
+    One that was trained for this (`reward_train`) reads long prompts as in its training, without
+    their beginning.
+    """
 
     kind = "reward"
     in_order = False
@@ -91,19 +95,21 @@ class RewardJudge(_LocalJudge):
 
     def each(self, items: Sequence[Item]) -> Iterator[tuple[int, Verdict]]:
         """Score both responses of every item; see the base class."""
-        encoded = [
-            (
-                encode_response(self._tokenizer, item.prompt, item.first),
-                encode_response(self._tokenizer, item.prompt, item.second),
-            )
-            for item in items
-        ]
+        encoded = [self._encode(item) for item in items]
         texts = dict.fromkeys(ids for both in encoded for ids in both if self._fits(ids))
         self._score([ids for ids in texts if ids not in self._known])
         for position, both in enumerate(encoded):
             yield position, self._verdict(both)
 
-    def _verdict(self, both: tuple[tuple[int, ...], tuple[int, ...]]) -> Verdict:
+    def _encode(self, item: Item) -> tuple[Ids, Ids]:
+        first, second = (
+            encode_response(self._tokenizer, item.prompt, text)
+            for text in (item.first, item.second)
+        )
+        cuts = self._settings.model == TRAINED
+        return without_beginning(first, second, self._context) if cuts else (first, second)
+
+    def _verdict(self, both: tuple[Ids, Ids]) -> Verdict:
         if not all(map(self._fits, both)):
             return Verdict("failed", _TOO_LONG.format(self._context))
         first, second = (self._known[ids] for ids in both)

@@ -7,10 +7,12 @@ from typing import Any
 from sparsepo.types import Message
 from tasks.judges.base import transcript
 
+Ids = tuple[int, ...]
+
 
 def encode_response(
     tokenizer: Any, prompt: str | list[Message], response: str | list[Message]
-) -> tuple[int, ...]:
+) -> Ids:
     """Return the token ids of a response after its prompt.
 
     Args:
@@ -26,3 +28,24 @@ def encode_response(
     turns = [*prompt, {"role": "assistant", "content": text}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     return tuple(tokenizer(whole, add_special_tokens=False)["input_ids"])
+
+
+def without_beginning(first: Ids, second: Ids, longest: int | None) -> tuple[Ids, Ids]:
+    """Return two responses to a prompt without the tokens at its beginning that do not fit.
+
+    As in training of policies, a prompt is cut from the left; of both texts the same is cut off.
+
+    Args:
+        first: prompt and response.
+        second: the same prompt and another response.
+        longest: most tokens of a text; None for any number.
+
+    Returns:
+        Both, unchanged if they fit, or if not even the responses do.
+    """
+    if longest is None:
+        return first, second
+    excess = max(len(first), len(second)) - longest
+    if excess <= 0 or first[:excess] != second[:excess]:
+        return first, second
+    return first[excess:], second[excess:]

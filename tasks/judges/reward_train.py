@@ -14,10 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sparsepo.errors import DivergedError, UserError
 from sparsepo.types import PreferencePair
-from tasks.judges.reward_text import encode_response
+from tasks.judges.reward_text import Ids, encode_response, without_beginning
 from tasks.judges.settings import RewardTraining
 
-Encoded = tuple[tuple[int, ...], tuple[int, ...]]
+Encoded = tuple[Ids, Ids]
 """Token ids of the chosen and of the rejected response, with the prompt."""
 
 
@@ -26,11 +26,14 @@ class RewardReport:
     """What a reward model was trained on, and how well it orders other pairs."""
 
     pairs: int
+    truncated: int
+    """Those of them whose prompt lost its beginning to fit the context."""
     too_long: int
-    """Pairs that were left out, because a text is longer than the context."""
+    """Pairs that were left out, because not even a response fits."""
     held_out: int
+    """Held-out pairs that fit."""
     accuracy: float | None
-    """Share of held-out pairs whose chosen response has the higher reward; None without any."""
+    """Share of these whose chosen response has the higher reward; None without any."""
 
 
 def train_reward_model(
@@ -72,7 +75,8 @@ def train_reward_model(
     model.to(device)
     context = getattr(model.config, "max_position_embeddings", None)
     encoded = [_encode(tokenizer, pair) for pair in pairs]
-    fitting = [both for both in encoded if _fits(both, context)]
+    cut = [without_beginning(*both, context) for both in encoded]
+    fitting = [both for both in cut if _fits(both, context)]
     if not fitting:
         raise UserError(
             f"No preference pair fits the judge's context of {context} tokens; train the reward "
@@ -102,10 +106,15 @@ def train_reward_model(
     model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    others = [_encode(tokenizer, pair) for pair in held_out]
+    others = [without_beginning(*_encode(tokenizer, pair), context) for pair in held_out]
     right = _right(model, [both for both in others if _fits(both, context)], settings.batch_size)
-    accuracy = sum(right) / len(right) if right else None
-    return RewardReport(len(fitting), len(encoded) - len(fitting), len(right), accuracy)
+    return RewardReport(
+        pairs=len(fitting),
+        truncated=sum(a != b for a, b in zip(encoded, cut, strict=True)),
+        too_long=len(encoded) - len(fitting),
+        held_out=len(right),
+        accuracy=sum(right) / len(right) if right else None,
+    )
 
 
 def _encode(tokenizer: Any, pair: PreferencePair) -> Encoded:

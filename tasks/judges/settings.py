@@ -141,8 +141,9 @@ def check_judge(settings: JudgeSettings, assigned: Collection[str], knows_rules:
             raise UserError(f"judge.train.{name} must be above 0.")
     if settings.kind == "rules" and not knows_rules:
         raise UserError(
-            "The rules know the embedded world's prompts only; set judge.kind=endpoint with "
-            "judge.url and judge.model, or judge.kind=reward or instruct with judge.model."
+            "The rules know the embedded world's prompts only; set judge.kind=reward with "
+            f"judge.model={TRAINED} (or a reward model), judge.kind=instruct with judge.model, or "
+            "judge.kind=endpoint with judge.url and judge.model."
         )
     if settings.kind != "rules" and not settings.model:
         own = f" (or {TRAINED})" if settings.kind == "reward" else ""

@@ -108,6 +108,8 @@ class Sizes:
     def posts(self, prompts: Stage) -> tuple[float, float]:
         """Return the number of posts to summarize and their mean tokens.
 
+        A file is taken to have as many as are asked for, as long as the pairs' posts.
+
         Raises:
             UnknownSizeError: neither is known before they are read.
         """
@@ -115,10 +117,14 @@ class Sizes:
         if "world" in prompts.inputs:
             count = capped(prompts.inputs["world"].config["test_prompts"], cap)
             return count, WORLDS["summarization"].prompt
-        if "pairs" in prompts.inputs:
+        source = prompts.config["source"]
+        if source is None:
             pairs = self.pairs(prompts.inputs["pairs"])
-            return capped(pairs.test, cap), pairs.prompt
-        known = DATA.get(str(prompts.config["source"]))
+            if "prompts" not in prompts.files:
+                return capped(pairs.test, cap), pairs.prompt
+            if cap is not None:
+                return cap, pairs.prompt
+        known = DATA.get(str(source))
         if cap is None or known is None or known.prompt is None:
             raise UnknownSizeError(
                 "the number and lengths of the posts are known when they are read"

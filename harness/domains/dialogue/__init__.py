@@ -14,6 +14,7 @@ from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.winrate.spec import judge_of_real_rows
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.dialogue.pipeline import BENCHMARKS, Graph, build_graph
 from harness.domains.dialogue.profile import (
@@ -37,8 +38,9 @@ class Dialogue(Domain[DialogueProfile, Graph | WinrateGraph]):
     def tiny_values_for_real_data(
         self, profile: DialogueProfile, request: RunRequest
     ) -> Mapping[str, Any]:
-        """Return caps on real rows; see TINY_REAL_*."""
-        return caps_on_real_rows(profile, request)
+        """Return caps on real rows, see TINY_REAL_*, and the judge of real pairs."""
+        judge = judge_of_real_rows(request) if profile.pair_source.real else {}
+        return {**caps_on_real_rows(profile, request), **judge}
 
     def build(
         self,

@@ -15,6 +15,7 @@ from harness.domains.common.domain import Domain
 from harness.domains.common.finished import FinishedRun
 from harness.domains.common.samples import SampleSet
 from harness.domains.common.spec import Experiment, RowSpec
+from harness.domains.common.winrate.spec import judge_of_real_rows
 from harness.domains.common.winrate.stages import WinrateGraph
 from harness.domains.summarization.pipeline import Graph, build_graph
 from harness.domains.summarization.profile import (
@@ -28,6 +29,7 @@ from harness.domains.summarization.profile import (
 from harness.graph.stages import Stage
 
 TINY = "a GPT-NeoX trained from scratch on an embedded world of posts"
+TINY_REAL = "a GPT-NeoX trained from scratch on the training pairs alone"
 
 
 class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
@@ -46,6 +48,7 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         return {
             **{f"base.{name}": value for name, value in TINY_REAL_BASE.items()},
             **({} if request.seeds is not None else {"seeds": 1}),
+            **judge_of_real_rows(request),
             "sampling.new_tokens": TINY_REAL_TOKENS,
             "sampling.prompts": TINY_REAL_PROMPTS,
             **{
@@ -83,7 +86,8 @@ class Summarization(Domain[SummarizationProfile, Graph | WinrateGraph]):
         from harness.domains.summarization.results import figure_json
 
         if isinstance(run.graph, WinrateGraph):
-            return winrate_json(run.of(run.graph), TINY)
+            real = run.profile.data.tldr != WORLD
+            return winrate_json(run.of(run.graph), TINY_REAL if real else TINY)
         return figure_json(run.of(run.graph))
 
     def sample_stages(self, graph: Graph | WinrateGraph) -> Sequence[Stage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.config.profiles import WORLD
 from harness.render.marks import Series
 from harness.render.notes import (
     chains_note,
@@ -21,7 +22,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: its JSON, but for the notes.
     """
-    sampling = result["provenance"]["settings"]["sampling"]
+    settings = result["provenance"]["settings"]
+    sampling, real = settings["sampling"], settings["data"]["tldr"] != WORLD
     blocks = [result, *result["parts"]]
     drawn = [block for block in blocks if block.get("metric") in result["panels"]]
     others = [block for block in blocks if block.get("metric") in result["beyond"]]
@@ -33,7 +35,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "Self-BLEU is 100 where all summaries of a post are the same; neither direction is better.",
         tiny_note(
             result,
-            "a GPT-NeoX trained from scratch on an embedded world of posts",
+            "a GPT-NeoX trained from scratch on "
+            + ("the training pairs alone" if real else "an embedded world of posts"),
             "how the methods differ",
         ),
         chains_note(result, "posts"),
@@ -46,7 +49,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         _nli(result),
         _correlations(result),
         generation_note(result["sampled"]),
-        _data(result["provenance"]["data"]),
+        _data(result["provenance"]),
         _signatures(result),
         provenance_note(result["provenance"]),
     ]
@@ -140,16 +143,22 @@ def _missing(result: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(provenance: Mapping[str, Any]) -> str:
+    data, posts = provenance["data"], provenance["prompts"]
     parts = []
     for split, word in (("train", "training"), ("test", "held-out")):
         dropped: dict[str, int] = {}
         for subset in data[split]["subsets"].values():
             for reason, count in subset["skipped"].items():
                 dropped[reason] = dropped.get(reason, 0) + count
-        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-        parts.append(f"{data[split]['used']} {word} pairs (dropped: {listed or 'none'})")
+        parts.append(f"{data[split]['used']} {word} pairs (dropped: {_listed(dropped)})")
+    kept = f"{posts['used']} of {posts['kept']} posts"
+    parts.append(f"{kept} summarized (dropped: {_listed(posts['skipped'])})")
     return f"{'; '.join(parts)}."
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) or "none"
 
 
 def _signatures(result: Mapping[str, Any]) -> str:

@@ -231,12 +231,10 @@ class Chain:
 
     def _prompts(self, world: Stage) -> Stage:
         source = self.profile.data.prompts
-        inputs: dict[str, Stage] = {}
         place = None if source == WORLD else outside_path("data.prompts", source)
-        if source == WORLD:
-            inputs = {"pairs": self.pairs} if self.real else {"world": world}
+        inputs = {"world": world} if source == WORLD and not self.real else {"pairs": self.pairs}
         return Stage(
-            "posts" + ("" if not inputs or self.real else f" {self.label}"),
+            "posts" + ("" if self.real else f" {self.label}"),
             f"{WORK}.prompts:make_prompts",
             {
                 "source": source if source != WORLD and place is None else None,

@@ -150,7 +150,7 @@ class BertScore:
         given = [key for key in keys if key[0]]
         if given:
             encoder = self._encoder
-            with _encoding_by(encoder):
+            with _encoding_by(encoder, [text for pair in given for text in pair]):
                 scores = bert_cos_score_idf(
                     encoder.model,
                     [reference for _, reference in given],
@@ -180,7 +180,7 @@ class BertScore:
             return weights
         from bert_score.utils import get_idf_dict
 
-        with _encoding_by(self._encoder):
+        with _encoding_by(self._encoder, self._idf_texts):
             found: dict[int, float] = get_idf_dict(self._idf_texts, tokenizer, nthreads=0)
         return found
 
@@ -193,19 +193,22 @@ def _idf_name(texts: Sequence[str] | None) -> str:
 
 
 @contextmanager
-def _encoding_by(encoder: Encoder) -> Iterator[None]:
-    """Let bert-score tokenize by calling the tokenizer.
+def _encoding_by(encoder: Encoder, texts: Sequence[str]) -> Iterator[None]:
+    """Let bert-score tokenize by calling the tokenizer, all texts at once, which is faster.
 
     The package's own function calls methods that transformers 5 has no longer for empty texts, and
     passes on the maximum length of tokenizers that have none.
     """
     from bert_score import utils
 
+    distinct = list(dict.fromkeys(text.strip() for text in texts))
+    known: dict[str, list[int]] = {}
+    if distinct:
+        found = encoder.tokenizer(distinct, truncation=True, max_length=encoder.max_tokens)
+        known = dict(zip(distinct, found["input_ids"], strict=True))
+
     def encode(tokenizer: Any, text: str) -> list[int]:
-        ids: list[int] = tokenizer(text.strip(), truncation=True, max_length=encoder.max_tokens)[
-            "input_ids"
-        ]
-        return ids
+        return known[text.strip()]
 
     own = utils.sent_encode
     utils.sent_encode = encode

@@ -69,6 +69,24 @@ def test_a_nucleus_larger_than_what_is_sorted_at_first() -> None:
     assert 0.5 <= share < 0.5 + float(wide.max())
 
 
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
+def test_a_nucleus_is_the_same_however_much_is_sorted(top_p: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(40, 5000) * torch.logspace(-3, 1.5, 40)[:, None]
+    logits[::7, ::3] = logits[::7, 1:2]  # many equal tokens
+    both = torch.cat([logits, torch.zeros(1, 5000)]).softmax(-1)
+    ordered = -np.sort(-both.numpy(), axis=-1)
+    sums = np.cumsum(ordered.astype(np.float64), axis=-1)
+    size = (sums - ordered < top_p).sum(-1)
+    # Rows of every kind are in one batch.
+    assert (size < 20).any() and (size > 128).any()
+    edge = np.take_along_axis(ordered, size[:, None] - 1, axis=-1)
+    kept = nucleus(both, top_p)
+    assert np.array_equal(kept.numpy(), np.where(both.numpy() < edge, 0.0, both.numpy()))
+    for row in range(len(both)):
+        assert torch.equal(nucleus(both[row : row + 1], top_p)[0], kept[row])
+
+
 def test_tokens_without_probability_are_never_chosen() -> None:
     logits = torch.full((99,), -torch.inf)
     logits[[7, 55, 98]] = torch.tensor([0.0, 1.0, 2.0])

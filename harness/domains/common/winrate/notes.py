@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.render.columns import row_id
@@ -17,7 +17,6 @@ from harness.render.notes import (
     significance_notes,
     tiny_note,
 )
-from tasks.judges.settings import TRAINED
 
 _JUDGES = {
     "rules": "the embedded world's rules",
@@ -73,8 +72,8 @@ def _kappa(value: Mapping[str, Any] | None) -> str:
 def _judge_note(table: Mapping[str, Any]) -> str:
     judge = table["judge"]
     name = _JUDGES[judge["kind"]] + (f", {judge['model']}" if judge["model"] else "")
-    if judge["kind"] == "reward" and judge["model"] == TRAINED:
-        name = "a reward model trained on each chain's pairs"
+    if judge["trained"]:
+        name = _trained(judge["trained"])
     n = (judge["kappa"] or {}).get("n", judge["labelled"]["comparisons"])
     text = (
         f"Judge: {name}. Its agreement with the data's own labels on {n} held-out pairs of each "
@@ -83,6 +82,24 @@ def _judge_note(table: Mapping[str, Any]) -> str:
     if "kappa_rules" in judge:
         text += f"; with the world's rules: {_kappa(judge['kappa_rules'])}"
     return text + "."
+
+
+def _trained(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Say what a trained judge learned from, and how it orders pairs that it has not seen."""
+    pairs, cut, long, held_out = (
+        sum(report[name] for report in reports)
+        for name in ("pairs", "truncated", "too_long", "held_out")
+    )
+    right = [100 * report["accuracy"] for report in reports if report["accuracy"] is not None]
+    text = f"a reward model trained on each chain's pairs ({pairs:,} in all"
+    if cut:
+        text += f", {cut:,} of them without the beginning of the prompt to fit its context"
+    if long:
+        text += f", {long:,} left out because they are longer than it"
+    if right:
+        own = f"{right[0]:.1f}" if len(right) == 1 else f"{min(right):.1f} to {max(right):.1f}"
+        text += f"; it orders {own} % of {held_out:,} held-out pairs as the data does"
+    return text + ")"
 
 
 def _total(table: Mapping[str, Any], name: str) -> int:

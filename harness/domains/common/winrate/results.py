@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from harness.config.profiles import Profile
@@ -88,6 +88,7 @@ def _judge(run: FinishedRun[ProfileT, WinrateGraph]) -> dict[str, Any]:
         "model": run.provenance["settings"]["judge"]["model"],
         "signature": store.read_json(graph.chains[0].labels, "judge.json"),
         "labelled": counts(labelled),
+        "trained": _trained(store, [chain.trained for chain in graph.chains]),
     }
     against = {"kappa": None}
     if graph.judge.kind != "rules" and graph.contest.rules is not None:
@@ -100,6 +101,12 @@ def _judge(run: FinishedRun[ProfileT, WinrateGraph]) -> dict[str, Any]:
             else {**interval(sample, (-1.0, 1.0)), "n": min(map(len, labelled))}
         )
     return found
+
+
+def _trained(store: Store, stages: Sequence[Stage | None]) -> list[dict[str, Any]] | None:
+    """Return what each chain's judge was trained on; None for a judge that was not."""
+    reports = [store.read_json(stage, "reward.json") for stage in stages if stage is not None]
+    return reports or None
 
 
 def _missing(

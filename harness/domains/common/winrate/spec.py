@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.config.assign import assigned_keys
+from harness.config.request import RunRequest
 from harness.domains.common.rows import PAPER_METHODS, method_rows
 from harness.domains.common.spec import PERCENT, ColumnSpec, TableSpec, percentage
 from harness.graph.stages import Stage
 from tasks.judges.prompt import Task
+from tasks.judges.settings import TRAINED
 
 GROUP = "winrate"
 CHOSEN, BASELINE = "chosen", "dpo"
@@ -42,6 +45,16 @@ class Answers:
     sft: Stage | None = None
     """The model that a reward model is trained from, where the judge is one; None if the chain
     trains no model before preference optimization."""
+
+
+def judge_of_real_rows(request: RunRequest) -> dict[str, object]:
+    """Return the tiny profile's judge of rows whose truth no rules know, by dotted name.
+
+    It is a reward model trained on the preference pairs, unless the user chooses a kind of judge.
+    """
+    if "judge.kind" in assigned_keys(request.assignments):
+        return {}
+    return {"judge.kind": "reward", "judge.model": TRAINED}
 
 
 def winrate_table(domain: str, title: str) -> TableSpec:

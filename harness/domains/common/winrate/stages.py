@@ -116,7 +116,7 @@ class _Stages:
         config: dict[str, Any] = {"judge": deciding(judge), "task": contest.task}
         if local:
             config["device"] = device
-        if folder is None and not self.trains:
+        if folder is None:
             config["judge"]["model"] = judge.model
         self.config = config
         self.device = device

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.domains.common.work.files import evenly_spaced, read_pairs_file, write_json
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import write_jsonl
+from sparsepo.errors import UserError
+from tasks.summarization.overlap import IN_TRAINING, posts_of, prompt_text, same_post
 from tasks.summarization.readers import SummaryPrompt, read_prompts
 from tasks.summarization.schemas import document_of
 
@@ -14,15 +18,31 @@ def make_prompts(context: StageContext) -> None:
 
     Configuration: `source` (a hub id, or None for the file "prompts" or the input "world" or
     "pairs"), `prompts` (a cap, evenly spaced; None for all). Without posts of their own, those of
-    held-out pairs are taken, with the chosen summary as the reference.
+    held-out pairs are taken, with the chosen summary as the reference. Posts of the training pairs,
+    if there is the input "pairs", are left out and counted.
+
+    Raises:
+        UserError: no post is left.
     """
     source = context.config["source"] or context.files.get("prompts")
+    report: dict[str, Any]
     if source is None and "pairs" in context.inputs:
         found = _of_pairs(context)
         report = {"rows": len(found), "kept": len(found), "skipped": {}}
     else:
         data = read_prompts(source or context.inputs["world"] / "prompts.jsonl")
         found, report = data.prompts, data.counts()
+    if "pairs" in context.inputs:
+        trained = posts_of(read_pairs_file(context.inputs["pairs"] / "train.jsonl"))
+        fresh = [one for one in found if same_post(one.prompt) not in trained]
+        if dropped := len(found) - len(fresh):
+            skipped = {**report["skipped"], IN_TRAINING: dropped}
+            report |= {"kept": len(fresh), "skipped": skipped}
+        if not fresh:
+            raise UserError(
+                "Every post to be summarized is in the training pairs; give other posts."
+            )
+        found = fresh
     kept = evenly_spaced(found, context.config["prompts"])
     write_jsonl(
         (
@@ -42,9 +62,8 @@ def make_prompts(context: StageContext) -> None:
 def _of_pairs(context: StageContext) -> list[SummaryPrompt]:
     found: dict[str, SummaryPrompt] = {}
     for pair in read_pairs_file(context.inputs["pairs"] / "test.jsonl"):
-        assert not isinstance(pair.prompt, str)
         assert not isinstance(pair.chosen, str)
-        prompt = str(pair.prompt[-1]["content"])
+        prompt = prompt_text(pair)
         found.setdefault(
             prompt, SummaryPrompt(pair.pair_id, prompt, str(pair.chosen[-1]["content"]))
         )
