@@ -16,8 +16,10 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,12 @@ FEWEST = 5.0
 """A part with less time than this is not begun."""
 
 ROUNDS = 5
-AHEAD_MEMORY, AHEAD_CORES = 100 * 2**30, 8
-"""On a GPU and a machine of at least that size the systems start while the checks are running."""
+ROOMY_MEMORY, ROOMY_CORES = 100 * 2**30, 8
+"""On a GPU and a machine of at least that size the checks run in two lanes, and the systems that
+will be compared start meanwhile: compiling and importing take most of the time of both."""
+
+LATE_LIMIT = 60.0
+"""Seconds in which these systems must be ready once the checks have ended."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,19 @@ class Part:
     """module:function"""
     limit: float
     """Seconds on a GPU."""
+    lane: int = 0
+    """Which process runs it, where there are two."""
 
 
 CHECKS = (
     Part("fused", "fused operation", "benchmarks.gpu.numerics:fused_operation", 45),
     Part("flex", "FlexAttention", "benchmarks.gpu.numerics:flex_attention", 120),
     Part("packed", "packed rows = plain", "benchmarks.gpu.numerics:packed_is_plain", 75),
-    Part("dtypes", "bfloat16 and float32", "benchmarks.gpu.runs:dtypes", 90),
-    Part("lora", "LoRA", "benchmarks.gpu.runs:adapters", 60),
-    Part("qlora", "QLoRA", "benchmarks.gpu.runs:quantized", 60),
-    Part("resume", "checkpoint and resume", "benchmarks.gpu.runs:resuming", 60),
+    Part("dtypes", "bfloat16 and float32", "benchmarks.gpu.runs:dtypes", 90, lane=1),
+    Part("lora", "LoRA", "benchmarks.gpu.runs:adapters", 60, lane=1),
+    Part("qlora", "QLoRA", "benchmarks.gpu.runs:quantized", 60, lane=1),
+    Part("resume", "checkpoint and resume", "benchmarks.gpu.runs:resuming", 60, lane=1),
+    Part("methods", "a step of every method", "benchmarks.gpu.runs:methods", 60, lane=1),
 )
 HEAD = Part("head", "speed of the output head", "benchmarks.gpu.head:head_speed", 75)
 SUITE = "tests"
@@ -111,6 +120,7 @@ class Run:
     started: float
     environment: dict[str, str] = field(default_factory=dict)
     tracebacks: dict[str, list[str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> float:
@@ -129,12 +139,14 @@ class Run:
     def add(self, name: str, title: str, answer: dict[str, Any], seconds: float) -> None:
         """Add a line to the report, print it and save the card."""
         line = Line(name, title, answer["verdict"], answer["text"], seconds, answer["figures"])
-        self.report.lines.append(line)
-        self.report.seconds = time.monotonic() - self.started
-        if line.verdict == "failed" and answer.get("traceback"):
-            self.tracebacks[title] = answer["traceback"]
-        print(f"{line.verdict:>8}  {title}: {line.text} ({seconds:.0f} s)", flush=True)
-        self.save(self.report)
+        with self._lock:
+            self.report.lines.append(line)
+            self.report.lines.sort(key=lambda one: PARTS.index(one.part))
+            self.report.seconds = time.monotonic() - self.started
+            if line.verdict == "failed" and answer.get("traceback"):
+                self.tracebacks[title] = answer["traceback"]
+            print(f"{line.verdict:>8}  {title}: {line.text} ({seconds:.0f} s)", flush=True)
+            self.save(self.report)
 
     def check(self, checks: Checks, part: Part) -> None:
         """Run a check and add its line."""
@@ -159,15 +171,22 @@ def run_parts(run: Run) -> None:
     options = run.options
     cuda = options.device == "cuda"
     with contextlib.ExitStack() as stack:
-        checks = Checks(options.device, options.small, run.folder, run.environment)
-        stack.callback(checks.close)
-        checks.start()
+
+        def lane(number: int) -> Checks:
+            folder = run.folder / f"checks-{number}"
+            folder.mkdir()
+            checks = Checks(options.device, options.small, folder, run.environment)
+            stack.callback(checks.close)
+            checks.start()
+            return checks
+
+        lanes = [lane(0)]
         # transformers is imported meanwhile.
         from benchmarks.card import hardware, library_versions
         from benchmarks.gpu.race import Race, contests
 
         try:
-            machine = checks.ready(run.limit(START_LIMIT))
+            machine = lanes[0].ready(run.limit(START_LIMIT))
         except BenchmarkError as error:
             raise UserError(f"The checks cannot start: {error}.") from error
         if cuda and not machine["cuda"]:
@@ -176,6 +195,9 @@ def run_parts(run: Run) -> None:
                 "tries the command on a CPU."
             )
         run.report.facts = {**facts_of(machine), **hardware("cpu", None), **library_versions()}
+        roomy = cuda and has_room(machine)
+        if roomy:
+            lanes.append(lane(1))
         suite = None
         if run.wanted(SUITE) and cuda:
             suite = Suite(run.folder, run.environment)
@@ -188,30 +210,41 @@ def run_parts(run: Run) -> None:
                 folder.mkdir()
                 races.append(Race(contest, folder, rounds, options.device, run.environment))
                 stack.callback(races[-1].close)
-        ahead = cuda and starts_ahead(machine)
-        for race in races if ahead else ():
+        for race in races if roomy else ():
             race.start()
-        for part in CHECKS:
-            run.check(checks, part)
+        _run_checks(run, lanes)
         if run.wanted(SUITE):
-            if suite is None:
-                answer: dict[str, Any] = {
-                    "verdict": "not run",
-                    "text": "they need a GPU",
-                    "figures": {},
-                }
-                run.add(SUITE, SUITE_TITLE, answer, 0.0)
-            else:
-                answer = suite.finish(max(0.0, run.limit(SUITE_LIMIT)))
-                run.add(SUITE, SUITE_TITLE, answer, suite.seconds)
-        if ahead:
+            _finish_suite(run, suite)
+        if roomy:
             # Nothing else may be running while times are taken.
+            deadline = time.monotonic() + run.limit(LATE_LIMIT)
             for race in races:
-                race.wait(max(0.0, run.limit(START_LIMIT)))
-        run.check(checks, HEAD)
-        checks.close()
+                race.wait(max(0.0, deadline - time.monotonic()))
+        run.check(lanes[0], HEAD)
+        for checks in lanes:
+            checks.close()
         for race in races:
-            _contest(run, race, started=ahead)
+            _contest(run, race, started=roomy)
+
+
+def _run_checks(run: Run, lanes: Sequence[Checks]) -> None:
+    """Run the checks, each lane its own, or one lane all of them."""
+
+    def work(number: int) -> None:
+        for part in CHECKS:
+            if part.lane % len(lanes) == number:
+                run.check(lanes[number], part)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for done in [pool.submit(work, number) for number in range(len(lanes))]:
+            done.result()
+
+
+def _finish_suite(run: Run, suite: Suite | None) -> None:
+    answer: dict[str, Any] = {"verdict": "not run", "text": "they need a GPU", "figures": {}}
+    if suite is not None:
+        answer = suite.finish(max(0.0, run.limit(SUITE_LIMIT)))
+    run.add(SUITE, SUITE_TITLE, answer, 0.0 if suite is None else suite.seconds)
 
 
 def _contest(run: Run, race: Any, *, started: bool) -> None:
@@ -234,10 +267,10 @@ def _contest(run: Run, race: Any, *, started: bool) -> None:
         run.add(race.contest.name, title, answer, seconds)
 
 
-def starts_ahead(machine: dict[str, Any]) -> bool:
-    """Return whether GPU and machine have room for all systems at once."""
+def has_room(machine: dict[str, Any]) -> bool:
+    """Return whether the GPU has memory, and the machine cores, for all processes at once."""
     cores = len(os.sched_getaffinity(0))
-    return bool(machine["memory"] >= AHEAD_MEMORY and cores >= AHEAD_CORES)
+    return bool(machine["memory"] >= ROOMY_MEMORY and cores >= ROOMY_CORES)
 
 
 def facts_of(machine: dict[str, Any]) -> dict[str, str]:

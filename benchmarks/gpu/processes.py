@@ -26,7 +26,7 @@ class Checks:
     Args:
         device: "cpu" or "cuda".
         small: whether sizes are reduced.
-        folder: for logs.
+        folder: for logs; no other Checks may use it.
         environment: further environment variables.
     """
 
@@ -34,6 +34,7 @@ class Checks:
         self._device, self._small = device, small
         self._folder, self._environment = folder, environment
         self._process: LineProcess | None = None
+        self._closed = False
         self.starts = 0
         """How many processes have been started."""
         self.machine: dict[str, Any] | None = None
@@ -41,7 +42,9 @@ class Checks:
 
     def start(self) -> None:
         """Start a process, without waiting for it."""
-        self.close()
+        self._end()
+        if self._closed:
+            return
         self.starts += 1
         log = self._folder / f"checks-{self.starts}.log"
         self._process = LineProcess(
@@ -60,7 +63,8 @@ class Checks:
         """
         if self._process is None:
             self.start()
-        assert self._process is not None
+        if self._process is None:
+            raise BenchmarkError("the run was ended")
         if self.machine is None:
             self.machine = self._process.answer(limit)
         return self.machine
@@ -75,7 +79,8 @@ class Checks:
         deadline = time.monotonic() + limit
         try:
             self.ready(min(START_LIMIT, limit))
-            assert self._process is not None
+            process = self._process
+            assert process is not None
             left = max(1.0, deadline - time.monotonic())
             request = {
                 "check": check,
@@ -83,19 +88,24 @@ class Checks:
                 "small": self._small,
                 "seconds": left,
             }
-            self._process.tell(json.dumps(request))
-            return self._process.answer(left)
+            process.tell(json.dumps(request))
+            return process.answer(left)
         except BenchmarkError as error:
-            words = [] if self._process is None else self._process.last_words(30)
+            process = self._process
+            words = [] if process is None else process.last_words(30)
             # The next check gets a new process.
             self.start()
             return {"verdict": "failed", "text": str(error), "figures": {}, "traceback": words}
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        """End the process, for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
 
 class Suite:

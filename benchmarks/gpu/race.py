@@ -70,7 +70,7 @@ def contests(small: bool) -> tuple[Contest, ...]:
         Contest(
             "smollm2",
             LAPTOP,
-            ("ours:sparsepo-common", "ours:dpo", PEER, "trl-liger:dpo", "ours-sdpa:dpo"),
+            ("ours:sparsepo-common", "ours:dpo", PEER, "trl-liger:dpo"),
             LORA_R,
         ),
         # Every step has rows of another shape, as real data has: does FlexAttention compile again?

@@ -12,6 +12,7 @@ import torch
 from benchmarks.gpu import head, numerics, runs
 from benchmarks.gpu.finding import Finding, NotRunError, Place
 from sparsepo.fused import token_stats
+from sparsepo.methods import BUILT_IN
 from sparsepo.training import policy
 from sparsepo.training.trainer import POTrainer
 
@@ -138,3 +139,24 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_time_that_is_used_up_leaves_forms_out(monkeypatch: pytest.MonkeyPatch) -> None:
     found = head.head_speed(Place("cpu", small=True, seconds=0.0))
     assert "ours not run (no time was left)" in found.text
+
+
+@pytest.mark.slow
+def test_every_method_takes_steps() -> None:
+    found = runs.methods(PLACE)
+    count = sum(not cls.needs.rollout for cls in BUILT_IN.values())
+    assert found.text == f"{count} of {count} methods took steps"
+
+
+def test_a_method_that_stops_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(name: str, *_: Any) -> list[float]:
+        if name == "ipo":
+            raise RuntimeError("found at least two devices, cuda:0 and cpu!\nmore")
+        return [1.0]
+
+    monkeypatch.setattr(runs, "step_seconds", steps)
+    with pytest.raises(AssertionError) as failure:
+        runs.methods(PLACE)
+    assert str(failure.value) == (
+        "ipo stops (RuntimeError: found at least two devices, cuda:0 and cpu!)"
+    )

@@ -72,14 +72,14 @@ def test_the_card_has_a_verdict_per_line(
     assert "| QLoRA | not run | x is not installed | 0 |" in page
     assert "| the suite's tests that need a GPU | not run | they need a GPU | 0 |" in page
     assert "fused_operation is \\| right" in page
-    assert "6 passed, 2 not run" in page
+    assert "7 passed, 2 not run" in page
     # No path of the machine.
     assert str(tmp_path) not in page
     assert "--out card" not in page and f"--out {tmp_path.name}" in page
     data = json.loads((tmp_path / "card.json").read_text())
     assert [line["part"] for line in data["lines"]] == [*CHECKS.split(","), "tests"]
     assert data["facts"]["torch"]
-    assert "6 passed, 2 not run" in capsys.readouterr().out
+    assert "7 passed, 2 not run" in capsys.readouterr().out
 
 
 def test_a_check_that_failed_is_the_exit_code(
@@ -163,12 +163,42 @@ def test_the_parts_are_those_that_can_be_asked_for() -> None:
     assert len(set(command.PARTS)) == len(command.PARTS)
 
 
-def test_the_systems_start_ahead_only_where_they_all_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_run_beside_each_other_only_where_they_all_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(command.os, "sched_getaffinity", lambda _: set(range(16)))
-    assert command.starts_ahead({"memory": 139 * 2**30})
-    assert not command.starts_ahead({"memory": 80 * 2**30})
+    assert command.has_room({"memory": 139 * 2**30})
+    assert not command.has_room({"memory": 80 * 2**30})
     monkeypatch.setattr(command.os, "sched_getaffinity", lambda _: {0, 1})
-    assert not command.starts_ahead({"memory": 139 * 2**30})
+    assert not command.has_room({"memory": 139 * 2**30})
+
+
+def test_with_room_the_checks_run_in_two_lanes_and_keep_their_order(
+    tmp_path: Path, made_up_checks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first check ends last."""
+    lanes: list[str] = []
+
+    class Slow(MadeUp):
+        def __init__(self, device: str, small: bool, folder: Path, environment: Any) -> None:
+            self.lane = folder.name
+
+        def run(self, check: str, limit: float) -> dict[str, Any]:
+            while check.endswith("fused_operation") and len(lanes) < 5:
+                time.sleep(0.01)
+            lanes.append(self.lane)
+            return super().run(check, limit)
+
+    monkeypatch.setattr(command, "Checks", Slow)
+    machine = {"cuda": True, "memory": 2**40, "GPU": "x", "capability": "9.0", "CUDA": "13"}
+    monkeypatch.setattr(MadeUp, "machine", {**machine, "float32": "highest"})
+    monkeypatch.setattr(command.os, "sched_getaffinity", lambda _: set(range(16)))
+    arguments = ["--only", CHECKS, "--out", str(tmp_path), "--name", "x"]
+    assert command.main(arguments) == 0
+    lines = json.loads((tmp_path / "x.json").read_text())["lines"]
+    assert [line["part"] for line in lines] == CHECKS.split(",")
+    assert lanes[:5] == 5 * ["checks-1"] and lanes[5:] == 3 * ["checks-0"]
+    assert "GPU x; GPU memory 1024 GiB; compute capability 9.0" in (tmp_path / "x.md").read_text()
 
 
 def test_one_card_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
