@@ -106,13 +106,12 @@ def training_shape(place: Place) -> Shape:
         return shape_of("llama", kv_heads=2, feed_forward=128, tied=True)
     return shape_of(
         "llama",
-        layers=4,
-        width=512,
-        heads=8,
-        kv_heads=4,
-        feed_forward=1536,
+        width=256,
+        kv_heads=2,
+        feed_forward=512,
         tied=True,
-        vocabulary=8192,
-        prompt=100,
-        response=60,
+        vocabulary=2048,
+        # Rows of more than one block of FlexAttention.
+        prompt=80,
+        response=50,
     )

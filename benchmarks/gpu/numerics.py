@@ -201,11 +201,15 @@ def flex_attention(place: Place) -> Finding:
     # On a CPU it has no gradients, and half precision is another kernel anyway.
     dtypes = (torch.float32, torch.bfloat16) if place.cuda else (torch.float32,)
     worst: dict[str, float] = {}
-    with _kernels(place):
-        for shape in shapes:
-            for dtype in dtypes:
-                worst |= _against_sdpa(shape, dtype, place)
-        graphs, seconds = _further_shapes(shapes[-1], dtypes[-1], place)
+    try:
+        with _kernels(place):
+            for shape in shapes:
+                for dtype in dtypes:
+                    worst |= _against_sdpa(shape, dtype, place)
+            graphs, seconds = _further_shapes(shapes[-1], dtypes[-1], place)
+    finally:
+        # The graphs of this check must not count towards the limit of the next ones.
+        torch.compiler.reset()
     heads = " and ".join(f"{shape.width // shape.heads}" for shape in shapes)
     text = f"heads of {heads} features: states"
     text += " and gradients" if place.cuda else " (a CPU has no gradients for it)"

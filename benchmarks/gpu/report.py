@@ -37,6 +37,8 @@ class Report:
     facts: dict[str, str]
     """Hardware and versions."""
     dtype: str
+    reduced: bool = False
+    """Whether sizes were reduced to try the code."""
     lines: list[Line] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     seconds: float = 0.0
@@ -73,7 +75,7 @@ def markdown(report: Report) -> str:
     if rate:
         facts += f"; measured matmul rate {rate / 1e12:.0f} TFLOP/s in {report.dtype}"
     page = [
-        f"# GPU card, {report.date}",
+        f"# GPU card, {report.date}{', reduced sizes' if report.reduced else ''}",
         "",
         "```",
         report.command,
@@ -81,6 +83,11 @@ def markdown(report: Report) -> str:
         "",
         f"{facts}. {report.seconds:.0f} s in all: {summary(report.lines)}.",
         "",
+        *(
+            ["Sizes were reduced to try the code; the times say nothing.", ""]
+            if report.reduced
+            else []
+        ),
         "| check | verdict | what was found | seconds |",
         "|---|---|---|---:|",
     ]
@@ -89,13 +96,14 @@ def markdown(report: Report) -> str:
         verdict = f"**{line.verdict}**" if line.verdict == "failed" else line.verdict
         page.append(f"| {line.title} | {verdict} | {text} | {line.seconds:.0f} |")
     if report.measurements:
+        memory = "allocated on the GPU" if "GPU" in report.facts else "resident"
         page += [
             "",
-            f"The systems of a shape take the same steps on the same pairs of random words, one "
+            "The systems of a shape take the same steps on the same pairs of random words, one "
             f"after another; random weights in {report.dtype}, no activation checkpointing. Time: "
             "median seconds of a whole step, including data loading and optimizer; ratio to the "
-            "peer's step on the same pairs, median [smallest, largest]. Memory: peak allocated on "
-            "the GPU during the steps. Utilisation: the minimum floating-point operations of an "
+            "peer's step on the same pairs, median [smallest, largest]. Memory: peak "
+            f"{memory} during the steps. Utilisation: the minimum floating-point operations of an "
             "exact method that trains the whole model, over time and matmul rate; with LoRA fewer "
             "are needed.",
             "",

@@ -73,6 +73,7 @@ def test_the_card_has_a_verdict_per_line(
     assert "| the suite's tests that need a GPU | not run | they need a GPU | 0 |" in page
     assert "fused_operation is \\| right" in page
     assert "7 passed, 2 not run" in page
+    assert ", reduced sizes" in page and "the times say nothing" in page
     # No path of the machine.
     assert str(tmp_path) not in page
     assert "--out card" not in page and f"--out {tmp_path.name}" in page
@@ -215,11 +216,13 @@ def test_measurements_are_tables_of_the_card() -> None:
         Line("head", "head", "measured", "fast", 1.0, {"matmul_flops": 5e14}),
         Line("hh", "x", "failed", "slow", 1.0),
     ]
-    report = Report("d", "c", {"GPU": "one"}, "bfloat16", lines, [made_up("made up, whole model")])
+    report = Report("d", "c", {"GPU": "one"}, "bfloat16")
+    report.lines, report.measurements = lines, [made_up("made up, whole model")]
     page = markdown(report)
     assert "measured matmul rate 500 TFLOP/s in bfloat16" in page
     assert "## made up, whole model" in page and "utilisation" in page
     assert "| sparsepo, sparsepo-common | 2.00 |" in page and "0.50 [0.25, 0.90]" in page
+    assert "peak allocated on the GPU" in page and "reduced" not in page
     assert summary(lines) == "1 failed, 1 measured"
 
 

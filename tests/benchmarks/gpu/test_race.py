@@ -64,7 +64,8 @@ def test_what_fails_is_said_and_the_rest_is_measured(
     results = entrants.results(found)
     assert list(results) == list(systems)
     assert results["ours:dpo"].verdict == "measured"
-    assert results["ours:dpo"].text == "0.500 s per step, 1.00 GB"
+    assert results["ours:dpo"].text == "0.500 s per step, 1.00 GB; the first step took 0.5 s"
+    assert results["ours:dpo"].figures == {"first step": 0.5}
     assert (results["ours:tdpo1"].verdict, results["ours:tdpo1"].text) == (
         "failed",
         "out of memory",
