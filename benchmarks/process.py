@@ -20,6 +20,10 @@ class BenchmarkError(Exception):
     """A system could not be measured; the message names it and quotes its last output."""
 
 
+class LateError(BenchmarkError):
+    """A process gave no answer in its time."""
+
+
 class LineProcess:
     """A module that runs in a process group of its own; its standard error goes to a file.
 
@@ -67,7 +71,8 @@ class LineProcess:
             limit: seconds to wait; None waits until the process answers or stops.
 
         Raises:
-            BenchmarkError: the process stopped, or took too long.
+            LateError: it took too long.
+            BenchmarkError: the process stopped.
         """
         assert self._process.stdout is not None
         if limit is not None:
@@ -75,7 +80,7 @@ class LineProcess:
                 selector.register(self._process.stdout, selectors.EVENT_READ)
                 # An answer is one line, so nothing of the next one is in Python's buffer.
                 if not selector.select(max(0.0, limit)):
-                    raise BenchmarkError(
+                    raise LateError(
                         f"{self.name} gave no answer within {limit:.0f} s{self._quoted()}"
                     )
         line = self._process.stdout.readline()

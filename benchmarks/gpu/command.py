@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import datetime
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -81,6 +82,9 @@ SUITE_LIMIT = 30.0
 CONTEST_LIMIT = 90.0
 """Seconds of a contest's steps."""
 
+_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+)+/([\w.+@-]+)")
+"""An absolute path, of which the card shows only the last part."""
+
 NO_TIME = "the time of the whole run was used up"
 
 
@@ -138,7 +142,8 @@ class Run:
 
     def add(self, name: str, title: str, answer: dict[str, Any], seconds: float) -> None:
         """Add a line to the report, print it and save the card."""
-        line = Line(name, title, answer["verdict"], answer["text"], seconds, answer["figures"])
+        text = _PATH.sub(r"\1", answer["text"])
+        line = Line(name, title, answer["verdict"], text, seconds, answer["figures"])
         with self._lock:
             self.report.lines.append(line)
             self.report.lines.sort(key=lambda one: PARTS.index(one.part))
@@ -159,6 +164,9 @@ class Run:
             return
         began = time.monotonic()
         answer = checks.run(part.check, limit)
+        if answer.get("late") and (self.options.device == "cpu" or limit < part.limit):
+            # The run's time has ended it, not its own.
+            answer = {"verdict": "not run", "text": NO_TIME, "figures": {}}
         self.add(part.name, part.title, answer, time.monotonic() - began)
 
 
@@ -210,9 +218,7 @@ def run_parts(run: Run) -> None:
                 folder.mkdir()
                 races.append(Race(contest, folder, rounds, options.device, run.environment))
                 stack.callback(races[-1].close)
-        for race in races if roomy else ():
-            race.start()
-        _run_checks(run, lanes)
+        _run_checks(run, lanes, beside=[race.start for race in races if roomy])
         if run.wanted(SUITE):
             _finish_suite(run, suite)
         if roomy:
@@ -227,17 +233,22 @@ def run_parts(run: Run) -> None:
             _contest(run, race, started=roomy)
 
 
-def _run_checks(run: Run, lanes: Sequence[Checks]) -> None:
-    """Run the checks, each lane its own, or one lane all of them."""
+def _run_checks(run: Run, lanes: Sequence[Checks], beside: Sequence[Callable[[], None]]) -> None:
+    """Run the checks, each lane its own or one lane all of them, and something beside them."""
 
     def work(number: int) -> None:
         for part in CHECKS:
             if part.lane % len(lanes) == number:
                 run.check(lanes[number], part)
 
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        for done in [pool.submit(work, number) for number in range(len(lanes))]:
-            done.result()
+    def start() -> None:
+        for action in beside:
+            action()
+
+    with ThreadPoolExecutor(len(lanes) + 1) as pool:
+        jobs = [pool.submit(start), *(pool.submit(work, number) for number in range(len(lanes)))]
+        for job in jobs:
+            job.result()
 
 
 def _finish_suite(run: Run, suite: Suite | None) -> None:

@@ -182,7 +182,7 @@ def _name(dtype: torch.dtype) -> str:
 
 LAYOUTS: dict[str, tuple[int, tuple[tuple[int, int], tuple[int, int]], int | None]] = {
     "a pair per row": (12, ((90, 130), (80, 125)), None),
-    "rows below a block": (6, ((3, 30), (1, 25)), None),
+    "rows below a block": (6, ((20, 50), (10, 35)), None),
     "a row of many": (12, ((40, 130), (10, 125)), 4096),
 }
 """Name → pairs, lengths of prompts and responses, tokens_per_row."""
@@ -197,36 +197,39 @@ def flex_attention(place: Place) -> Finding:
     """States and gradients of FlexAttention against SDPA's, and how often it compiles."""
     if place.cuda and not has_triton():
         raise NotRunError("FlexAttention needs Triton, which is not installed")
-    shapes = _flex_shapes(place)
-    # On a CPU it has no gradients, and half precision is another kernel anyway.
-    dtypes = (torch.float32, torch.bfloat16) if place.cuda else (torch.float32,)
+    cases = _flex_cases(place)
     worst: dict[str, float] = {}
     try:
         with _kernels(place):
-            for shape in shapes:
-                for dtype in dtypes:
-                    worst |= _against_sdpa(shape, dtype, place)
-            graphs, seconds = _further_shapes(shapes[-1], dtypes[-1], place)
+            for shape, dtype in cases:
+                worst |= _against_sdpa(shape, dtype, place)
+            graphs, seconds = _further_shapes(*cases[-1], place)
     finally:
         # The graphs of this check must not count towards the limit of the next ones.
         torch.compiler.reset()
-    heads = " and ".join(f"{shape.width // shape.heads}" for shape in shapes)
-    text = f"heads of {heads} features: states"
-    text += " and gradients" if place.cuda else " (a CPU has no gradients for it)"
-    for dtype in dtypes:
+    text = "states and gradients" if place.cuda else "states (a CPU has no gradients for it)"
+    for dtype in dict.fromkeys(dtype for _, dtype in cases):
         errors = [error for name, error in worst.items() if _name(dtype) in name]
         text += f"; {_name(dtype)} within {max(errors):.0e}"
     text += f"; five further shapes of rows compiled {graphs} graphs and took {seconds:.0f} s"
     return Finding(text, {**worst, "further graphs": graphs, "further seconds": seconds})
 
 
-def _flex_shapes(place: Place) -> list[Shape]:
+def _flex_cases(place: Place) -> list[tuple[Shape, torch.dtype]]:
     if place.small:
-        return [shape_of("gpt_neox"), shape_of("llama", kv_heads=2)]
+        # On a CPU it has no gradients, and half precision is another kernel anyway.
+        dtypes = (torch.float32, torch.bfloat16) if place.cuda else (torch.float32,)
+        shapes = (shape_of("gpt_neox"), shape_of("llama", kv_heads=2))
+        return [(shape, dtype) for shape in shapes for dtype in dtypes]
+    pythia = shape_of("gpt_neox", width=2048, heads=16)
+    smollm2 = shape_of("llama", width=576, heads=9, kv_heads=3, feed_forward=1536)
+    # Four heads share a key, as in Llama 3; SmolLM2's number of heads is no power of two.
+    grouped = shape_of("llama", width=1024, heads=16, kv_heads=4, feed_forward=2048)
     return [
-        # Pythia-1.4B's heads, and SmolLM2's, whose number is no power of two.
-        shape_of("gpt_neox", width=2048, heads=16),
-        shape_of("llama", width=576, heads=9, kv_heads=3, feed_forward=1536),
+        (pythia, torch.float32),
+        (pythia, torch.bfloat16),
+        (grouped, torch.bfloat16),
+        (smollm2, torch.bfloat16),
     ]
 
 

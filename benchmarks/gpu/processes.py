@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import REPOSITORY, BenchmarkError, LineProcess
+from benchmarks.process import REPOSITORY, BenchmarkError, LateError, LineProcess
 
 START_LIMIT = 120.0
 """Seconds for a process to start: its libraries may come from a slow disk."""
@@ -70,7 +70,7 @@ class Checks:
         return self.machine
 
     def run(self, check: str, limit: float) -> dict[str, Any]:
-        """Run a check; return its verdict, text and figures.
+        """Run a check; return its verdict, text and figures, and whether it was `late`.
 
         Args:
             check: module:function.
@@ -95,7 +95,13 @@ class Checks:
             words = [] if process is None else process.last_words(30)
             # The next check gets a new process.
             self.start()
-            return {"verdict": "failed", "text": str(error), "figures": {}, "traceback": words}
+            return {
+                "verdict": "failed",
+                "text": str(error),
+                "figures": {},
+                "traceback": words,
+                "late": isinstance(error, LateError),
+            }
 
     def close(self) -> None:
         """End the process, for good."""
@@ -151,9 +157,10 @@ class Suite:
             return {"verdict": "not run", "text": self.reason, "figures": {}}
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(limit)
+        ended = self._process.poll() is not None
         self.close()
         output = self._log.read_text(errors="replace")
-        return {**outcome_of(output), "traceback": output.splitlines()[-30:]}
+        return {**outcome_of(output, ended=ended), "traceback": output.splitlines()[-30:]}
 
     @property
     def seconds(self) -> float:
@@ -176,8 +183,13 @@ def marked_tests() -> list[str]:
     )
 
 
-def outcome_of(output: str) -> dict[str, Any]:
-    """Return verdict, text and figures of the tests from pytest's output, which may be cut."""
+def outcome_of(output: str, *, ended: bool = True) -> dict[str, Any]:
+    """Return verdict, text and figures of the tests.
+
+    Args:
+        output: what pytest wrote.
+        ended: whether it had ended by itself.
+    """
     counts = {
         word.lower(): len(re.findall(rf"^\S*::.* {word}\b", output, flags=re.MULTILINE))
         for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")
@@ -188,9 +200,11 @@ def outcome_of(output: str) -> dict[str, Any]:
     text = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
     if unreached:
         text += f"{', ' if text else ''}{unreached} not reached"
-    failed = counts["failed"] + counts["error"]
+    if not ended and not total:
+        return {"verdict": "not run", "text": "none was reached in the time", "figures": counts}
     if not total or re.search(r"errors? during collection", output):
         words = output.strip().splitlines()[-1:] or ["pytest wrote nothing"]
         return {"verdict": "failed", "text": words[0], "figures": counts}
+    failed = counts["failed"] + counts["error"]
     verdict = "failed" if failed else "passed" if counts["passed"] else "not run"
     return {"verdict": verdict, "text": text, "figures": counts}

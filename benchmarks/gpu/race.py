@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmarks.measure import (
     measurement,
     system_spec,
 )
-from benchmarks.process import BenchmarkError
+from benchmarks.process import BenchmarkError, LateError
 from benchmarks.shapes import FULL, LAPTOP, Shape, write_model, write_pairs
 from sparsepo.data.jsonl import write_jsonl
 
@@ -35,8 +35,13 @@ PACKAGES = {"trl": ("trl", "datasets"), "trl-liger": ("trl", "datasets", "liger_
 """Kind of system → what must be installed for it."""
 
 LORA_R = 16
-STEP_LIMIT = 60.0
-"""Seconds after which a step is given up; the first ones compile."""
+READY_LIMIT, STEP_LIMIT = 120.0, 60.0
+"""Seconds after which a system that is not ready, or a step, has failed; both compile. One that had
+less time than this was not run."""
+
+
+class _NoTimeError(Exception):
+    """A system had less time than its limit allows."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,12 @@ class Race:
     first: dict[str, float] = field(default_factory=dict)
     """System → the seconds of its first step, which compiles kernels."""
     _workers: dict[str, Worker] = field(default_factory=dict)
+    _started: float = 0.0
 
     def start(self) -> None:
         """Write model and pairs, and start a process for every system that is installed."""
         shape, steps = self.contest.shape, self.rounds + WARM_UP
+        self._started = time.monotonic()
         write_model(shape, self.folder / MODEL, weights=False)
         write = write_varied_pairs if self.contest.varied else write_pairs
         write(shape, steps * shape.pairs, self.folder / PAIRS)
@@ -165,10 +172,20 @@ class Race:
         """Wait until every process is ready to take steps.
 
         Args:
-            seconds: to wait for each; one that is not ready then is given up.
+            seconds: to wait; those that are not ready then are given up.
         """
+        deadline = time.monotonic() + seconds
         for system, worker in list(self._workers.items()):
-            self._attempt(system, lambda worker=worker: worker.ready(seconds))
+
+            def ready(worker: Worker = worker) -> None:
+                try:
+                    worker.ready(max(0.0, deadline - time.monotonic()))
+                except LateError as error:
+                    if time.monotonic() < self._started + READY_LIMIT:
+                        raise _NoTimeError from error
+                    raise
+
+            self._attempt(system, ready)
 
     def run(self, seconds: float) -> Measurement | None:
         """Take all steps, one system after another; end each process after its own.
@@ -187,11 +204,16 @@ class Race:
             def take(worker: Worker = worker, answers: list[dict[str, Any]] = answers) -> None:
                 for _ in range(self.rounds + WARM_UP):
                     left = min(STEP_LIMIT, deadline - time.monotonic())
-                    answers.append(worker.step(left))
+                    if left <= 0:
+                        raise _NoTimeError
+                    try:
+                        answers.append(worker.step(left))
+                    except LateError as error:
+                        if left < STEP_LIMIT:
+                            raise _NoTimeError from error
+                        raise
 
-            if time.monotonic() >= deadline:
-                self.failures[system] = Result("not run", "no time was left")
-            elif self._attempt(system, take):
+            if self._attempt(system, take):
                 found[system] = answers
                 self.first[system] = answers[0]["seconds"]
             self._end(system)
@@ -203,16 +225,19 @@ class Race:
         for system in list(self._workers):
             self._end(system)
 
-    def _attempt(self, system: str, action: Any) -> bool:
+    def _attempt(self, system: str, action: Callable[[], None]) -> bool:
         try:
             action()
+        except _NoTimeError:
+            self.failures[system] = Result("not run", "no time was left")
         except BenchmarkError as error:
             ours = system.startswith("ours")
             # A peer that cannot run is no fault of this library.
             self.failures[system] = Result("failed" if ours else "not run", _short(error))
-            self._end(system)
-            return False
-        return True
+        else:
+            return True
+        self._end(system)
+        return False
 
     def _end(self, system: str) -> None:
         worker = self._workers.pop(system, None)

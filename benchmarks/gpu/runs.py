@@ -34,7 +34,7 @@ HALF_DIFFERENCE = 0.1
 RESUMED = 0.05
 """How far weights may be from those of the run without interruption, as a share of how far that run
 has moved them: sums on a GPU have no fixed order, and Adam makes steps of the same size of tiny
-gradients. A run that has lost its optimizer's state is at 0.3 or more."""
+gradients. That a run without its optimizer's state is further away is tested."""
 
 TIME_SHARE = 0.8
 """Share of the time after which no further method is begun."""

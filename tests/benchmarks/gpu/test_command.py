@@ -128,6 +128,26 @@ def test_what_has_no_time_left_says_so(
     assert all(limit <= 120 for _, limit in MadeUp.asked)
 
 
+def test_a_check_that_the_runs_time_ended_has_not_failed(
+    tmp_path: Path, made_up_checks: Any
+) -> None:
+    late = {"verdict": "failed", "text": "no answer", "figures": {}, "late": True}
+    made_up_checks(fused_operation=late)
+    arguments = [*CPU, "--only", "fused", "--out", str(tmp_path), "--name", "x"]
+    assert command.main(arguments) == 0
+    (line,) = json.loads((tmp_path / "x.json").read_text())["lines"]
+    assert (line["verdict"], line["text"]) == ("not run", command.NO_TIME)
+
+
+def test_a_line_names_no_folder_of_the_machine(tmp_path: Path, made_up_checks: Any) -> None:
+    text = "File /home/me/env-1/lib/torch/nn.py, line 3; a/b of http://x.org/y and 1/2 tokens/s"
+    made_up_checks(fused_operation={"verdict": "failed", "text": text, "figures": {}})
+    arguments = [*CPU, "--only", "fused", "--out", str(tmp_path), "--name", "x"]
+    assert command.main(arguments) == 1
+    (line,) = json.loads((tmp_path / "x.json").read_text())["lines"]
+    assert line["text"] == "File nn.py, line 3; a/b of http://x.org/y and 1/2 tokens/s"
+
+
 def test_on_a_gpu_a_check_has_a_limit_of_its_own() -> None:
     options = command.build_parser().parse_args([])
     report = Report("d", "c", {}, "bfloat16")

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.gpu import race
 from benchmarks.gpu.race import PEER, Contest, Race, contests, write_varied_pairs
-from benchmarks.process import BenchmarkError
+from benchmarks.process import BenchmarkError, LateError
 from benchmarks.shapes import FULL, LAPTOP, LORA_TARGETS, model_in_memory, write_model
 from sparsepo.models.points import query_value_projections
 from tests.benchmarks.test_training import made_up
@@ -86,6 +86,40 @@ def test_without_time_or_start_nothing_is_measured(
     found = entrants.run(-1)
     assert found is None
     assert entrants.results(found)["ours:dpo"].text == "no time was left"
+
+
+def test_a_system_that_hangs_has_failed_unless_its_time_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(MadeUp):
+        def step(self, limit: float) -> dict[str, Any]:
+            raise LateError(f"{self.system} gave no answer within {limit:.0f} s")
+
+    monkeypatch.setattr(race, "Worker", Hanging)
+    verdicts = []
+    for seconds in (race.STEP_LIMIT + 10, race.STEP_LIMIT - 10):
+        entrants = made_up_race(tmp_path, ("ours:dpo",))
+        entrants.start()
+        assert entrants.run(seconds) is None
+        verdicts.append(entrants.results(None)["ours:dpo"])
+    assert [one.verdict for one in verdicts] == ["failed", "not run"]
+    assert "no answer within 60 s" in verdicts[0].text
+
+
+def test_a_system_that_is_not_ready_has_failed_only_after_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loading(MadeUp):
+        def ready(self, limit: float) -> None:
+            raise LateError(f"{self.system} gave no answer")
+
+    monkeypatch.setattr(race, "Worker", Loading)
+    for limit, verdict in ((1000.0, "not run"), (0.0, "failed")):
+        monkeypatch.setattr(race, "READY_LIMIT", limit)
+        entrants = made_up_race(tmp_path, ("ours:dpo",))
+        entrants.start()
+        entrants.wait(0)
+        assert entrants.results(None)["ours:dpo"].verdict == verdict
 
 
 def test_the_peers_ratios_are_said() -> None:
