@@ -43,7 +43,8 @@ class _Head:
 
     def by_response(self, tensor: Tensor) -> Tensor:
         """Return values of tokens as (responses, tokens, …), chosen responses first."""
-        return tensor.unflatten(0, (2 * self.pairs, -1))
+        responses: Tensor = tensor.unflatten(0, (2 * self.pairs, -1))
+        return responses
 
 
 Compute = Callable[[_Head], Tensor]

@@ -14,8 +14,7 @@ import torch
 
 from benchmarks.gpu.finding import Place
 from benchmarks.shapes import Shape, model_in_memory, write_model
-from sparsepo.data.pairs import PreferencePair
-from sparsepo.types import TokenizedPair
+from sparsepo.types import PreferencePair, TokenizedPair
 
 SPREAD = 3.0
 """Factor on the initial weights: the usual ones give even attention, which hides a wrong mask."""

@@ -170,7 +170,7 @@ def _results(given: _Inputs, compute: Callable[[_Inputs], Values]) -> list[Tenso
     leaves = [value.detach().clone().requires_grad_() for value in (given.hidden, given.head)]
     values = compute(replace(given, hidden=leaves[0], head=leaves[1]))
     loss = sum((value * factor).sum() for value, factor in zip(values, given.factors, strict=True))
-    gradients = torch.autograd.grad(loss, leaves)  # type: ignore[arg-type]
+    gradients = torch.autograd.grad(loss, leaves)
     return [*(value.detach() for value in values), *gradients]
 
 
@@ -359,13 +359,14 @@ def _loss_and_gradients(
             train_dataset=text_pairs(6, shape),
             processing_class=AutoTokenizer.from_pretrained(folder),
         )
+        model: Any = trainer.model
         tokenized: Any = trainer.train_dataset
         batch = pack_pairs(tokenized, share_prompt=computation == "packed").to(place.device)
-        trainer.model.train()
-        loss = trainer.compute_loss(trainer.model, vars(batch))
+        model.train()
+        loss = trainer.compute_loss(model, vars(batch))
         loss.backward()
     gradients: dict[str, list[Tensor]] = {"policy": [], "masks": []}
-    for name, weight in trainer.model.named_parameters():
+    for name, weight in model.named_parameters():
         if weight.grad is not None:
             gradients[name.partition(".")[0]].append(weight.grad.double().flatten())
     return loss.item(), {part: torch.cat(found) for part, found in gradients.items()}
