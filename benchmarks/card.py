@@ -17,17 +17,21 @@ COLOURS = {
     "ours": "#0072B2",
     "ours-cached": "#56B4E9",
     "ours-single": "#CC79A7",
+    "ours-sdpa": "#009E73",
     "plain": "#999999",
     "trl": "#D55E00",
     "trl-precompute": "#E69F00",
+    "trl-liger": "#F0E442",
 }
 NAMES = {
     "ours": "sparsepo",
     "ours-cached": "sparsepo, reference cached",
     "ours-single": "sparsepo, one pair per row",
+    "ours-sdpa": "sparsepo, SDPA",
     "plain": "reference implementation",
     "trl": "TRL",
     "trl-precompute": "TRL, reference precomputed",
+    "trl-liger": "TRL with Liger's kernels",
 }
 
 
@@ -150,17 +154,24 @@ def markdown(card: Card, picture: str) -> str:
         "",
     ]
     for measurement in card.measurements:
-        lines += _table(card, measurement)
+        lines += measurement_table(card, measurement)
     if card.real:
         lines += ["# Real length variation", ""]
         for measurement in card.real:
-            lines += _table(card, measurement, fixed=False)
+            lines += measurement_table(card, measurement, fixed=False)
     for curve in card.curves:
         lines += _curve_table(curve) if curve.values else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(card: Card, measurement: Measurement, fixed: bool = True) -> list[str]:
+def measurement_table(card: Card, measurement: Measurement, fixed: bool = True) -> list[str]:
+    """Return a measurement as a section with a table.
+
+    Args:
+        card: its peer, and its matmul rate.
+        measurement: what was measured.
+        fixed: whether all pairs have the shape's lengths, so that tokens and utilisation are known.
+    """
     shape = measurement.shape
     size = f"{shape.architecture}, width {shape.width}, {shape.layers} layers, vocabulary "
     size += f"{shape.vocabulary}, {shape.pairs} pairs a step, {_rounds(measurement)} rounds"

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shapes import Shape, write_model, write_pairs, write_real_pairs
+from benchmarks.process import LineProcess
+from benchmarks.shapes import LORA_TARGETS, Shape, write_model, write_pairs, write_real_pairs
 
-REPOSITORY = Path(__file__).parents[1]
+MODEL, PAIRS = "model", "pairs.jsonl"
+"""The model's folder and the file of pairs in a measurement's folder."""
+
 WARM_UP = 2
 """Steps before the measured ones: the first allocates, compiles and creates optimizer state."""
-
-
-class BenchmarkError(Exception):
-    """A system could not be measured; the message names it and quotes its last output."""
 
 
 @dataclass(frozen=True)
@@ -55,48 +52,53 @@ class Measurement:
 
 
 class Worker:
-    """One system in a separate process, ready to take a step."""
+    """One system in a separate process. Call `ready` before the first step.
 
-    def __init__(self, system: str, spec: dict[str, Any], folder: Path) -> None:
+    Args:
+        system: a name that benchmarks.worker knows.
+        spec: what `system_spec` returns.
+        folder: where its log is written.
+        environment: further environment variables of the process.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        spec: dict[str, Any],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.system = system
-        self._log = folder / f"{system.replace(':', '_')}.log"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", json.dumps(spec)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=REPOSITORY,
-            )
-        self._answer()
+        log = folder / f"{system.replace(':', '_')}.log"
+        arguments = [json.dumps(spec)]
+        self._process = LineProcess(system, "benchmarks.worker", arguments, log, environment)
 
-    def step(self) -> dict[str, Any]:
-        """Take one step and return its seconds and the peak of memory so far."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write("step\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        return self._answer()
+    def ready(self, limit: float | None = None) -> None:
+        """Wait until the process has made its trainer.
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            words = self._log.read_text().strip().splitlines()[-3:]
-            raise BenchmarkError(f"{self.system} stopped: {' | '.join(words)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        Args:
+            limit: seconds to wait; None waits as long as it takes.
+
+        Raises:
+            BenchmarkError: it stopped, or took too long.
+        """
+        self._process.answer(limit)
+
+    def step(self, limit: float | None = None) -> dict[str, Any]:
+        """Take one step and return its seconds and the peak of memory so far.
+
+        Args:
+            limit: as of `ready`.
+
+        Raises:
+            BenchmarkError: as of `ready`.
+        """
+        self._process.tell("step")
+        return self._process.answer(limit)
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._process.close()
 
 
 def measure(
@@ -133,35 +135,19 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         progress(f"{label}: model and pairs")
-        write_model(shape, folder / "model")
-        file = folder / "pairs.jsonl"
+        write_model(shape, folder / MODEL)
         if pairs is None:
-            write_pairs(shape, steps * shape.pairs, file)
+            write_pairs(shape, steps * shape.pairs, folder / PAIRS)
         else:
-            pairs(file)
+            pairs(folder / PAIRS)
         workers: list[Worker] = []
         found: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
         try:
             for system in systems:
                 progress(f"{label}: starting {system}")
-                workers.append(
-                    Worker(
-                        system,
-                        {
-                            "system": system,
-                            "device": device,
-                            "dtype": dtype,
-                            "threads": threads,
-                            "model": str(folder / "model"),
-                            "pairs": str(file),
-                            "cache": str(folder / f"cache-{system.replace(':', '_')}"),
-                            "output": str(folder / f"output-{system.replace(':', '_')}"),
-                            "batch_size": shape.pairs,
-                            "steps": steps,
-                        },
-                        folder,
-                    )
-                )
+                spec = system_spec(system, shape, folder, steps, device, dtype, threads)
+                workers.append(Worker(system, spec, folder))
+                workers[-1].ready()
             for step in range(steps):
                 progress(f"{label}: step {step + 1} of {steps}")
                 for worker in order.sample(workers, len(workers)):
@@ -169,6 +155,57 @@ def measure(
         finally:
             for worker in workers:
                 worker.close()
+    return measurement(shape, label, found)
+
+
+def system_spec(
+    system: str,
+    shape: Shape,
+    folder: Path,
+    steps: int,
+    device: str,
+    dtype: str,
+    threads: int | None = None,
+    **further: Any,
+) -> dict[str, Any]:
+    """Return what benchmarks.worker needs to know about a system.
+
+    Args:
+        system: a name that benchmarks.worker knows.
+        shape: model and lengths.
+        folder: holds the model in MODEL and the pairs in PAIRS.
+        steps: steps that will be taken.
+        device: "cpu" or "cuda".
+        dtype: dtype of the weights.
+        threads: CPU threads; None uses PyTorch's default.
+        further: `lora_r`, the rank of adapters, without which the whole model is trained; and
+            `in_memory`, whether the model's folder holds no weights: they are drawn on the device.
+    """
+    own = system.replace(":", "_")
+    return {
+        "system": system,
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "model": str(folder / MODEL),
+        "pairs": str(folder / PAIRS),
+        "cache": str(folder / f"cache-{own}"),
+        "output": str(folder / f"output-{own}"),
+        "batch_size": shape.pairs,
+        "steps": steps,
+        "lora_targets": list(LORA_TARGETS[shape.architecture]),
+        **further,
+    }
+
+
+def measurement(shape: Shape, label: str, found: dict[str, list[dict[str, Any]]]) -> Measurement:
+    """Return the measurement that the workers' answers make up.
+
+    Args:
+        shape: model and lengths.
+        label: name in the card.
+        found: for each system the answers to all its steps, WARM_UP included.
+    """
     return Measurement(
         shape,
         label,

@@ -1,21 +1,23 @@
 """`python -m benchmarks.methods`: the time of a training step of each method, relative to DPO's.
 
-Every method trains a model of random weights on the same pairs, in turn with DPO, several times. A
-method's time is the median of its steps after the first two; its ratio is to the run of DPO just
-before. Further models are DPO's start, and scores and weights are made up: they change no time.
-What a method computes beyond DPO stands beside its ratio. `--name` writes a card.
+Every method trains a model of random weights on the same pairs, in groups of a few methods between
+two runs of DPO, as often as the time allows. A method's time is the median of its steps after the
+first two; its ratio is to the mean of DPO's before and after its group. Further models are DPO's
+start, and scores and weights are made up: they change no time. What a method computes beyond DPO
+stands beside its ratio. `--name` writes a card, after every group; `--resume` goes on with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -31,11 +33,16 @@ from benchmarks.shapes import NARROW, Shape, write_model, write_pairs
 from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.data.pairs import read_pairs
+from sparsepo.errors import first_line
 from sparsepo.methods import BUILT_IN, Method
 from sparsepo.training.loading import load_tokenizer
 from sparsepo.types import PreferencePair
 
 PEER = "dpo"
+GROUP = 4
+"""Methods between two runs of DPO."""
+
+MINUTES = 15.0
 
 
 @dataclass(frozen=True)
@@ -124,15 +131,60 @@ def _weights(pairs: Sequence[PreferencePair], model: Path, file: Path) -> Path:
     return file
 
 
-def measure(methods: Sequence[str], shape: Shape, runs: int, steps: int) -> list[Cost]:
-    """Measure methods, each in turn with DPO.
+@dataclass
+class Record:
+    """What has been measured so far."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Method → the median seconds of a step in each of its runs."""
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    """Method → the same, relative to DPO's."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Method → why it could not be measured; it is not tried again."""
+
+    def costs(self) -> list[Cost]:
+        """Return what the methods cost that were measured."""
+        return [
+            Cost(name, median(values), tuple(self.ratios[name]))
+            for name, values in self.seconds.items()
+        ]
+
+    def next_group(self, methods: Sequence[str], runs: int) -> list[str]:
+        """Return the methods that were measured least often; none once all have all their runs.
+
+        Args:
+            methods: built-in methods, in the order in which they are measured.
+            runs: of each method.
+        """
+        done = {name: len(self.seconds.get(name, ())) for name in methods}
+        open_ = [name for name in methods if name not in self.failures and done[name] < runs]
+        fewest = min((done[name] for name in open_), default=0)
+        return [name for name in open_ if done[name] == fewest][:GROUP]
+
+
+def measure(
+    methods: Sequence[str],
+    shape: Shape,
+    runs: int,
+    steps: int,
+    *,
+    record: Record | None = None,
+    seconds: float = math.inf,
+    save: Callable[[Record], None] = lambda record: None,
+) -> Record:
+    """Measure methods, each in a group between two runs of DPO.
 
     Args:
         methods: built-in methods.
         shape: the model and the lengths of its pairs.
-        runs: of each method.
+        runs: of each method, at most.
         steps: measured steps of a run.
+        record: what was measured before; it is added to.
+        seconds: no group is begun that would probably end later than that.
+        save: called after every group.
     """
+    record = Record() if record is None else record
+    started, longest = _now(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         model, file = Path(folder) / "model", Path(folder) / "pairs.jsonl"
         write_model(shape, model)
@@ -141,16 +193,29 @@ def measure(methods: Sequence[str], shape: Shape, runs: int, steps: int) -> list
             replace(pair, scores=(2.0, 1.0), win_probability=0.75)
             for pair in read_pairs(file).pairs
         ]
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
-        for _ in range(runs):
-            for name in methods:
-                peer = median(step_seconds(PEER, model, pairs, steps))
-                own = median(step_seconds(name, model, pairs, steps))
-                found[name].append((own, own / peer))
-    return [
-        Cost(name, median(own for own, _ in values), tuple(ratio for _, ratio in values))
-        for name, values in found.items()
-    ]
+
+        def peer() -> float:
+            return median(step_seconds(PEER, model, pairs, steps))
+
+        before = peer()
+        while group := record.next_group(methods, runs):
+            began = _now()
+            if began - started + longest > seconds:
+                break
+            taken: dict[str, float] = {}
+            for name in group:
+                try:
+                    taken[name] = median(step_seconds(name, model, pairs, steps))
+                except Exception as error:
+                    # The others are measured nevertheless, and the card says what happened.
+                    record.failures[name] = f"{type(error).__name__}: {first_line(error)}"
+            after = peer()
+            for name, own in taken.items():
+                record.seconds.setdefault(name, []).append(own)
+                record.ratios.setdefault(name, []).append(own / ((before + after) / 2))
+            before, longest = after, max(longest, _now() - began)
+            save(record)
+    return record
 
 
 def explanation(cls: type[Method]) -> str:
@@ -170,8 +235,13 @@ def explanation(cls: type[Method]) -> str:
     return "; ".join(text for text, holds in parts if holds)
 
 
-def markdown(facts: dict[str, Any], costs: Sequence[Cost]) -> str:
-    """Return a card's text."""
+def markdown(facts: dict[str, Any], record: Record) -> str:
+    """Return a card's text.
+
+    Args:
+        facts: `facts_of`.
+        record: what was measured.
+    """
     lines = [
         f"# Step time of every method, {facts['date']}",
         "",
@@ -180,30 +250,91 @@ def markdown(facts: dict[str, Any], costs: Sequence[Cost]) -> str:
         "```",
         "",
         f"{facts['machine']}; load average {facts['load']}. {facts['shape']}, {facts['pairs']} "
-        "pairs per step. The ratio is to DPO's step in the run just before; smallest and largest "
-        "in brackets.",
+        "pairs per step. The ratio is to the mean of DPO's steps in the runs before and after; "
+        "median, smallest and largest over the runs.",
         "",
-        "| method | seconds per step | ratio to DPO | beyond DPO's step |",
-        "|---|---:|---:|---|",
+        "| method | runs | seconds per step | ratio to DPO | beyond DPO's step |",
+        "|---|---:|---:|---:|---|",
     ]
-    for cost in sorted(costs, key=lambda one: median(one.ratios)):
+    for cost in sorted(record.costs(), key=lambda one: median(one.ratios)):
         spread = f"[{min(cost.ratios):.2f}, {max(cost.ratios):.2f}]"
         why = explanation(BUILT_IN[cost.method])
         lines.append(
-            f"| {cost.method} | {cost.seconds:.3f} | {median(cost.ratios):.2f} {spread} | {why} |"
+            f"| {cost.method} | {len(cost.ratios)} | {cost.seconds:.3f} "
+            f"| {median(cost.ratios):.2f} {spread} | {why} |"
         )
+    for name, text in record.failures.items():
+        lines += ["", f"{name} was not measured: {text}."]
+    missing = [name for name in facts["methods"] if name not in {*record.seconds, *record.failures}]
+    if missing:
+        lines += ["", f"Not reached in the time: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; write a card with --name."""
+def facts_of(options: argparse.Namespace, methods: Sequence[str], words: str) -> dict[str, Any]:
+    """Return what a card says of a run."""
+    machine = [f"{name} {value}" for name, value in hardware("cpu", None).items() if value]
+    shape = _SHAPES[options.shape]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": f"python -m benchmarks.methods {words}".strip(),
+        "machine": "; ".join(machine),
+        "load": "",
+        "shape": shape.title,
+        "pairs": shape.pairs,
+        "steps": options.steps,
+        "methods": list(methods),
+        "versions": library_versions(),
+    }
+
+
+def read_record(file: Path, facts: dict[str, Any]) -> Record:
+    """Return what a card's JSON has measured.
+
+    Args:
+        file: the card's JSON.
+        facts: of the run that goes on with it.
+
+    Raises:
+        UserError: there is no such card, or it is of another shape or number of steps.
+    """
+    try:
+        data = json.loads(file.read_text())
+        record = Record(**data["record"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file.name} is no card that can be resumed; leave out --resume to start one."
+        ) from error
+    for name in ("shape", "pairs", "steps", "machine"):
+        if data[name] != facts[name]:
+            raise UserError(
+                f"{file.name} was measured with {name} {data[name]}, not {facts[name]}; choose "
+                "another --name, or leave out --resume."
+            )
+    return record
+
+
+_SHAPES = {shape.name: shape for shape in NARROW}
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path = CARDS) -> int:
+    """Measure and print; write a card with --name.
+
+    Args:
+        arguments: the command line.
+        folder: of the cards.
+
+    Raises:
+        UserError: an unknown method, or a card that cannot be resumed.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
-    shapes = {shape.name: shape for shape in NARROW}
-    parser.add_argument("--shape", choices=list(shapes), default="hh")
+    parser.add_argument("--shape", choices=list(_SHAPES), default="hh")
     parser.add_argument("--methods", help="comma-separated; default: all")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3, help="of each method, at most")
+    parser.add_argument("--steps", type=int, default=3, help="measured steps of a run")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all runs; default: 15")
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
+    parser.add_argument("--resume", action="store_true", help="go on with the card of that name")
     options = parser.parse_args(arguments)
     on_pairs = [name for name, cls in BUILT_IN.items() if not cls.needs.rollout]
     names = options.methods.split(",") if options.methods else on_pairs
@@ -212,27 +343,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"'{name}' is no method that trains on pairs; choose from {', '.join(on_pairs)}."
             )
-    shape = shapes[options.shape]
-    load = os.getloadavg()[0]
-    costs = measure(names, shape, options.runs, options.steps)
-    machine = [f"{name} {value}" for name, value in hardware("cpu", None).items() if value]
+    if options.resume and not options.name:
+        raise UserError("--resume needs --name, the card to go on with.")
     given = sys.argv[1:] if arguments is None else arguments
-    facts: dict[str, Any] = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": f"python -m benchmarks.methods {' '.join(given)}".strip(),
-        "machine": "; ".join(machine),
-        "load": f"{load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end",
-        "shape": shape.title,
-        "pairs": shape.pairs,
-        "versions": library_versions(),
-    }
-    text = markdown(facts, costs)
-    print(text)
-    if options.name:
-        (CARDS / f"{options.name}.md").write_text(text)
-        facts["costs"] = [asdict(one) for one in costs]
-        (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return 0
+    facts = facts_of(options, names, " ".join(given))
+    files = [folder / f"{options.name}.{kind}" for kind in ("md", "json")]
+    record = read_record(files[1], facts) if options.resume else Record()
+    load = os.getloadavg()[0]
+
+    def save(record: Record) -> None:
+        facts["load"] = f"{load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
+        done = sum(map(len, record.seconds.values()))
+        print(f"{done} runs, {len(record.failures)} failures", file=sys.stderr, flush=True)
+        if options.name:
+            files[0].write_text(markdown(facts, record))
+            data = {**facts, "record": asdict(record)}
+            files[1].write_text(json.dumps(data, indent=1) + "\n")
+
+    try:
+        measure(
+            names,
+            _SHAPES[options.shape],
+            options.runs,
+            options.steps,
+            record=record,
+            seconds=60 * options.minutes,
+            save=save,
+        )
+    except KeyboardInterrupt:
+        print("\nStopped; --resume goes on with the card.", file=sys.stderr)
+        return 130
+    save(record)
+    print(markdown(facts, record))
+    return 1 if record.failures else 0
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ class Shape:
     """Tokens of each response, the end-of-sequence token included."""
     pairs: int = 4
     """Pairs per step."""
+    kv_heads: int | None = None
+    """Heads of keys and values; None for one each per head of queries."""
+    feed_forward: int | None = None
+    """Width of the feed-forward layer; None for four times the model's."""
+    tied: bool | None = None
+    """Whether the output projection is the embedding; None as the architecture usually has it."""
 
     def useful_flops(self) -> float:
         """Return the minimum number of floating-point operations of one step.
@@ -40,10 +46,19 @@ class Shape:
         products of attention, 1 to 3 % at these lengths, are not counted. The count is the same for
         every system, which makes utilisations comparable.
         """
-        body = 12 * self.layers * self.width**2
+        body = self.layers * self._block_weights()
         head = self.vocabulary * self.width
         tokens = self.pairs * (self.prompt + 2 * self.response)
         return (6 + 2) * (body * tokens + head * self.pairs * 2 * self.response)
+
+    def _block_weights(self) -> int:
+        if self.feed_forward is None:
+            return 12 * self.width**2
+        attention = 2 * self.width**2
+        attention += 2 * self.width**2 * (self.kv_heads or self.heads) // self.heads
+        # Llama's feed-forward layer has a third matrix, its gate.
+        matrices = 3 if self.architecture == "llama" else 2
+        return attention + matrices * self.width * self.feed_forward
 
 
 FULL = (
@@ -53,6 +68,32 @@ FULL = (
     Shape("mbpp", "StarCoder 1B, MBPP 120+90", "gpt_bigcode", 24, 2048, 16, 49152, 120, 90, 32),
 )
 """The paper's models and typical lengths."""
+
+LAPTOP = Shape(
+    "smollm2",
+    "SmolLM2 135M, HH 120+120",
+    "llama",
+    30,
+    576,
+    9,
+    49152,
+    120,
+    120,
+    pairs=32,
+    kv_heads=3,
+    feed_forward=1536,
+    tied=True,
+)
+"""The shape of SmolLM2-135M-Instruct, with HH's typical lengths."""
+
+LORA_TARGETS = {
+    "gptj": ("q_proj", "v_proj"),
+    "llama": ("q_proj", "v_proj"),
+    "gpt_neox": ("query_key_value",),
+    "gpt2": ("c_attn",),
+    "gpt_bigcode": ("c_attn",),
+}
+"""The projections that get adapters in every system, those that the trainer chooses by default."""
 
 CPU_WIDTH, CPU_LAYERS, CPU_HEADS = 256, 6, 4
 
@@ -70,8 +111,14 @@ NARROW = tuple(
 """The same architectures, vocabularies and lengths, narrow enough for two CPU cores."""
 
 
-def write_model(shape: Shape, folder: Path) -> None:
-    """Save a random-weight model of a shape with a tokenizer of the same vocabulary size."""
+def write_model(shape: Shape, folder: Path, *, weights: bool = True) -> None:
+    """Save a random-weight model of a shape with a tokenizer of the same vocabulary size.
+
+    Args:
+        shape: the model's shape.
+        folder: where to.
+        weights: False saves only the configuration, for `model_in_memory`.
+    """
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -82,9 +129,11 @@ def write_model(shape: Shape, folder: Path) -> None:
             "hidden_size": shape.width,
             "num_hidden_layers": shape.layers,
             "num_attention_heads": shape.heads,
-            "intermediate_size": 4 * shape.width,
+            "intermediate_size": shape.feed_forward or 4 * shape.width,
             "max_position_embeddings": context,
         }
+        if shape.architecture == "llama":
+            size["num_key_value_heads"] = shape.kv_heads or shape.heads
     else:
         size = {
             "n_embd": shape.width,
@@ -97,17 +146,21 @@ def write_model(shape: Shape, folder: Path) -> None:
         else:
             size |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     end = shape.vocabulary - 1
+    tied = shape.architecture in ("gpt2", "gpt_bigcode") if shape.tied is None else shape.tied
     config = AutoConfig.for_model(
         shape.architecture,
         vocab_size=shape.vocabulary,
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
-        tie_word_embeddings=shape.architecture in ("gpt2", "gpt_bigcode"),
+        tie_word_embeddings=tied,
         **size,
     )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    if weights:
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    else:
+        config.save_pretrained(folder)
     words = {_word(index): index for index in range(end)} | {"<end>": end}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -115,6 +168,24 @@ def write_model(shape: Shape, folder: Path) -> None:
         tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", model_max_length=context
     )
     fast.save_pretrained(folder)
+
+
+def model_in_memory(folder: Path, device: str, dtype: str) -> Any:
+    """Return a model of the configuration in a folder, its random weights drawn on the device.
+
+    Drawing six billion weights on a CPU, and writing and reading them, would take minutes.
+
+    Args:
+        folder: see `write_model`.
+        device: "cpu" or "cuda".
+        dtype: of the weights.
+    """
+    import torch
+
+    config = AutoConfig.from_pretrained(folder)
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
 
 
 def _word(index: int) -> str:

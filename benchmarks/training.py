@@ -17,12 +17,12 @@ from pathlib import Path
 from benchmarks.card import Card, Curve, hardware, library_versions, read_card, write_card
 from benchmarks.measure import (
     WARM_UP,
-    BenchmarkError,
     Measurement,
     matmul_flops,
     measure,
     real_pairs,
 )
+from benchmarks.process import BenchmarkError
 from benchmarks.shapes import FULL, NARROW, Shape
 from sparsepo.errors import UserError
 

@@ -7,6 +7,7 @@ take steps in turn and wait otherwise, which exposes all systems to the same loa
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
@@ -54,27 +55,42 @@ def _import_for(kind: str) -> None:
 def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
     """Return a POTrainer.
 
-    `ours` uses the defaults, `ours-cached` a reference cache, `ours-single` one pair per row, and
-    `plain` the reference implementation of the same method.
+    `ours` uses the defaults, `ours-sdpa` PyTorch's SDPA, `ours-cached` a reference cache,
+    `ours-single` one pair per row, and `plain` the reference implementation of the same method.
     """
     from sparsepo import POConfig, POTrainer
 
     own: dict[str, Any] = {"computation": "plain"} if kind == "plain" else {}
     if kind == "ours-cached":
         own["reference_cache"] = spec["cache"]
+    if kind == "ours-sdpa":
+        own["attention"] = "sdpa"
     if kind == "ours-single":
         _one_pair_per_row()
+    if spec.get("lora_r"):
+        own |= {"lora_r": spec["lora_r"], "lora_target_modules": "+".join(spec["lora_targets"])}
+    if not spec.get("in_memory"):
+        own["model_dtype"] = spec["dtype"]
     return POTrainer(
-        spec["model"],
-        args=POConfig(
-            method=method,
-            max_length=MAX_LENGTH,
-            model_dtype=spec["dtype"],
-            **own,
-            **_common(spec),
-        ),
+        _model(spec),
+        args=POConfig(method=method, max_length=MAX_LENGTH, **own, **_common(spec)),
         train_dataset=_pairs(spec["pairs"]),
+        processing_class=_tokenizer(spec),
     )
+
+
+def _model(spec: dict[str, Any]) -> Any:
+    from benchmarks.shapes import model_in_memory
+
+    if not spec.get("in_memory"):
+        return spec["model"]
+    return model_in_memory(Path(spec["model"]), spec["device"], spec["dtype"])
+
+
+def _tokenizer(spec: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(spec["model"])
 
 
 def _pairs(file: str) -> Any:
@@ -94,22 +110,43 @@ def _one_pair_per_row() -> None:
 
 
 def build_trl(spec: dict[str, Any], kind: str, method: str) -> Any:
-    """Return TRL's DPOTrainer: `trl` as installed, `trl-precompute` with its reference cache."""
+    """Return TRL's DPOTrainer.
+
+    `trl` is as installed, `trl-precompute` with its reference cache, `trl-liger` with Liger's
+    kernels in place of the model's own.
+    """
     from datasets import load_dataset
-    from transformers import AutoTokenizer
 
     trl = import_module("trl")
+    own: dict[str, Any] = {}
+    if kind == "trl-liger":
+        own["use_liger_kernel"] = True
+    further: dict[str, Any] = {}
+    if spec.get("lora_r"):
+        from peft import LoraConfig
+
+        rank = spec["lora_r"]
+        further["peft_config"] = LoraConfig(
+            task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules=spec["lora_targets"]
+        )
+    model = _model(spec)
+    if not spec.get("in_memory"):
+        own["model_init_kwargs"] = {"dtype": spec["dtype"]}
+    elif not spec.get("lora_r"):
+        # TRL would load the reference from the folder that the policy is named after.
+        further["ref_model"] = copy.deepcopy(model)
     rows = load_dataset("json", data_files=spec["pairs"], split="train", cache_dir=spec["cache"])
     return trl.DPOTrainer(
-        spec["model"],
+        model,
         args=trl.DPOConfig(
             max_length=MAX_LENGTH,
             precompute_ref_log_probs=kind == "trl-precompute",
-            model_init_kwargs={"dtype": spec["dtype"]},
+            **own,
             **_common(spec),
         ),
         train_dataset=rows,
-        processing_class=AutoTokenizer.from_pretrained(spec["model"]),
+        processing_class=_tokenizer(spec),
+        **further,
     )
 
 

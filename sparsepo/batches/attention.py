@@ -7,8 +7,9 @@ skips all others: a long row of many pairs then costs no more than its pairs.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -31,6 +32,10 @@ AttentionMask = Tensor | BlockMask | dict[str, Tensor | BlockMask]
 
 _SMALLEST_FLEX_HEAD = 16
 """Smallest head dimension that FlexAttention's CUDA kernels support."""
+
+_KERNEL_OPTIONS = {"FORCE_USE_FLEX_ATTENTION": True}
+"""What FlexAttention is asked for. For rows below 128 tokens it would take another kernel, which
+cannot be compiled for grouped queries in torch 2.11 to 2.13 (its pull request 185349)."""
 
 _COMPILED_SHAPES = 64
 """Number of compiled kernels after which FlexAttention falls back to materialising all scores."""
@@ -73,6 +78,24 @@ def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionM
     if kinds == {"sliding_attention"}:
         return make(window)
     return {kind: make(window if kind == "sliding_attention" else None) for kind in kinds}
+
+
+def kernel_options_for(model: PreTrainedModel, mask: AttentionMask) -> dict[str, Any]:
+    """Return further arguments of a model's body for a mask; none but for FlexAttention.
+
+    Args:
+        model: a transformers model, without adapters around it.
+        mask: as returned by `attention_mask_for`.
+    """
+    masks = mask.values() if isinstance(mask, dict) else [mask]
+    if not any(isinstance(one, BlockMask) for one in masks):
+        return {}
+    body: Any = model.base_model
+    parameters = inspect.signature(body.forward).parameters.values()
+    # A body that takes no further arguments passes none on to its attention either.
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return {}
+    return {"kernel_options": dict(_KERNEL_OPTIONS)}
 
 
 def _visible(

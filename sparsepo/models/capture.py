@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sparsepo.batches.attention import AttentionMask
+from sparsepo.batches.attention import AttentionMask, kernel_options_for
 from sparsepo.fused import BLOCK_ELEMENTS, IDENTITY, LogitTransform
 from sparsepo.masks import FeatureMean, feature_mean
 from sparsepo.models.attention_inputs import (
@@ -309,6 +309,7 @@ def run_body(
         attention_mask=mask,
         position_ids=batch.position_ids,
         use_cache=False,
+        **kernel_options_for(model, mask),
     )
     hidden: Tensor = output.last_hidden_state
     return hidden.flatten(0, 1)[batch.predictor_index]

@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sparsepo.batches.attention import FLEX
 from sparsepo.batches.pack import PADDING
+from sparsepo.models.implementations import use_implementation
 from sparsepo.types import PackedBatch
 
 Computation = Literal["packed", "plain", "alone"]
@@ -26,6 +28,9 @@ separate forward pass per response, without padding or mask."""
 
 def run_whole(model: PreTrainedModel, batch: PackedBatch, computation: Computation) -> Any:
     """Run a model with its head on one row per response; return its output.
+
+    A model set to FlexAttention runs with SDPA here: it would compile a kernel for each kind of
+    mask, and what the packed form is compared with should be independent of it.
 
     Args:
         model: the model, with or without adapters around it.
@@ -40,12 +45,13 @@ def run_whole(model: PreTrainedModel, batch: PackedBatch, computation: Computati
             "The reference implementation needs one row per response; pack with share_prompt=False."
         )
     inside = batch.pair_index != PADDING
-    if computation != "alone":
-        mask = inside.long()
-        return model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False)
-    outputs = []
-    for ids, length in zip(batch.input_ids, inside.sum(1).tolist(), strict=True):
-        outputs.append(model(input_ids=ids[None, :length], use_cache=False))
+    with use_implementation(model, "attn", lambda name: "sdpa" if name == FLEX else name):
+        if computation != "alone":
+            mask = inside.long()
+            return model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False)
+        outputs = []
+        for ids, length in zip(batch.input_ids, inside.sum(1).tolist(), strict=True):
+            outputs.append(model(input_ids=ids[None, :length], use_cache=False))
     width = batch.input_ids.shape[1]
     return _Joined(outputs, width)
 

@@ -2,26 +2,144 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.methods import explanation, markdown, measure
+import pytest
+
+from benchmarks import methods
+from benchmarks.methods import Record, explanation, main, markdown, measure
 from benchmarks.shapes import NARROW
+from sparsepo.errors import UserError
 from sparsepo.methods import BUILT_IN
 
 SMALL = replace(NARROW[1], layers=1, width=8, heads=2, vocabulary=64, prompt=4, response=5, pairs=3)
+FACTS: dict[str, Any] = {
+    "date": "d",
+    "command": "c",
+    "machine": "m",
+    "load": "l",
+    "shape": "s",
+    "pairs": 3,
+    "methods": ["simpo", "kto", "ipo"],
+}
 
 
 def test_methods_are_measured_in_turn_with_dpo() -> None:
     names = ["simpo", "kto", "tgdpo", "weighted-dpo", "odpo"]
-    costs = measure(names, SMALL, runs=2, steps=2)
+    saved: list[int] = []
+    record = measure(
+        names, SMALL, runs=2, steps=2, save=lambda found: saved.append(len(found.costs()))
+    )
+    costs = record.costs()
     assert [cost.method for cost in costs] == names
     assert all(len(cost.ratios) == 2 and min(cost.ratios) > 0 for cost in costs)
-    facts = {"date": "d", "command": "c", "machine": "m", "load": "l", "shape": "s", "pairs": 3}
-    card = markdown(facts, costs)
-    assert all(f"| {name} |" in card for name in names)
+    # Saved after every group of each round.
+    assert saved == [4, 5, 5, 5]
+    card = markdown({**FACTS, "methods": names}, record)
+    assert all(f"| {name} | 2 |" in card for name in names)
 
 
 def test_what_a_method_computes_beyond_dpo_is_said() -> None:
     assert explanation(BUILT_IN["dpo"]) == ""
     assert "no reference" in explanation(BUILT_IN["orpo"])
     assert "other prompts" in explanation(BUILT_IN["kto"])
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Make up every step's time, and a clock that advances by it; return what was run."""
+    run: list[str] = []
+    clock = [0.0]
+
+    def steps(name: str, *_: Any) -> list[float]:
+        run.append(name)
+        if name == "kto":
+            raise RuntimeError("out of paper\nand ink")
+        clock[0] += 10.0
+        # The machine gets slower while DPO and SimPO run.
+        return [2.0 + clock[0] / 10 if name == "dpo" else 6.0]
+
+    monkeypatch.setattr(methods, "step_seconds", steps)
+    monkeypatch.setattr(methods, "_now", lambda: clock[0])
+    monkeypatch.setattr(methods, "_SHAPES", {"hh": SMALL})
+    return run
+
+
+def test_the_ratio_is_to_the_mean_of_both_neighbours(timed: Sequence[str]) -> None:
+    record = measure(["simpo"], SMALL, runs=1, steps=1)
+    assert timed == ["dpo", "simpo", "dpo"]
+    assert record.ratios == {"simpo": [6.0 / 4.0]}
+
+
+def test_a_method_that_fails_leaves_the_others_measured(timed: Sequence[str]) -> None:
+    record = measure(["simpo", "kto", "ipo"], SMALL, runs=2, steps=1)
+    assert {name: len(values) for name, values in record.seconds.items()} == {"simpo": 2, "ipo": 2}
+    assert timed.count("kto") == 1
+    card = markdown(FACTS, record)
+    assert "kto was not measured: RuntimeError: out of paper." in card
+
+
+def test_what_the_time_does_not_allow_is_left_out(timed: Sequence[str]) -> None:
+    names = ["simpo", "ipo", "cpo", "orpo", "hinge", "nca", "sppo"]
+    # The first group takes 50 s, which the second would too.
+    record = measure(names, SMALL, runs=1, steps=1, seconds=90)
+    assert list(record.seconds) == names[:4]
+    card = markdown({**FACTS, "methods": names}, record)
+    assert "Not reached in the time: hinge, nca, sppo." in card
+
+
+def test_a_card_is_resumed(
+    timed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--runs", "1", "--name", "card"]
+    assert main([*arguments, "--minutes", "0.9"], tmp_path) == 0
+    assert "Not reached in the time: hinge." in (tmp_path / "card.md").read_text()
+    del timed[:]
+    assert main([*arguments, "--resume"], tmp_path) == 0
+    assert timed == ["dpo", "hinge", "dpo"]
+    page = (tmp_path / "card.md").read_text()
+    assert "Not reached" not in page
+    assert page.count("| 1 | 6.000 |") == 5
+    assert page in capsys.readouterr().out
+    with pytest.raises(UserError, match="was measured with steps 3, not 4"):
+        main([*arguments, "--resume", "--steps", "4"], tmp_path)
+
+
+def test_an_interruption_keeps_the_card(
+    timed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = methods.step_seconds
+
+    def interrupted(name: str, *rest: Any) -> list[float]:
+        if name == "hinge":
+            raise KeyboardInterrupt
+        return own(name, *rest)
+
+    monkeypatch.setattr(methods, "step_seconds", interrupted)
+    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--runs", "1", "--name", "card"]
+    assert main(arguments, tmp_path) == 130
+    record = Record(**json.loads((tmp_path / "card.json").read_text())["record"])
+    assert list(record.seconds) == ["simpo", "ipo", "cpo", "orpo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "dpo,grpo"], "'grpo' is no method that trains on pairs"),
+        (["--resume"], "--resume needs --name"),
+        (["--resume", "--name", "no-such"], "no-such.json is no card that can be resumed"),
+    ],
+)
+def test_what_cannot_be_done_is_a_users_error(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        main(arguments, tmp_path)
+
+
+def test_a_failure_is_the_exit_code(timed: Sequence[str], tmp_path: Path) -> None:
+    assert main(["--methods", "simpo,kto", "--runs", "1"], tmp_path) == 1

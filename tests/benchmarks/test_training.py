@@ -12,7 +12,8 @@ import torch
 
 from benchmarks import training
 from benchmarks.card import Card, Curve, markdown, read_card, write_card
-from benchmarks.measure import BenchmarkError, Measurement, measure, real_pairs
+from benchmarks.measure import Measurement, measure, real_pairs
+from benchmarks.process import BenchmarkError
 from benchmarks.shapes import FULL, NARROW, Shape, write_model, write_pairs, write_real_pairs
 from benchmarks.worker import build_ours
 

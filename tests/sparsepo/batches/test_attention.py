@@ -9,11 +9,19 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers import PreTrainedModel
+from transformers.integrations import flex_attention as flex
 
-from sparsepo.batches.attention import allowed_keys, attention_mask_for, block_mask, use_attention
+from sparsepo.batches.attention import (
+    allowed_keys,
+    attention_mask_for,
+    block_mask,
+    kernel_options_for,
+    use_attention,
+)
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.errors import UserError
 from sparsepo.models.capture import capture_activations, capture_layers, run_body
+from sparsepo.models.plain import run_whole
 from sparsepo.types import TokenizedPair
 from tests.small_models import ALL_ARCHITECTURES, small_model, token_pairs
 
@@ -107,6 +115,42 @@ def test_a_sliding_window_is_kept_to(architecture: str, attention: str) -> None:
         unlimited = run_body(small_model(architecture), batch, block_mask(batch, torch.float32))
     torch.testing.assert_close(ours, torch.cat(expected), rtol=1e-5, atol=2e-5)
     assert (ours - unlimited).abs().max() > 1e-2
+
+
+@pytest.mark.usefixtures("without_kernels")
+@pytest.mark.parametrize("architecture", FLEX_ARCHITECTURES)
+def test_flex_attention_is_asked_for_its_kernel_of_long_rows(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one for short rows cannot be compiled for grouped queries in torch 2.11 to 2.13."""
+    asked: list[Any] = []
+    own = flex.compile_friendly_flex_attention
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["kernel_options"])
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(flex, "compile_friendly_flex_attention", record)
+    batch = pack_pairs(token_pairs(3, seed=4))
+    model = in_flex(small_model(architecture))
+    with torch.no_grad():
+        run_body(model, batch, attention_mask_for(model, batch))
+    assert asked == model.config.num_hidden_layers * [{"FORCE_USE_FLEX_ATTENTION": True}]
+    assert kernel_options_for(model, block_mask(batch, torch.float32)) == {}
+
+
+@pytest.mark.parametrize("computation", ["plain", "alone"])
+def test_the_models_own_forward_pass_compiles_nothing(
+    computation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flex, "compile_friendly_flex_attention", None)
+    batch = pack_pairs(token_pairs(3, seed=4), share_prompt=False)
+    model = in_flex(small_model("llama"))
+    with torch.no_grad():
+        ours = run_whole(model, batch, computation).logits
+        expected = run_whole(small_model("llama"), batch, computation).logits
+    assert torch.equal(ours, expected)
+    assert model.config._attn_implementation == "flex_attention"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,0 +1,1 @@
+"""What should be checked on a GPU, in one command: `python -m benchmarks.gpu`."""
