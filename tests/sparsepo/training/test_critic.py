@@ -91,9 +91,7 @@ def test_only_with_value_gradient_policy_does_the_critic_train_the_policy(tmp_pa
     for gradient in ("head", "policy"):
         for weight in (0.1, 5.0):
             output = tmp_path / f"{gradient}{weight}"
-            trainer = trainer_of(
-                output, "ppo", **run, value_gradient=gradient, value_weight=weight
-            )
+            trainer = trainer_of(output, "ppo", **run, value_gradient=gradient, value_weight=weight)
             moved_head(trainer)
             trainer.train()
             found[gradient, weight] = state(trainer)
