@@ -21,7 +21,7 @@ trainer = RolloutTrainer(
     vowels,
     args=RolloutConfig(
         output_dir=output,
-        method="dpo",  # or grpo, f-dpg, inpo, sparsepo-common …
+        method="dpo",  # or ppo, grpo, f-dpg, inpo, sparsepo-common …
         beta=0.1,
         learning_rate=1e-2,
         num_train_epochs=40,

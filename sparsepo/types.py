@@ -108,8 +108,8 @@ class TokenStats:
     """
 
     policy_logps: Float[Tensor, "B T"]
-    """log π(y_t | x, y_<t), in nats; with `kl`, the only field that carries gradients to the
-    policy."""
+    """log π(y_t | x, y_<t), in nats; with `kl` and `values`, the only field that carries
+    gradients to the policy."""
     ref_logps: Float[Tensor, "B T"] | None
     """log π_ref(y_t | x, y_<t), in nats."""
     kl: Float[Tensor, "B T"] | None
@@ -157,6 +157,13 @@ class TokenStats:
     """Logarithm of the target's normalisation constant for this prompt."""
     baseline: Float[Tensor, " B"] | None = None
     """A constant that is subtracted from what a sample is worth."""
+    values: Float[Tensor, "B T"] | None = None
+    """The value of what precedes each token, by a critic that is trained beside the policy and to
+    which this carries gradients."""
+    sampling_values: Float[Tensor, "B T"] | None = None
+    """These values when the samples were drawn."""
+    returns: Float[Tensor, "B T"] | None = None
+    """What the critic should say of each token, computed from the whole rollout."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ TOKEN_FIELDS = (
     "token_weights",
     "sampling_logps",
     "credit",
+    "values",
+    "sampling_values",
+    "returns",
     *MODEL_FIELDS,
     "importance",
     "hidden",
@@ -51,7 +54,7 @@ def declared_fields(cls: MethodClass) -> set[str]:
     fields |= {"reward_mask"} if needs.mask != "none" else set()
     fields |= {"kl_mask"} if needs.mask == "learned-independent" else set()
     plain = ("scores", "win_probability", "reverse_kl", "log_sum_sq_probs", "token_weights")
-    fields |= {name for name in (*plain, "importance", "hidden") if getattr(needs, name)}
+    fields |= {name for name in (*plain, "importance", "hidden", "values") if getattr(needs, name)}
     fields |= {f"{name}_logps" for name in needs.models}
     fields |= set(needs.rollout)
     mismatched = {name for name in RESPONSE_FIELDS if name.startswith("mismatched")}
@@ -117,7 +120,13 @@ def random_stats(
         "importance": draw() + 0.1,
         **{name: -3 * draw() - 0.1 for name in MODEL_FIELDS},
         "hidden": torch.stack([draw(), draw(), draw()], -1),
+        "values": draw(),
     }
+    # Every other value has moved towards its return since the sample was drawn, so far that a limit
+    # on the change of values takes effect.
+    moved = torch.arange(tokens) % 2 * (0.5 + draw())
+    values["sampling_values"] = values["values"] - moved
+    values["returns"] = values["values"] + 0.1 + draw()
     wanted = set(FIELDS) if extra else declared_fields(cls)
     fields: dict[str, Any] = {
         name: masked(value, inside) if name in wanted else None for name, value in values.items()

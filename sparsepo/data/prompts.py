@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,11 +14,13 @@ from sparsepo.data.pairs import (
     MISSING_PROMPT,
     NOT_UNICODE,
     Content,
+    PairData,
     ReadReport,
     given_id,
     in_words,
     is_missing,
     is_unicode,
+    pairs_of_rows,
     stem,
     text_or_messages,
     unique,
@@ -65,7 +67,8 @@ def read_prompts(source: str | Path, split: str = "train") -> PromptData:
 
     Args:
         source: as for `read_pairs`; each row has `prompt`, or another column that `read_pairs`
-            takes a prompt from. Responses in the rows are not read.
+            takes a prompt from. Responses in the rows are not read, unless they contain the prompt:
+            in pairs without such a column it is their shared beginning.
         split: the split of a folder or hub data set.
 
     Returns:
@@ -96,6 +99,8 @@ def prompts_of_rows(
         raise UserError(f"{source} contains no rows; give data with at least one.")
     columns = list(dict.fromkeys(name for row in given for name in row))
     names = prompt_columns(columns)
+    if not names and {"chosen", "rejected"} <= set(columns):
+        return _of_pairs(pairs_of_rows(given, source, split, arrow=arrow))
     if not names:
         raise UserError(
             f"{source} has no column 'prompt'; its columns are {', '.join(columns)}. Samples need "
@@ -122,6 +127,27 @@ def prompts_of_rows(
             f"No usable row in {source}: all {len(given)} were skipped ({in_words(skipped)})."
         )
     return PromptData(prompts, ReadReport(str(source), len(given), len(prompts), dict(skipped)))
+
+
+def _of_pairs(pairs: PairData) -> PromptData:
+    """Return the prompts of pairs whose responses contain them."""
+    prompts: list[Prompt] = []
+    skipped = Counter(pairs.report.skipped)
+    seen: set[str] = set()
+    for pair in pairs:
+        reason = MISSING_PROMPT if not pair.prompt else _reason_to_skip(pair.prompt, seen)
+        if reason is not None:
+            skipped[reason] += 1
+            continue
+        seen.add(repr(pair.prompt))
+        prompts.append(Prompt(pair.pair_id, pair.prompt, pair.chat_template_kwargs))
+    report = replace(pairs.report, kept=len(prompts), skipped=dict(skipped))
+    if not prompts:
+        raise EmptyDataError(
+            f"The pairs of {report.source} have no shared beginning, which would be their prompt; "
+            "give rows with the column prompt."
+        )
+    return PromptData(prompts, report)
 
 
 def _content(row: Row, names: Sequence[str], where: str) -> Content | None:

@@ -33,6 +33,7 @@ from sparsepo.methods.nca import NCA
 from sparsepo.methods.odpo import ODPO
 from sparsepo.methods.orpo import ORPO
 from sparsepo.methods.otpo import OTPO
+from sparsepo.methods.ppo import PPO
 from sparsepo.methods.repo import RePO
 from sparsepo.methods.robust_dpo import RobustDPO
 from sparsepo.methods.rto import RTO
@@ -72,7 +73,7 @@ _WITH_REFERENCE = (
 )
 _OVER_BATCHES = (KTO, KTOPair, BCO, BCOPair, AOT, BetaDPO, AlphaDPO, WPO)
 _WITH_WEIGHTS = (SePO, TISDPO, TISDPOKL, TGDPO, OTPO, TIDPO, WeightedDPO, INPO)
-_ON_SAMPLES = (FDPG, GRPO, RTO)
+_ON_SAMPLES = (FDPG, GRPO, PPO, RTO)
 _WITHOUT_REFERENCE = (CPO, ORPO, SLiC, SimPER, AlphaPO, RePO, ConfPO)
 
 PAPER: dict[str, type[Method]] = {cls.name: cls for cls in _PAPER}

@@ -25,7 +25,9 @@ ThirdModel = Literal["oracle", "anti", "history"]
 """A frozen model besides policy and reference: trained on the preferences, trained on the reversed
 preferences, or the policy of the previous iteration."""
 
-RolloutValue = Literal["sampling_logps", "credit", "mean_length", "log_z", "baseline"]
+RolloutValue = Literal[
+    "sampling_logps", "credit", "mean_length", "log_z", "baseline", "sampling_values", "returns"
+]
 """A field of TokenStats that is computed from all samples of a rollout."""
 
 MEANINGS: dict[ThirdModel, str] = {
@@ -58,6 +60,8 @@ class Needs:
     """A weight per token that comes with the data."""
     hidden: bool = False
     """The policy's final hidden states."""
+    values: bool = False
+    """The value of what precedes each token, by a critic that is trained beside the policy."""
     importance: bool = False
     """The influence of each token on its response's last prediction."""
     scores: bool = False
@@ -82,6 +86,9 @@ class Needs:
             "the token KL, policy first": self.reverse_kl,
             "log Σ_v π(v)² of each token, which takes no further pass": self.log_sum_sq_probs,
             "the policy's final hidden states": self.hidden,
+            "a value of each token by a critic, a linear layer on the policy's final states": (
+                self.values
+            ),
             "each token's influence on the last prediction (one more forward and backward pass)": (
                 self.importance
             ),
@@ -117,7 +124,7 @@ class Needs:
     @property
     def beyond_pairs(self) -> bool:
         """Whether values are read beyond a pair's log-probabilities, token KL and masks."""
-        computed = (self.hidden, self.importance, self.mismatched)
+        computed = (self.hidden, self.values, self.importance, self.mismatched)
         logits = (self.reverse_kl, self.log_sum_sq_probs)
         return self.from_outside or any(computed) or any(logits)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparsepo.methods.base import Needs, RolloutValue, required
 from sparsepo.methods.hyper_parameters import hyper_parameter
-from sparsepo.methods.sampled import ClippedMethod, Samples
+from sparsepo.methods.sampled import ClippedMethod, Samples, add_scores
 from sparsepo.methods.search_space import LEARNING_RATE, Range, SearchSpace
 
 _LARGEST_SCORE = 10.0
@@ -63,9 +63,8 @@ class RTO(ClippedMethod):
         guide = self.beta * (required(samples.oracle_logps, "oracle_logps") - ref)
         rewards = guide.clamp(-self.limit, self.limit) - self.kl_weight * (samples.logps - ref)
         rewards = rewards * samples.response_mask
-        last = (samples.response_mask.sum(-1) - 1).clamp(min=0)
-        score = samples.scores.clamp(-_LARGEST_SCORE, _LARGEST_SCORE).to(rewards.dtype)
-        return rewards.scatter_add(1, last[:, None], score[:, None])
+        scores = samples.scores.clamp(-_LARGEST_SCORE, _LARGEST_SCORE)
+        return add_scores(rewards, scores, samples.response_mask)
 
     def from_rollout(self, samples: Samples) -> Mapping[RolloutValue, Tensor]:
         """Return the credit of each token."""

@@ -38,6 +38,8 @@ class Samples:
     response_mask: Bool[Tensor, "S T"]
     ref_logps: Float[Tensor, "S T"] | None = None
     oracle_logps: Float[Tensor, "S T"] | None = None
+    values: Float[Tensor, "S T"] | None = None
+    """A critic's value of what precedes each token; zero on padding."""
 
     @property
     def lengths(self) -> Float[Tensor, " S"]:
@@ -89,6 +91,20 @@ class SampledMethod(Method):
         Returns:
             (S, T) for values of tokens, (S,) for values of samples; without gradient.
         """
+
+
+def add_scores(
+    rewards: Float[Tensor, "S T"], scores: Float[Tensor, " S"], mask: Bool[Tensor, "S T"]
+) -> Float[Tensor, "S T"]:
+    """Return rewards of tokens with each sample's score added to that of its last token.
+
+    Args:
+        rewards: zero on padding.
+        scores: one per sample.
+        mask: True on the samples' tokens.
+    """
+    last = (mask.sum(-1) - 1).clamp(min=0)
+    return rewards.scatter_add(1, last[:, None], scores.to(rewards.dtype)[:, None])
 
 
 def log_gain(stats: TokenStats) -> Float[Tensor, " B"]:

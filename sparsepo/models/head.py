@@ -59,9 +59,16 @@ class OutputHead:
     ) -> Float[Tensor, "N d"]:
         """Run a model up to its projection; return its states at the predicting positions."""
         hidden = run_body(model, batch, mask)
-        if self.before is not None:
-            hidden = model.get_submodule(self.before)(hidden)
-        return hidden
+        return self.after_body(model, hidden)
+
+    def after_body(
+        self, model: PreTrainedModel, hidden: Float[Tensor, "N d"]
+    ) -> Float[Tensor, "N d"]:
+        """Return what the projection reads, given the body's final states."""
+        if self.before is None:
+            return hidden
+        states: Tensor = model.get_submodule(self.before)(hidden)
+        return states
 
 
 def find_head(model: PreTrainedModel) -> OutputHead:

@@ -8,7 +8,8 @@ baseline in tests, benchmarks and the start check, and it trains models that can
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -84,3 +85,34 @@ def of_next_token(
 def at_predictors(values: Float[Tensor, "rows length"], batch: PackedBatch) -> Float[Tensor, " N"]:
     """Return values at the positions that predict a batch's response tokens."""
     return values.flatten()[batch.predictor_index]
+
+
+class BodyStates:
+    """The final states of a model's body, before its head, in each of its forward passes."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Tensor] = []
+
+    def at_predictors(self, batch: PackedBatch) -> Float[Tensor, "N d"]:
+        """Return the states at the positions that predict a batch's response tokens."""
+        states = _join(self.outputs, batch.input_ids.shape[1])
+        return states.flatten(0, 1)[batch.predictor_index]
+
+
+@contextlib.contextmanager
+def body_states(model: PreTrainedModel) -> Iterator[BodyStates]:
+    """Collect the final states of a model's body while the model runs inside.
+
+    Args:
+        model: without adapters around it.
+    """
+    found = BodyStates()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        found.outputs.append(output.last_hidden_state)
+
+    handle = model.base_model.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()

@@ -16,19 +16,15 @@ from sparsepo.distributed.sharding import shard_masks
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.models.adapters import has_adapters, merged
+from sparsepo.training.critic import load_critic, save_critic
 from sparsepo.training.data_record import DATA_FILE, check_same_data, data_record
 from sparsepo.training.given_masks import GivenMasks
+from sparsepo.training.groups import MASK_GROUP, separate_critic, separate_masks
 from sparsepo.training.hooks import TrainerHooks
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.metrics import RunningMeans
 from sparsepo.training.neftune import NoiseSwitch, noisy_embeddings
-from sparsepo.training.policy import (
-    MASK_GROUP,
-    PolicyWithMasks,
-    describe,
-    read_description,
-    separate_masks,
-)
+from sparsepo.training.policy import PolicyWithMasks, describe, read_description
 
 STATE_FILE = "method_state.safetensors"
 """File of a checkpoint with the method's running state."""
@@ -86,10 +82,11 @@ class CheckpointedTrainer(TrainerHooks):
         return module
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimizer, with separate groups for the masks' parameters.
+        """Create the optimizer, with separate groups for the parameters of masks and critic.
 
-        Their weight decay is `mask_weight_decay` for weights and 0 for biases and norms; their peak
-        learning rate is `mask_learning_rate`, or the policy's.
+        The masks' weight decay is `mask_weight_decay` for weights and 0 for biases and norms; their
+        peak learning rate is `mask_learning_rate`, or the policy's. The critic's rate is the
+        policy's times `value_rate`.
         """
         if self.is_fsdp_enabled:
             # This is the last call before accelerate shards the policy.
@@ -100,6 +97,9 @@ class CheckpointedTrainer(TrainerHooks):
         if decay is not None:
             rate = getattr(self.method, "mask_learning_rate", None)
             separate_masks(optimizer, wrapped, decay, None if isinstance(rate, str) else rate)
+        critic = self._module.critic
+        if critic is not None:
+            separate_critic(optimizer, critic, getattr(self.method, "value_rate", 1.0))
         names = {id(weight): name for name, weight in wrapped.named_parameters()}
         self._groups_by_name = [
             [names[id(weight)] for weight in group["params"]] for group in optimizer.param_groups
@@ -256,7 +256,7 @@ class CheckpointedTrainer(TrainerHooks):
         self._in_checkpoint = False
 
     def hook_save(self, directory: Path, gathered: dict[str, Tensor] | None) -> None:
-        """Write policy, masks, tokenizer and the method's hyper-parameters."""
+        """Write policy, masks, critic, tokenizer and the method's hyper-parameters."""
         module = self._module
         policy_state = None
         if gathered is not None:
@@ -270,6 +270,8 @@ class CheckpointedTrainer(TrainerHooks):
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
         saved.save_pretrained(directory, state_dict=policy_state, **which)
         module.save_masks(directory, self.method, gathered, self.reference_origin)
+        if module.critic is not None:
+            save_critic(module.critic, directory)
         self._tokenizer.save_pretrained(directory)
         if self._in_checkpoint:
             (directory / DATA_FILE).write_text(json.dumps(self._data_record(), indent=2) + "\n")
@@ -280,7 +282,7 @@ class CheckpointedTrainer(TrainerHooks):
             (directory / WINDOW_FILE).write_text(json.dumps(self._window) + "\n")
 
     def hook_load(self, checkpoint: Path, model: nn.Module) -> None:
-        """Read policy and masks."""
+        """Read policy, masks and critic."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(model)
         self._check_same_run(checkpoint)
         if self._method_state and (checkpoint / STATE_FILE).is_file():
@@ -297,6 +299,8 @@ class CheckpointedTrainer(TrainerHooks):
             saved = type(module.policy).from_pretrained(checkpoint, dtype=module.policy.dtype)
             module.policy.load_state_dict(saved.state_dict())
         module.load_masks(checkpoint)
+        if module.critic is not None:
+            load_critic(module.critic, checkpoint)
 
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)

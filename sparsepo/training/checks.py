@@ -57,12 +57,14 @@ def check_optimizer(
         needs: the method's needs.
 
     Raises:
-        UserError: weights are missing, or a schedule lacks those of the masks.
+        UserError: weights are missing, or a schedule lacks those of masks or critic.
     """
     optimizer, schedule = optimizers
-    if schedule is not None and needs.mask in ("learned-common", "learned-independent"):
+    masks = needs.mask in ("learned-common", "learned-independent")
+    if schedule is not None and (masks or needs.values):
+        whose = "masks'" if masks else "critic's"
         raise UserError(
-            "The given learning rate schedule does not cover the masks' weights, which are added "
+            f"The given learning rate schedule does not cover the {whose} weights, which are added "
             "to the optimizer; give only the optimizer and set lr_scheduler_type."
         )
     if optimizer is None:

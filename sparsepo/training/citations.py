@@ -283,6 +283,12 @@ _RELATED = {
         "Zhong, Han",
         "2024",
     ),
+    "1909.08593": (
+        "ziegler-etal-2019-ppo",
+        "Fine-Tuning Language Models from Human Preferences",
+        "Ziegler, Daniel M.",
+        "2019",
+    ),
 }
 """The papers of the related work's methods: key, title, first author, year."""
 

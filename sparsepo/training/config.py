@@ -385,7 +385,7 @@ def _hyper_parameters_of_all() -> set[str]:
     return {item.name for cls in classes for item in dataclasses.fields(cls)}
 
 
-def _take_hyper_parameters(initialise: Callable[..., None]) -> Callable[..., None]:
+def take_hyper_parameters(initialise: Callable[..., None]) -> Callable[..., None]:
     """Let a configuration's constructor take the hyper-parameters of every method by name.
 
     Those that are no fields become `method_args`; a name of neither remains a TypeError.
@@ -405,4 +405,4 @@ def _take_hyper_parameters(initialise: Callable[..., None]) -> Callable[..., Non
     return wrapped
 
 
-POConfig.__init__ = _take_hyper_parameters(POConfig.__init__)  # type: ignore[method-assign]
+POConfig.__init__ = take_hyper_parameters(POConfig.__init__)  # type: ignore[method-assign]

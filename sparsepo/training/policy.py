@@ -24,17 +24,22 @@ from sparsepo.methods.base import Method, Needs
 from sparsepo.methods.masked import uses_given_masks
 from sparsepo.models.head import find_head
 from sparsepo.models.layers import layers_of, norm_epsilon
-from sparsepo.models.plain import Computation, at_predictors, log_probs_of, of_next_token, run_whole
+from sparsepo.models.plain import (
+    Computation,
+    at_predictors,
+    body_states,
+    log_probs_of,
+    of_next_token,
+    run_whole,
+)
 from sparsepo.models.points import points_of
 from sparsepo.reference.online import ReferenceStates, mask_settings, unwrap_peft
 from sparsepo.training.as_model import ActsAsModel
+from sparsepo.training.critic import ValueHead
 from sparsepo.types import PackedBatch, TokenStats
 
 MASKS_FILE = "masks.safetensors"
 METHOD_FILE = "method.json"
-
-MASK_GROUP = "masks"
-"""Key of an optimizer's group whose weights are the masks'."""
 
 MaskPair = tuple[Tensor | None, Tensor | None]
 
@@ -84,36 +89,6 @@ def make_masks(method: Method, reference: PreTrainedModel) -> nn.ModuleDict:
     return nn.ModuleDict({name: make() for name in names})
 
 
-def separate_masks(
-    optimizer: torch.optim.Optimizer,
-    module: nn.Module,
-    decay: float,
-    learning_rate: float | None = None,
-) -> None:
-    """Give the masks' weights groups of their own in an optimizer that holds a whole module's.
-
-    Args:
-        optimizer: changed in place.
-        module: a PolicyWithMasks, wrapped or not.
-        decay: weight decay of the masks' weights; their biases and norms have none.
-        learning_rate: peak learning rate of the masks, None for the policy's.
-    """
-    masks = {id(weight): weight for name, weight in module.named_parameters() if "masks." in name}
-    settings = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    if learning_rate is not None:
-        settings["lr"] = learning_rate
-    for group in optimizer.param_groups:
-        group["params"] = [weight for weight in group["params"] if id(weight) not in masks]
-    # Sharded optimizer states are saved by group, and cannot be where two of them are empty.
-    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
-    trained = [weight for weight in masks.values() if weight.requires_grad]
-    for matrices, weight_decay in ((True, decay), (False, 0.0)):
-        chosen = [weight for weight in trained if (weight.ndim > 1) is matrices]
-        if chosen:
-            group = {**settings, "params": chosen, "weight_decay": weight_decay, MASK_GROUP: True}
-            optimizer.add_param_group(group)
-
-
 def describe(method: Method) -> dict[str, Any]:
     """Return a method's name and hyper-parameters as JSON data."""
     return {"method": method.name, "hyper_parameters": asdict(method)}
@@ -129,17 +104,19 @@ def read_description(directory: Path) -> dict[str, Any] | None:
 
 
 class PolicyWithMasks(ActsAsModel):
-    """The policy and its masks as one module, for one optimizer and one wrapper."""
+    """The policy, its masks and its critic as one module, for one optimizer and one wrapper."""
 
     def __init__(
         self,
         policy: PreTrainedModel,
         masks: nn.ModuleDict,
         computation: Computation = "packed",
+        critic: ValueHead | None = None,
     ) -> None:
         super().__init__()
         self.policy = policy
         self.masks = masks
+        self.critic = critic
         self.computation: Computation = computation
         self.output_head = find_head(unwrap_peft(policy))
 
@@ -192,14 +169,16 @@ class PolicyWithMasks(ActsAsModel):
             further["log_sum_sq_probs"] = squares[0]
         if reverse_kl:
             further["reverse_kl"] = reverse_kl[0]
-        if needs.hidden:
-            further["hidden"] = hidden.detach()
+        further |= self._of_states(hidden, needs)
         return self.statistics(batch, reference, *fused, further)
 
     def _plainly(
         self, batch: PackedBatch, reference: ReferenceStates | None, needs: Needs
     ) -> tuple[TokenStats, TokenStats | None]:
-        log_probs = log_probs_of(run_whole(self.policy, batch, self.computation))
+        model = unwrap_peft(self.policy)
+        wanted = needs.hidden or needs.values
+        with body_states(model) if wanted else contextlib.nullcontext() as states:
+            log_probs = log_probs_of(run_whole(self.policy, batch, self.computation))
         ref = None if reference is None else reference.log_probs
         kl = None
         if needs.kl and ref is not None:
@@ -212,14 +191,23 @@ class PolicyWithMasks(ActsAsModel):
         if needs.log_sum_sq_probs:
             squares = (2 * log_probs.detach()).logsumexp(-1)
             further["log_sum_sq_probs"] = at_predictors(squares, batch)
-        if needs.hidden:
-            raise UserError(
-                "This method reads hidden states, which computation=plain does not give; use "
-                "computation=packed."
-            )
+        if states is not None:
+            hidden = self.output_head.after_body(model, states.at_predictors(batch))
+            further |= self._of_states(hidden, needs)
         ref_logps = None if ref is None else of_next_token(ref, batch)
         logps = of_next_token(log_probs, batch)
         return self.statistics(batch, reference, logps, ref_logps, kl, further)
+
+    def _of_states(
+        self, hidden: Float[Tensor, "N d"], needs: Needs
+    ) -> dict[str, Float[Tensor, " N *features"] | None]:
+        """Return what is computed from the policy's final states."""
+        found: dict[str, Tensor | None] = {}
+        if needs.hidden:
+            found["hidden"] = hidden.detach()
+        if needs.values and self.critic is not None:
+            found["values"] = self.critic(hidden)
+        return found
 
     def statistics(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from sparsepo.errors import UserError
 from sparsepo.generation import Sampling
-from sparsepo.training.config import AT_LEAST_1, POConfig
+from sparsepo.training.config import AT_LEAST_1, POConfig, take_hyper_parameters
 
 
 @dataclass
@@ -95,3 +95,6 @@ class RolloutConfig(POConfig):
             UserError: a value is out of range.
         """
         return Sampling(self.max_new_tokens, self.temperature, self.top_p)
+
+
+RolloutConfig.__init__ = take_hyper_parameters(RolloutConfig.__init__)  # type: ignore[method-assign]

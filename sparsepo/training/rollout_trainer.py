@@ -44,7 +44,8 @@ class RolloutTrainer(SamplingTrainer):
 
     At the beginning of each block of steps, the current policy draws `samples_per_prompt` responses
     to each prompt of the block, and the reward scores them. A method of pairs (DPO, IPO, INPO …) is
-    trained on the best and the worst of them; a method of single samples (GRPO, f-DPG, RTO) on all.
+    trained on the best and the worst of them; a method of single samples (PPO, GRPO, f-DPG, RTO)
+    on all.
     A sample depends on the policy, its prompt, the seed and the step, and not on the batch that it
     is drawn in; a resumed run continues exactly.
 
@@ -293,26 +294,30 @@ class RolloutTrainer(SamplingTrainer):
                 self._read_third_models(rollout.all_pairs())
             return
         pairs = rollout.all_pairs()
-        before, ref = self._logps_of(pairs)
-        oracle: list[SideValues] | None = None
+        known = self._read_samples(pairs)
+        before = known["policy_logps"]
         if self._third_models is not None:
             self._read_third_models(pairs)
             if "oracle" in self.needs.models:
-                oracle = self._third_models.of_pairs("oracle", pairs)
+                known["oracle_logps"] = self._third_models.of_pairs("oracle", pairs)
         ids = [pair.pair_id for pair in pairs]
         if "history" in self.needs.models:
             rollout.values["history_logps"] = dict(zip(ids, before, strict=True))
         if not isinstance(self.method, SampledMethod):
             return
         # Means are those of the whole rollout, of which each process has drawn a part.
-        parts = collected(self.accelerator, [(list(scores), before, ref, oracle)])
+        parts = collected(self.accelerator, [(list(scores), known)])
+        tables = {name: _padded([part[1][name] for part in parts]) for name in known}
         samples = Samples(
             torch.tensor([score for part in parts for score in part[0]]),
             self._config.samples_per_prompt,
-            _padded([part[1] for part in parts]),
-            _inside([len(side) for part in parts for pair in part[1] for side in pair]),
-            None if ref is None else _padded([part[2] or [] for part in parts]),
-            None if oracle is None else _padded([part[3] or [] for part in parts]),
+            tables["policy_logps"],
+            _inside(
+                [len(side) for _, own in parts for pair in own["policy_logps"] for side in pair]
+            ),
+            tables.get("ref_logps"),
+            tables.get("oracle_logps"),
+            tables.get("values"),
         )
         values = {"sampling_logps": samples.logps, **self.method.from_rollout(samples)}
         first = self.args.process_index * len(scores)

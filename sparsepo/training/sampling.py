@@ -102,16 +102,22 @@ class SamplingTrainer(POTrainer):
             restore_attention(packed)
 
     @torch.no_grad()
-    def _logps_of(
-        self, pairs: Sequence[TokenizedPair]
-    ) -> tuple[list[SideValues], list[SideValues] | None]:
-        """Return log-probabilities of the current policy and of the reference, if there is one."""
+    def _read_samples(self, pairs: Sequence[TokenizedPair]) -> dict[str, list[SideValues]]:
+        """Return what the current policy, the reference and the critic say of samples.
+
+        Args:
+            pairs: the samples.
+
+        Returns:
+            policy_logps; ref_logps and values if the method reads them.
+        """
         module, config = self._module, self._config
-        needs = Needs(ref_logps=self.needs.ref_logps)
+        needs = Needs(ref_logps=self.needs.ref_logps, values=self.needs.values)
+        names = ("policy_logps", "ref_logps", "values")
         was_training = module.training
         module.eval()
         groups = batches_by_length([packed_length(pair) for pair in pairs], config.eval_batch_size)
-        found: list[dict[int, SideValues]] = [{}, {}]
+        found: dict[str, dict[int, SideValues]] = {name: {} for name in names}
         try:
             for group in groups:
                 own = [pairs[item] for item in group]
@@ -119,7 +125,7 @@ class SamplingTrainer(POTrainer):
                 states = self._read_reference(batch, needs, self.reference, None)
                 with self.accelerator.autocast():
                     sides = module(batch, states, needs, config.chunk_size)
-                for table, name in zip(found, ("policy_logps", "ref_logps"), strict=True):
+                for name, table in found.items():
                     values = [getattr(stats, name) for stats in sides]
                     if values[0] is None:
                         continue
@@ -129,5 +135,4 @@ class SamplingTrainer(POTrainer):
         finally:
             module.train(was_training)
         order = range(len(pairs))
-        policy = [found[0][item] for item in order]
-        return policy, [found[1][item] for item in order] if found[1] else None
+        return {name: [table[item] for item in order] for name, table in found.items() if table}

@@ -47,6 +47,7 @@ from sparsepo.training.cached_reference import CachedReference, told_progress
 from sparsepo.training.card import reports_of
 from sparsepo.training.checks import check_finite, check_optimizer, check_sizes, check_start
 from sparsepo.training.config import POConfig
+from sparsepo.training.critic import make_critic
 from sparsepo.training.dataset import (
     Stream,
     check_streaming,
@@ -70,10 +71,7 @@ from sparsepo.training.mask_watch import MaskWatch, watch_for
 from sparsepo.training.method_data import check_data, check_labels, check_samples, check_steps
 from sparsepo.training.metrics import PairScore, by_response, pair_metrics
 from sparsepo.training.mismatched import mismatched
-from sparsepo.training.policy import (
-    PolicyWithMasks,
-    make_masks,
-)
+from sparsepo.training.policy import PolicyWithMasks, make_masks
 from sparsepo.training.scoring import ScoringTrainer
 from sparsepo.training.start_check import START_CHECK, StartCheck
 from sparsepo.training.third_models import ThirdModels, check_given
@@ -105,7 +103,8 @@ _log = logging.getLogger(__name__)
 class POTrainer(ScoringTrainer):
     """Trains a policy on preference pairs with any registered method.
 
-    `trainer.policy` is the language model; `trainer.model` holds it together with its masks.
+    `trainer.policy` is the language model; `trainer.model` holds it together with its masks and its
+    critic.
 
     Args:
         model: the policy: a model, a PEFT model, a folder or a hub id.
@@ -124,7 +123,7 @@ class POTrainer(ScoringTrainer):
         compute_metrics: computes further evaluation metrics from a transformers.EvalPrediction,
             whose predictions are the implicit rewards, (pairs, 2), chosen first, and whose
             label_ids are zeros.
-        optimizers: an optimizer of the policy's weights, to which the masks are added, and a
+        optimizers: an optimizer of the policy's weights, to which masks and critic are added, and a
             learning rate schedule.
         optimizer_cls_and_kwargs: an optimizer's class and arguments, in place of `args.optim`.
         peft_config: adapters to add, in place of `args.lora_r`.
@@ -247,6 +246,7 @@ class POTrainer(ScoringTrainer):
             check_sizes(policy, third, processing_class)
         self._method_state = self.method.initial_state()
         masks = make_masks(self.method, policy if ref is None else ref)
+        critic = make_critic(self.method, unwrap_peft(policy))
         # Beyond its trained positions a model fails or gives meaningless results.
         positions = getattr(policy.config, "max_position_embeddings", None)
         self._max_length: int = min(n for n in (positions, args.max_length, sys.maxsize) if n)
@@ -273,7 +273,7 @@ class POTrainer(ScoringTrainer):
         self._watch: MaskWatch | None = None
         self._has_stepped = False
         super().__init__(
-            model=PolicyWithMasks(policy, masks, computation),
+            model=PolicyWithMasks(policy, masks, computation, critic),
             args=args,
             data_collator=hold,
             train_dataset=tokenized,
@@ -286,6 +286,11 @@ class POTrainer(ScoringTrainer):
         )
         check_sharding(self.accelerator, is_quantized(policy))
         keep_precision(self.accelerator)
+        if critic is not None and self._is_sharded:
+            raise UserError(
+                f"Method '{self.method.name}' trains a critic, which is not sharded; use data "
+                "parallelism alone."
+            )
         if self.needs.importance and self._is_sharded:
             raise UserError(
                 f"Method '{self.method.name}' differentiates the policy twice in a step, which "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import sparsepo
 from sparsepo.batches.pack import pack_pairs
-from sparsepo.methods import BUILT_IN, PAPER
+from sparsepo.methods import BUILT_IN, PAPER, Needs
 from sparsepo.training.trainer import POTrainer
 from tests.invariant.training import make_trainer
 from tests.small_models import PAPER_ARCHITECTURES, small_model, text_pairs
@@ -155,3 +155,22 @@ def test_the_reference_implementation_refuses_what_it_would_ignore(
 def test_an_unknown_computation_is_named(tmp_path: Path) -> None:
     with pytest.raises(sparsepo.UserError, match="Choose one of: auto, packed, plain"):
         make_trainer(tmp_path, "dpo", computation="fast")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_final_states_agree(tmp_path: Path, architecture: str) -> None:
+    """Those that OTPO and a critic read; also if every response has a forward pass of its own."""
+    trainer = make_trainer(
+        tmp_path, "otpo", model=small_model(architecture), pairs=text_pairs(4), computation="packed"
+    )
+    module = trainer.model.eval()
+    needs = Needs(ref_logps=False, hidden=True)
+    found = {}
+    for computation in ("packed", "plain", "alone"):
+        module.computation = computation
+        batch = pack_pairs(trainer.train_dataset, share_prompt=computation == "packed")
+        found[computation] = module(batch, None, needs)
+    for name in ("plain", "alone"):
+        for ours, expected in zip(found[name], found["packed"], strict=True):
+            assert expected.hidden.abs().max() > 0.1
+            torch.testing.assert_close(ours.hidden, expected.hidden, rtol=0, atol=1e-4)

@@ -289,7 +289,7 @@ def vowels(prompts, responses):
 """
 
 
-@pytest.mark.parametrize("method", ["dpo", "grpo"])
+@pytest.mark.parametrize("method", ["dpo", "grpo", "ppo"])
 def test_two_processes_draw_the_samples_of_one(tmp_path: Path, method: str) -> None:
     """Each draws for its own prompts, and the step is that of all of them."""
     small_model("gpt2").save_pretrained(tmp_path / "model")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _FIRST_COLUMNS, _FURTHER_COLUMNS = 4, 6
 """Metrics beside the cost, and in the tables that follow; what 170 characters hold."""
+_BORDER = 3
+"""Characters between two columns."""
 _COSTS = ("Train s", "Peak MiB", "Tokens/s", "Trained")
 _CSV_COLUMNS = (
     "entry",
@@ -60,11 +62,12 @@ def show(board: Mapping[str, Any], console: Console) -> None:
     """
     for task in board["tasks"]:
         for experiment in task["experiments"]:
-            for table in _experiment_tables(board, experiment):
+            for table in _experiment_tables(board, experiment, console.width):
                 console.print(table)
             commit = (experiment["commit"] or "unknown")[:7]
             console.print(_text(f"{experiment['command']} (commit {commit})"))
-    console.print(_rank_table(board))
+    for table in _rank_tables(board, console.width):
+        console.print(table)
     for note in board["notes"]:
         console.print(_text(note))
     for one in board["left_out"]:
@@ -116,7 +119,9 @@ def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float | None
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _experiment_tables(board: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[Table]:
+def _experiment_tables(
+    board: Mapping[str, Any], experiment: Mapping[str, Any], width: int
+) -> Iterator[Table]:
     metrics = [one for one in board["metrics"] if one["experiment"] == experiment["id"]]
     entries = [
         entry
@@ -125,47 +130,83 @@ def _experiment_tables(board: Mapping[str, Any], experiment: Mapping[str, Any]) 
     ]
     chains = experiment["chains"]
     title = f"{experiment['title']} ({experiment['id']}, {chains} chain{'s' * (chains > 1)})"
-    begin, width = 0, _FIRST_COLUMNS
+    labels = [entry["label"] for entry in entries]
+    continued = f"{experiment['id']}, continued"
+    begin, count = 0, _FIRST_COLUMNS
     while begin < len(metrics):
-        own = metrics[begin : begin + width]
-        table = _table(title)
-        table.add_column("Method", no_wrap=True)
-        for metric in own:
-            arrow = "" if metric["higher_is_better"] is not False else " ↓"
-            table.add_column(_text(metric["label"] + arrow), justify="right", overflow="fold")
-        for heading in _COSTS if begin == 0 else ():
-            table.add_column(heading, justify="right")
-        for entry in entries:
-            cost = _cost_cells(entry["cost"].get(experiment["id"])) if begin == 0 else []
-            table.add_row(
-                _text(entry["label"]), *(_value(entry, metric["key"]) for metric in own), *cost
+        columns = [
+            (
+                metric["label"] + ("" if metric["higher_is_better"] is not False else " ↓"),
+                [_value(entry, metric["key"]) for entry in entries],
             )
-        yield table
-        begin, width, title = begin + width, _FURTHER_COLUMNS, f"{experiment['id']}, continued"
+            for metric in metrics[begin : begin + count]
+        ]
+        if begin == 0:
+            costs = [_cost_cells(entry["cost"].get(experiment["id"])) for entry in entries]
+            columns += [(name, [row[place] for row in costs]) for place, name in enumerate(_COSTS)]
+        yield from _tables(title, continued, labels, columns, width)
+        begin, count, title = begin + count, _FURTHER_COLUMNS, continued
 
 
-def _rank_table(board: Mapping[str, Any]) -> Table:
+def _rank_tables(board: Mapping[str, Any], width: int) -> Iterator[Table]:
     against = f", against {board['against']}" if board["against"] else ""
-    table = _table(f"Leaderboard ({board['profile']} profile{against})")
-    table.add_column("Method", no_wrap=True)
-    table.add_column("Mean rank", justify="right")
-    table.add_column("Tasks", justify="right")
-    for task in board["tasks"]:
-        table.add_column(_text(task["id"]), justify="right")
-    table.add_column("Time ×", justify="right")
-    table.add_column("Configuration", no_wrap=True)
-    for entry in board["entries"]:
-        rank, time = entry["mean_rank"], entry["relative_seconds"]
-        table.add_row(
-            _text(entry["label"]),
-            _rank(rank),
-            f"{rank['tasks'] if rank else 0}/{len(board['tasks'])}",
-            *(_rank(entry["ranks"].get(task["id"])) for task in board["tasks"]),
-            MISSING if time is None else f"{time:.2f}",
-            ", ".join(dict.fromkeys(run["configuration"] for run in entry["runs"][:1]))
-            + (f" +{len(entry['runs']) - 1}" if len(entry["runs"]) > 1 else ""),
-        )
-    return table
+    title = f"Leaderboard ({board['profile']} profile{against})"
+    entries, tasks = board["entries"], board["tasks"]
+    columns = [
+        ("Mean rank", [_rank(entry["mean_rank"]) for entry in entries]),
+        (
+            "Tasks",
+            [f"{(entry['mean_rank'] or {'tasks': 0})['tasks']}/{len(tasks)}" for entry in entries],
+        ),
+        *(
+            (task["id"], [_rank(entry["ranks"].get(task["id"])) for entry in entries])
+            for task in tasks
+        ),
+        ("Time ×", [_time(entry["relative_seconds"]) for entry in entries]),
+        ("Configuration", [_configuration(entry["runs"]) for entry in entries]),
+    ]
+    labels = [entry["label"] for entry in entries]
+    yield from _tables(title, f"{title}, continued", labels, columns, width)
+
+
+def _tables(
+    title: str,
+    continued: str,
+    labels: Sequence[str],
+    columns: Sequence[tuple[str, Sequence[str]]],
+    width: int,
+) -> Iterator[Table]:
+    """Yield tables with a row for each label, each with as many whole columns as fit.
+
+    Args:
+        title: of the first table.
+        continued: title of the others.
+        labels: of the rows, repeated in each table.
+        columns: heading and values.
+        width: of the terminal, in characters.
+    """
+    from rich.cells import cell_len
+
+    first = max(map(cell_len, ("Method", *labels))) + _BORDER + 1
+    fitting: list[tuple[str, Sequence[str]]] = []
+    used = first
+    for heading, values in columns:
+        own = max(map(cell_len, (heading, *values))) + _BORDER
+        if fitting and used + own > width:
+            yield _table(title, labels, fitting)
+            fitting, used, title = [], first, continued
+        fitting.append((heading, values))
+        used += own
+    yield _table(title, labels, fitting)
+
+
+def _time(relative: float | None) -> str:
+    return MISSING if relative is None else f"{relative:.2f}"
+
+
+def _configuration(runs: Sequence[Mapping[str, Any]]) -> str:
+    more = f" +{len(runs) - 1}" if len(runs) > 1 else ""
+    return f"{runs[0]['configuration']}{more}" if runs else MISSING
 
 
 def _rank(rank: Mapping[str, Any] | None) -> str:
@@ -205,10 +246,18 @@ def _count(number: float) -> str:
     return f"{number:g}"
 
 
-def _table(title: str) -> Table:
+def _table(
+    title: str, labels: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]
+) -> Table:
     from rich.table import Table
 
-    return Table(title=_text(title), title_justify="left")
+    table = Table(title=_text(title), title_justify="left")
+    table.add_column("Method", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(_text(heading), justify="right", overflow="fold")
+    for label, *values in zip(labels, *(values for _, values in columns), strict=True):
+        table.add_row(*map(_text, (label, *values)))
+    return table
 
 
 def _text(text: str) -> Text:

@@ -245,6 +245,7 @@ ON_POLICY = OnPolicyTable(
             for name, label in _DIVERGENCES.items()
         ),
         OnPolicyRow("grpo", "grpo", "GRPO"),
+        OnPolicyRow("ppo", "ppo", "PPO"),
         OnPolicyRow("rto", "rto", "RTO"),
     ),
     columns=(

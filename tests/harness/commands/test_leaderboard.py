@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from harness.cli import main
 from harness.commands.leaderboard import leaderboard_json
 from harness.commands.leaderboard.command import add_entry
+from harness.commands.leaderboard.show import show
 from harness.domains.common.spec import RowSpec
 from sparsepo.errors import UserError
+from sparsepo.methods import BUILT_IN
 from tests.small_results import COST, FUNCTION, LEVELS, small_result, write_result
 
 PLUGIN = {"ipo": 65.0}
@@ -423,3 +428,31 @@ def test_added_entries_are_checked_again_when_shown(
     kept.write_text(json.dumps({"format": 9, "result": {}}))
     (left,) = leaderboard_json(results, "tiny")["left_out"]
     assert "of another version" in left["reason"]
+
+
+@pytest.mark.parametrize("width", [80, 120, 170])
+def test_all_methods_at_once_are_legible_in_a_terminal_of_any_width(
+    tmp_path: Path, width: int
+) -> None:
+    """What `run --methods all` gives: no value is cut off or broken over lines."""
+    rows = [RowSpec(name, name, cls.title) for name, cls in BUILT_IN.items()]
+    levels = {row.id: 40.0 + place / 3 for place, row in enumerate(rows)}
+    costs = {row.id: [COST] for row in rows}
+    write_result(tmp_path, small_result("table1", levels, chains=3, rows=rows), costs)
+    write_result(tmp_path, small_result("table2", levels, chains=3, seed=1, rows=rows), costs)
+    board = leaderboard_json(tmp_path, "tiny", "dpo")
+    console = Console(file=io.StringIO(), width=width)
+    show(board, console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    in_tables = [line for line in lines if line.startswith("│")]
+    assert "…" not in "".join(in_tables)
+    tables = sum(line.startswith("└") for line in lines)
+    # Each row of each table is one line, which begins with its method.
+    titles = [line.strip("│ ").partition("│")[0].strip() for line in in_tables]
+    assert sorted(titles) == sorted([row.label for row in rows] * tables)
+    shown = "\n".join(in_tables)
+    for entry in board["entries"]:
+        low, high = entry["mean_rank"]["ci95"]
+        assert f"{entry['mean_rank']['mean']:.1f} [{low:.1f}, {high:.1f}]" in shown

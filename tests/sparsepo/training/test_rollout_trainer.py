@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from sparsepo import POConfig, POTrainer, RolloutConfig, RolloutTrainer, UserError
 from sparsepo.methods import BUILT_IN
+from sparsepo.methods.grpo import GRPO
 from sparsepo.training.loading import last_checkpoint
 from sparsepo.training.rewards import RewardModel, checked_rewards, load_reward
 from sparsepo.training.rollouts import ROLLOUT_FILE
@@ -22,7 +23,7 @@ from tests.invariant.training import StopAt, assert_same_weights, history, state
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 PROMPTS = list(dict.fromkeys(str(pair.prompt) for pair in text_pairs(16)))
-SAMPLED = ("f-dpg", "grpo", "rto")
+SAMPLED = ("f-dpg", "grpo", "ppo", "rto")
 
 
 def letters(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
@@ -34,7 +35,9 @@ def letters(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
 def trainer_of(
     output: Path, method: str, *, reward: Any = letters, prompts: Any = PROMPTS, **settings: Any
 ) -> RolloutTrainer:
-    further = {key: settings.pop(key) for key in ("callbacks", "eval_dataset") if key in settings}
+    names = ("callbacks", "eval_dataset", "optimizers")
+    further = {key: settings.pop(key) for key in names if key in settings}
+    model = settings.pop("model", None)
     for name in BUILT_IN[method].needs.models:
         if name != "history":
             further[name] = small_model("gpt2", seed=5)
@@ -45,7 +48,7 @@ def trainer_of(
         "max_length": 64, "max_new_tokens": 8, "samples_per_prompt": 4, **settings,
     }  # fmt: skip
     return RolloutTrainer(
-        small_model("gpt2"),
+        small_model("gpt2") if model is None else model,
         reward,
         args=RolloutConfig(**arguments),
         train_dataset=prompts,
@@ -167,7 +170,7 @@ def test_ties_do_not_count(tmp_path: Path) -> None:
     assert [entry["rollout/ties"] for entry in logged(trainer)[:-1]] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("method", ["dpo", "grpo", "f-dpg"])
+@pytest.mark.parametrize("method", ["dpo", "grpo", "f-dpg", "ppo"])
 def test_training_raises_a_reward_that_can_be_learned(tmp_path: Path, method: str) -> None:
     """The reward of a response is the share of its tokens that are the most common letter."""
 
@@ -214,6 +217,8 @@ def test_splits_do_not_matter(tmp_path: Path, method: str) -> None:
         ("dpo", {}),
         ("inpo", {"steps_per_rollout": 3}),
         ("grpo", {"rollout_epochs": 3}),
+        ("ppo", {"rollout_epochs": 3}),
+        ("ppo", {"rollout_epochs": 2, "steps_per_rollout": 2}),
         ("rto", {"rollout_epochs": 2, "steps_per_rollout": 2}),
         ("f-dpg", {"steps_per_rollout": 4}),
         ("sparsepo-independent", {"steps_per_rollout": 3}),
@@ -256,6 +261,15 @@ def test_a_damaged_rollout_is_one_plain_sentence(tmp_path: Path) -> None:
     (Path(checkpoint) / ROLLOUT_FILE).write_text('{"start": 2')
     with pytest.raises(UserError, match=r"rollout in .* is damaged; remove this checkpoint"):
         trainer_of(tmp_path, "grpo", **{**run, "max_steps": 4}).train(resume_from_checkpoint=True)
+
+
+def test_hyper_parameters_of_any_method_are_arguments_of_the_configuration(tmp_path: Path) -> None:
+    for settings in ({"scale": "none"}, {"method_args": {"scale": "none"}}):
+        args = RolloutConfig(output_dir=str(tmp_path), method="grpo", use_cpu=True, **settings)  # type: ignore[arg-type]
+        method = args.make_method()
+        assert isinstance(method, GRPO) and method.scale == "none"
+    with pytest.raises(TypeError, match="scales"):
+        RolloutConfig(output_dir=str(tmp_path), method="grpo", scales="none")  # type: ignore[call-arg]
 
 
 # Rewards

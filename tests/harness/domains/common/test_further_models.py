@@ -20,7 +20,7 @@ from sparsepo import UserError
 from sparsepo.methods import BUILT_IN
 from tests.small_models import text_pairs
 
-ON_POLICY = {"inpo", "grpo", "f-dpg", "rto"}
+ON_POLICY = {"inpo", "grpo", "f-dpg", "ppo", "rto"}
 NOT_HERE = {"odpo", "sppo-soft", "weighted-dpo", *ON_POLICY}
 
 

@@ -39,7 +39,7 @@ SMALL_ON_POLICY = (
     "on_policy.save_steps=2",
 )
 DIVERGENCES = ["f-dpg-kl", "f-dpg-reverse-kl", "f-dpg-js", "f-dpg-tv"]
-DRAWN = ["online-dpo", "inpo", *DIVERGENCES, "grpo", "rto"]
+DRAWN = ["online-dpo", "inpo", *DIVERGENCES, "grpo", "ppo", "rto"]
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +422,9 @@ def test_the_numbers_and_notes_say_what_was_planted() -> None:
     )
     assert [one["significant"] for one in result["diversity"]] == [True] * 5
     notes = " ".join([*result["notes"], *result.get("more_notes", [])])
-    same = "f-DPG (KL), f-DPG (reverse KL), f-DPG (Jensen-Shannon), f-DPG (total variation), GRPO"
+    same = (
+        "f-DPG (KL), f-DPG (reverse KL), f-DPG (Jensen-Shannon), f-DPG (total variation), GRPO, PPO"
+    )
     assert (
         "Reward against SFT's (Holm within the column). Significantly above: Online DPO, INPO. "
         f"Significantly below: RTO. Not significantly different: {same}."

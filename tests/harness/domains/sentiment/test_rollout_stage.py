@@ -112,8 +112,8 @@ def weights(folder: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("method", "steps_per_rollout", "stop_at"),
-    # INPO's checkpoint of step 3 lies between two steps on the same samples.
-    [("dpo", 1, 5), ("inpo", 2, 4), ("f-dpg", 1, 7), ("grpo", 1, 4), ("rto", 1, 5)],
+    # The checkpoint of step 3 of INPO and PPO lies between two steps on the same samples.
+    [("dpo", 1, 5), ("inpo", 2, 4), ("f-dpg", 1, 7), ("grpo", 1, 4), ("ppo", 2, 4), ("rto", 1, 5)],
 )
 def test_a_killed_run_goes_on_exactly(
     tmp_path: Path,
