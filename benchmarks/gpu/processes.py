@@ -89,7 +89,11 @@ class Checks:
                 "seconds": left,
             }
             process.tell(json.dumps(request))
-            return process.answer(left)
+            answer = process.answer(left)
+            if answer["ended"]:
+                # It cannot use the device any more.
+                self.start()
+            return answer
         except BenchmarkError as error:
             process = self._process
             words = [] if process is None else process.last_words(30)

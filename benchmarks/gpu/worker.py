@@ -31,7 +31,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         found, ended = run(request)
-        _answer(answers, found)
+        _answer(answers, {**found, "ended": ended})
         if ended:
             # Without the interpreter's clean-up, which may hang on a device in an error state.
             os._exit(1)

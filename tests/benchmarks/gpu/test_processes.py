@@ -45,6 +45,7 @@ def test_a_crash_a_hang_and_a_broken_device_get_a_new_process(checks: Checks) ->
     assert crashed["text"] == "the check stopped: about to crash"
     broken = checks.run(f"{FAULTY}:device_error", 200)
     assert broken["text"].startswith("RuntimeError: CUDA error: an illegal memory access")
+    # Its time must not go by while the process starts.
     checks.ready(200)
     hanging = checks.run(f"{FAULTY}:hang", 3)
     assert hanging["verdict"] == "failed"
