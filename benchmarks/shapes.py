@@ -73,7 +73,6 @@ NARROW = tuple(
 def write_model(shape: Shape, folder: Path) -> None:
     """Save a random-weight model of a shape with a tokenizer of the same vocabulary size."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
     size: dict[str, Any]
     context = max(1024, shape.prompt + shape.response)
@@ -108,6 +107,20 @@ def write_model(shape: Shape, folder: Path) -> None:
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    write_tokenizer(shape.vocabulary, context, folder)
+
+
+def write_tokenizer(vocabulary: int, context: int, folder: Path) -> None:
+    """Save a tokenizer of as many made-up words; the last is the end of sequence.
+
+    Args:
+        vocabulary: number of words.
+        context: longest text of the model, in tokens.
+        folder: where to.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    end = vocabulary - 1
     words = {_word(index): index for index in range(end)} | {"<end>": end}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
