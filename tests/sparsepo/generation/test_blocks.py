@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,10 @@ def test_the_runs_are_the_words_below_each_node(vocabulary: int, width: int) -> 
 # The same tokens
 
 
-@pytest.mark.parametrize("vocabulary", [2, 3, 37, 64, 1000, 4099])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("vocabulary", "width"),
+    [*itertools.product([2, 3, 37, 64], WIDTHS), (1000, 8), (1000, 50), (4099, 50), (4099, 4096)],
+)
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_draws_are_those_from_logits(vocabulary: int, width: int, bias: bool) -> None:
     hidden, projection, numbers = example(vocabulary, 200, bias=bias)
@@ -315,7 +318,7 @@ def test_samples_of_one_prompt_share_its_computation(monkeypatch: pytest.MonkeyP
     wide_words(monkeypatch)
     model = small_model("llama").eval()
     prompt = tuple(range(3, 23))
-    seeds = sample_seeds(1, ["shared"], 30)
+    seeds = sample_seeds(1, ["shared"], 10)
     requests = [Request(prompt, seed) for seed in seeds]
     shapes: list[tuple[int, ...]] = []
     body = type(model.base_model)
@@ -326,7 +329,7 @@ def test_samples_of_one_prompt_share_its_computation(monkeypatch: pytest.MonkeyP
         return whole(self, *args, **kwargs)
 
     monkeypatch.setattr(body, "forward", watch)
-    sampling = Sampling(10, temperature=1.0)
+    sampling = Sampling(6, temperature=1.0)
     (batch,) = backend(model, 64).sample(requests, sampling)
     together = [response.ids for _, response in sorted(batch, key=lambda item: item[0])]
     assert [shape for shape in shapes if shape[1] == len(prompt)] == [(1, len(prompt))]
@@ -335,7 +338,7 @@ def test_samples_of_one_prompt_share_its_computation(monkeypatch: pytest.MonkeyP
         ((_, response),) = next(iter(backend(model, 1).sample([request], sampling)))
         alone.append(response.ids)
     assert together == alone
-    assert len(set(together)) > 20
+    assert len(set(together)) > 5
 
 
 # The cache
