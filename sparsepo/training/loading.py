@@ -31,7 +31,7 @@ from sparsepo.models.adapters import (
     quantization,
     wrap,
 )
-from sparsepo.models.layer_ops import fuse_layers
+from sparsepo.models.gated import fuse_gates
 from sparsepo.training.config import POConfig
 from sparsepo.training.sources import from_source, gguf_options, is_gguf
 
@@ -96,8 +96,8 @@ def load_as_configured(
 ) -> PreTrainedModel:
     """Return a model as `load_policy` does, in the dtype and bits of a configuration.
 
-    Activation functions, norms, gated MLPs and adapters made of several operations are fused, also
-    in a model in memory, unless the configuration uses the reference implementation.
+    Activation functions and gates made of several operations are fused, also in a model in memory,
+    unless the configuration uses the reference implementation.
 
     Args:
         model: folder, hub id or model.
@@ -118,7 +118,7 @@ def load_as_configured(
     check_placement(loaded)
     if config.computation != "plain":
         fuse_activations(loaded)
-        fuse_layers(loaded)
+        fuse_gates(loaded)
     return loaded
 
 
@@ -203,8 +203,6 @@ def make_policy(
         )
     if adapters is not None:
         policy = wrap(policy, adapters)
-    if config.computation != "plain":
-        fuse_layers(policy)
     if is_quantized(policy) and not has_adapters(policy):
         bits = 4 if getattr(policy, "is_loaded_in_4bit", False) else 8
         raise UserError(
