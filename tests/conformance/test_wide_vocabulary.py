@@ -48,16 +48,17 @@ def wide_model(*, adapters: bool) -> Any:
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest tensor that an operation makes, in elements."""
+    """Notes the largest tensor that an operation makes, in elements; views of weights make none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *models: Any) -> None:
         super().__init__()
+        self.weights = {w.data_ptr() for model in models for w in model.parameters()}
         self.elements = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in self.weights:
                 self.elements = max(self.elements, leaf.untyped_storage().nbytes() // 4)
         return out
 
@@ -85,7 +86,8 @@ def step(
             for name, weight in trainer.model.named_parameters():
                 if weight.requires_grad and "lora_B" in name:
                     weight.mul_(1.5)
-    with Largest() as largest:
+    assert trainer.reference is not None
+    with Largest(trainer.model, trainer.reference.model) as largest:
         loss = trainer.compute_loss(trainer.model, vars(batch))
         loss.backward()
     gradients = {
