@@ -93,7 +93,19 @@ class Worker:
         Raises:
             BenchmarkError: as of `ready`.
         """
-        self._process.tell("step")
+        return self.ask("step", limit)
+
+    def ask(self, word: str, limit: float | None = None) -> dict[str, Any]:
+        """Send a word that benchmarks.worker knows, and return its answer.
+
+        Args:
+            word: such as "record".
+            limit: as of `ready`.
+
+        Raises:
+            BenchmarkError: as of `ready`.
+        """
+        self._process.tell(word)
         return self._process.answer(limit)
 
     def close(self) -> None:

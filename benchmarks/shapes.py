@@ -120,7 +120,6 @@ def write_model(shape: Shape, folder: Path, *, weights: bool = True) -> None:
         weights: False saves only the configuration, for `model_in_memory`.
     """
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
     size: dict[str, Any]
     context = max(1024, shape.prompt + shape.response)
@@ -161,6 +160,20 @@ def write_model(shape: Shape, folder: Path, *, weights: bool = True) -> None:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     else:
         config.save_pretrained(folder)
+    write_tokenizer(shape.vocabulary, context, folder)
+
+
+def write_tokenizer(vocabulary: int, context: int, folder: Path) -> None:
+    """Save a tokenizer of as many made-up words; the last is the end of sequence.
+
+    Args:
+        vocabulary: number of words.
+        context: longest text of the model, in tokens.
+        folder: where to.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    end = vocabulary - 1
     words = {_word(index): index for index in range(end)} | {"<end>": end}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -173,11 +173,17 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
     from transformers import TrainerCallback
 
     class Paced(TrainerCallback):
-        """Waits for "step" before each step; answers with its seconds and the peak so far."""
+        """Waits for a word before each step; answers with its seconds and the peak so far.
+
+        "step" takes a step. "record" takes one and records its matrix products, which "products"
+        then computes alone.
+        """
 
         def __init__(self) -> None:
             self.started = 0.0
             self.sparsity: list[float] = []
+            self.recorded: Any = None
+            self.timers: list[Any] = []
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
             self._answer({"ready": True, "base": base})
@@ -186,6 +192,10 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             _synchronize(device)
             seconds = time.perf_counter() - self.started
+            if self.recorded is not None and not self.timers:
+                self.recorded.__exit__(None, None, None)
+                _keep_all_blocks(False)
+                self.timers = [self.recorded.timer(attention=a) for a in (False, True)]
             self._answer({"seconds": seconds, "peak": peak_bytes(device, base)})
             self._wait()
 
@@ -200,11 +210,37 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
             print(json.dumps(answer), file=answers, flush=True)
 
         def _wait(self) -> None:
-            if sys.stdin.readline().strip() != "step":
+            word = sys.stdin.readline().strip()
+            while word == "products":
+                own, whole = (timer() for timer in self.timers)
+                flops = [self.recorded.flops(attention=a) for a in (False, True)]
+                self._answer({"products": own, "with_attention": whole, "flops": flops})
+                word = sys.stdin.readline().strip()
+            if word not in ("step", "record"):
                 os._exit(0)
+            if word == "record":
+                from benchmarks.products import Products
+
+                _keep_all_blocks(True)
+                self.recorded = Products()
+                self.recorded.__enter__()
             self.started = time.perf_counter()
 
     return Paced()
+
+
+_kept_before: list[Any] = []
+
+
+def _keep_all_blocks(on: bool) -> None:
+    """Let the fused operation recompute nothing: such products are no part of what a step needs."""
+    from sparsepo import fused
+
+    if on:
+        _kept_before.append(fused.keep_bytes_on)
+        setattr(fused, "keep_bytes_on", lambda _device: 2**40)  # noqa: B010
+    else:
+        setattr(fused, "keep_bytes_on", _kept_before.pop())  # noqa: B010
 
 
 def _synchronize(device: str) -> None:

@@ -9,6 +9,10 @@ few blocks, regardless of the number of tokens and the size of the vocabulary. T
 combines the blocks' sums as an online softmax does. The backward pass recomputes the blocks, except
 those kept within a given memory budget, and skips tokens that receive no gradient: tokens that a
 sparse mask removes from the loss need no backward computation.
+
+If the projection is frozen and only log π(y) is differentiated, there are no blocks in the backward
+pass at all: d log π(y) / dh = W_y − Σ_v π(v) W_v, and the forward pass sums up this expectation as
+attention does with its values.
 Everything between the projection and the results is computed in float32 or wider.
 """
 
@@ -20,19 +24,68 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sparsepo.machine import cache_bytes, device_bytes, memory_bytes
+
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
-"""Logits per block, by device type: 4 MB of float32 fit into a CPU core's cache; a GPU needs 512 MB
-to be fully occupied."""
+"""Logits per block, by device type. On a CPU up to as many are one block on every machine, so that
+results of small models do not depend on it; a GPU needs 512 MB to be fully occupied, and may have
+less. `block_elements_on` decides."""
 
 CHUNK_SIZE = {"cpu": 512, "cuda": 2048}
 """Tokens per block, by device type."""
 
 KEEP_BYTES = {"cpu": 2**28, "cuda": 2**30}
-"""Memory for blocks kept between the forward and the backward pass, by device type: with a
-vocabulary of 50,000, the blocks of 670 tokens on a CPU and of 2,700 on a GPU."""
+"""Memory for blocks kept between the forward and the backward pass, the least on a CPU and the most
+on a GPU: with a vocabulary of 50,000, the blocks of 670 and 2,700 tokens. `keep_bytes_on`
+decides."""
+
+_CACHE_SHARE = 8
+"""A block takes this part of a CPU's cache: policy, reference, their difference and the weights are
+needed together."""
+
+_LARGEST_BLOCK = 2**22
+"""Logits per block on a CPU with a very large cache, which many cores share."""
+
+_KEEP_SHARE = 64
+"""Kept blocks take this part of the memory."""
+
+_GPU_BLOCK_SHARE = 64
+"""A block takes at most this part of a GPU's memory."""
 
 _FALLBACK = "cuda"
 """Other accelerators use the values of a GPU."""
+
+
+def block_elements_on(device: torch.device, whole: int | None = None) -> int:
+    """Return the number of logits per block: as many as a cache holds, or as occupy a GPU.
+
+    Args:
+        device: where they are computed.
+        whole: tokens × vocabulary, if known; few enough are one block on every machine.
+    """
+    kind = _kind(device)
+    if device.type == "cpu":
+        if whole is not None and whole <= BLOCK_ELEMENTS[kind]:
+            return BLOCK_ELEMENTS[kind]
+        return min(_LARGEST_BLOCK, cache_bytes() // (4 * _CACHE_SHARE))
+    if device.type == "cuda":
+        fitting = device_bytes(device) // (4 * _GPU_BLOCK_SHARE)
+        return min(BLOCK_ELEMENTS[kind], fitting)
+    return BLOCK_ELEMENTS[kind]
+
+
+def keep_bytes_on(device: torch.device) -> int:
+    """Return the memory for blocks kept between the forward and the backward pass."""
+    kind = _kind(device)
+    if device.type == "cpu":
+        return max(KEEP_BYTES[kind], memory_bytes() // _KEEP_SHARE)
+    if device.type == "cuda":
+        return min(KEEP_BYTES[kind], device_bytes(device) // _KEEP_SHARE)
+    return KEEP_BYTES[kind]
+
+
+def _kind(device: torch.device) -> str:
+    return device.type if device.type in CHUNK_SIZE else _FALLBACK
 
 
 class FusedStats(NamedTuple):
@@ -110,6 +163,40 @@ class _Normaliser:
         return largest, ((self.maxima - largest).exp() * self.sums).sum(0)
 
 
+class _MeanWeight:
+    """Computes Σ_v π(v) f′_v W_v of n tokens from blocks of exp(l − max l).
+
+    Args:
+        tokens: number of tokens n.
+        head: the projection W.
+        like: a tensor with the dtype and device of the sums.
+    """
+
+    def __init__(self, tokens: int, head: Tensor, like: Tensor) -> None:
+        self._head = head
+        self._maximum = like.new_full((tokens, 1), torch.finfo(like.dtype).min)
+        self._total = like.new_zeros(tokens, head.shape[1])
+
+    def add(
+        self,
+        weights: Float[Tensor, "n v"],
+        maximum: Float[Tensor, " n"],
+        slope: Float[Tensor, "n v"] | None,
+        columns: slice,
+    ) -> None:
+        """Add a block, given relative to its own maximum."""
+        larger = torch.maximum(self._maximum, maximum[:, None])
+        self._total *= (self._maximum - larger).exp_()
+        self._maximum = larger
+        factors = weights if slope is None else slope.mul_(weights)
+        product = factors.to(self._head.dtype) @ self._head[columns]
+        self._total.addcmul_(product.to(self._total.dtype), (maximum[:, None] - larger).exp_())
+
+    def over(self, summed: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """Return the mean, given Σ_v exp(l_v − largest)."""
+        return self._total.div_(summed[:, None])
+
+
 class _Kept(NamedTuple):
     """A block kept by the forward pass: π and π_ref, each up to a scale per token."""
 
@@ -157,7 +244,14 @@ class _TokenStats(torch.autograd.Function):
         reverse_kl = torch.empty_like(logps) if ref is not None and need_reverse_kl else None
         mean_gap = None if reverse_kl is None else torch.empty_like(logps)
         target_slope = torch.empty_like(logps) if policy_transform.cap is not None else None
-        budget = keep_bytes if any(ctx.needs_input_grad) else 0
+        needs_hidden, needs_head, needs_bias = ctx.needs_input_grad[:3]
+        # The gradient of a KL needs the blocks of both models, which a sparse mask can skip.
+        ahead = needs_hidden and not (needs_head or needs_bias)
+        ahead = ahead and kl is None and reverse_kl is None
+        mean_weight = None
+        if ahead:
+            mean_weight = torch.empty_like(policy_hidden, dtype=dtype)
+        budget = keep_bytes if any(ctx.needs_input_grad) and not ahead else 0
         # A block of π, plus one of π_ref for the KL, one of gaps for the reverse KL, and one of
         # slopes for a soft cap.
         copies = 1 + (kl is not None) + (reverse_kl is not None)
@@ -172,6 +266,7 @@ class _TokenStats(torch.autograd.Function):
             policy_rows = policy.rows(part)
             ref_rows = ref.rows(part) if ref is not None else None
             sums = _Normaliser(len(blocks), len(target), logps)
+            means = _MeanWeight(len(target), policy_head, logps) if ahead else None
             ref_sums = None if ref_rows is None else _Normaliser(len(blocks), len(target), logps)
             differences = torch.zeros_like(sums.sums)
             squares = torch.zeros_like(sums.sums) if need_squares else None
@@ -182,7 +277,7 @@ class _TokenStats(torch.autograd.Function):
                 _pick(at_target, logits, target, columns)
                 size = copies * logits.nbytes
                 keep = size <= budget
-                slope = policy_transform.slope(logits) if keep else None
+                slope = policy_transform.slope(logits) if keep or means is not None else None
                 ref_weights, gap = None, None
                 if ref_rows is not None and ref_sums is not None:
                     ref_logits = ref_rows.logits(columns)
@@ -201,6 +296,8 @@ class _TokenStats(torch.autograd.Function):
                         differences[block] = torch.linalg.vecdot(weights, difference)
                         ref_weights = weights
                 policy_weights = sums.add(block, logits)
+                if means is not None:
+                    means.add(policy_weights, sums.maxima[block], slope, columns)
                 if squares is not None:
                     squares[block] = torch.linalg.vecdot(policy_weights, policy_weights)
                 if gaps is not None and gap is not None:
@@ -210,6 +307,8 @@ class _TokenStats(torch.autograd.Function):
                     kept[start, block] = _Kept(policy_weights, ref_weights, slope, gap)
             largest, summed = sums.join()
             total[part] = largest + summed.log()
+            if means is not None and mean_weight is not None:
+                mean_weight[part] = means.over(summed)
             logps[part] = at_target - total[part]
             if squares is not None and log_squares is not None:
                 # Σ_v π² from the blocks' sums, each relative to its own largest logit.
@@ -247,6 +346,7 @@ class _TokenStats(torch.autograd.Function):
             ref_total,
             target_slope,
             mean_gap,
+            mean_weight,
         )
         ctx.transforms = policy_transform, ref_transform
         ctx.kept, ctx.scales = kept, scales
@@ -270,7 +370,7 @@ class _TokenStats(torch.autograd.Function):
         transform, ref_transform = ctx.transforms
         policy = _Head(saved[0], saved[1], saved[2], transform)
         ref = _Head(saved[3], saved[4], saved[5], ref_transform)
-        targets, total, ref_total, target_slope, mean_gap = saved[6:]
+        targets, total, ref_total, target_slope, mean_gap, mean_weight = saved[6:]
         # d log π(y)/d logits = onehot(y) − π;  d KL(π_ref ‖ π)/d logits = π − π_ref;
         # d KL(π ‖ π_ref)/d logits = π (gap − E_π[gap]), gap = l − l_ref. All are multiplied by the
         # transform's derivative: a soft cap's in each block, a scale as part of the factors per
@@ -290,7 +390,11 @@ class _TokenStats(torch.autograd.Function):
         grad_bias = None
         if needs_bias and policy.bias is not None:
             grad_bias = torch.zeros_like(policy.bias, dtype=total.dtype)
-        for start in range(0, len(targets), ctx.chunk_size):
+        chunks = range(0, len(targets), ctx.chunk_size)
+        if mean_weight is not None and grad_hidden is not None:
+            torch.mul(mean_weight, (onto_policy * scale)[:, None], out=grad_hidden)
+            chunks = range(0)
+        for start in chunks:
             part = torch.arange(start, min(start + ctx.chunk_size, len(targets)))
             part = part.to(targets.device)
             reached = onto_policy[part] != 0
@@ -460,9 +564,9 @@ def token_stats(
         reverse_kl: receives KL(π ‖ π_ref) = Σ_v π(v) [log π(v) − log π_ref(v)] ≥ 0, (N,), the
             direction in which the policy is first; None if it is not needed. Without a reference
             nothing is received.
-        block_elements: logits per block; None uses BLOCK_ELEMENTS of the device.
+        block_elements: logits per block; None uses `block_elements_on` the device.
         keep_bytes: memory for blocks kept for the backward pass, which recomputes the others; None
-            uses KEEP_BYTES of the device.
+            uses `keep_bytes_on` the device.
         policy_transform: the policy's f, for models that scale or cap their logits.
         ref_transform: the reference's f.
 
@@ -488,15 +592,16 @@ def token_stats(
             f"There are {len(policy_hidden)} hidden states for {len(targets)} targets; pass one "
             "for each."
         )
-    device = policy_hidden.device.type
-    device = device if device in CHUNK_SIZE else _FALLBACK
-    chunk_size = CHUNK_SIZE[device] if chunk_size is None else chunk_size
+    device = policy_hidden.device
+    if chunk_size is None:
+        chunk_size = CHUNK_SIZE[_kind(device)]
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}.")
     if block_elements is None:
-        block_elements = BLOCK_ELEMENTS[device]
+        whole = min(chunk_size, len(targets)) * len(policy_head)
+        block_elements = block_elements_on(device, whole)
     if keep_bytes is None:
-        keep_bytes = KEEP_BYTES[device]
+        keep_bytes = keep_bytes_on(device)
     logps, ref_logps, kl, squares, reverse = _TokenStats.apply(
         policy_hidden,
         policy_head,

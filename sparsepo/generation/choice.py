@@ -37,7 +37,7 @@ def greedy_tokens(logits: Tensor) -> Tensor:
         DivergedError: a row has NaN or +∞.
     """
     # Both together take less time than max() with its indices.
-    _require_finite(logits.amax(dim=-1))
+    require_finite(logits.amax(dim=-1))
     return logits.argmax(dim=-1)
 
 
@@ -59,7 +59,21 @@ def drawn_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: fl
     probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(dim=-1)
     if top_p < 1.0:
         probabilities = nucleus(probabilities, top_p)
-    sums = [probabilities]
+    sums = fold(probabilities)
+    require_finite(sums[-1])
+    return descend(sums, uniforms)[:, 0]
+
+
+def fold(weights: Tensor) -> list[Tensor]:
+    """Return the levels of the tree over some weights, from the leaves to the root.
+
+    Args:
+        weights: (rows, leaves).
+
+    Returns:
+        Tensors of (rows, nodes); node j of a level is the sum of j and j + nodes of the one before.
+    """
+    sums = [weights]
     while sums[-1].shape[1] > 1:
         whole = sums[-1]
         half = (whole.shape[1] + 1) // 2
@@ -67,14 +81,27 @@ def drawn_tokens(logits: Tensor, uniforms: Tensor, temperature: float, top_p: fl
         # Of an odd number of nodes, the last left one has no right partner.
         folded[:, : whole.shape[1] - half] += whole[:, half:]
         sums.append(folded)
-    _require_finite(sums[-1])
-    node = torch.zeros(len(logits), 1, dtype=torch.long, device=logits.device)
+    return sums
+
+
+def descend(sums: list[Tensor], uniforms: Tensor) -> Tensor:
+    """Draw a leaf of each row, in proportion to its weight.
+
+    Args:
+        sums: the levels, as `fold` returns them.
+        uniforms: random numbers in [0, 1), a column per level from the root on, float64.
+
+    Returns:
+        (rows, 1), int64.
+    """
+    leaves = sums[0]
+    node = torch.zeros(len(leaves), 1, dtype=torch.long, device=leaves.device)
     for level, whole in enumerate(reversed(sums[:-1])):
         half = (whole.shape[1] + 1) // 2
         left = whole.gather(1, node).double()
         both = sums[len(sums) - 1 - level].gather(1, node).double()
         node = node + half * (uniforms[:, level : level + 1] * both >= left)
-    return node.squeeze(1)
+    return node
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
@@ -128,7 +155,8 @@ def _descending(values: Tensor) -> Tensor:
     return values.sort(dim=-1, descending=True).values
 
 
-def _require_finite(values: Tensor) -> None:
+def require_finite(values: Tensor) -> None:
+    """Raise a DivergedError if a value is NaN or infinite."""
     if not bool(torch.isfinite(values).all()):
         raise DivergedError(
             "The model gives probabilities that are not finite; train it again with a lower "

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from sparsepo.generation.blocks import drawn_in_blocks, greedy_in_blocks
+from sparsepo.generation.cache import roomy_cache
 from sparsepo.generation.choice import drawn_tokens, greedy_tokens, levels
+from sparsepo.generation.head import (
+    Projection,
+    find_projection,
+    has_many_words,
+    states_for_logits,
+)
 from sparsepo.generation.requests import Batch, Request, Response, Sampling
 from sparsepo.generation.seeds import uniforms
 from sparsepo.generation.stops import Ends, eos_ids
@@ -68,24 +76,33 @@ class TransformersBackend:
         order = sorted(
             range(len(requests)), key=lambda i: (-len(requests[i].prompt), requests[i].prompt)
         )
+        projection = None
+        if sampling.temperature == 0 or sampling.top_p == 1:
+            projection = find_projection(self._model)
         with torch.no_grad():
             for start in range(0, len(order), self._batch_size):
                 chosen = order[start : start + self._batch_size]
-                responses = _decode(self._model, [requests[i] for i in chosen], sampling, ends)
+                wanted = [requests[i] for i in chosen]
+                responses = _decode(self._model, wanted, sampling, ends, projection)
                 yield list(zip(chosen, responses, strict=True))
 
 
 def _decode(
-    model: Any, requests: Sequence[Request], sampling: Sampling, ends: Ends
+    model: Any,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    ends: Ends,
+    projection: Projection | None,
 ) -> list[Response]:
     """Return the responses of one batch."""
-    batch = _Running(model, [request.prompt for request in requests], sampling.max_new_tokens)
+    prompts = [request.prompt for request in requests]
+    batch = _Running(model, prompts, sampling.max_new_tokens, projection)
     seeds = np.array([request.seed for request in requests], dtype=np.uint64)
     ids: list[list[int]] = [[] for _ in requests]
     found: dict[int, Response] = {}
     rows = list(range(len(requests)))
     for position in range(sampling.max_new_tokens):
-        tokens = _choose(batch.logits, seeds[rows], position, sampling)
+        tokens = _choose(batch, seeds[rows], position, sampling)
         going: list[int] = []
         for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
             if row in found:
@@ -109,12 +126,18 @@ def _decode(
 
 
 def _choose(
-    logits: Tensor, seeds: np.ndarray[Any, np.dtype[np.uint64]], position: int, sampling: Sampling
+    batch: _Running, seeds: np.ndarray[Any, np.dtype[np.uint64]], position: int, sampling: Sampling
 ) -> Tensor:
+    found, projection = batch.found, batch.projection
     if sampling.temperature == 0:
-        return greedy_tokens(logits)
-    numbers = torch.from_numpy(uniforms(seeds, position, levels(logits.shape[1])))
-    return drawn_tokens(logits, numbers.to(logits.device), sampling.temperature, sampling.top_p)
+        if projection is not None:
+            return greedy_in_blocks(found, projection)
+        return greedy_tokens(found)
+    vocabulary = found.shape[1] if projection is None else len(projection.weight)
+    numbers = torch.from_numpy(uniforms(seeds, position, levels(vocabulary))).to(found.device)
+    if projection is not None:
+        return drawn_in_blocks(found, projection, numbers, sampling.temperature)
+    return drawn_tokens(found, numbers, sampling.temperature, sampling.top_p)
 
 
 @dataclass(frozen=True)
@@ -134,13 +157,20 @@ class _Accepts:
 
 
 class _Running:
-    """The rows of a batch and the logits of their next tokens."""
+    """The rows of a batch and what decides their next tokens."""
 
-    logits: Tensor
-    """(rows, vocabulary), float32."""
+    found: Tensor
+    """Logits, (rows, vocabulary), float32; with a projection the final states, (rows, width)."""
 
-    def __init__(self, model: Any, prompts: Sequence[tuple[int, ...]], new_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[tuple[int, ...]],
+        new_tokens: int,
+        projection: Projection | None,
+    ) -> None:
         self._model = model
+        self.projection = projection
         self._accepts = _Accepts.of(model)
         unique = list(dict.fromkeys(prompts))
         length = max(map(len, unique))
@@ -153,7 +183,11 @@ class _Running:
         self._ids, self._mask = ids.to(place), mask.to(place)
         self._length = length
         self._positions = (self._mask[:, :length].cumsum(dim=-1) - 1).clamp(min=0)
-        self._cache = DynamicCache(config=model.config) if self._accepts.cache else None
+        self._cache: DynamicCache | None = None
+        if self._accepts.cache and has_many_words(model):
+            self._cache = roomy_cache(model.config, length, new_tokens)
+        elif self._accepts.cache:
+            self._cache = DynamicCache(config=model.config)
         self._forward(self._ids, self._positions)
         if len(unique) < len(prompts):
             places = {prompt: place for place, prompt in enumerate(unique)}
@@ -163,12 +197,12 @@ class _Running:
         """Keep some rows, or repeat them."""
         index = torch.tensor(rows, device=self._mask.device)
         self._ids, self._mask = self._ids[index], self._mask[index]
-        self._positions, self.logits = self._positions[index], self.logits[index]
+        self._positions, self.found = self._positions[index], self.found[index]
         if self._cache is not None:
             self._cache.batch_select_indices(index)
 
     def append(self, tokens: Tensor) -> None:
-        """Append a token to every row, and compute the logits of the next one."""
+        """Append a token to every row, and compute what decides the next one."""
         last = self._positions[:, -1:] + 1
         self._length += 1
         if self._cache is not None:
@@ -187,5 +221,8 @@ class _Running:
             arguments["logits_to_keep"] = 1
         if self._cache is not None:
             arguments |= {"past_key_values": self._cache, "use_cache": True}
-        logits: Tensor = self._model(input_ids=ids, **arguments).logits
-        self.logits = logits[:, -1].float()
+        if self.projection is None:
+            self.found = self._model(input_ids=ids, **arguments).logits[:, -1].float()
+            return
+        with states_for_logits(self._model):
+            self.found = self._model(input_ids=ids, **arguments).logits[:, -1]

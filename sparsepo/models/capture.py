@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparsepo.batches.attention import AttentionMask, kernel_options_for
-from sparsepo.fused import BLOCK_ELEMENTS, IDENTITY, LogitTransform
+from sparsepo.fused import IDENTITY, LogitTransform, block_elements_on
 from sparsepo.masks import FeatureMean, feature_mean
 from sparsepo.models.attention_inputs import (
     AttentionSink,
@@ -275,7 +275,7 @@ def mean_logits(
 def _mean_of_capped(
     hidden: Tensor, head: Tensor, bias: Tensor | None, transform: LogitTransform
 ) -> FeatureMean:
-    size = max(1, BLOCK_ELEMENTS.get(hidden.device.type, BLOCK_ELEMENTS["cuda"]) // len(head))
+    size = max(1, block_elements_on(hidden.device) // len(head))
     parts = []
     with torch.autocast(hidden.device.type, enabled=False):
         for states in hidden.split(size):

@@ -31,6 +31,7 @@ from sparsepo.models.adapters import (
     quantization,
     wrap,
 )
+from sparsepo.models.gated import fuse_gates
 from sparsepo.training.config import POConfig
 from sparsepo.training.sources import from_source, gguf_options, is_gguf
 
@@ -95,8 +96,8 @@ def load_as_configured(
 ) -> PreTrainedModel:
     """Return a model as `load_policy` does, in the dtype and bits of a configuration.
 
-    Activation functions made of several operations are fused, also in a model in memory, unless
-    the configuration uses the reference implementation.
+    Activation functions and gates made of several operations are fused, also in a model in memory,
+    unless the configuration uses the reference implementation.
 
     Args:
         model: folder, hub id or model.
@@ -117,6 +118,7 @@ def load_as_configured(
     check_placement(loaded)
     if config.computation != "plain":
         fuse_activations(loaded)
+        fuse_gates(loaded)
     return loaded
 
 

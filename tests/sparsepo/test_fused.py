@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sparsepo import fused, machine
 from sparsepo.fused import FusedStats, LogitTransform, token_stats
 
 KEEPS = pytest.mark.parametrize("keep_bytes", [0, 2**30], ids=["recomputed", "kept"])
@@ -495,3 +497,149 @@ def test_a_second_derivative_is_refused() -> None:
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+# A frozen projection
+
+
+def hidden_gradient(
+    x: dict[str, Any], weights: Tensor, function: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Return log π and the gradient of its weighted sum; nothing but the states has one."""
+    hidden = x["policy_hidden"].clone().requires_grad_()
+    out = function({**x, "policy_hidden": hidden}, **options)
+    (gradient,) = torch.autograd.grad((out.policy_logps * weights).sum(), hidden)
+    return out.policy_logps.detach(), gradient
+
+
+@pytest.mark.parametrize("reference", [True, False], ids=["reference", "no reference"])
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
+@pytest.mark.parametrize("block_elements", [1, 12, 2**20])
+@pytest.mark.parametrize("policy", [None, *TRANSFORMS])
+def test_a_frozen_projection_needs_no_blocks_in_the_backward_pass(
+    policy: str | None, block_elements: int, chunk_size: int, reference: bool
+) -> None:
+    """W_y − Σ π W comes from the forward pass, whatever the blocks and the model's transform."""
+    x: dict[str, Any] = example()
+    x["policy_bias"][4] = -torch.inf
+    x["targets"] = torch.where(x["targets"] == 4, 3, x["targets"])
+    x |= {"policy_transform": LogitTransform() if policy is None else TRANSFORMS[policy]}
+    if policy is not None and TRANSFORMS[policy].cap is not None:
+        x["policy_bias"][4] = 0.0  # capped, it is a logit like any other
+    x["ref_transform"] = LogitTransform()
+    weights = torch.tensor([1.0, 0, -2, 3, 0, 1, 1], dtype=torch.float64)
+    wanted = hidden_gradient(x, weights, transformed)
+    mine = dict(x)
+    if not reference:
+        mine["ref_hidden"] = mine["ref_head"] = mine["ref_bias"] = None
+    options = {"chunk_size": chunk_size, "block_elements": block_elements, "need_kl": False}
+    found = hidden_gradient(mine, weights, lambda y, **o: token_stats(**y, **o), **options)
+    for value, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-11)
+
+
+class Projections(TorchDispatchMode):
+    """Counts the products with more than one word of the vocabulary."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.words = words
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__.rstrip("_") in ("mm", "addmm", "bmm"):
+            shapes = [arg.shape for arg in args if isinstance(arg, Tensor)]
+            self.count += any(self.words in shape for shape in shapes)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_frozen_projection_costs_one_product_beside_the_logits_and_keeps_no_block() -> None:
+    tokens, vocabulary = 64, 4000
+    x = example(tokens, vocabulary, 4, 4, dtype=torch.float32)
+    x["policy_hidden"].requires_grad_()
+    options: dict[str, Any] = {"need_kl": False, "block_elements": 2**30, "keep_bytes": 2**30}
+    with Projections(vocabulary) as forward:
+        out = token_stats(**x, **options)  # type: ignore[arg-type]
+    with Projections(vocabulary) as backward:
+        out.policy_logps.sum().backward()
+    # Two for the logits of policy and reference, one for the expectation.
+    assert (forward.count, backward.count) == (3, 0)
+    x["policy_hidden"].grad = None
+    with Allocations() as allocations:
+        token_stats(**x, need_kl=False, block_elements=2**12).policy_logps.sum().backward()  # type: ignore[arg-type]
+    # The heads themselves and a few numbers per token and block are counted too.
+    assert allocations.peak < tokens * vocabulary * 4 / 2
+    # A head that is trained takes the other way: its gradient needs every block once more.
+    x["policy_head"].requires_grad_()
+    with Projections(vocabulary) as trained:
+        token_stats(**x, **options).policy_logps.sum().backward()  # type: ignore[arg-type]
+    assert trained.count > 3
+
+
+def test_bfloat16_states_of_a_frozen_projection() -> None:
+    x: dict[str, Any] = example(tokens=64, vocabulary=512, width=16, ref_width=8)
+    x = {n: v.bfloat16() if v.is_floating_point() else v for n, v in x.items()}
+    weights = torch.ones(64)
+    options = {"chunk_size": 7, "block_elements": 700, "need_kl": False}
+    _, ours = hidden_gradient(x, weights, lambda y, **o: token_stats(**y, **o), **options)
+    wide = {n: v.float() if v.is_floating_point() else v for n, v in x.items()}
+    _, exact = hidden_gradient(wide, weights, plain)
+    assert ours.dtype == torch.bfloat16
+    assert (ours.float() - exact).norm() / exact.norm() < 0.01
+
+
+# What the machine decides
+
+
+def test_blocks_fit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    sizes = {"cache": 2**25, "memory": 2**34}
+    monkeypatch.setattr(fused, "cache_bytes", lambda: sizes["cache"])
+    monkeypatch.setattr(fused, "memory_bytes", lambda: sizes["memory"])
+    monkeypatch.setattr(fused, "device_bytes", lambda _device: sizes["memory"])
+    assert fused.block_elements_on(cpu) == 2**20  # 4 of 32 MB
+    assert fused.keep_bytes_on(cpu) == 2**28
+    sizes |= {"cache": 2**23, "memory": 2**37}
+    assert fused.block_elements_on(cpu) == 2**18
+    assert fused.keep_bytes_on(cpu) == 2**31
+    # Small vocabularies are one block everywhere: their results do not depend on the machine.
+    assert fused.block_elements_on(cpu, whole=512 * 2048) == 2**20
+    assert fused.block_elements_on(cpu, whole=512 * 2048 + 1) == 2**18
+    sizes["cache"] = 2**30
+    assert fused.block_elements_on(cpu) == 2**22
+    assert fused.block_elements_on(cuda) == 2**27
+    assert fused.keep_bytes_on(cuda) == 2**30
+    sizes["memory"] = 2**33  # a graphics card of 8 GB
+    assert fused.block_elements_on(cuda) == 2**25
+    assert fused.keep_bytes_on(cuda) == 2**27
+    assert fused.block_elements_on(torch.device("meta")) == 2**27
+
+
+def test_the_machine_says_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for index, (level, kind, size) in enumerate(
+        [
+            (1, "Data", "48K"),
+            (1, "Instruction", "32K"),
+            (2, "Unified", "1024K"),
+            (3, "Unified", "16M"),
+        ]
+    ):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            (folder / name).write_text(f"{text}\n")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
+    monkeypatch.setattr(machine, "_LIMITS", (limit,))
+    cache, memory = machine.cache_bytes.__wrapped__, machine.memory_bytes.__wrapped__
+    assert cache() == 2**24
+    limit.write_text("max\n")
+    whole = memory()
+    assert whole > 2**20
+    limit.write_text(f"{2**20}\n")
+    assert memory() == 2**20
+    monkeypatch.setattr(machine, "_CACHES", tmp_path / "none")
+    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(machine, "_LIMITS", ())
+    assert (cache(), memory()) == (2**25, 2**34)
+    assert machine.device_bytes(torch.device("cpu")) == machine.memory_bytes()
