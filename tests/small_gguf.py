@@ -10,10 +10,18 @@ import gguf
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write model and tokenizer as one GGUF file with float32 weights."""
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    architecture: str = "llama",
+) -> None:
+    """Write model and tokenizer as one GGUF file with float32 weights.
+
+    Another name of the architecture than "llama" gives a file that nobody can read.
+    """
     config: Any = model.config
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("small")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)

@@ -11,6 +11,8 @@ from harness.commands.plan.processor import MEASURED_ON
 from harness.graph.screen import duration
 
 _UNKNOWN = "unknown"
+_ON_CPU = ("tiny", "laptop")
+"""Profiles that are made for a processor, and planned for one where there is no GPU."""
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -38,7 +40,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _stages(plan: Plan) -> Iterator[str]:
-    on_cpu = plan.device == "cpu" and plan.profile == "tiny"
+    on_cpu = plan.device == "cpu" and plan.profile in _ON_CPU
     times = ["core time"] if on_cpu else [f"{gpu.name} h" for gpu in GPUS]
     head = f"{'stages':<26}{'all':>6}{'stored':>8}{'to run':>8}{'PFLOP':>12}"
     yield head + "".join(f"{name:>12}" for name in times)

@@ -35,10 +35,13 @@ from harness.commands.plan.sizes import (
 )
 from harness.graph.stages import Stage
 from sparsepo.registry import method_class
+from tasks.sentiment.rewards import TRAINED, VADER
 
 _NO_DECODING = Decoding()
 _ENCODER_TOKENS = 40.0
 """Tokens of a summary for BERTScore."""
+_MINILM = Shape(6, 384, 1536, 0, 22_713_216)
+"""The encoder of the reward that is trained on labelled texts."""
 _NLI_PAIRS, _NLI_TOKENS = 30.0, 60.0
 """Pairs of sentences that EDNA and SummaC compare per summary, and their tokens; assumed."""
 _CACHED = 8.0
@@ -94,6 +97,9 @@ class Workloads:
             },
             "reference caches": {
                 "common.work.reference:build_reference_cache": self._cache,
+            },
+            "models from GGUF files": {
+                "common.work.convert:convert_gguf": self._converted,
             },
             "sampling": {
                 "common.work.generate:generate": self._responses,
@@ -162,6 +168,10 @@ class Workloads:
         tokens = steps * config["batch_size"] * config["context"]
         flops = training_flops(shape, tokens, config["context"], tokens)
         return Work(flops, disk=FLOAT32 * shape.parameters)
+
+    def _converted(self, stage: Stage) -> Work:
+        shape = self.sizes.made(stage)
+        return Work(disk=FLOAT32 * shape.parameters, units={"converted weights": shape.parameters})
 
     def _tiny_nli(self, stage: Stage) -> Work:
         return Work(units={"tiny NLI models": 1})
@@ -388,8 +398,10 @@ class Workloads:
 
     def _rewarded(self, stage: Stage, count: float, length: float) -> Work:
         reward = stage.config["reward"]["model"]
-        if reward == "vader":
+        if reward == VADER:
             return Work(units={"rewards": count})
+        if reward == TRAINED:
+            return Work(forward_flops(_MINILM, count * length, length, 0.0))
         if "reward" in stage.files:
             shape = folder_shape(stage.files["reward"])
         else:
