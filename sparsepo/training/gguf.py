@@ -140,7 +140,7 @@ def check_memory(file: str | Path, header: GgufHeader, dtype: str = "float32") -
 
 def available_memory() -> int | None:
     """Return the bytes of memory that programs can still take; None where that is not known."""
-    found = None
+    found: int | None = None
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

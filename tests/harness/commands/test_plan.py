@@ -62,6 +62,7 @@ def test_passes_are_counted_as_by_hand() -> None:
     assert forward_flops(SMALL, 5, 5, 3) == 2560 + 800 + 240
     assert training_flops(SMALL, 5, 5, 3) == 3 * 3600
     assert training_flops(SMALL, 5, 5, 3, recompute=True) == 3 * 3600 + 3360
+    assert training_flops(SMALL, 5, 5, 3, adapters=7) == 2 * 3600 + 6 * 7 * 5
 
 
 def test_decoding_is_counted_as_by_hand() -> None:

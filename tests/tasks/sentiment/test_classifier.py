@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sparsepo.errors import UserError
-from tasks.sentiment.classifier import Classifier, SentenceEncoder, TrainedReward, fit_classifier
+from tasks.sentiment.classifier import Classifier, SentenceEncoder, TrainedReward
+from tasks.sentiment.classifier_training import fit_classifier
 
 GOOD = ("wonderful", "moving", "superb", "delightful")
 BAD = ("dreadful", "dull", "clumsy", "tedious")

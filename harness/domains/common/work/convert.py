@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
 
 from harness.domains.common.work.files import MODEL, write_json
 from harness.graph.stages import StageContext
-from sparsepo.errors import UserError
+from sparsepo.errors import UserError, first_line
 from sparsepo.training.gguf import GgufHeader, check_memory, check_whole
-from sparsepo.training.loading import load_policy, load_tokenizer
+from sparsepo.training.sources import from_source, gguf_options
 
 _CHUNK = 1 << 20
 _WEIGHT = 4
@@ -38,19 +41,38 @@ def convert_gguf(context: StageContext) -> None:
             f"package again (SHA-256 {found[:12]}…, not {wanted[:12]}…)."
         )
     file, joined = parts[0], context.work / "joined.gguf"
-    if len(parts) > 1:
-        _require_disk(context.work, sum(part.stat().st_size for part in parts))
-        _join(parts, joined)
-        file = joined
-    header = check_whole(file)
-    check_memory(file, header)
-    _require_disk(context.work, _WEIGHT * header.parameters)
-    model = load_policy(str(file), dtype="float32")
-    tokenizer = load_tokenizer(str(file))
+    try:
+        if len(parts) > 1:
+            _require_disk(context.work, sum(part.stat().st_size for part in parts))
+            _join(parts, joined)
+            file = joined
+        header = check_whole(file)
+        check_memory(file, header)
+        _require_disk(context.work, _WEIGHT * header.parameters)
+        model, tokenizer = _loaded(file)
+    finally:
+        joined.unlink(missing_ok=True)
     model.save_pretrained(context.work / MODEL)
     tokenizer.save_pretrained(context.work / MODEL)
-    joined.unlink(missing_ok=True)
     write_json(_description(header, found), context.work / "source.json")
+
+
+def _loaded(file: Path) -> tuple[Any, Any]:
+    """Return the model and the tokenizer of a file.
+
+    Raises:
+        UserError: transformers cannot read one of them.
+    """
+    folder, options = gguf_options(file)
+    try:
+        model = from_source(file, {"dtype": "float32"})
+        return model, AutoTokenizer.from_pretrained(folder, **options)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"transformers cannot read '{file}'; choose another file ({first_line(error)})."
+        ) from error
 
 
 def _description(header: GgufHeader, sha256: str) -> dict[str, object]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from harness.domains.common.work.files import write_json
 from harness.domains.sentiment.work.common import ACCURACY, CLASSIFIER
 from harness.graph.stages import StageContext
-from tasks.sentiment.classifier import SentenceEncoder, fit_classifier
+from tasks.sentiment.classifier import SentenceEncoder
+from tasks.sentiment.classifier_training import fit_classifier
 
 
 def train_classifier(context: StageContext) -> None:

