@@ -1,7 +1,7 @@
 """Trains the classifier of `sentiment.classifier` on labelled texts, and measures it.
 
-The regression's penalty is chosen by cross-validation on the training texts; the held-out texts are
-used once, for the accuracy.
+The regression's penalty is chosen by the log loss in cross-validation on the training texts, as
+rewards are probabilities; the held-out texts are used once, for the accuracy.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def fit_classifier(
                 )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     search: Any = GridSearchCV(
-        LogisticRegression(max_iter=2000), {"C": PENALTIES}, scoring="accuracy", cv=folds
+        LogisticRegression(max_iter=2000), {"C": PENALTIES}, scoring="neg_log_loss", cv=folds
     )
     search.fit(encode(texts["train"]), labels["train"])
     fitted = search.best_estimator_
