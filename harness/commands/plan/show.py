@@ -48,7 +48,7 @@ def _stages(plan: Plan) -> Iterator[str]:
         counts = f"{one.kind:<26}{one.stages:>6}{one.in_store:>8}{one.to_run:>8}"
         yield counts + f"{_flops(one):>12}" + "".join(f"{text:>12}" for text in _times(one, on_cpu))
     if on_cpu:
-        left = duration(plan.total.processor_seconds / plan.workers)
+        left = duration(plan.scheduled_seconds)
         yield (
             f"About {left} with {plan.workers} stages at a time, by constants measured on "
             f"{MEASURED_ON}; the first minute of imports is not in it."
