@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.adapters import is_quantized, prepare_quantized
@@ -38,6 +39,27 @@ def gguf_options(source: str | Path) -> tuple[str, dict[str, str]]:
     require_reader(source)
     check_whole(path)
     return str(path.parent), {"gguf_file": path.name}
+
+
+def gguf_tokenizer(source: str | Path, options: Mapping[str, Any] | None = None) -> Any:
+    """Return the tokenizer of a GGUF file.
+
+    A file may name a BOS token and say that texts do not begin with it, as that of SmolLM2 does,
+    whose BOS begins a turn of a chat. The tokenizer has none then.
+
+    Args:
+        source: the file.
+        options: arguments of transformers' from_pretrained.
+
+    Raises:
+        UserError: the file or the package that reads it is missing, or the file is cut short.
+        Exception: any error of transformers about files that it cannot read.
+    """
+    folder, gguf = gguf_options(source)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, **gguf, **(options or {}))
+    if read_header(Path(source)).values.get("tokenizer.ggml.add_bos_token") is False:
+        tokenizer.bos_token = None
+    return tokenizer
 
 
 def from_source(source: str | Path, options: dict[str, Any]) -> Any:

@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from harness.domains.common.work.files import MODEL, write_json
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError, first_line
 from sparsepo.training.gguf import GgufHeader, check_memory, check_whole
-from sparsepo.training.sources import from_source, gguf_options
+from sparsepo.training.sources import from_source, gguf_tokenizer
 
 _CHUNK = 1 << 20
 _WEIGHT = 4
@@ -63,10 +61,8 @@ def _loaded(file: Path) -> tuple[Any, Any]:
     Raises:
         UserError: transformers cannot read one of them.
     """
-    folder, options = gguf_options(file)
     try:
-        model = from_source(file, {"dtype": "float32"})
-        return model, AutoTokenizer.from_pretrained(folder, **options)
+        return from_source(file, {"dtype": "float32"}), gguf_tokenizer(file)
     except UserError:
         raise
     except Exception as error:

@@ -24,10 +24,9 @@ from harness.domains.common.stages import gguf_stage, outside_start
 from harness.domains.common.work.convert import convert_gguf
 from harness.graph.stages import Stage
 from sparsepo import UserError
+from sparsepo.batches.tokenize import encode_prompts
 from tests.small_gguf import write_gguf
 from tests.small_models import small_model, small_tokenizer
-
-TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +101,21 @@ def test_a_users_file_becomes_an_ordinary_checkpoint(file: Path, tmp_path: Path)
     assert source["architecture"] == "llama"
     # Nothing of it depends on where the file was.
     assert str(file.parent) not in (work / "model" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(("add_bos", "first"), [(False, None), (True, 0), (None, 0)])
+def test_texts_begin_with_a_bos_unless_the_file_says_that_they_do_not(
+    tmp_path: Path, add_bos: bool | None, first: int | None
+) -> None:
+    file = tmp_path / "small.gguf"
+    write_gguf(file, small_model("llama"), small_tokenizer(), add_bos=add_bos)
+    work = convert(started(str(file)), tmp_path / "work")
+    tokens: Any = AutoTokenizer.from_pretrained(work / "model")
+    assert tokens.bos_token_id == first
+    assert tokens.eos_token_id == 0
+    (ids,) = encode_prompts(["the cat sat"], tokens)
+    bare = small_tokenizer()("the cat sat", add_special_tokens=False).input_ids
+    assert ids == ([] if first is None else [first]) + bare
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
@@ -264,6 +278,8 @@ def test_smollm2_is_converted_with_its_chat_template(tmp_path: Path) -> None:
     assert source["parameters"] == 134_515_008
     tokens: Any = AutoTokenizer.from_pretrained(work / "model")
     assert "<|im_start|>" in tokens.chat_template
+    assert tokens.bos_token is None
+    assert tokens.eos_token == "<|im_end|>"
     model: Any = AutoModelForCausalLM.from_pretrained(work / "model")
     ids = tokens("The capital of France is", return_tensors="pt").input_ids
     with torch.no_grad():
