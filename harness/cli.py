@@ -50,6 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
     )
     run.add_argument(
+        "--accept-terms",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="agree to the terms of use of a packaged model, once for each store",
+    )
+    run.add_argument(
         "--rehearse",
         action="store_true",
         help="execute all stages on small stand-ins for the hub's models and data, in a temporary "
@@ -92,7 +99,7 @@ def _add_request(run: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
-    run.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    run.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
     run.add_argument(
         "--methods",
         metavar="A,B",
@@ -161,7 +168,7 @@ def _add_new_method(commands: argparse._SubParsersAction[OneLineParser]) -> None
 
 def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     claims = commands.add_parser("claims", help="what the results say of the paper's claims")
-    claims.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    claims.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
     claims.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     claims.add_argument(
         "--out", type=Path, metavar="FILE.json", help="default: claims.json beside them"
@@ -171,7 +178,7 @@ def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
 
 def _add_leaderboard(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     board = commands.add_parser("leaderboard", help="all methods with results, over all tasks")
-    board.add_argument("--profile", default="tiny", help="tiny (default), small or paper")
+    board.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
     board.add_argument("--against", metavar="METHOD", help="compare every method with this one")
     board.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     board.add_argument(
@@ -330,6 +337,7 @@ def _run(options: argparse.Namespace) -> int:
         out=RESULTS if options.out is None else options.out,
         allow_code_execution=options.allow_code_execution,
         yes=options.yes,
+        accept_terms=tuple(options.accept_terms),
         quiet=options.quiet,
     )
     experiments = _experiments(options)
@@ -357,7 +365,7 @@ def _rehearse(
     return rehearse(experiments, request, options.out)
 
 
-def _request(options: argparse.Namespace, out: Path, **more: bool) -> RunRequest:
+def _request(options: argparse.Namespace, out: Path, **more: Any) -> RunRequest:
     """Return the request of `run` or `plan`; `more` has the options that `run` alone has."""
     from harness.config.request import RunRequest
 

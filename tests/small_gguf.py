@@ -10,10 +10,21 @@ import gguf
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write model and tokenizer as one GGUF file with float32 weights."""
+def write_gguf(
+    path: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    architecture: str = "llama",
+    *,
+    add_bos: bool | None = None,
+) -> None:
+    """Write model and tokenizer as one GGUF file with float32 weights.
+
+    Another name of the architecture than "llama" gives a file that nobody can read. With `add_bos`,
+    the file says whether texts begin with BOS.
+    """
     config: Any = model.config
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name("small")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -37,6 +48,8 @@ def write_gguf(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     writer.add_token_merges([" ".join(merge) for merge in words["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
+    if add_bos is not None:
+        writer.add_add_bos_token(add_bos)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, weight in model.state_dict().items():
         heads = {"q_proj.weight": config.num_attention_heads,

@@ -23,7 +23,7 @@ from harness.__main__ import NEEDED
 REPOSITORY = Path(__file__).parents[1]
 OURS = {"sparsepo", "tasks", "harness", "benchmarks"}
 # Imported behind a check that names the remedy, or present only where a user put them.
-OPTIONAL = {"ray", "trl", "bitsandbytes", "bigcode_eval", "summac", "openai"}
+OPTIONAL = {"ray", "trl", "bitsandbytes", "bigcode_eval", "summac", "openai", "gguf"}
 with (REPOSITORY / "pyproject.toml").open("rb") as _file:
     PROJECT = tomllib.load(_file)["project"]
 

@@ -93,7 +93,10 @@ def _torch() -> Check:
         )
         return Check("accelerator", True, f"CUDA {torch.version.cuda}: {names}", False)
     return Check(
-        "accelerator", True, "none: the tiny profile runs on the CPU, the others need a GPU", False
+        "accelerator",
+        True,
+        "none: the profiles tiny and laptop run on the CPU, the others need a GPU",
+        False,
     )
 
 

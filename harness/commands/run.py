@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.commands.judging import check_judge_options, require_agreement
 from harness.commands.made_by import command_of, stage_codes
+from harness.commands.terms import require_terms
 from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile, needs_tune
 from harness.config.request import RunRequest
@@ -74,6 +75,7 @@ def prepare(experiment: Experiment, request: RunRequest) -> Prepared:
     prepared = describe(experiment, request)
     require_writable(prepared.folder)
     require_agreement(prepared.graph, request)
+    require_terms(prepared.targets, request)
     return prepared
 
 

@@ -27,4 +27,6 @@ class RunRequest:
     """Whether the user allows model-generated programs to run on this machine."""
     yes: bool = False
     """Whether the user agrees to the estimated cost of a judge."""
+    accept_terms: tuple[str, ...] = ()
+    """Packaged models whose terms of use the user agrees to."""
     quiet: bool = False

@@ -33,7 +33,7 @@ from sparsepo.models.adapters import (
 )
 from sparsepo.models.gated import fuse_gates
 from sparsepo.training.config import POConfig
-from sparsepo.training.sources import from_source, gguf_options, is_gguf
+from sparsepo.training.sources import from_source, gguf_tokenizer, is_gguf
 
 _RANDOM = re.compile(
     "drop(out|_?prob|_?path)?(_|$)|layerdrop|^(input_)?jitter_noise$|^moe_jitter_eps$"
@@ -272,16 +272,20 @@ def load_tokenizer(model: str, options: Mapping[str, Any] | None = None) -> PreT
     Raises:
         UserError: no tokenizer can be loaded.
     """
-    folder, gguf = gguf_options(model)
+    gguf = is_gguf(model)
     shared = ("revision", "trust_remote_code", "token", "cache_dir", "subfolder", "force_download")
     taken = {name: value for name, value in (options or {}).items() if name in shared}
     if not gguf:
         require_model(model, **taken)
     try:
         with defer_messages():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, **gguf, **taken
+            tokenizer: PreTrainedTokenizerBase = (
+                gguf_tokenizer(model, taken)
+                if gguf
+                else AutoTokenizer.from_pretrained(model, **taken)
             )
+    except UserError:
+        raise
     except Exception as error:
         remedy = "choose another file" if gguf else "save one next to the model"
         raise UserError(

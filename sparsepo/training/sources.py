@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from sparsepo.errors import UserError, first_line
 from sparsepo.models.adapters import is_quantized, prepare_quantized
-
-GGUF = "python -m pip install 'gguf>=0.17,<0.20'"
-"""The command that installs the extra `gguf` of pyproject.toml."""
+from sparsepo.training.gguf import check_memory, check_whole, read_header, require_reader
 
 
 def is_gguf(source: str | Path) -> bool:
@@ -31,16 +29,37 @@ def gguf_options(source: str | Path) -> tuple[str, dict[str, str]]:
         source: folder, hub id or GGUF file.
 
     Raises:
-        UserError: a GGUF file or the package that reads it is missing.
+        UserError: a GGUF file or the package that reads it is missing, or the file is cut short.
     """
     if not is_gguf(source):
         return str(source), {}
     path = Path(source)
     if not path.is_file():
         raise UserError(f"There is no file '{source}'; give a GGUF file that exists.")
-    if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"Reading '{source}' needs gguf: run `{GGUF}`.")
+    require_reader(source)
+    check_whole(path)
     return str(path.parent), {"gguf_file": path.name}
+
+
+def gguf_tokenizer(source: str | Path, options: Mapping[str, Any] | None = None) -> Any:
+    """Return the tokenizer of a GGUF file.
+
+    A file may name a BOS token and say that texts do not begin with it, as that of SmolLM2 does,
+    whose BOS begins a turn of a chat. The tokenizer has none then.
+
+    Args:
+        source: the file.
+        options: arguments of transformers' from_pretrained.
+
+    Raises:
+        UserError: the file or the package that reads it is missing, or the file is cut short.
+        Exception: any error of transformers about files that it cannot read.
+    """
+    folder, gguf = gguf_options(source)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, **gguf, **(options or {}))
+    if read_header(Path(source)).values.get("tokenizer.ggml.add_bos_token") is False:
+        tokenizer.bos_token = None
+    return tokenizer
 
 
 def from_source(source: str | Path, options: dict[str, Any]) -> Any:
@@ -104,17 +123,32 @@ def _from_gguf(source: str | Path, options: dict[str, Any]) -> PreTrainedModel:
 
     The quantized weights are expanded. transformers keeps information about the file's layout in
     the model and refuses to save it, so the weights are copied to a new model.
+
+    Raises:
+        UserError: the model does not fit in memory, or is of an architecture that transformers does
+            not read.
     """
     if "quantization_config" in options:
         raise UserError(
             f"'{source}' cannot be quantized again; leave load_in_4bit and load_in_8bit out."
         )
     folder, gguf = gguf_options(source)
+    header = read_header(Path(source))
+    check_memory(source, header, str(options.get("dtype", "auto")))
     # Newer versions of transformers keep the weights quantized unless told to expand them.
     expand = getattr(transformers, "GgufConfig", None)
     if expand is not None:
         options = {**options, "quantization_config": expand(dequantize=True)}
-    read = _complete(source, folder, {**gguf, **options})
+    try:
+        read = _complete(source, folder, {**gguf, **options})
+    except (ValueError, NotImplementedError) as error:
+        if "architecture" not in str(error) and not isinstance(error, NotImplementedError):
+            raise
+        raise UserError(
+            f"transformers cannot read the architecture '{header.architecture}' of '{source}' from "
+            "a GGUF file; give a folder or hub id of the model instead "
+            f"({first_line(error)})."
+        ) from error
     config = copy.deepcopy(read.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -16,6 +16,8 @@ from sparsepo.data.hub import require_model
 from sparsepo.errors import UserError, first_line
 
 VADER = "vader"
+TRAINED = "trained"
+"""A classifier that is trained on labelled texts; see `sentiment.classifier`."""
 DEFAULT_CLASSIFIER = "siebert/sentiment-roberta-large-english"
 """[paper] The ground-truth reward of the sentiment experiments."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,8 @@ class Plan:
     """What is not known → how many stages depend on it."""
     runs_code: bool
     reached: Utilisation
+    scheduled_seconds: float
+    """Duration on a processor, with as many stages at a time as there are workers."""
 
     @property
     def total(self) -> KindOfStage:
@@ -135,6 +137,7 @@ class Plan:
             "left_out": self.left_out,
             "stages": [one.as_json() for one in self.kinds],
             "total": self.total.as_json(),
+            "processor_hours": self.scheduled_seconds / 3600,
             "fetch": [one.as_json() for one in self.fetched],
             "training_memory": [
                 {
@@ -205,7 +208,32 @@ def make_plan_of(
         )
         and not request.allow_code_execution,
         reached=options.reached,
+        scheduled_seconds=scheduled_seconds(
+            missing,
+            {stage.address: processor_seconds(works[stage.address]) for stage in missing},
+            workers,
+        ),
     )
+
+
+def scheduled_seconds(stages: Sequence[Stage], seconds: Mapping[str, float], workers: int) -> float:
+    """Return how long stages take if each begins as soon as its inputs and a worker are there.
+
+    Args:
+        stages: those to run, inputs first.
+        seconds: address → duration.
+        workers: number of stages that run at once.
+    """
+    free = [0.0] * workers
+    ends: dict[str, float] = {}
+    for stage in stages:
+        ready = max((ends.get(one.address, 0.0) for one in stage.inputs.values()), default=0.0)
+        # Of the workers that are free by then, the last one leaves the others to other stages.
+        idle = [place for place in range(workers) if free[place] <= ready]
+        place = max(idle, key=free.__getitem__) if idle else free.index(min(free))
+        free[place] = max(free[place], ready) + seconds[stage.address]
+        ends[stage.address] = free[place]
+    return max(ends.values(), default=0.0)
 
 
 def show_plan(plan: Plan) -> None:

@@ -6,7 +6,8 @@ token (without embeddings, norms and head):
     forward pass of T tokens, predicted at P positions, in rows of s tokens
         2 N_b T  +  4 L d s T  +  2 V d P
     training pass: 3 times as much (backward is twice forward), 4 times without the head where
-        activations are recomputed; 6 N D is its first term
+        activations are recomputed; 6 N D is its first term. Beside adapters: 2 times, and 3 times
+        for the adapters, because frozen weights have no gradient
     decoding of G tokens behind a context of s
         2 (N_b + V d) G  +  4 L d s G, or what it takes to read the weights once per step of a
         batch, and each row's keys and values: the larger one
@@ -87,7 +88,12 @@ def forward_flops(shape: Shape, tokens: float, length: float, predicted: float) 
 
 
 def training_flops(
-    shape: Shape, tokens: float, length: float, predicted: float, recompute: bool = False
+    shape: Shape,
+    tokens: float,
+    length: float,
+    predicted: float,
+    recompute: bool = False,
+    adapters: int | None = None,
 ) -> float:
     """Return the FLOPs of a forward and backward pass; see `forward_flops`.
 
@@ -97,9 +103,14 @@ def training_flops(
         length: s, of a row.
         predicted: P, positions at which the head is computed.
         recompute: whether the layers' activations are recomputed in the backward pass.
+        adapters: trained weights of adapters beside frozen ones; None if all weights are trained.
     """
     again = forward_flops(shape, tokens, length, 0.0) if recompute else 0.0
-    return 3.0 * forward_flops(shape, tokens, length, predicted) + again
+    whole = forward_flops(shape, tokens, length, predicted)
+    if adapters is None:
+        return 3.0 * whole + again
+    # Frozen weights need the gradient of their inputs, and none of their own.
+    return 2.0 * whole + 6.0 * adapters * tokens + again
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,18 @@ def adapter_weights(shape: Shape, rank: int, targets: str | None) -> int:
     return rank * shape.layers * (sum(sizes.get(name, usual) for name in names) or usual)
 
 
+def trained_adapters(shape: Shape, training: Mapping[str, Any]) -> int | None:
+    """Return the trained weights of a run's adapters; None if it trains the whole model.
+
+    Args:
+        shape: the model.
+        training: the fields of TrainingSettings.
+    """
+    if training["lora_r"] is None:
+        return None
+    return adapter_weights(shape, training["lora_r"], training["lora_targets"])
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the GPU of one process that trains, at the longest batch that the settings allow."""
@@ -205,14 +228,13 @@ def training_memory(
         reference: whether the reference runs beside the policy, and not from a cache.
         kl: whether the method reads the distributions of both models.
     """
-    quantized, rank = training["load_in_4bit"], training["lora_r"]
+    quantized, adapters = training["load_in_4bit"], trained_adapters(shape, training)
     whole = shape.parameters - shape.body
     weights = FLOAT32 * shape.parameters
     if quantized:
         weights = (FOUR_BITS + QUANTIZATION) * shape.body + FLOAT32 * whole
-    trained = shape.parameters
-    if rank is not None:
-        trained = adapter_weights(shape, rank, training["lora_targets"])
+    trained = shape.parameters if adapters is None else adapters
+    if adapters is not None:
         weights += FLOAT32 * trained
     size = HALF if training["precision"] == "bfloat16" else FLOAT32
     prompt = training["max_prompt_length"]
@@ -225,12 +247,12 @@ def training_memory(
     predicted = pairs * (2 if rejected else 1) * answer
     logits = predicted * shape.vocabulary * FLOAT32 * (2 if kl else 1)
     block = min(logits, 2 * BLOCK_LOGITS * FLOAT32 * (2 if kl else 1))
-    trains_head = rank is None
+    trains_head = adapters is None
     return Memory(
         weights=weights,
         gradients=FLOAT32 * trained,
         optimizer=ADAM * trained,
-        reference=FLOAT32 * shape.parameters if reference and rank is None else 0.0,
+        reference=FLOAT32 * shape.parameters if reference and adapters is None else 0.0,
         activations=kept + pairs * row * row * size,
         loss=block + min(logits, KEPT_BLOCKS) + (FLOAT32 * shape.head if trains_head else 0.0),
     )
@@ -238,9 +260,8 @@ def training_memory(
 
 def model_bytes(shape: Shape, training: Mapping[str, Any]) -> float:
     """Return the size of a trained model in the store: float32 weights, or adapters alone."""
-    if training["lora_r"] is not None:
-        return FLOAT32 * adapter_weights(shape, training["lora_r"], training["lora_targets"])
-    return FLOAT32 * shape.parameters
+    adapters = trained_adapters(shape, training)
+    return FLOAT32 * (shape.parameters if adapters is None else adapters)
 
 
 def checkpoint_bytes(shape: Shape, training: Mapping[str, Any]) -> float:

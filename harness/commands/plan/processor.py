@@ -47,8 +47,10 @@ MODEL_UNITS: Mapping[str, float] = {
     "mapped pairs": 0.0035,
     "evaluations": 1.2,
     "tiny NLI models": 14.0,
+    "converted weights": 1e-7,
 }
-"""Seconds of a unit of a model's work on a processor, besides its FLOPs."""
+"""Seconds of a unit of a model's work on a processor, besides its FLOPs; of a converted weight of a
+GGUF file roughly."""
 
 
 def processor_seconds(work: Work) -> float:

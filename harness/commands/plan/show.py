@@ -11,6 +11,8 @@ from harness.commands.plan.processor import MEASURED_ON
 from harness.graph.screen import duration
 
 _UNKNOWN = "unknown"
+_ON_CPU = ("tiny", "laptop")
+"""Profiles that are made for a processor, and planned for one where there is no GPU."""
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -38,7 +40,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _stages(plan: Plan) -> Iterator[str]:
-    on_cpu = plan.device == "cpu" and plan.profile == "tiny"
+    on_cpu = plan.device == "cpu" and plan.profile in _ON_CPU
     times = ["core time"] if on_cpu else [f"{gpu.name} h" for gpu in GPUS]
     head = f"{'stages':<26}{'all':>6}{'stored':>8}{'to run':>8}{'PFLOP':>12}"
     yield head + "".join(f"{name:>12}" for name in times)
@@ -46,7 +48,7 @@ def _stages(plan: Plan) -> Iterator[str]:
         counts = f"{one.kind:<26}{one.stages:>6}{one.in_store:>8}{one.to_run:>8}"
         yield counts + f"{_flops(one):>12}" + "".join(f"{text:>12}" for text in _times(one, on_cpu))
     if on_cpu:
-        left = duration(plan.total.processor_seconds / plan.workers)
+        left = duration(plan.scheduled_seconds)
         yield (
             f"About {left} with {plan.workers} stages at a time, by constants measured on "
             f"{MEASURED_ON}; the first minute of imports is not in it."

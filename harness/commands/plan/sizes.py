@@ -19,7 +19,10 @@ from harness.commands.plan.facts import (
     WORLDS,
     shape_of_config,
 )
+from harness.domains.common.stages import CONVERT
 from harness.graph.stages import Stage
+from sparsepo.errors import UserError
+from sparsepo.training.gguf import read_header
 
 MBPP, HUMANEVAL = "google-research-datasets/mbpp", "openai/openai_humaneval"
 _LOOKED_AT = 2_000
@@ -66,6 +69,8 @@ class Sizes:
         name = short_name(stage)
         if name == "base:train_base":
             return base_shape(stage.config)
+        if stage.function == CONVERT:
+            return gguf_shape(stage.files["gguf0"])
         if name in ("keep:keep_trial", "chosen:keep_chosen"):
             runs = [one for key, one in stage.inputs.items() if key not in ("choice", "tuned")]
             return self.made(runs[0])
@@ -228,6 +233,37 @@ def folder_shape(folder: Path) -> Shape:
     if found is None:
         raise UnknownSizeError(f"the config.json of {folder} does not say its sizes")
     return found
+
+
+def gguf_shape(file: Path) -> Shape:
+    """Return the sizes of a model in a GGUF file.
+
+    Args:
+        file: the file, or the first of its parts, which holds its header.
+
+    Raises:
+        UnknownSizeError: its header does not say them.
+    """
+    try:
+        header = read_header(file)
+    except UserError as error:
+        raise UnknownSizeError(str(error)) from None
+    layers, width = header.of_model("block_count"), header.of_model("embedding_length")
+    vocabulary = header.lengths.get("tokenizer.ggml.tokens")
+    if not layers or not width or not vocabulary:
+        raise UnknownSizeError(f"the header of {file} does not say its sizes")
+    heads = header.of_model("attention.head_count") or 1
+    of_head = header.of_model("attention.key_length") or width // heads
+    gated = any(name.endswith("ffn_gate.weight") for name in header.tensors)
+    return Shape(
+        layers,
+        width,
+        header.of_model("feed_forward_length") or 4 * width,
+        vocabulary,
+        header.parameters,
+        2 * (header.of_model("attention.head_count_kv") or heads) * of_head,
+        3 if gated else 2,
+    )
 
 
 def problem_counts(stage: Stage) -> dict[str, float]:

@@ -16,6 +16,7 @@ from harness.commands.plan.cost_model import (
     decoding,
     forward_flops,
     model_bytes,
+    trained_adapters,
     training_flops,
     training_memory,
 )
@@ -35,10 +36,13 @@ from harness.commands.plan.sizes import (
 )
 from harness.graph.stages import Stage
 from sparsepo.registry import method_class
+from tasks.sentiment.rewards import TRAINED, VADER
 
 _NO_DECODING = Decoding()
 _ENCODER_TOKENS = 40.0
 """Tokens of a summary for BERTScore."""
+_MINILM = Shape(6, 384, 1536, 0, 22_713_216)
+"""The encoder of the reward that is trained on labelled texts."""
 _NLI_PAIRS, _NLI_TOKENS = 30.0, 60.0
 """Pairs of sentences that EDNA and SummaC compare per summary, and their tokens; assumed."""
 _CACHED = 8.0
@@ -94,6 +98,9 @@ class Workloads:
             },
             "reference caches": {
                 "common.work.reference:build_reference_cache": self._cache,
+            },
+            "models from GGUF files": {
+                "common.work.convert:convert_gguf": self._converted,
             },
             "sampling": {
                 "common.work.generate:generate": self._responses,
@@ -163,6 +170,10 @@ class Workloads:
         flops = training_flops(shape, tokens, config["context"], tokens)
         return Work(flops, disk=FLOAT32 * shape.parameters)
 
+    def _converted(self, stage: Stage) -> Work:
+        shape = self.sizes.made(stage)
+        return Work(disk=FLOAT32 * shape.parameters, units={"converted weights": shape.parameters})
+
     def _tiny_nli(self, stage: Stage) -> Work:
         return Work(units={"tiny NLI models": 1})
 
@@ -180,7 +191,8 @@ class Workloads:
         row, predicted = row_of(pairs, training, needs.rejected)
         seen = pairs.train * training["epochs"]
         recompute = training["activation_checkpointing"]
-        flops = training_flops(shape, seen * row, row, seen * predicted, recompute)
+        adapters = trained_adapters(shape, training)
+        flops = training_flops(shape, seen * row, row, seen * predicted, recompute, adapters)
         online = needs.online_reference or (needs.reference and "reference" not in stage.inputs)
         passes = (1 if online else 0) + len(needs.models) + (1 if needs.mismatched else 0)
         flops += passes * forward_flops(shape, seen * row, row, seen * predicted)
@@ -388,8 +400,10 @@ class Workloads:
 
     def _rewarded(self, stage: Stage, count: float, length: float) -> Work:
         reward = stage.config["reward"]["model"]
-        if reward == "vader":
+        if reward == VADER:
             return Work(units={"rewards": count})
+        if reward == TRAINED:
+            return Work(forward_flops(_MINILM, count * length, length, 0.0))
         if "reward" in stage.files:
             shape = folder_shape(stage.files["reward"])
         else:
@@ -417,7 +431,8 @@ class Workloads:
             # All samples are trained on, two in a row, and read once before that.
             row, predicted = row_of(pairs, config["training"], True)
             read, more = drawn / 2, drawn / 2 - prompts
-            flops += training_flops(shape, more * row, row, more * predicted)
+            adapters = trained_adapters(shape, config["training"])
+            flops += training_flops(shape, more * row, row, more * predicted, adapters=adapters)
             flops += 2 * forward_flops(shape, read * row, row, read * predicted)
         units = {
             **trained.units,

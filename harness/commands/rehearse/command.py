@@ -148,6 +148,8 @@ def _options(one: Prepared) -> list[str]:
     ):
         found += [] if value is None else [option, str(value)]
     found += ["--tune"] if request.tune == "profile" else []
+    for model in request.accept_terms:
+        found += ["--accept-terms", model]
     for file in request.plugins:
         found += ["--plugin", file]
     for flag, given in (

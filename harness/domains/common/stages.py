@@ -10,18 +10,22 @@ from typing import Any
 
 from harness.config.methods import METHOD_TABLE, method_code, method_settings
 from harness.config.profiles import Profile, TrainingSettings
+from harness.domains.common.packaged import PACKAGED, PackagedModel
 from harness.domains.common.spec import RowSpec
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.methods.base import Method
 from sparsepo.methods.mapo import MaPO
 from sparsepo.registry import get_method
+from sparsepo.training.gguf import require_reader
 
 TRAINING = ("torch", "transformers", "tokenizers", "accelerate", "peft", "numpy", "safetensors")
 """Distributions whose versions affect a training run."""
 GENERATION = ("torch", "transformers", "tokenizers")
 
-_DATA_SUFFIX = re.compile(r"\.(jsonl?|gz|parquet|csv|txt|py)$")
+CONVERT = "harness.domains.common.work.convert:convert_gguf"
+
+_DATA_SUFFIX = re.compile(r"\.(jsonl?|gz|parquet|csv|txt|py|gguf)$")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -77,13 +81,48 @@ class Start:
 
 
 def outside_start(key: str, value: str) -> Start:
-    """Return a folder or a hub id as the initial model.
+    """Return a model from outside as the initial model.
+
+    Args:
+        key: the setting, for errors.
+        value: the name of a packaged model, a GGUF file, a folder or a hub id.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is none of these, or the model's package is not installed.
     """
+    packaged = PACKAGED.get(value)
+    if packaged is not None:
+        return Start({"model": gguf_stage(packaged.files(key), packaged)})
+    place = outside_path(key, value)
+    if place is not None and place.suffix == ".gguf" and place.is_file():
+        return Start({"model": gguf_stage({"gguf0": place})})
     folder = model_folder(key, value)
     return Start(model_id=value) if folder is None else Start(files={"model": folder})
+
+
+def gguf_stage(files: Mapping[str, Path], packaged: PackagedModel | None = None) -> Stage:
+    """Return the stage that turns a GGUF file into a checkpoint.
+
+    Args:
+        files: the file, or its parts.
+        packaged: the model whose file it must be; None for any.
+
+    Raises:
+        UserError: the package that reads GGUF files is missing.
+    """
+    first = next(iter(files.values()))
+    require_reader(first)
+    return Stage(
+        f"model {first.stem if packaged is None else packaged.title}",
+        CONVERT,
+        {
+            "sha256": None if packaged is None else packaged.sha256,
+            "packaged": None if packaged is None else packaged.name,
+        },
+        files=files,
+        libraries=(*GENERATION, "gguf"),
+        seconds_hint=20,
+    )
 
 
 def base_stage(profile: Profile, corpus: Stage) -> Stage:

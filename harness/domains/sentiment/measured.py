@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.domains.common.generation import generation_parts
 from harness.domains.common.stages import TRAINING, Start
-from harness.domains.sentiment.data import WORK, reward_config, reward_libraries
+from harness.domains.sentiment.data import WORK, reward_parts
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.stages import Stage
 
@@ -29,19 +29,19 @@ def evaluation_values(profile: SentimentProfile, token_pairs: int = 0) -> dict[s
 
 def points_stage(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Start) -> Stage:
     """Return the stage that scores the responses sampled during a run."""
-    config, files = reward_config(profile)
+    reward = reward_parts(profile)
     return Stage(
         f"reward and KL of {trained.name}",
         f"{WORK}.score:score_responses",
         {
-            "reward": config,
+            "reward": reward.config,
             "batch_size": profile.evaluation.batch_size,
             "device": profile.device,
             "model": start.model_id,
         },
-        {"run": trained, "pairs": pairs, **start.inputs},
-        {**start.files, **files},
-        libraries=(*TRAINING, *reward_libraries(profile)),
+        {"run": trained, "pairs": pairs, **start.inputs, **reward.inputs},
+        {**start.files, **reward.files},
+        libraries=(*TRAINING, *reward.libraries),
         seconds_hint=2,
     )
 

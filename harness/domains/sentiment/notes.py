@@ -80,6 +80,13 @@ def _data_facts(data: Mapping[str, Any]) -> list[str]:
     for split in ("train", "test"):
         skipped = data[split].get("skipped") or {}
         facts += [f"{split}: {count} {reason}" for reason, count in sorted(skipped.items())]
+    if "classifier" in data:
+        found = data["classifier"]
+        facts.append(
+            f"reward trained on {found['train']} labelled texts; of {found['test']} held-out "
+            f"ones it names {100 * found['accuracy']:.1f} % right (AUROC "
+            f"{100 * found['auroc']:.1f}), VADER {100 * found['vader_accuracy']:.1f} %"
+        )
     return facts
 
 

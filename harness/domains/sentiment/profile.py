@@ -13,6 +13,7 @@ from harness.config.profiles import (
     TuningSettings,
 )
 from harness.domains.common.method_values import method_values, with_paper_masks
+from harness.domains.common.packaged import SMOLLM2
 from tasks.models.base_config import Architecture, BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 from tasks.sentiment.pairs import PREFIX_TOKENS
@@ -45,18 +46,23 @@ class ModelSettings:
     """Which models."""
 
     sentiment: str
-    """The SFT model that everything starts from: "tiny-gpt2", a hub id, or a folder."""
+    """The SFT model that everything starts from: "tiny-gpt2", a packaged model ("smollm2" or
+    "gemma"), a GGUF file, a hub id, or a folder."""
     reward: str
-    """The ground-truth reward: "vader", or a sequence classifier's hub id or folder."""
+    """The ground-truth reward: "vader", "trained" on labelled texts, or a sequence classifier's hub
+    id or folder."""
 
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How a classifier's classes are called, where their names do not say it."""
+    """How a classifier's classes are called, where their names do not say it; what trains one."""
 
     positive: str | None = None
     negative: str | None = None
     batch_size: int = 64
+    labelled: str | None = None
+    """Texts with labels for `model.reward=trained`: a file, a folder or a hub id; none for
+    `data.reviews`."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +249,50 @@ def _tiny() -> SentimentProfile:
     )
 
 
+def _laptop() -> SentimentProfile:
+    """A pretrained model of 135M parameters and real reviews, two CPU cores; every value [ours]."""
+    return SentimentProfile(
+        name="laptop",
+        description="SmolLM2-135M-Instruct from a package, real reviews, LoRA, two cores, hours",
+        data=DataSettings(
+            reviews="stanfordnlp/imdb",
+            pairs=None,
+            train_prompts=256,
+            test_prompts=64,
+            test_pairs=32,
+        ),
+        model=ModelSettings(sentiment=SMOLLM2.name, reward=VADER),
+        po=TrainingSettings(
+            learning_rate=2e-4,
+            epochs=1,
+            batch_size=16,
+            device_batch_size=8,
+            max_length=64,
+            max_prompt_length=16,
+            logging_steps=1,
+            lora_r=16,
+            lora_alpha=32,
+            lora_dropout=0.0,
+            lora_targets="q_proj+k_proj+v_proj+o_proj+gate_proj+up_proj+down_proj",
+        ),
+        methods=method_values(_METHODS),
+        sampling=SamplingSettings(new_tokens=48),
+        sweep=SweepSettings(
+            beta=(0.1, 0.8),
+            simpo_beta=(2.0, 10.0),
+            simpo_gamma=(1.0,),
+            map_beta=0.8,
+        ),
+        evaluation=EvaluationSettings(steps=8, batch_size=32),
+        generation=GenerationSettings(batch_size=64),
+        on_policy=OnPolicySettings(diversity_prompts=64),
+        tuning=SentimentTuning(trials=4, prompts=64),
+        seeds=2,
+        device="auto",
+        workers=2,
+    )
+
+
 def _small() -> SentimentProfile:
     """GPT-2 of 124M parameters on one GPU."""
     return SentimentProfile(
@@ -333,4 +383,4 @@ def _paper() -> SentimentProfile:
     )
 
 
-PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}
+PROFILES = {"tiny": _tiny, "laptop": _laptop, "small": _small, "paper": _paper}

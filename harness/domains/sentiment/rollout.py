@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from harness.config.methods import METHOD_TABLE, method_code, method_settings
 from harness.domains.common.generation import generation_parts
 from harness.domains.common.stages import TRAINING, Start, check_batches, third_models
-from harness.domains.sentiment.data import WORK, reward_config, reward_libraries
+from harness.domains.sentiment.data import WORK, reward_parts
 from harness.domains.sentiment.experiments import OnPolicyRow
 from harness.domains.sentiment.measured import evaluation_values
 from harness.domains.sentiment.profile import SentimentProfile
@@ -44,7 +44,7 @@ def rollout_stage(
         training = replace(training, save_steps=values.save_steps)
     method = get_method(row.method, **hyper_parameters)
     check_batches(training, row.method)
-    config, files = reward_config(profile)
+    reward = reward_parts(profile)
     return Stage(
         f"{row.id} seed {profile.seed}",
         f"{WORK}.rollout:train_on_samples",
@@ -59,7 +59,7 @@ def rollout_stage(
                 ),
                 "max_new_tokens": profile.sampling.new_tokens,
             },
-            "reward": config,
+            "reward": reward.config,
             "evaluations": evaluation_values(profile),
             "seed": profile.seed,
             "device": profile.device,
@@ -68,12 +68,13 @@ def rollout_stage(
         {
             "pairs": pairs,
             **start.inputs,
+            **reward.inputs,
             **third_models(profile, method, pairs, start, caches, ""),
         },
-        {**start.files, **files},
+        {**start.files, **reward.files},
         code=method_code(row.method),
         without=METHOD_TABLE,
-        libraries=(*TRAINING, *reward_libraries(profile)),
+        libraries=(*TRAINING, *reward.libraries),
         options=generation_parts(profile).options,
         resumable=training.save_steps is not None,
         seconds_hint=40,

@@ -15,7 +15,7 @@ from harness.domains.common.generation import generation_parts
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import GENERATION, Start, train_stage
 from harness.domains.common.tuning import Search, as_trial, measuring_stage, search, trial_name
-from harness.domains.sentiment.data import reward_config, reward_libraries
+from harness.domains.sentiment.data import reward_parts
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
@@ -66,7 +66,7 @@ def search_at_one_beta(
         libraries=("transformers", "tokenizers"),
         seconds_hint=2,
     )
-    config, files = reward_config(profile)
+    reward = reward_parts(profile)
 
     def run(trial: Trial) -> Stage:
         stage = train_stage(
@@ -86,16 +86,16 @@ def search_at_one_beta(
             f"{WORK}.validation:measure_trial",
             trial,
             {
-                "reward": config,
+                "reward": reward.config,
                 "max_new_tokens": profile.sampling.new_tokens,
                 "batch_size": profile.evaluation.batch_size,
                 "seed": profile.sampling.seed,
                 "device": profile.device,
                 "model": start.model_id,
             },
-            {"prompts": prompts, **start.inputs},
-            files={**start.files, **files},
-            libraries=(*GENERATION, *reward_libraries(profile)),
+            {"prompts": prompts, **start.inputs, **reward.inputs},
+            files={**start.files, **reward.files},
+            libraries=(*GENERATION, *reward.libraries),
             options=generation_parts(profile).options,
             seconds_hint=4,
         )

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from harness.cli import main
 from harness.commands.plan import PlanOptions, make_plan_of
+from harness.commands.plan.command import scheduled_seconds
 from harness.commands.plan.cost_model import (
     BLOCK_LOGITS,
     GPUS,
@@ -35,7 +36,7 @@ from harness.commands.plan.workload import Workloads
 from harness.commands.run import describe
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS
-from harness.graph.stages import topological
+from harness.graph.stages import Stage, topological
 from sparsepo import fused
 
 MEASURED = Path(__file__).parents[2] / "golden" / "plan_tiny_seconds.json"
@@ -62,6 +63,7 @@ def test_passes_are_counted_as_by_hand() -> None:
     assert forward_flops(SMALL, 5, 5, 3) == 2560 + 800 + 240
     assert training_flops(SMALL, 5, 5, 3) == 3 * 3600
     assert training_flops(SMALL, 5, 5, 3, recompute=True) == 3 * 3600 + 3360
+    assert training_flops(SMALL, 5, 5, 3, adapters=7) == 2 * 3600 + 6 * 7 * 5
 
 
 def test_decoding_is_counted_as_by_hand() -> None:
@@ -383,3 +385,20 @@ def test_the_tiny_profile_takes_what_was_measured() -> None:
     for kind, seconds in measured.items():
         if seconds >= 0.01 * whole:
             assert planned[kind] == pytest.approx(seconds, rel=0.25), kind
+
+
+def test_stages_wait_for_their_inputs_and_for_a_worker() -> None:
+    function = "harness.domains.common.work.files:write_json"
+    first = Stage("first", function)
+    runs = [Stage(f"run {i}", function, {"i": i}, {"first": first}) for i in range(3)]
+    last = Stage("last", function, {"last": True}, {f"run{i}": run for i, run in enumerate(runs)})
+    stages = topological([last])
+    seconds = {stage.address: 10.0 for stage in stages}
+    assert scheduled_seconds(stages, seconds, 1) == 50
+    assert scheduled_seconds(stages, seconds, 2) == 10 + 20 + 10
+    assert scheduled_seconds(stages, seconds, 9) == 30
+    # What is in the store takes no time, and a chain leaves a worker to others.
+    assert scheduled_seconds([*runs, last], seconds, 2) == 30
+    other = Stage("other", function, {"other": True})
+    assert scheduled_seconds([first, runs[0], other], seconds, 2) == 20
+    assert scheduled_seconds([], {}, 2) == 0

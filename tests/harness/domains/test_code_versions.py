@@ -35,6 +35,7 @@ TRAINING = {
     "sentiment.work.rollout:train_on_samples",
 }
 LOADS_A_POLICY = {
+    "common.work.convert:convert_gguf",
     "common.work.sample_maps:map_responses",
     "dialogue.work.masks:measure_masks",
     "sentiment.work.maps:map_tokens",
@@ -57,6 +58,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
     rows = folder / "rows.jsonl"
     rows.write_text(json.dumps({"text": "a"}) + "\n")
     (folder / "answers").mkdir()
+    (folder / "model.gguf").write_bytes(b"GGUF")
     real = {
         "dialogue": (f"data.hh_rlhf={rows}", f"data.bbh={rows}"),
         "dialogue.ablations": (f"data.dpo_mix={rows}", f"data.bbh={rows}"),
@@ -88,6 +90,10 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
             asked += [("tiny", own, None) for own in ((), trained)]
         if experiment.tunable:
             asked.append(("tiny", (), 2))
+        if experiment.id == "figure2":
+            # A file is read by its stage alone.
+            gguf = (f"model.sentiment={folder / 'model.gguf'}", f"data.reviews={rows}")
+            asked.append(("laptop", (*gguf, "model.reward=trained"), None))
         for profile, assignments, tune in asked:
             request = RunRequest(
                 profile=profile,
@@ -202,6 +208,7 @@ def moved(
                 "code.work.samples:sample",
                 "code.work.judge:judge_samples",
                 "code.work.pairs:make_pairs",
+                "sentiment.work.classifier:train_classifier",
                 "sentiment.work.reviews:make_reviews",
                 "sentiment.work.ready_pairs:read_pairs",
                 "sentiment.work.corpus:make_corpus",

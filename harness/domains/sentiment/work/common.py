@@ -8,6 +8,8 @@ from pathlib import Path
 from sparsepo.data.jsonl import read_jsonl, write_jsonl
 
 SPLITS = ("train", "test")
+ACCURACY = "accuracy.json"
+CLASSIFIER = "classifier.json"
 LABELS = "labels.json"
 PROMPTS = "prompts.json"
 SAMPLES = "samples.jsonl"

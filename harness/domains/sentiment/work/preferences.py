@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from harness.domains.common.work.files import evenly_spaced, write_json, write_pairs
-from harness.domains.sentiment.work.common import PROMPTS, SAMPLES, SPLITS
+from harness.domains.sentiment.work.common import ACCURACY, PROMPTS, SAMPLES, SPLITS
 from harness.domains.sentiment.work.reward import reward_of
 from harness.graph.stages import StageContext
 from sparsepo.data.jsonl import read_jsonl
@@ -21,7 +22,7 @@ def rank_completions(context: StageContext) -> None:
     """
     reward = reward_of(context)
     rows = list(read_jsonl(context.inputs["samples"] / SAMPLES))
-    report: dict[str, Any] = {"reward": reward.name}
+    report: dict[str, Any] = {"reward": reward.name, **_accuracy(context)}
     for split in SPLITS:
         own = [row for row in rows if row["split"] == split]
         texts = [row["prompt"] + text for row in own for text in row["completions"]]
@@ -46,3 +47,11 @@ def rank_completions(context: StageContext) -> None:
         prompts = [row["prompt"] for row in own]
     write_json(evenly_spaced(prompts, context.config["test_prompts"]), context.work / PROMPTS)
     write_json(report, context.work / "report.json")
+
+
+def _accuracy(context: StageContext) -> dict[str, Any]:
+    """Return how well a reward that was trained here does on held-out texts."""
+    if "classifier" not in context.inputs:
+        return {}
+    file = context.inputs["classifier"] / ACCURACY
+    return {"classifier": json.loads(file.read_text(encoding="utf-8"))}
