@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.graph.engines import Share, StageError, StageUserError, get_engine, make_all
 from harness.graph.engines import ray as engine
@@ -33,6 +35,15 @@ ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 REPOSITORY = Path(__file__).parents[3]
 
 WHERE = '''
+
+def count(context):
+    """Counts as `slow` does, and says where."""
+    import ray
+    if ray.is_initialized():
+        with open(context.config["trace"] + ".nodes", "a") as stream:
+            print(context.name, ray.get_runtime_context().get_node_id(), file=stream)
+    slow(context)
+
 
 def where(context):
     """Says which node it ran on."""
@@ -124,6 +135,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setenv("RAY_agent_register_timeout_ms", "600000")
         patch.setenv("RAY_worker_register_timeout_seconds", "600")
         patch.setenv("RAY_health_check_timeout_ms", "60000")
+        # One that has died is noticed after 3 s rather than 15.
+        patch.setenv("RAY_health_check_period_ms", "1000")
+        patch.setenv("RAY_health_check_failure_threshold", "3")
         services = ray._private.services
         patch.setattr(services, "get_node", patient(services.get_node))
         patch.setattr(services, "start_raylet", with_port_of_agent(services.start_raylet))
@@ -144,9 +158,9 @@ def number(trace: Path, value: int, **more: Any) -> Stage:
     return Stage(f"n{value}", "toy_stages:number", config, **more)
 
 
-def slow(trace: Path, which: int, steps: int) -> Stage:
+def slow(trace: Path, which: int, steps: int, function: str = "slow") -> Stage:
     config = {"steps": steps, "which": which, "trace": str(trace)}
-    return Stage(f"slow{which}", "toy_stages:slow", config, resumable=True)
+    return Stage(f"slow{which}", f"toy_stages:{function}", config, resumable=True)
 
 
 def total(trace: Path, *parts: Stage, **more: Any) -> Stage:
@@ -305,20 +319,26 @@ def test_a_killed_node_and_its_stage_made_elsewhere(
 ) -> None:
     """The stage goes on from its files in the store; the values are those of the local engine."""
     trace, store = tmp_path / "trace", Store(tmp_path / "store")
-    parts = [slow(trace, which, 400) for which in range(2)]
+    parts = [slow(trace, which, 300, "count") for which in range(2)]
     top = total(trace, *parts)
     cluster.pair()
 
+    def begun_on_second() -> bool:
+        nodes = Path(f"{trace}.nodes")
+        lines = nodes.read_text().splitlines() if nodes.exists() else []
+        names = [line.split()[0] for line in lines if cluster.second.node_id in line]
+        states = [store.partial(p.address) / "state.txt" for p in parts if p.name in names]
+        return any(state.exists() for state in states)
+
     def kill() -> None:
-        partial = store.root / "partial"
-        wait_until(lambda: len(list(partial.glob("*/state.txt"))) == 2)
+        wait_until(begun_on_second)
         cluster.kill_second()
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     made = make_all([top], store, get_engine("ray"), recorder)
     killer.join()
-    assert (made[top.address] / "number.txt").read_text() == "800"
+    assert (made[top.address] / "number.txt").read_text() == "600"
     (lost,) = [note for note in recorder.notes if "it will be run elsewhere" in note]
     name = lost.split()[1]
     begun = [line for line in trace.read_text().splitlines() if line.startswith(name)]
@@ -343,7 +363,7 @@ def test_waiting_for_a_node_is_shown(
         wait_until(lambda: any(note.startswith("Waiting for") for note in recorder.notes))
         added.append(cluster.add(num_gpus=1))
 
-    adder = threading.Thread(target=add)
+    adder = threading.Thread(target=add, daemon=True)
     adder.start()
     config = {"device": "cuda", "seconds": 0}
     try:
@@ -485,3 +505,27 @@ def test_without_a_cluster_one_is_started(
     done = run_script(tmp_path, **temporary)
     assert done.stdout.strip() == "7", done.stderr
     assert "Ray cluster: 1 node with" in done.stderr
+
+
+# The examples
+
+
+EXAMPLES = REPOSITORY / "configs" / "ray"
+
+
+def test_the_autoscaling_example_is_one_that_ray_accepts() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    example = yaml.safe_load((EXAMPLES / "autoscaling.yaml").read_text())
+    jsonschema.validate(example, json.loads(schema.read_text()))
+    types = example["available_node_types"]
+    assert example["head_node_type"] in types
+    assert {"CPU", "GPU"} <= types["gpu"]["resources"].keys()
+    assert sum(one["max_workers"] for one in types.values()) == example["max_workers"]
+
+
+def test_the_slurm_example_is_a_script() -> None:
+    subprocess.run(["bash", "-n", str(EXAMPLES / "slurm.sh")], check=True)
+    for example in EXAMPLES.iterdir():
+        assert "RAY_USAGE_STATS_ENABLED=0" in example.read_text(), example.name
+        assert "RAY_AUTH_MODE=token" in example.read_text(), example.name
