@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,16 +45,21 @@ class Node:
     id: str
     address: str
     has: Amount
+    port: int = 0
+    """Where its daemon listens."""
 
     @property
     def name(self) -> str:
         """What messages call it; several nodes may have one address."""
-        return node_name(self.id, self.address)
+        return f"{self.address} ({self.id[:6]})"
 
-
-def node_name(id: str, address: str) -> str:
-    """Return what messages call a node: its address and the first digits of its id."""
-    return f"{address} ({id[:6]})"
+    def answers(self) -> bool:
+        """Return whether its daemon takes connections; a dead node is listed for some seconds."""
+        try:
+            socket.create_connection((self.address, self.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
 
 def widest(nodes: Sequence[Node]) -> Amount:
@@ -85,6 +91,7 @@ def living_nodes(ray: Any) -> list[Node]:
                 float(entry.get("Resources", {}).get("CPU", 0)),
                 float(entry.get("Resources", {}).get("GPU", 0)),
             ),
+            int(entry["NodeManagerPort"]),
         )
         for entry in ray.nodes()
         if entry["Alive"]

@@ -278,8 +278,7 @@ class _Run:
                 stage.address,
             ) from None
         except errors.RayError as error:
-            self._look(waiting, now=True)
-            if task.node is not None and all(node.id != task.node for node in self.nodes):
+            if task.node is not None and not self._lives(task.node):
                 self._begin_again(task, waiting)
                 return
             raise of_stage(
@@ -305,6 +304,10 @@ class _Run:
         self.again.pop(stage.address, None)
         self.display.finished(stage.address, seconds, made)
 
+    def _lives(self, node: str) -> bool:
+        found = [one for one in living_nodes(self.ray) if one.id == node]
+        return bool(found) and found[0].answers()
+
     def _begin_again(self, task: _Task, waiting: list[Stage]) -> None:
         stage = task.stage
         name = "a node" if task.node is None else f"node {self.names.get(task.node, task.node)}"
@@ -321,12 +324,12 @@ class _Run:
         self.again[stage.address] = _Again(task.number + 1, task.node, time.monotonic())
         waiting.insert(0, stage)
 
-    def _look(self, waiting: list[Stage], now: bool = False) -> None:
+    def _look(self, waiting: list[Stage]) -> None:
         """Say which nodes come and go, and what is waited for."""
         moment = time.monotonic()
         if any(task.node is not None for task in self.tasks.values()):
             self.busy = moment
-        if not now and moment - self.looked < _LOOK_EVERY:
+        if moment - self.looked < _LOOK_EVERY:
             return
         self.looked = moment
         before, self.nodes = self.nodes, living_nodes(self.ray)

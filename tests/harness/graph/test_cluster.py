@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +29,8 @@ from tests.harness.conftest import write_toy
 
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
+from tests.ray_nodes import Nodes, local_nodes  # noqa: E402
+
 REPOSITORY = Path(__file__).parents[3]
 
 WHERE = '''
@@ -53,104 +52,17 @@ def where(context):
 '''
 
 
-class Cluster:
-    """Nodes of one core each on this machine, the first of which is the driver's."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster as Nodes
-
-        self.nodes = Nodes()
-        self.add()
-        self.second: Any = None
-
-    def add(self, **has: Any) -> Any:
-        """Start a node; its agents are told their ports: Ray waits for them only so long."""
-        names = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
-        free = free_ports(len(names))
-        ports = {f"{name}_port": port for name, port in zip(names, free, strict=True)}
-        quiet = {"include_dashboard": False, "include_log_monitor": False}
-        return self.nodes.add_node(num_cpus=1, **quiet, **ports, **has)
-
-    def pair(self) -> None:
-        """Have two nodes."""
-        if self.second is None:
-            self.second = self.add()
-
-    def kill_second(self) -> None:
-        """Kill all processes of the second node as a power cut would."""
-        killed, self.second = self.second, None
-        self.nodes.remove_node(killed, allow_graceful=False)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def patient(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Ask until there is an answer: on a busy machine, a node needs more than Ray's 30 s."""
-
-    def answer(*arguments: Any) -> Any:
-        for _ in range(3000):
-            with contextlib.suppress(RuntimeError):
-                return ask(*arguments)
-            time.sleep(0.1)
-        return ask(*arguments)
-
-    return answer
-
-
-def with_port_of_agent(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Write the port of a node's agent before the node starts, which waits for it for 15 s at most.
-
-    The other agents' ports are passed on, and not waited for.
-    """
-    from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
-
-    signature = inspect.signature(start)
-
-    def answer(*arguments: Any, **named: Any) -> Any:
-        given = signature.bind(*arguments, **named).arguments
-        port = given["dashboard_agent_listen_port"]
-        persist_port(given["session_dir"], given["node_id"], DASHBOARD_AGENT_LISTEN_PORT_NAME, port)
-        return start(*arguments, **named)
-
-    return answer
-
-
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with contextlib.ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        # Sockets need a short path, and another test may look for a cluster in the usual folder.
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-"))
-        patch.setenv("RAY_TMPDIR", temporary)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = write_toy(tmp_path_factory.mktemp("cluster") / "modules")
+    with (folder / "toy_stages.py").open("a") as stream:
+        stream.write(WHERE)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        # On a machine that does much else, processes start slowly.
-        patch.setenv("RAY_agent_register_timeout_ms", "600000")
-        patch.setenv("RAY_worker_register_timeout_seconds", "600")
-        patch.setenv("RAY_health_check_timeout_ms", "60000")
-        # One that has died is noticed after 3 s rather than 15.
-        patch.setenv("RAY_health_check_period_ms", "1000")
-        patch.setenv("RAY_health_check_failure_threshold", "3")
-        services = ray._private.services
-        patch.setattr(services, "get_node", patient(services.get_node))
-        patch.setattr(services, "start_raylet", with_port_of_agent(services.start_raylet))
-        folder = write_toy(tmp_path_factory.mktemp("cluster") / "modules")
-        with (folder / "toy_stages.py").open("a") as stream:
-            stream.write(WHERE)
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(REPOSITORY)]))
-        made = Cluster()
-        patch.setenv("RAY_ADDRESS", made.nodes.address)
-        yield made
-        ray.shutdown()
-        made.nodes.shutdown()
+        with local_nodes() as nodes:
+            yield nodes
 
 
 def number(trace: Path, value: int, **more: Any) -> Stage:
@@ -241,7 +153,7 @@ def test_an_address_for_clients_elsewhere_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_two_nodes_make_what_one_machine_makes(
-    cluster: Cluster, tmp_path: Path, recorder: Any
+    cluster: Nodes, tmp_path: Path, recorder: Any
 ) -> None:
     """Two threads on nodes of one core, inputs from another node, and a name with a space."""
     cluster.pair()
@@ -262,7 +174,7 @@ def test_two_nodes_make_what_one_machine_makes(
     assert not list((there.root / "locks").glob(".cluster-*"))
 
 
-def test_both_nodes_work(cluster: Cluster, store: Store, recorder: Any) -> None:
+def test_both_nodes_work(cluster: Nodes, store: Store, recorder: Any) -> None:
     cluster.pair()
     stages = [Stage(f"w{i}", "toy_stages:where", {"i": i, "seconds": 5}) for i in range(2)]
     made = make_all(stages, store, get_engine("ray"), recorder)
@@ -270,7 +182,7 @@ def test_both_nodes_work(cluster: Cluster, store: Store, recorder: Any) -> None:
 
 
 def test_progress_inside_a_stage_is_shown(
-    cluster: Cluster, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch,
+    cluster: Nodes, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("harness.graph.screen.LINES_EVERY", 0.0)
     with (tmp_path / "shown").open("w") as stream:
@@ -283,7 +195,7 @@ def test_progress_inside_a_stage_is_shown(
 
 
 def test_what_no_node_has_is_refused_at_once(
-    cluster: Cluster, tmp_path: Path, store: Store, recorder: Any
+    cluster: Nodes, tmp_path: Path, store: Store, recorder: Any
 ) -> None:
     stage = number(tmp_path / "trace", 1)
     with pytest.raises(StageUserError) as caught:
@@ -301,9 +213,7 @@ def test_what_no_node_has_is_refused_at_once(
     assert not (tmp_path / "trace").exists()
 
 
-def test_errors_are_those_of_the_local_engine(
-    cluster: Cluster, store: Store, recorder: Any
-) -> None:
+def test_errors_are_those_of_the_local_engine(cluster: Nodes, store: Store, recorder: Any) -> None:
     with pytest.raises(StageUserError, match=r"^the file x has no column y: rename it$") as caught:
         make_all([Stage("bad", "toy_stages:user_error")], store, get_engine("ray"), recorder)
     assert caught.value.address == Stage("bad", "toy_stages:user_error").address
@@ -315,7 +225,7 @@ def test_errors_are_those_of_the_local_engine(
 
 
 def test_a_killed_node_and_its_stage_made_elsewhere(
-    cluster: Cluster, tmp_path: Path, recorder: Any
+    cluster: Nodes, tmp_path: Path, recorder: Any
 ) -> None:
     """The stage goes on from its files in the store; the values are those of the local engine."""
     trace, store = tmp_path / "trace", Store(tmp_path / "store")
@@ -352,7 +262,7 @@ def test_a_killed_node_and_its_stage_made_elsewhere(
 
 
 def test_waiting_for_a_node_is_shown(
-    cluster: Cluster, tmp_path: Path, store: Store, recorder: Any, monkeypatch: pytest.MonkeyPatch
+    cluster: Nodes, tmp_path: Path, store: Store, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An autoscaler is asked for a GPU, and the node that has one comes later."""
     monkeypatch.setattr(engine, "autoscaled", lambda: True)
@@ -378,11 +288,11 @@ def test_waiting_for_a_node_is_shown(
     assert any(note.endswith("has joined: 1 core and 1 GPU.") for note in recorder.notes)
     (node,) = (folder / "number.txt" for folder in made.values())
     assert node.read_text() == added[0].node_id
-    cluster.nodes.remove_node(added[0])
+    cluster.cluster.remove_node(added[0])
 
 
 def test_a_node_without_the_store(
-    cluster: Cluster, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
+    cluster: Nodes, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that sees an empty disk where the others have the store."""
     monkeypatch.setattr(engine, "_PATIENCE", 2)
@@ -390,7 +300,7 @@ def test_a_node_without_the_store(
     store = Store(place / "store")
     start = [
         str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus", "1",
-        "--resources", '{"elsewhere": 1}', "--address", cluster.nodes.address,
+        "--resources", '{"elsewhere": 1}', "--address", cluster.address,
     ]  # fmt: skip
     hide = 'mount -t tmpfs none "$0" && mkdir "$0/store" && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", hide, str(place), *start]
@@ -437,15 +347,6 @@ except UserError as error:
     print(error)
 """
 
-GUARDED = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
 
 def run_script(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -472,9 +373,13 @@ def test_a_cluster_that_refuses_the_token(
     """Without a token, with a wrong one, and with its own."""
     guarded = {**os.environ, **temporary, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-c", GUARDED], env=guarded, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.ray_nodes"],
+        cwd=REPOSITORY,
+        env=guarded,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     other = tmp_path / "other-token"
