@@ -145,8 +145,10 @@ def connect() -> Any:
     Raises:
         UserError: Ray is not installed, or the cluster cannot be used.
     """
-    # Ray reads it when it is imported; a run of this project reports nothing to anybody.
+    # Ray reads these when it is imported. A run of this project reports nothing to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A refused connection is tried 20 times, with a warning each time.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
     except ImportError:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -267,28 +268,20 @@ def test_waiting_for_a_node_is_shown(
     """An autoscaler is asked for a GPU, and the node that has one comes later."""
     monkeypatch.setattr(engine, "autoscaled", lambda: True)
     monkeypatch.setattr(engine, "_FIRST_NOTE", 1.0)
-    added: list[Any] = []
-
-    def add() -> None:
-        wait_until(lambda: any(note.startswith("Waiting for") for note in recorder.notes))
-        added.append(cluster.add(num_gpus=1))
-
-    adder = threading.Thread(target=add, daemon=True)
-    adder.start()
-    config = {"device": "cuda", "seconds": 0}
-    try:
-        made = make_all(
-            [Stage("w", "toy_stages:where", config)], store, RayEngine(share=Share(gpus=1)),
-            recorder,
-        )  # fmt: skip
-    finally:
-        adder.join()
+    stage = Stage("w", "toy_stages:where", {"device": "cuda", "seconds": 0})
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(make_all, [stage], store, RayEngine(share=Share(gpus=1)), recorder)
+        wait_until(
+            lambda: run.done() or any(note.startswith("Waiting for") for note in recorder.notes)
+        )
+        # Ray starts nodes in the main thread alone.
+        added = cluster.add(num_gpus=1)
+        made = run.result()
     waited = next(note for note in recorder.notes if note.startswith("Waiting for"))
     assert "for the autoscaler to add a node: 1 stage (1 core and 1 GPU each)" in waited
     assert any(note.endswith("has joined: 1 core and 1 GPU.") for note in recorder.notes)
-    (node,) = (folder / "number.txt" for folder in made.values())
-    assert node.read_text() == added[0].node_id
-    cluster.cluster.remove_node(added[0])
+    assert (made[stage.address] / "number.txt").read_text() == added.node_id
+    cluster.cluster.remove_node(added)
 
 
 def test_a_node_without_the_store(
@@ -313,6 +306,7 @@ def test_a_node_without_the_store(
         pytest.skip("there is no unshare command")
     if tried.returncode:
         pytest.skip("a disk of its own for a process needs root")
+    connect()
     before = len(ray.nodes())
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
