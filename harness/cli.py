@@ -134,6 +134,20 @@ def _add_request(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--engine", default="local", help="local (default) or ray")
     run.add_argument("--workers", type=int, metavar="N", help="number of stages to run at once")
+    cluster = run.add_argument_group("with --engine ray")
+    cluster.add_argument(
+        "--cpus-per-stage",
+        type=float,
+        metavar="N",
+        help="cores that each stage reserves (default: its threads, at most what a node has)",
+    )
+    cluster.add_argument(
+        "--gpus-per-stage",
+        type=float,
+        metavar="N",
+        help="GPUs that each stage on a GPU reserves, at most 1; 0.5 lets two stages share one "
+        "(default: 1)",
+    )
 
 
 def _add_plan(commands: argparse._SubParsersAction[OneLineParser]) -> None:
@@ -379,6 +393,8 @@ def _request(options: argparse.Namespace, out: Path, **more: Any) -> RunRequest:
         plugins=tuple(options.plugin),
         engine=options.engine,
         workers=options.workers,
+        cpus_per_stage=options.cpus_per_stage,
+        gpus_per_stage=options.gpus_per_stage,
         out=out,
         store=_store(options, out),
         **more,

@@ -22,7 +22,7 @@ from harness.domains.common.samples import SampleSet, samples_file, samples_name
 from harness.domains.common.spec import DynamicsSpec, Experiment, RowSpec
 from harness.domains.common.stages import not_provided
 from harness.domains.common.tuning import with_tuned_rows
-from harness.graph.engines import Engine, get_engine, make_all
+from harness.graph.engines import Engine, Share, get_engine, make_all
 from harness.graph.files import pretty_json, require_writable, write_files
 from harness.graph.progress import Display, make_display
 from harness.graph.stages import Stage, topological
@@ -113,7 +113,7 @@ def describe(experiment: Experiment, request: RunRequest) -> Prepared:
                 "leave it out."
             )
     graph = domain.build(experiment, profile, rows, plugins, request)
-    engine = get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
+    engine = _engine(request, profile)
     return Prepared(experiment, request, profile, rows, plugins, graph, engine)
 
 
@@ -337,6 +337,14 @@ def timings(graph: Graph, store: Store) -> dict[str, Any]:
         "total_seconds": round(sum(record["seconds"] for record in records), 3),
         "training": training_costs(graph, store),
     }
+
+
+def _engine(request: RunRequest, profile: Profile) -> Engine:
+    if request.engine == "ray":
+        # The profile's number of workers is for one machine; a cluster has its own limits.
+        gpus = 1.0 if request.gpus_per_stage is None else request.gpus_per_stage
+        return get_engine("ray", request.workers, share=Share(request.cpus_per_stage, gpus))
+    return get_engine(request.engine, request.workers or profile.workers, _gpus(profile))
 
 
 def _gpus(profile: Profile) -> int:

@@ -21,6 +21,10 @@ class RunRequest:
     plugins: tuple[str, ...] = ()
     engine: str = "local"
     workers: int | None = None
+    cpus_per_stage: float | None = None
+    """Cores that each stage reserves on a cluster; None for as many as it has threads."""
+    gpus_per_stage: float | None = None
+    """GPUs that each stage on a GPU reserves on a cluster; None for one."""
     out: Path = Path("results")
     store: Path = Path("results/.store")
     allow_code_execution: bool = False

@@ -20,5 +20,7 @@ def hardware(device: str) -> str:
     if device == "cuda":
         import torch
 
+        if not torch.cuda.is_available():
+            return f"{text}, GPUs of other machines"
         text += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}"
     return text

@@ -45,6 +45,10 @@ class Display:
             self._overall = self._screen.bar("all", of_bars=True)
             self.tick()
 
+    def resize(self, workers: int) -> None:
+        """Set the number of stages that run at once, where it changes while they run."""
+        self._workers = max(1, min(workers, len(self._remaining)))
+
     def started(self, stage: Stage) -> None:
         """Report that a stage has started."""
         self._running[stage.address] = (stage, time.monotonic())
@@ -86,6 +90,13 @@ class Display:
         now = time.monotonic()
         before, since = self._first.setdefault(address, (done, now))
         return (now - since) * (total - done) / (done - before) if done > before else None
+
+    def stopped(self, address: str) -> None:
+        """Report that a stage has stopped before its end, and will be run again."""
+        self._running.pop(address, None)
+        self._first.pop(address, None)
+        if address in self._bars:
+            self._bars.pop(address).remove()
 
     def note(self, text: str) -> None:
         """Show one line."""

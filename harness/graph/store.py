@@ -46,7 +46,8 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             probe = self.root / "partial" / f".probe-{os.getpid()}"
             probe.write_bytes(b"1")
-            probe.unlink()
+            # Two nodes of a cluster may have processes of one number.
+            probe.unlink(missing_ok=True)
         except OSError as error:
             if isinstance(error, FileExistsError | NotADirectoryError):
                 raise UserError(

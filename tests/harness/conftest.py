@@ -93,6 +93,13 @@ class Recorder(Display):
         super().finished(address, seconds, made)
 
 
+def write_toy(folder: Path) -> Path:
+    """Write a module of toy stage functions, `toy_stages`, to a new folder."""
+    folder.mkdir()
+    (folder / "toy_stages.py").write_text(textwrap.dedent(TOY))
+    return folder
+
+
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
@@ -106,9 +113,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module of toy stage functions that worker processes can import."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "toy_stages.py").write_text(textwrap.dedent(TOY))
+    folder = write_toy(tmp_path / "modules")
     monkeypatch.syspath_prepend(str(folder))
     repository = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), repository]))

@@ -57,6 +57,27 @@ METRICS = (
 )
 
 
+LAPTOP: dict[str, Any] = {
+    # SmolLM2-135M, which the profile `laptop` trains, at a twelfth of its width and a tenth of its
+    # depth: three heads that share one of keys and values, an output projection that is the
+    # embedding.
+    "hidden_size": 48,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+SHAPES = {"llama": LAPTOP}
+
+TARGETS = {
+    "gpt2": ["c_attn"],
+    "gpt_neox": ["query_key_value"],
+    "llama": [f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")],
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """A run whose curve is recorded."""
@@ -78,12 +99,15 @@ class Run:
         # Adapters start without effect, and gradients reach but one of their two factors.
         return {**settings, "learning_rate": 1.0} if self.name == "gpt_neox-dpo-lora" else settings
 
+    def base(self) -> PreTrainedModel:
+        return small_model(self.architecture, **SHAPES.get(self.architecture, {}))
+
     def model(self) -> PreTrainedModel:
-        model = small_model(self.architecture)
+        model = self.base()
         if not self.lora:
             return model
         torch.manual_seed(0)
-        targets = {"gpt2": ["c_attn"], "gpt_neox": ["query_key_value"]}[self.architecture]
+        targets = TARGETS[self.architecture]
         fan_in_fan_out = self.architecture == "gpt2"
         adapted: Any = get_peft_model(
             model, LoraConfig(r=8, target_modules=targets, fan_in_fan_out=fan_in_fan_out)
@@ -114,6 +138,8 @@ RUNS = {
         Run("sparsepo-common", "gpt2", lora=True),
         Run("dpo", "gpt_neox", lora=True),
         Run("tdpo1", "gpt2", lora=True, trained=True),
+        Run("sparsepo-independent", "llama"),
+        Run("sparsepo-common", "llama", lora=True),
     )
 }
 

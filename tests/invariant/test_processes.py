@@ -174,6 +174,8 @@ FSDP: dict[str, dict[str, Any]] = {
     "resumed": {"name": "gpt_neox-sparsepo-independent", "changes": {**TWO, **SAVING, **ADAMW},
                 "interrupt": 11},
     "adapters": {"name": "gpt2-sparsepo-common-lora", "changes": TWO},
+    "laptop": {"name": "llama-sparsepo-independent", "changes": TWO},
+    "laptop, adapters": {"name": "llama-sparsepo-common-lora", "changes": TWO},
     "half": {"name": "gpt_neox-sparsepo-common", "changes": {**TWO, "bf16": True}},
     "best": {"name": "gpt_neox-sparsepo-common", "changes": {**TWO, **BEST, **ADAMW},
              "interrupt": 11},
@@ -205,7 +207,7 @@ def test_a_model_split_over_two_processes(fsdp: dict[str, Any], tmp_path: Path, 
         assert_follows(first["entries"], run.name, *([AUTOCAST] if name == "half" else []))
     assert first["scores"] == second["scores"]
     saved = fsdp["folder"] / str(list(FSDP).index(name)) / "saved"
-    model: Any = small_model(run.architecture)
+    model: Any = run.base()
     ids = torch.arange(1, 20)[None]
     with torch.no_grad():
         before = model(ids).logits

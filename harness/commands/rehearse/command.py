@@ -144,6 +144,8 @@ def _options(one: Prepared) -> list[str]:
         ("--methods", None if request.methods is None else ",".join(request.methods)),
         ("--seeds", request.seeds),
         ("--workers", request.workers),
+        ("--cpus-per-stage", request.cpus_per_stage),
+        ("--gpus-per-stage", request.gpus_per_stage),
         ("--tune", None if request.tune == "profile" else request.tune),
     ):
         found += [] if value is None else [option, str(value)]

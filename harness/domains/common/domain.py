@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -60,9 +61,13 @@ class Domain(ABC, Generic[ProfileT, GraphT]):
         profile = _with_trials(profile, request)
         if request.workers is not None and request.workers < 1:
             raise UserError(f"--workers must be at least 1, not {request.workers}.")
+        _check_cluster_options(profile, request)
         if profile.name == "tiny":
             own = self.tiny_values_for_real_data(profile, request)
             profile = set_unless_assigned(profile, own, request.assignments)
+        if request.gpus_per_stage is not None:
+            # The machine that the run is started on need not have a GPU.
+            return replace(profile, device="cuda")
         return replace(profile, device=resolve_device(profile.device))
 
     def tiny_values_for_real_data(
@@ -168,3 +173,32 @@ def _with_trials(profile: ProfileT, request: RunRequest) -> ProfileT:
     if tuning.kl_budget is not None and tuning.kl_budget <= 0:
         raise UserError(f"tuning.kl_budget must be above 0 or none, not {tuning.kl_budget:g}.")
     return profile
+
+
+def _check_cluster_options(profile: Profile, request: RunRequest) -> None:
+    """Check what stages reserve on a cluster.
+
+    Raises:
+        UserError: an amount is impossible, or nothing would use it.
+    """
+    given = {
+        "--cpus-per-stage": request.cpus_per_stage,
+        "--gpus-per-stage": request.gpus_per_stage,
+    }
+    for option, amount in given.items():
+        if amount is None:
+            continue
+        if request.engine != "ray":
+            raise UserError(f"{option} has no effect without --engine ray; leave it out.")
+        if not 0 < amount < math.inf:
+            raise UserError(f"{option} must be above 0, not {amount:g}.")
+    gpus = request.gpus_per_stage
+    if gpus is None:
+        return
+    if gpus > 1:
+        raise UserError(f"--gpus-per-stage must be at most 1, not {gpus:g}: a stage uses one GPU.")
+    if profile.device == "cpu":
+        raise UserError(
+            f"The profile {profile.name} runs on the CPU; leave --gpus-per-stage out, or add "
+            "--set device=cuda."
+        )

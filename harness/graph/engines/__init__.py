@@ -17,6 +17,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "Plan",
+    "Share",
     "StageError",
     "StageUserError",
     "get_engine",
@@ -37,28 +38,41 @@ class Engine(Protocol):
         """Run ``stages``, whose inputs are all among them or in ``finished``."""
 
 
-def _local(workers: int | None, gpus: int) -> Engine:
+@dataclass(frozen=True)
+class Share:
+    """What each stage reserves on a cluster."""
+
+    cpus: float | None = None
+    """Cores; None for as many as the stage has threads, or as any node has if that is less."""
+    gpus: float = 0.0
+    """GPUs, for stages that use one; less than 1 if several stages share a GPU."""
+
+
+def _local(workers: int | None, gpus: int, share: Share) -> Engine:
     from harness.graph.engines.local import LocalEngine
 
     return LocalEngine(workers, gpus)
 
 
-def _ray(workers: int | None, gpus: int) -> Engine:
+def _ray(workers: int | None, gpus: int, share: Share) -> Engine:
     from harness.graph.engines.ray import RayEngine
 
-    return RayEngine(workers, 1.0 if gpus else 0.0)
+    return RayEngine(workers, share)
 
 
-ENGINES: dict[str, Callable[[int | None, int], Engine]] = {"local": _local, "ray": _ray}
+ENGINES: dict[str, Callable[[int | None, int, Share], Engine]] = {"local": _local, "ray": _ray}
 
 
-def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
+def get_engine(
+    name: str, workers: int | None = None, gpus: int = 0, share: Share | None = None
+) -> Engine:
     """Return an engine by name.
 
     Args:
         name: "local" or "ray".
         workers: number of stages that run at once; None for the engine's default.
-        gpus: number of GPUs; each stage uses one.
+        gpus: number of this machine's GPUs for the local engine; each stage uses one.
+        share: what each stage reserves on a cluster.
 
     Raises:
         UserError: the name is unknown.
@@ -67,7 +81,7 @@ def get_engine(name: str, workers: int | None = None, gpus: int = 0) -> Engine:
         raise UserError(
             f"Unknown engine '{name}'.{did_you_mean(name, ENGINES)} Engines: {', '.join(ENGINES)}."
         )
-    return ENGINES[name](workers, gpus)
+    return ENGINES[name](workers, gpus, share or Share())
 
 
 @dataclass(frozen=True)

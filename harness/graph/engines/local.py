@@ -15,21 +15,18 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
 
 from harness.graph.engines.worker import (
     Job,
     StageError,
-    StageUserError,
-    make,
-    redirect_output,
+    attempt,
+    of_stage,
+    raise_failure,
     worker_environment,
 )
-from harness.graph.files import explain_disk_error
 from harness.graph.progress import Display
 from harness.graph.stages import Stage
 from harness.graph.store import Store
-from sparsepo.errors import UserError
 
 _PROGRESS_EVERY = 0.1
 _DEATH_POLL = 0.5
@@ -143,10 +140,8 @@ class LocalEngine:
             done.add(job.address)
             worker.job, worker.slots = None, 0
             display.finished(job.address, seconds, made)
-        elif kind == "user-error":
-            raise _of_stage(StageUserError(content[0]), job.address)
         else:
-            raise _of_stage(StageError(content[0]), job.address)
+            raise_failure(kind, content[0], job.address)
 
 
 def default_workers() -> int:
@@ -169,15 +164,7 @@ def _death(worker: _Worker, store: Store) -> StageError:
         f"The process of stage {worker.job.name} {how}{hint}; run the same command again to "
         f"resume (details in {log})."
     )
-    return _of_stage(error, worker.job.address)
-
-
-_Error = TypeVar("_Error", StageError, StageUserError)
-
-
-def _of_stage(error: _Error, address: str) -> _Error:
-    error.address = address
-    return error
+    return of_stage(error, worker.job.address)
 
 
 def _start(root: Path) -> _Worker:
@@ -228,26 +215,7 @@ def _serve(connection: Connection, root: str, parent: int) -> None:
                 last[0] = now
                 send("progress", done, total, what)
 
-        started = time.monotonic()
-        try:
-            redirect_output(store.log(job.name, job.address))
-            made = make(store, job, progress, lambda: send("waiting"))
-            send("done", made, time.monotonic() - started)
-        except UserError as error:
-            send("user-error", str(error))
-        except StageError as error:
-            send("error", str(error))
-        except (Exception, SystemExit) as error:
-            if (disk := explain_disk_error(error, store.root)) is not None:
-                send("user-error", str(disk))
-                continue
-            send(
-                "error",
-                f"Stage {job.name} failed with {type(error).__name__}: {str(error).rstrip('.')}.",
-            )
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+        send(*attempt(store, job, progress, lambda: send("waiting")))
 
 
 def _die_with(parent: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from harness.graph.files import explain_disk_error
 from harness.graph.stages import Progress, Stage, StageContext, load_function
@@ -124,6 +124,62 @@ def make(
                 f"Stage {job.name} failed with {type(error).__name__}: {text} (details in {log})."
             ) from error
     return True
+
+
+def attempt(
+    store: Store, job: Job, progress: Progress, on_wait: Callable[[], None] | None = None
+) -> tuple[Any, ...]:
+    """Make a stage's artefact with its output in its log; return the outcome as it is sent back.
+
+    Args:
+        store: the artefacts.
+        job: the stage.
+        progress: called with the stage's progress.
+        on_wait: called once if another run is making the same artefact.
+
+    Returns:
+        ("done", whether it was made here, seconds), ("user-error", text) or ("error", text).
+    """
+    started = time.monotonic()
+    try:
+        redirect_output(store.log(job.name, job.address))
+        made = make(store, job, progress, on_wait)
+    except UserError as error:
+        return "user-error", str(error)
+    except StageError as error:
+        return "error", str(error)
+    except (Exception, SystemExit) as error:
+        if (disk := explain_disk_error(error, store.root)) is not None:
+            return "user-error", str(disk)
+        text = str(error).rstrip(".")
+        return "error", f"Stage {job.name} failed with {type(error).__name__}: {text}."
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    return "done", made, time.monotonic() - started
+
+
+_Error = TypeVar("_Error", StageError, StageUserError)
+
+
+def of_stage(error: _Error, address: str) -> _Error:
+    """Return an error that knows the stage it is from."""
+    error.address = address
+    return error
+
+
+def raise_failure(kind: str, text: str, address: str) -> NoReturn:
+    """Raise what `attempt` has returned.
+
+    Args:
+        kind: "user-error" or "error".
+        text: the message.
+        address: the stage's.
+    """
+    if kind == "user-error":
+        raise of_stage(StageUserError(text), address)
+    raise of_stage(StageError(text), address)
 
 
 def seed_everything(address: str) -> None:

@@ -323,18 +323,6 @@ def test_ray_says_how_to_install_it(
         make_all([number(tmp_path / "trace", 1)], store, get_engine("ray"), recorder)
 
 
-def test_ray_makes_the_same_graph(tmp_path: Path, store: Store, recorder: Any) -> None:
-    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
-    trace = tmp_path / "trace"
-    top = total(trace, number(trace, 1), number(trace, 2))
-    made = make_all([top], store, get_engine("ray", 2), recorder)
-    assert read(made[top.address]) == "3"
-    with pytest.raises(UserError, match="rename it"):
-        make_all([Stage("bad", "toy_stages:user_error")], store, get_engine("ray"), recorder)
-    with pytest.raises(StageError, match="ValueError: something odd"):
-        make_all([Stage("bad", "toy_stages:crash")], store, get_engine("ray"), recorder)
-
-
 def test_workers_keep_freed_memory_unless_the_user_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
