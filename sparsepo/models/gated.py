@@ -10,7 +10,6 @@ CPU, where this has not been measured, and where a hook has to see its activatio
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -57,13 +56,17 @@ class _Fused:
         return result
 
 
-@functools.cache
+_made: dict[type[nn.Module], type[nn.Module]] = {}
+
+
 def _fused(original: type[nn.Module]) -> type[nn.Module]:
     """Return a module's class with another forward pass."""
+    if original in _made:
+        return _made[original]
     names = {"original": original, "__doc__": original.__doc__}
     made: Any = type(original.__name__, (_Fused, original), names)
-    found: type[nn.Module] = made
-    return found
+    _made[original] = made
+    return _made[original]
 
 
 def _new(original: type[nn.Module]) -> Any:
