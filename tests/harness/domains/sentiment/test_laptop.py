@@ -80,7 +80,7 @@ def test_token_maps_of_adapters_on_a_model_from_a_gguf_file(
     assert result["profile"] == "laptop"
     assert Path("results/laptop/figure4/figure4.png").stat().st_size > 10_000
     labels = [model["label"] for model in result["maps"]["models"]]
-    assert labels == ["TDPO (v1)", "SparsePO (common)", "SparsePO (independent)"]
+    assert labels == ["TDPO v1", "SparsePO (common)", "SparsePO (independent)"]
     adapters = list(Path("results/.store").glob("*/model/adapter_config.json"))
     assert len(adapters) == 3
     # Run again, everything is in the store; the file itself is needed only for its hash.
