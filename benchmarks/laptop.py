@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card import hardware, library_versions, name_of
-from benchmarks.measure import WARM_UP, BenchmarkError, Measurement, Worker
+from benchmarks.measure import WARM_UP, Measurement, Worker
+from benchmarks.process import BenchmarkError
 from benchmarks.shapes import Shape, write_pairs, write_tokenizer
 from sparsepo.errors import UserError
 
@@ -280,7 +281,9 @@ def write_laptop_model(model: LaptopModel, source: str | None, folder: Path) -> 
                 )
     else:
         end = model.vocabulary - 1
-        special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)
+        special: dict[str, Any] = dict.fromkeys(
+            ("bos_token_id", "eos_token_id", "pad_token_id"), end
+        )
         config = AutoConfig.for_model(
             vocab_size=model.vocabulary,
             tie_word_embeddings=True,

@@ -31,6 +31,8 @@ class RoomyLayer(DynamicLayer):
         """Append the keys and values of new tokens; return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
         before = self.get_seq_length()
         length = before + key_states.shape[-2]
         if self._whole is None or self._whole[0].shape[-2] < length:

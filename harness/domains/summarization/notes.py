@@ -53,7 +53,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         _signatures(result),
         provenance_note(result["provenance"]),
     ]
-    return [note for note in found if note]
+    return [note for note in dict.fromkeys(found) if note]
 
 
 def _tests(result: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]], family: str) -> str:
