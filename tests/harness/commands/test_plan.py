@@ -393,12 +393,12 @@ def test_stages_wait_for_their_inputs_and_for_a_worker() -> None:
     runs = [Stage(f"run {i}", function, {"i": i}, {"first": first}) for i in range(3)]
     last = Stage("last", function, {"last": True}, {f"run{i}": run for i, run in enumerate(runs)})
     stages = topological([last])
-    seconds = {stage.address: 10.0 for stage in stages}
+    other = Stage("other", function, {"other": True})
+    seconds = {stage.address: 10.0 for stage in (*stages, other)}
     assert scheduled_seconds(stages, seconds, 1) == 50
     assert scheduled_seconds(stages, seconds, 2) == 10 + 20 + 10
     assert scheduled_seconds(stages, seconds, 9) == 30
     # What is in the store takes no time, and a chain leaves a worker to others.
     assert scheduled_seconds([*runs, last], seconds, 2) == 30
-    other = Stage("other", function, {"other": True})
     assert scheduled_seconds([first, runs[0], other], seconds, 2) == 20
     assert scheduled_seconds([], {}, 2) == 0
