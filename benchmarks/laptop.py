@@ -434,17 +434,14 @@ def _generate(model: Any, prompts: Sequence[Sequence[int]], new_tokens: int, see
     """Sample with `model.generate` from batches padded on the left; return the tokens."""
     import torch
 
+    from benchmarks.sampling import padded_left
+
     torch.manual_seed(seed)
     end = model.generation_config.eos_token_id
     tokens = 0
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
-        length = max(map(len, batch))
-        ids = torch.zeros(len(batch), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(batch):
-            ids[row, length - len(prompt) :] = torch.tensor(prompt)
-            mask[row, length - len(prompt) :] = 1
+        ids, mask = padded_left(batch)
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -454,7 +451,7 @@ def _generate(model: Any, prompts: Sequence[Sequence[int]], new_tokens: int, see
             top_p=1.0,
             top_k=0,
         )
-        for row in output[:, length:].tolist():
+        for row in output[:, ids.shape[1] :].tolist():
             tokens += row.index(end) + 1 if end in row else len(row)
     return tokens
 

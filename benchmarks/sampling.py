@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.card import hardware, library_versions
@@ -197,12 +198,7 @@ def generate(
     found = []
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]
-        length = max(map(len, batch))
-        ids = torch.zeros(len(batch), length, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(batch):
-            ids[row, length - len(prompt) :] = torch.tensor(prompt)
-            mask[row, length - len(prompt) :] = 1
+        ids, mask = padded_left(batch)
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -210,10 +206,21 @@ def generate(
             pad_token_id=0,
             **sampling,
         )
-        for row in output[:, length:].tolist():
+        for row in output[:, ids.shape[1] :].tolist():
             end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
             found.append(row[: end + 1])
     return found
+
+
+def padded_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return prompts as one batch, padded on the left with 0, and its attention mask."""
+    length = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        mask[row, length - len(prompt) :] = 1
+    return ids, mask
 
 
 def compare_sizes(tokens: int, device: str) -> list[Exactness]:

@@ -28,15 +28,7 @@ METHODS = ("dpo", "tdpo1", "sparsepo-common")
 
 def wide_model(*, adapters: bool) -> Any:
     """Return a narrow Llama with very many words, some way from its start."""
-    model: Any = small_model(
-        "llama",
-        vocab_size=WORDS,
-        tie_word_embeddings=True,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
+    model: Any = small_reference()
     if adapters:
         model = add_adapters(model, 2)
     generator = torch.Generator().manual_seed(1)
