@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"-{0,2}[a-z][a-z0-9]*[._@=\0-].*")
 """What may begin a sentence in lower case: the name of an option, a setting or a file."""
 
-NAMES = {"args", "passk", "plugin"}
+NAMES = {"args", "passk", "plugin", "transformers"}
 """Names that look like any word."""
 
 

@@ -126,6 +126,8 @@ def test_without_a_reference_there_is_none() -> None:
 @KEEPS
 def test_it_takes_no_further_matrix_product_in_the_forward_pass(keep_bytes: int) -> None:
     x: dict[str, Any] = example(tokens=64, vocabulary=300, width=16, ref_width=8)
+    # With a frozen head, log π(y) alone needs no blocks in the backward pass.
+    x["policy_head"].requires_grad_()
     counts = []
     for reverse in (None, []):
         x["policy_hidden"] = x["policy_hidden"].detach().requires_grad_()

@@ -18,6 +18,9 @@ from sparsepo.errors import UserError
 
 ROWS = ("base", "dpo", "sparsepo-common")
 
+CHAINS = 5
+"""Of the tiny profile."""
+
 
 def tiny(*assignments: str) -> CodeProfile:
     return apply_assignments(DOMAIN.get_profile("tiny"), assignments)
@@ -42,7 +45,7 @@ def test_names_are_unique_and_the_count_is_right() -> None:
     # Of each chain: world, problems, base model, training samples and verdicts, pairs, cache; of
     # the base row samples and verdicts; of two methods 3 values of β, each trained, sampled and
     # judged, one choice, and the run that is kept, sampled and judged.
-    assert len(names) == 3 * (7 + 2 + 2 * (3 * 3 + 1 + 3))
+    assert len(names) == CHAINS * (7 + 2 + 2 * (3 * 3 + 1 + 3))
 
 
 @pytest.mark.parametrize("spec", [FIGURE6, FIGURE8], ids=lambda spec: str(spec.id))
@@ -80,13 +83,13 @@ def test_each_chain_chooses_beta_and_keeps_that_run() -> None:
         for run in runs_of(system).values():
             assert run.config["training"]["epochs"] == 1
             assert run.config["training"]["order"] == "given"
-    assert len({system.tuned.address for system in graph.systems["dpo"] if system.tuned}) == 3
-    assert [system.model for system in graph.systems["base"]] == [None] * 3
+    assert len({system.tuned.address for system in graph.systems["dpo"] if system.tuned}) == CHAINS
+    assert [system.model for system in graph.systems["base"]] == [None] * CHAINS
 
 
 def test_each_chain_has_its_own_pairs_and_its_methods_share_them() -> None:
     graph = table(rows=("dpo", "mapo"))
-    assert len({stage.address for stage in graph.pairs.values()}) == 3
+    assert len({stage.address for stage in graph.pairs.values()}) == CHAINS
     for first, second in zip(graph.systems["dpo"], graph.systems["mapo"], strict=True):
         one, other = next(iter(runs_of(first).values())), next(iter(runs_of(second).values()))
         assert one.inputs["pairs"].address == other.inputs["pairs"].address
@@ -103,7 +106,7 @@ def test_chains_share_problems_from_files(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
     graph = table(*(f"data.{name}={tmp_path / name}.jsonl" for name in ("humaneval", "mbpp")))
     assert len({stage.address for stage in graph.problems}) == 1
-    assert len({stage.address for stage in graph.pairs.values()}) == 3
+    assert len({stage.address for stage in graph.pairs.values()}) == CHAINS
 
 
 def test_one_beta_leaves_nothing_to_choose() -> None:
@@ -236,5 +239,5 @@ def test_real_problems_are_capped_in_the_tiny_profile_unless_the_user_says_other
 
 def test_a_method_without_beta_is_trained_once_for_each_seed() -> None:
     systems = table(rows=("sft",)).systems["sft"]
-    assert len(systems) == 3
+    assert len(systems) == CHAINS
     assert all(system.tuned is None for system in systems)

@@ -178,7 +178,7 @@ def test_all_are_trained_alike() -> None:
         }
     rollouts = [stage.config["rollout"] for stage in drawn]
     assert {one["samples_per_prompt"] for one in rollouts} == {4}
-    assert [one["steps_per_rollout"] for one in rollouts] == [1, 8, 1, 1, 1, 1, 1, 1]
+    assert [one["steps_per_rollout"] for one in rollouts] == [1, 8, 1, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("profile", ["tiny", "small", "paper"])
