@@ -268,7 +268,9 @@ def test_waiting_for_a_node_is_shown(
     """An autoscaler is asked for a GPU, and the node that has one comes later."""
     monkeypatch.setattr(engine, "autoscaled", lambda: True)
     monkeypatch.setattr(engine, "_FIRST_NOTE", 1.0)
-    stage = Stage("w", "toy_stages:where", {"device": "cuda", "seconds": 0})
+    # Longer than the time between two looks at the nodes, so that the new one is seen.
+    seconds = 2 * engine._LOOK_EVERY
+    stage = Stage("w", "toy_stages:where", {"device": "cuda", "seconds": seconds})
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(make_all, [stage], store, RayEngine(share=Share(gpus=1)), recorder)
         wait_until(
