@@ -396,6 +396,7 @@ def measure_samples(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from benchmarks.sampling import generate
     from tasks.models.generation import sample_ids
 
     torch.set_num_threads(arguments.threads)
@@ -423,37 +424,11 @@ def measure_samples(
                 seed=round_ + 1,
             ).ids
             middle = time.monotonic()
-            theirs = _generate(loaded, repeated, new_tokens, round_ + 1)
+            theirs = generate(loaded, repeated, new_tokens, round_ + 1, batch_size=BATCH)
             ended = time.monotonic()
             if round_ >= 0:  # the first one warms up
                 samples.ours.append(sum(map(len, ours)) / (middle - started))
-                samples.theirs.append(theirs / (ended - middle))
-
-
-def _generate(model: Any, prompts: Sequence[Sequence[int]], new_tokens: int, seed: int) -> int:
-    """Sample with `model.generate` from batches padded on the left; return the tokens."""
-    import torch
-
-    from benchmarks.sampling import padded_left
-
-    torch.manual_seed(seed)
-    end = model.generation_config.eos_token_id
-    tokens = 0
-    for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        ids, mask = padded_left(batch)
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=new_tokens,
-            do_sample=True,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=0,
-        )
-        for row in output[:, ids.shape[1] :].tolist():
-            tokens += row.index(end) + 1 if end in row else len(row)
-    return tokens
+                samples.theirs.append(sum(map(len, theirs)) / (ended - middle))
 
 
 def page(card: dict[str, Any], found: Found) -> str:

@@ -157,9 +157,10 @@ def compare(
     ends = list(range(1, int(shape.vocabulary * END_SHARE))) if workload.ends else []
     model.generation_config.eos_token_id = [*ends, tokenizer.eos_token_id]
     whole = Comparison(workload, shape.title)
+    drawing: dict[str, Any] = {"temperature": workload.temperature, "top_p": workload.top_p}
     # To warm up.
     sample_ids(model, prompts[:BATCH], tokenizer, max_new_tokens=2)
-    generate(model, prompts[:BATCH], workload, 2, 0)
+    generate(model, prompts[:BATCH], 2, 0, **drawing)
     for round_ in range(rounds):
         start = seconds()
         ours = sample_ids(
@@ -167,13 +168,12 @@ def compare(
             prompts,
             tokenizer,
             max_new_tokens=shape.response,
-            temperature=workload.temperature,
-            top_p=workload.top_p,
             batch_size=BATCH,
             seed=round_,
+            **drawing,
         ).ids
         middle = seconds()
-        theirs = generate(model, prompts, workload, shape.response, round_)
+        theirs = generate(model, prompts, shape.response, round_, **drawing)
         end = seconds()
         whole.tokens = sum(map(len, ours)), sum(map(len, theirs))
         whole.ours.append(whole.tokens[0] / (middle - start))
@@ -182,23 +182,38 @@ def compare(
 
 
 def generate(
-    model: Any, prompts: Sequence[Sequence[int]], workload: Workload, new_tokens: int, seed: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    seed: int,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    batch_size: int = BATCH,
 ) -> list[list[int]]:
-    """Sample with `model.generate`, in the given order, in batches padded on the left."""
+    """Sample with `model.generate`, in the given order, in batches padded on the left.
+
+    Args:
+        model: a causal language model.
+        prompts: token ids.
+        new_tokens: most tokens of a response.
+        seed: of the whole call.
+        temperature: 0 takes the most probable token.
+        top_p: the nucleus' share.
+        batch_size: prompts in a batch.
+
+    Returns:
+        The tokens of each response, up to the first end of sequence.
+    """
     torch.manual_seed(seed)
     sampling: dict[str, Any] = {"do_sample": False}
-    if workload.temperature > 0:
-        sampling = {
-            "do_sample": True,
-            "temperature": workload.temperature,
-            "top_p": workload.top_p,
-            "top_k": 0,
-        }
-    ends = set(model.generation_config.eos_token_id)
+    if temperature > 0:
+        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    listed = model.generation_config.eos_token_id
+    ends = set(listed if isinstance(listed, list) else [listed])
     found = []
-    for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        ids, mask = padded_left(batch)
+    for start in range(0, len(prompts), batch_size):
+        ids, mask = padded_left(prompts[start : start + batch_size])
         output = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),

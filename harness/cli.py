@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 """Where results, and the store beside them, are by default."""
 
+_PROFILES = "tiny (default), laptop, small or paper"
+
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 
@@ -99,7 +101,7 @@ def _add_request(run: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--figure", metavar="N", help="number of a figure")
     what.add_argument("--all", action="store_true", help="all experiments")
-    run.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
+    run.add_argument("--profile", default="tiny", help=_PROFILES)
     run.add_argument(
         "--methods",
         metavar="A,B",
@@ -182,7 +184,7 @@ def _add_new_method(commands: argparse._SubParsersAction[OneLineParser]) -> None
 
 def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     claims = commands.add_parser("claims", help="what the results say of the paper's claims")
-    claims.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
+    claims.add_argument("--profile", default="tiny", help=_PROFILES)
     claims.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     claims.add_argument(
         "--out", type=Path, metavar="FILE.json", help="default: claims.json beside them"
@@ -192,7 +194,7 @@ def _add_claims(commands: argparse._SubParsersAction[OneLineParser]) -> None:
 
 def _add_leaderboard(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     board = commands.add_parser("leaderboard", help="all methods with results, over all tasks")
-    board.add_argument("--profile", default="tiny", help="tiny (default), laptop, small or paper")
+    board.add_argument("--profile", default="tiny", help=_PROFILES)
     board.add_argument("--against", metavar="METHOD", help="compare every method with this one")
     board.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     board.add_argument(

@@ -44,18 +44,28 @@ def cache_bytes() -> int:
 @functools.cache
 def memory_bytes() -> int:
     """Return the memory that processes may use here: the machine's, or a container's share."""
-    found = []
-    try:
-        line = next(s for s in _MEMORY.read_text().splitlines() if s.startswith("MemTotal"))
-        found.append(int(line.split()[1]) * 1024)
-    except (OSError, StopIteration, ValueError, IndexError):
-        found.append(_USUAL_MEMORY)
+    found = [_listed("MemTotal") or _USUAL_MEMORY]
     for file in _LIMITS:
         try:
             found.append(int(file.read_text()))
         except (OSError, ValueError):  # "max" if there is no limit
             continue
     return min(found)
+
+
+def available_bytes() -> int | None:
+    """Return the memory that programs can still take; None where that is not known."""
+    return _listed("MemAvailable")
+
+
+def _listed(name: str) -> int | None:
+    """Return bytes that the system lists under a name; None if it does not."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+        line = next(line for line in lines if line.startswith(f"{name}:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
 
 
 def device_bytes(device: torch.device) -> int:

@@ -18,15 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparsepo.fused import block_elements_on
 from sparsepo.generation.choice import descend, fold, require_finite
 from sparsepo.generation.head import Projection
-from sparsepo.machine import cache_bytes
-
-_SHARE = 8
-"""A block of logits takes this part of a CPU's cache, beside the weights that it is made of."""
-
-_ACCELERATOR = 2**27
-"""Logits per block on other devices, which need large blocks to be occupied."""
 
 _NARROWEST = 256
 """Smallest number of words per block, below which a matrix product is inefficient."""
@@ -40,8 +34,7 @@ def block_width(vocabulary: int, rows: int, device: torch.device) -> int:
         rows: of the batch.
         device: where the logits are computed.
     """
-    logits = cache_bytes() // (4 * _SHARE) if device.type == "cpu" else _ACCELERATOR
-    return min(vocabulary, max(_NARROWEST, logits // max(1, rows)))
+    return min(vocabulary, max(_NARROWEST, block_elements_on(device) // max(1, rows)))
 
 
 def level_sizes(vocabulary: int, width: int) -> list[int]:

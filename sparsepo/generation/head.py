@@ -92,7 +92,7 @@ def find_projection(model: Any) -> Projection | None:
         return None
     found = Projection(weight, module.bias)
     words, width = weight.shape
-    if words < LARGE or words == width:
+    if not has_many_words(model) or words == width:
         return None
     ids = torch.arange(1, _TOKENS + 1, device=model.device)[None]
     with torch.no_grad():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparsepo.errors import UserError
+from sparsepo.machine import available_bytes
 
 GGUF = "python -m pip install 'gguf>=0.17,<0.20'"
 """The command that installs the extra `gguf` of pyproject.toml."""
@@ -130,24 +131,12 @@ def check_memory(file: str | Path, header: GgufHeader, dtype: str = "float32") -
         UserError: there is less memory than its weights need while they are loaded.
     """
     needed = COPIES * header.parameters * BYTES.get(dtype, 4)
-    free = available_memory()
+    free = available_bytes()
     if free is not None and needed > free:
         raise UserError(
             f"Loading '{file}' takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} "
             "GB are free; close other programs, or choose a smaller model."
         )
-
-
-def available_memory() -> int | None:
-    """Return the bytes of memory that programs can still take; None where that is not known."""
-    found: int | None = None
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found = 1024 * int(line.split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return found
 
 
 def _needed_bytes(header: GgufHeader, file: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.metrics.text.base import device_or_default
 from tasks.metrics.text.encoder import MINILM, load_encoder, locate_encoder
 from tasks.sentiment.rewards import label_reward
 
@@ -85,12 +86,9 @@ class SentenceEncoder:
     """
 
     def __init__(self, batch_size: int = 64, device: str | None = None) -> None:
-        import torch
-
         folder, identity = locate_encoder(MINILM)
         self.identity = identity["encoder"]
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._encoder = load_encoder(folder, LAYERS, place)
+        self._encoder = load_encoder(folder, LAYERS, device_or_default(device))
         self._batch_size = batch_size
 
     def __call__(self, texts: Sequence[str]) -> Vectors:

@@ -32,9 +32,9 @@ class Amount:
         return self.cpus <= node.cpus and self.gpus <= node.gpus
 
     def __str__(self) -> str:
-        parts = [_count(self.cpus, "core")]
+        parts = [counted(self.cpus, "core")]
         if self.gpus:
-            parts.append(_count(self.gpus, "GPU"))
+            parts.append(counted(self.gpus, "GPU"))
         return " and ".join(parts)
 
 
@@ -216,5 +216,6 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _count(number: float, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
+    """Return a number of things, such as "2 nodes"."""
     return f"{number:g} {noun}" + ("" if number == 1 else "s")

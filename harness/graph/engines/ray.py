@@ -19,6 +19,7 @@ from harness.graph.engines.cluster import (
     Node,
     autoscaled,
     connect,
+    counted,
     living_nodes,
     places,
     widest,
@@ -372,16 +373,14 @@ class _Run:
         total = Amount(
             sum(node.has.cpus for node in self.nodes), sum(node.has.gpus for node in self.nodes)
         )
-        count = len(self.nodes)
-        return f"Ray cluster: {count} node{'' if count == 1 else 's'} with {total}"
+        return f"Ray cluster: {counted(len(self.nodes), 'node')} with {total}"
 
     def _waited_for(self, seconds: float) -> str:
         since = f"for {duration(seconds)}"
         if not self.tasks:
             return f"Waiting {since} for the cluster to notice that a node has died."
         amounts = sorted({str(task.amount) for task in self.tasks.values()})
-        count = len(self.tasks)
-        what = f"{count} stage{'' if count == 1 else 's'} ({' or '.join(amounts)} each)"
+        what = f"{counted(len(self.tasks), 'stage')} ({' or '.join(amounts)} each)"
         fits = any(task.amount.fits(n.has) for task in self.tasks.values() for n in self.nodes)
         if not fits:
             return f"Waiting {since} for the autoscaler to add a node: {what}; {self._described()}."

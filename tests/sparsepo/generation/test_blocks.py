@@ -191,7 +191,7 @@ def test_no_tensor_is_as_large_as_the_logits() -> None:
 
 def test_blocks_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    monkeypatch.setattr("sparsepo.generation.blocks.cache_bytes", lambda: 2**25)
+    monkeypatch.setattr("sparsepo.fused.cache_bytes", lambda: 2**25)
     assert block_width(262_144, 64, cpu) == 2**20 // 64
     assert block_width(1000, 64, cpu) == 1000
     assert block_width(262_144, 2**20, cpu) == 256
@@ -223,7 +223,7 @@ def responses(model: Any, size: int, sampling: Sampling, samples: int = 3) -> li
 def wide_words(monkeypatch: pytest.MonkeyPatch, words: int = VOCABULARY) -> None:
     """Treat small vocabularies as large ones, and let them need several blocks."""
     monkeypatch.setattr(heads, "LARGE", words)
-    monkeypatch.setattr("sparsepo.generation.blocks.cache_bytes", lambda: 0)
+    monkeypatch.setattr("sparsepo.fused.cache_bytes", lambda: 0)
     monkeypatch.setattr("sparsepo.generation.blocks._NARROWEST", 20)
 
 

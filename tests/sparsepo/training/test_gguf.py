@@ -94,9 +94,9 @@ def test_a_model_larger_than_memory_is_said_before_it_is_loaded(
 ) -> None:
     header = read_header(whole)
     needed = 3 * 4 * header.parameters
-    monkeypatch.setattr(gguf, "available_memory", lambda: needed)
+    monkeypatch.setattr(gguf, "available_bytes", lambda: needed)
     check_memory(whole, header)
-    monkeypatch.setattr(gguf, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(gguf, "available_bytes", lambda: needed - 1)
     check_memory(whole, header, "bfloat16")
     with pytest.raises(
         UserError, match=r"^Loading '\S+' takes about 0\.0 GB of memory, and 0\.0 G"
@@ -108,12 +108,12 @@ def test_a_model_larger_than_memory_is_said_before_it_is_loaded(
     with pytest.raises(UserError, match="choose a smaller model"):
         load_policy(str(whole))
     # Where memory is not known, nothing is refused.
-    monkeypatch.setattr(gguf, "available_memory", lambda: None)
+    monkeypatch.setattr(gguf, "available_bytes", lambda: None)
     check_memory(whole, header)
 
 
 def test_the_memory_of_this_machine_is_known_on_linux() -> None:
-    free = gguf.available_memory()
+    free = gguf.available_bytes()
     assert free is None or 0 < free < 1 << 50
 
 

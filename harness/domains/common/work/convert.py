@@ -10,7 +10,7 @@ from typing import Any
 from harness.domains.common.work.files import MODEL, write_json
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError, first_line
-from sparsepo.training.gguf import GgufHeader, check_memory, check_whole
+from sparsepo.training.gguf import GgufHeader, check_whole
 from sparsepo.training.sources import from_source, gguf_tokenizer
 
 _CHUNK = 1 << 20
@@ -45,7 +45,6 @@ def convert_gguf(context: StageContext) -> None:
             _join(parts, joined)
             file = joined
         header = check_whole(file)
-        check_memory(file, header)
         _require_disk(context.work, _WEIGHT * header.parameters)
         model, tokenizer = _loaded(file)
     finally:
