@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tasks.metrics.text.base import (
     Scores,
@@ -29,9 +29,22 @@ from tasks.metrics.text.encoder import (
 )
 from tasks.metrics.text.language import language_notes, unreadable
 
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float
+    from torch import Tensor
+
 _EMPTY = "the reference is empty"
 _FORWARD_BATCH = 64
 """Texts in a batch of the encoder, bert-score's default."""
+
+
+class TokenVectors(NamedTuple):
+    """What is matched of one text of k tokens."""
+
+    states: Float[Tensor, "k width"]
+    weights: Float[Tensor, "k"]
+    """IDF weights."""
 
 
 class BertScore:
@@ -143,28 +156,39 @@ class BertScore:
         return unreadable(reference, self._language) or unreadable(candidate, self._language)
 
     def _compute(self, keys: list[Key]) -> list[float | None]:
-        from bert_score.utils import bert_cos_score_idf
-
         # The package gives an empty candidate 0, with a warning for each batch.
         found: dict[Key, float | None] = {key: 0.0 for key in keys if not key[0]}
         given = [key for key in keys if key[0]]
-        if given:
-            encoder = self._encoder
-            with _encoding_by(encoder, [text for pair in given for text in pair]):
-                scores = bert_cos_score_idf(
-                    encoder.model,
-                    [reference for _, reference in given],
-                    [candidate for candidate, _ in given],
-                    encoder.tokenizer,
-                    self._idf,
-                    batch_size=_FORWARD_BATCH,
-                    device=str(encoder.model.device),
-                )
-            # The package turns an F1 that is not a number into 0.
-            defined = ~scores[:, :2].isnan().any(dim=1)
-            for key, value, there in zip(given, scores[:, 2].tolist(), defined, strict=True):
-                found[key] = value if there else None
+        vectors = self._vectors([text for pair in given for text in pair])
+        for start in range(0, len(given), _FORWARD_BATCH):
+            batch = given[start : start + _FORWARD_BATCH]
+            scores = _matched(batch, vectors, self._encoder.model.device)
+            found |= zip(batch, scores, strict=True)
         return [found[key] for key in keys]
+
+    def _vectors(self, texts: Sequence[str]) -> dict[str, TokenVectors]:
+        """Encode each distinct text once.
+
+        The package's own loop sorts texts by words, and equally long ones by Python's hash of
+        them. Sorted by tokens, batches have less padding and are the same in every process.
+        """
+        from bert_score.utils import get_bert_embedding
+
+        encoder, idf = self._encoder, self._idf
+        ids = _token_ids(encoder, texts)
+        ordered = sorted(ids, key=lambda text: (len(ids[text]), text), reverse=True)
+        found: dict[str, TokenVectors] = {}
+        with _tokenized_as(ids):
+            for start in range(0, len(ordered), _FORWARD_BATCH):
+                batch = ordered[start : start + _FORWARD_BATCH]
+                vectors, _, weights = get_bert_embedding(
+                    batch, encoder.model, encoder.tokenizer, idf, device=str(encoder.model.device)
+                )
+                # Not all texts' vectors fit on a GPU.
+                for text, own, own_weights in zip(batch, vectors.cpu(), weights, strict=True):
+                    length = len(ids[text])
+                    found[text] = TokenVectors(own[:length], own_weights[:length])
+        return found
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -180,7 +204,7 @@ class BertScore:
             return weights
         from bert_score.utils import get_idf_dict
 
-        with _encoding_by(self._encoder, self._idf_texts):
+        with _tokenized_as(_token_ids(self._encoder, self._idf_texts)):
             found: dict[int, float] = get_idf_dict(self._idf_texts, tokenizer, nthreads=0)
         return found
 
@@ -192,20 +216,52 @@ def _idf_name(texts: Sequence[str] | None) -> str:
     return f"of {len(texts)} texts ({digest})"
 
 
-@contextmanager
-def _encoding_by(encoder: Encoder, texts: Sequence[str]) -> Iterator[None]:
-    """Let bert-score tokenize by calling the tokenizer, all texts at once, which is faster.
+def _matched(
+    keys: Sequence[Key], vectors: Mapping[str, TokenVectors], device: torch.device
+) -> list[float | None]:
+    """Return the F1 of (candidate, reference) pairs by the package's greedy matching."""
+    import torch
+    from bert_score.utils import greedy_cos_idf
+    from torch.nn.utils.rnn import pad_sequence
 
-    The package's own function calls methods that transformers 5 has no longer for empty texts, and
-    passes on the maximum length of tokenizers that have none.
+    def padded(texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        own = [vectors[text] for text in texts]
+        # As in the package: a padded vector must not be zero, because it is divided by its norm.
+        states = pad_sequence([one.states for one in own], batch_first=True, padding_value=2.0)
+        weights = pad_sequence([one.weights for one in own], batch_first=True)
+        lengths = torch.tensor([len(one.weights) for one in own])
+        mask = torch.arange(states.shape[1]) < lengths[:, None]
+        return states.to(device), mask.to(device), weights.to(device)
+
+    with torch.no_grad():
+        precision, recall, f1 = greedy_cos_idf(
+            *padded([reference for _, reference in keys]),
+            *padded([candidate for candidate, _ in keys]),
+        )
+    # The package turns an F1 that is not a number into 0.
+    defined = ~(precision.isnan() | recall.isnan())
+    return [
+        value if there else None for value, there in zip(f1.tolist(), defined.tolist(), strict=True)
+    ]
+
+
+def _token_ids(encoder: Encoder, texts: Sequence[str]) -> dict[str, list[int]]:
+    """Tokenize distinct texts all at once, which is faster than the package's one by one."""
+    distinct = list(dict.fromkeys(text.strip() for text in texts))
+    if not distinct:
+        return {}
+    found = encoder.tokenizer(distinct, truncation=True, max_length=encoder.max_tokens)
+    return dict(zip(distinct, found["input_ids"], strict=True))
+
+
+@contextmanager
+def _tokenized_as(known: Mapping[str, list[int]]) -> Iterator[None]:
+    """Let bert-score take these token ids instead of tokenizing.
+
+    Its own function calls methods that transformers 5 has no longer for empty texts, and passes
+    on the maximum length of tokenizers that have none.
     """
     from bert_score import utils
-
-    distinct = list(dict.fromkeys(text.strip() for text in texts))
-    known: dict[str, list[int]] = {}
-    if distinct:
-        found = encoder.tokenizer(distinct, truncation=True, max_length=encoder.max_tokens)
-        known = dict(zip(distinct, found["input_ids"], strict=True))
 
     def encode(tokenizer: Any, text: str) -> list[int]:
         return known[text.strip()]
