@@ -20,6 +20,9 @@ from transformers import TrainingArguments
 
 from sparsepo.errors import UserError
 
+DEEPSPEED = "python -m pip install 'deepspeed>=0.18,<0.20'"
+"""Installs DeepSpeed, with the bounds of pyproject.toml."""
+
 
 def uses_fsdp(args: TrainingArguments) -> bool:
     """Return whether FSDP will shard the weights over processes."""
@@ -43,8 +46,8 @@ def check_deepspeed(args: TrainingArguments) -> None:
         return
     if importlib.util.find_spec("deepspeed") is None:
         raise UserError(
-            "DeepSpeed is not installed; run `python -m pip install deepspeed`, or launch the run "
-            "with configs/accelerate/fsdp.yaml."
+            f"DeepSpeed is not installed; run `{DEEPSPEED}`, or launch the run with "
+            "configs/accelerate/fsdp.yaml."
         )
     if args.use_cpu:
         raise UserError(

@@ -84,10 +84,10 @@ def launched_by_deepspeed(monkeypatch: pytest.MonkeyPatch, *, installed: bool = 
 
 def test_deepspeed_has_to_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     launched_by_deepspeed(monkeypatch, installed=False)
-    with pytest.raises(UserError, match="is not installed; run `python -m pip install deepspeed`"):
+    with pytest.raises(UserError, match="is not installed; run `python -m pip install 'deepspeed"):
         POConfig(output_dir=str(tmp_path))
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false")
-    with pytest.raises(UserError, match="is not installed; run `python -m pip install deepspeed`"):
+    with pytest.raises(UserError, match="is not installed; run `python -m pip install 'deepspeed"):
         POConfig(output_dir=str(tmp_path), deepspeed="zero2.json")
 
 
