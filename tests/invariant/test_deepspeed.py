@@ -32,12 +32,6 @@ RUNS_OF_TWO: dict[str, dict[str, Any]] = {
     "dpo, ZeRO-2": {"name": "llama-dpo", "stage": 2, "changes": TWO},
     "sparsepo, ZeRO-1": {"name": "llama-sparsepo-independent", "stage": 1, "changes": TWO},
     "sparsepo, ZeRO-2": {"name": "llama-sparsepo-independent", "stage": 2, "changes": TWO},
-    "accumulated": {
-        "name": "llama-sparsepo-independent",
-        "stage": 2,
-        "changes": {**TWO, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
-    },
-    "adapters": {"name": "llama-sparsepo-common-lora", "stage": 2, "changes": TWO},
     "resumed": {
         "name": "llama-sparsepo-independent",
         "stage": 2,
