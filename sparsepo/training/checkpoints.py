@@ -268,6 +268,13 @@ class CheckpointedTrainer(TrainerHooks):
                 for name, value in gathered.items()
                 if name.startswith("policy.")
             }
+            # Gathered weights may be copies, so that tied ones would be written twice.
+            tied = getattr(module.policy, "all_tied_weights_keys", {})
+            policy_state = {
+                name: value
+                for name, value in policy_state.items()
+                if tied.get(name) not in policy_state
+            }
         saved: Any = module.policy
         # The frozen copy of the initial adapters is used only in training.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
