@@ -8,6 +8,7 @@ to its backward pass; this lets the fused operation read the whole projection.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from typing import Any
 
@@ -19,11 +20,55 @@ from transformers import TrainingArguments
 
 from sparsepo.errors import UserError
 
+DEEPSPEED = "python -m pip install 'deepspeed>=0.18,<0.20'"
+"""Installs DeepSpeed, with the bounds of pyproject.toml."""
+
 
 def uses_fsdp(args: TrainingArguments) -> bool:
     """Return whether FSDP will shard the weights over processes."""
     launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower()
     return bool(args.fsdp) or launched in ("1", "true", "yes")
+
+
+def uses_deepspeed(args: TrainingArguments) -> bool:
+    """Return whether the run is configured, or was launched, to train with DeepSpeed."""
+    launched = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower()
+    return bool(args.deepspeed) or launched == "true"
+
+
+def check_deepspeed(args: TrainingArguments) -> None:
+    """Check, before transformers resolves the options, that DeepSpeed can be used.
+
+    Raises:
+        UserError: DeepSpeed is not installed, or accelerate would train without it.
+    """
+    if not uses_deepspeed(args):
+        return
+    if importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            f"DeepSpeed is not installed; run `{DEEPSPEED}`, or launch the run with "
+            "configs/accelerate/fsdp.yaml."
+        )
+    if args.use_cpu:
+        raise UserError(
+            "With use_cpu=true accelerate leaves DeepSpeed out; set ddp_backend=gloo instead."
+        )
+
+
+def check_joined(args: TrainingArguments) -> None:
+    """Check that the processes of a DeepSpeed run know of each other.
+
+    Without a GPU accelerate chooses no backend under DeepSpeed, and every process would train on
+    its own, on all pairs.
+
+    Raises:
+        UserError: this process sees fewer processes than were launched.
+    """
+    if uses_deepspeed(args) and args.world_size < int(os.environ.get("WORLD_SIZE", "1")):
+        raise UserError(
+            "DeepSpeed finds no GPU, and its processes are not connected; set ddp_backend=gloo to "
+            "train on CPUs."
+        )
 
 
 def check_sharding(accelerator: Accelerator, quantized: bool) -> None:

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sparsepo.distributed.sharding import check_deepspeed, check_joined
 from sparsepo.errors import UserError, require_choice
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def check_fields(args: TrainingArguments) -> None:
             "pairs, which are in the same order as the predictions."
         )
     check_reporting(args.report_to)
+    check_deepspeed(args)
 
 
 def check_resolved(args: TrainingArguments) -> None:
@@ -146,6 +148,7 @@ def check_resolved(args: TrainingArguments) -> None:
     Raises:
         UserError: the distribution of batches over processes, or the device, is not supported.
     """
+    check_joined(args)
     sharing: Any = args.accelerator_config
     for name, accepted in (("split_batches", False), ("even_batches", True)):
         if getattr(sharing, name) is not accepted:

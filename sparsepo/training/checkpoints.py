@@ -161,6 +161,9 @@ class CheckpointedTrainer(TrainerHooks):
         self._resumed_from = self._find_checkpoint(resume_from_checkpoint)
         if self._resumed_from is not None:
             check_same_data(Path(self._resumed_from), self._data_record())
+            if self.is_deepspeed_enabled:
+                # DeepSpeed reads weights and optimizer itself, without hook_load.
+                self._load_method(Path(self._resumed_from))
         with noisy_embeddings(self._module, self.args.neftune_noise_alpha, self.noise):
             return super().train(self._resumed_from, *args, **kwargs)
 
@@ -265,6 +268,13 @@ class CheckpointedTrainer(TrainerHooks):
                 for name, value in gathered.items()
                 if name.startswith("policy.")
             }
+            # Gathered weights may be copies, so that tied ones would be written twice.
+            tied = getattr(module.policy, "all_tied_weights_keys", {})
+            policy_state = {
+                name: value
+                for name, value in policy_state.items()
+                if tied.get(name) not in policy_state
+            }
         saved: Any = module.policy
         # The frozen copy of the initial adapters is used only in training.
         which = {"selected_adapters": [saved.active_adapter]} if has_adapters(saved) else {}
@@ -284,9 +294,7 @@ class CheckpointedTrainer(TrainerHooks):
     def hook_load(self, checkpoint: Path, model: nn.Module) -> None:
         """Read policy, masks and critic."""
         module: PolicyWithMasks = self.accelerator.unwrap_model(model)
-        self._check_same_run(checkpoint)
-        if self._method_state and (checkpoint / STATE_FILE).is_file():
-            self._method_state = load_file(checkpoint / STATE_FILE)
+        self._load_method(checkpoint)
         if self.is_fsdp_enabled:
             self._restore_groups()
             self.load_as_trainer(checkpoint, model)
@@ -301,6 +309,12 @@ class CheckpointedTrainer(TrainerHooks):
         module.load_masks(checkpoint)
         if module.critic is not None:
             load_critic(module.critic, checkpoint)
+
+    def _load_method(self, checkpoint: Path) -> None:
+        """Check that a checkpoint is of the same method, and read the method's running state."""
+        self._check_same_run(checkpoint)
+        if self._method_state and (checkpoint / STATE_FILE).is_file():
+            self._method_state = load_file(checkpoint / STATE_FILE)
 
     def _check_same_run(self, checkpoint: Path) -> None:
         written = read_description(checkpoint)

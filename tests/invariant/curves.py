@@ -138,6 +138,7 @@ RUNS = {
         Run("sparsepo-common", "gpt2", lora=True),
         Run("dpo", "gpt_neox", lora=True),
         Run("tdpo1", "gpt2", lora=True, trained=True),
+        Run("dpo", "llama"),
         Run("sparsepo-independent", "llama"),
         Run("sparsepo-common", "llama", lora=True),
     )

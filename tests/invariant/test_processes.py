@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -20,61 +16,14 @@ from transformers import AutoModelForCausalLM
 from sparsepo.cli.console import PATIENCE
 from sparsepo.cli.main import main
 from tests.invariant.curves import AUTOCAST, RUNS, assert_follows, entries
+from tests.invariant.launching import carried_out, launch
 from tests.invariant.training import assert_same_weights
 from tests.small_models import small_model, small_tokenizer, text_pairs
-
-REPOSITORY = Path(__file__).parents[2]
-CONFIGURATIONS = REPOSITORY / "configs" / "accelerate"
 
 TWO: dict[str, Any] = {"per_device_train_batch_size": 2}
 SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3}
 BEST: dict[str, Any] = {**SAVING, "eval_strategy": "steps", "eval_steps": 3,
                         "load_best_model_at_end": True}  # fmt: skip
-
-
-def launch(configuration: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as two processes, by accelerate and a configuration that is shipped."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")
-    }
-    return subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch",
-            "--config_file", str(CONFIGURATIONS / f"{configuration}.yaml"),
-            "--num_processes", "2", "--num_cpu_threads_per_process", "1",
-            "-m", *command,
-        ],
-        cwd=REPOSITORY,
-        env={**environment, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )  # fmt: skip
-
-
-def carried_out(
-    temporary: pytest.TempPathFactory, configuration: str, runs: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Return what each of two processes found in each run, and the folder they worked in.
-
-    Where pytest itself runs in several processes, the first that asks launches for all of them.
-    """
-    folder = temporary.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / configuration
-    spec, found = folder / "spec.json", folder / "spec.found.json"
-    with FileLock(f"{folder}.lock"):
-        if not spec.exists():
-            folder.mkdir()
-            sharded = configuration == "fsdp"
-            spec.write_text(json.dumps({"sharded": sharded, "runs": list(runs.values())}))
-            ended = launch(configuration, "tests.invariant.worker", str(spec))
-            (folder / "said").write_text(ended.stderr[-4000:])
-    assert found.exists(), (folder / "said").read_text()
-    results: list[list[dict[str, Any]]] = json.loads(found.read_text())
-    return {"folder": folder, **dict(zip(runs, results, strict=True))}
 
 
 DDP: dict[str, dict[str, Any]] = {

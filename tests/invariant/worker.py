@@ -51,6 +51,13 @@ class ShardedOnCPU:
         Trainer.create_accelerator_and_postprocess = make_sharded
 
 
+def leave_uncompiled() -> None:
+    """Has DeepSpeed reduce by gloo alone, without the shared-memory kernels that it compiles."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
 class PoisonOne(TrainerCallback):
     """Makes the second process's log-probabilities NaN in a step."""
 
@@ -82,6 +89,9 @@ def digest(module: nn.Module) -> str:
 def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
     """Carry one run out and return what this process found."""
     run, changes = RUNS[spec["name"]], dict(spec.get("changes", {}))
+    if "stage" in spec:
+        # What the launcher's configuration says, which each run of this process reads again.
+        os.environ["ACCELERATE_DEEPSPEED_ZERO_STAGE"] = str(spec["stage"])
     if "load_best_model_at_end" in changes:
         changes["eval_pairs"] = turned(text_pairs(5, seed=11))
     found: dict[str, Any] = {}
@@ -107,6 +117,14 @@ def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
         again = trainer.evaluate()["eval_loss"]
         found["best"] = [trainer.state.best_global_step, trainer.state.best_metric, again]
     found["wrapped"] = type(trainer.model_wrapped).__name__
+    if trainer.is_deepspeed_enabled:
+        engine: Any = trainer.model_wrapped
+        found["stage"] = engine.zero_optimization_stage()
+        # The optimizer inside DeepSpeed's holds this process's share of the weights.
+        held = engine.optimizer.optimizer.param_groups
+        found["share"] = sum(w.numel() for group in held for w in group["params"]) / sum(
+            w.numel() for w in trainer.model.parameters() if w.requires_grad
+        )
     if trainer.is_fsdp_enabled:
         blocks = [m for m in trainer.policy.modules() if type(m).__name__.startswith("FSDP")]
         found["units"] = len(blocks)
@@ -125,8 +143,10 @@ def main() -> None:
     """Carry out every run of the specification."""
     file = Path(sys.argv[1])
     content: dict[str, Any] = json.loads(file.read_text())
-    if content.get("sharded"):
+    if content["by"] == "fsdp":
         ShardedOnCPU()
+    if content["by"] == "deepspeed_zero2":
+        leave_uncompiled()
     results = []
     for number, spec in enumerate(content["runs"]):
         found = carry_out(spec, file.parent / str(number))

@@ -1,21 +1,30 @@
 """What splits a model over processes: which configurations are refused, and what keeps float32.
 
-Training under FSDP itself is in tests/invariant/test_processes.py.
+Training itself is in tests/invariant: test_processes.py (FSDP), test_deepspeed.py.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
 import yaml
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from sparsepo import UserError
-from sparsepo.distributed.sharding import check_sharding, forward_dtype, keep_precision
+from sparsepo import POConfig, UserError
+from sparsepo.distributed.sharding import (
+    check_joined,
+    check_sharding,
+    forward_dtype,
+    keep_precision,
+)
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 CONFIGURATIONS = Path(__file__).parents[3] / "configs" / "accelerate"
 
@@ -65,6 +74,40 @@ def test_what_works_is_not_refused() -> None:
 def test_what_cannot_work_is_refused(refused: Any, quantized: bool, remedy: str) -> None:
     with pytest.raises(UserError, match=remedy):
         check_sharding(refused, quantized)
+
+
+def launched_by_deepspeed(monkeypatch: pytest.MonkeyPatch, *, installed: bool = True) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    spec = object() if installed else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+
+
+def test_deepspeed_has_to_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched_by_deepspeed(monkeypatch, installed=False)
+    with pytest.raises(UserError, match="is not installed; run `python -m pip install 'deepspeed"):
+        POConfig(output_dir=str(tmp_path))
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false")
+    with pytest.raises(UserError, match="is not installed; run `python -m pip install 'deepspeed"):
+        POConfig(output_dir=str(tmp_path), deepspeed="zero2.json")
+
+
+def test_deepspeed_is_not_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched_by_deepspeed(monkeypatch)
+    with pytest.raises(UserError, match="leaves DeepSpeed out; set ddp_backend=gloo"):
+        POConfig(output_dir=str(tmp_path), use_cpu=True)
+
+
+def test_processes_have_to_be_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU and a backend, accelerate would train in each process on its own."""
+    apart, together = (
+        cast("TrainingArguments", SimpleNamespace(deepspeed=None, world_size=n)) for n in (1, 2)
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_joined(apart)  # not by DeepSpeed
+    launched_by_deepspeed(monkeypatch)
+    check_joined(together)
+    with pytest.raises(UserError, match="set ddp_backend=gloo"):
+        check_joined(apart)
 
 
 def test_weights_alone_are_cast() -> None:
