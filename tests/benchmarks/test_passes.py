@@ -34,7 +34,16 @@ WEIGHTED = ("tis-dpo", "tis-dpo-kl", "tgdpo", "weighted-dpo")
 ATEN: Any = torch.ops.aten
 PRODUCTS = (ATEN.mm, ATEN.addmm, ATEN.addmm_)
 FREE = (
-    *(ATEN.t, ATEN.view, ATEN._unsafe_view, ATEN.transpose, ATEN.expand, ATEN.alias, ATEN.detach),
+    *(
+        ATEN.t,
+        ATEN.view,
+        ATEN._unsafe_view,
+        ATEN.transpose,
+        ATEN.expand,
+        ATEN.alias,
+        ATEN.detach,
+        ATEN.permute,
+    ),
     # Views of blocks, memory that is not written, and one value of a row.
     *(ATEN.slice, ATEN.select, ATEN.empty, ATEN.empty_like, ATEN.gather),
 )
