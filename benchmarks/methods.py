@@ -4,7 +4,8 @@ Every method trains a model of random weights on the same pairs, in groups of a 
 two runs of DPO, as often as the time allows. A method's time is the median of its steps after the
 first two; its ratio is to the mean of DPO's before and after its group. Further models are DPO's
 start, and scores and weights are made up: they change no time. What a method computes beyond DPO
-stands beside its ratio. `--name` writes a card, after every group; `--resume` goes on with it.
+stands beside its ratio, with the largest ratio that its passes explain (`benchmarks.passes`).
+`--name` writes a card, after every group; `--resume` goes on with it.
 """
 
 from __future__ import annotations
@@ -29,20 +30,23 @@ from transformers import TrainerCallback
 from benchmarks.card import hardware, library_versions
 from benchmarks.coverage import CARDS
 from benchmarks.measure import WARM_UP
+from benchmarks.passes import NOISE, PEER, explanation, facts_of_passes
 from benchmarks.shapes import NARROW, Shape, write_model, write_pairs
 from sparsepo import POConfig, POTrainer, UserError
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.data.pairs import read_pairs
 from sparsepo.errors import first_line
-from sparsepo.methods import BUILT_IN, Method
+from sparsepo.fused import keep_bytes_on
+from sparsepo.methods import BUILT_IN
 from sparsepo.training.loading import load_tokenizer
 from sparsepo.types import PreferencePair
 
-PEER = "dpo"
 GROUP = 4
 """Methods between two runs of DPO."""
 
 MINUTES = 15.0
+
+ON_PAIRS = tuple(name for name, cls in BUILT_IN.items() if not cls.needs.rollout)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def step_seconds(method: str, model: Path, pairs: list[PreferencePair], steps: i
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {}
         if needs.token_weights:
-            options["token_masks"] = str(_weights(pairs, model, Path(folder) / "weights.jsonl"))
+            options["token_masks"] = str(weights_file(pairs, model, Path(folder) / "weights.jsonl"))
         trainer = POTrainer(
             str(model),
             args=POConfig(
@@ -115,7 +119,14 @@ def step_seconds(method: str, model: Path, pairs: list[PreferencePair], steps: i
     return clock.seconds[WARM_UP:]
 
 
-def _weights(pairs: Sequence[PreferencePair], model: Path, file: Path) -> Path:
+def weights_file(pairs: Sequence[PreferencePair], model: Path, file: Path) -> Path:
+    """Write the weight 1 for each token of some pairs, and return the file.
+
+    Args:
+        pairs: of a shape.
+        model: folder of the model, for its tokenizer.
+        file: where to.
+    """
     tokenized = tokenize_pairs(pairs, load_tokenizer(str(model)), max_length=1024).pairs
     rows = (
         {
@@ -218,23 +229,6 @@ def measure(
     return record
 
 
-def explanation(cls: type[Method]) -> str:
-    """Return what a method computes beyond DPO's step, or does not need to."""
-    needs = cls.needs
-    parts = [
-        ("no reference", not needs.reference),
-        ("no rejected responses", not needs.rejected),
-        ("token KL, which reads the reference's distribution", needs.kl),
-        ("reverse KL, which reads the reference's distribution", needs.reverse_kl),
-        (f"masks ({needs.mask})", needs.mask != "none"),
-        ("forward passes with other prompts", needs.mismatched),
-        ("transport plans", needs.hidden),
-        ("a forward and backward pass for the tokens' influence", needs.importance),
-        ("log Σ π²", needs.log_sum_sq_probs),
-    ]
-    return "; ".join(text for text, holds in parts if holds)
-
-
 def markdown(facts: dict[str, Any], record: Record) -> str:
     """Return a card's text.
 
@@ -253,16 +247,35 @@ def markdown(facts: dict[str, Any], record: Record) -> str:
         "pairs per step. The ratio is to the mean of DPO's steps in the runs before and after; "
         "median, smallest and largest over the runs.",
         "",
-        "| method | runs | seconds per step | ratio to DPO | beyond DPO's step |",
-        "|---|---:|---:|---:|---|",
+        "Passes over the layers: the policy's forward and backward, the reference's forward. Over "
+        "response tokens × vocabulary: matrix products, and element-wise operations. A step is "
+        "made of products, element-wise work on the vocabulary and the rest of the layers; a "
+        "ratio is explained if it is at most that of the part that grows most.",
+        "",
+        "| method | runs | seconds per step | ratio to DPO | explained | policy | reference "
+        "| vocabulary | beyond DPO's step |",
+        "|---|---:|---:|---:|---:|---|---|---|---|",
     ]
+    above = []
     for cost in sorted(record.costs(), key=lambda one: median(one.ratios)):
         spread = f"[{min(cost.ratios):.2f}, {max(cost.ratios):.2f}]"
         why = explanation(BUILT_IN[cost.method])
+        passes = facts["passes"][cost.method]
         lines.append(
             f"| {cost.method} | {len(cost.ratios)} | {cost.seconds:.3f} "
-            f"| {median(cost.ratios):.2f} {spread} | {why} |"
+            f"| {median(cost.ratios):.2f} {spread} | {passes['explained']:.2f} "
+            f"| {passes['policy']} + {passes['backward']} | {passes['reference']} "
+            f"| {passes['products']:g}, {passes['sweeps']:g} | {why} |"
         )
+        if median(cost.ratios) > passes["explained"] * (1 + NOISE):
+            above.append(cost.method)
+    if record.seconds:
+        found = (
+            f"above what their passes explain: {', '.join(above)}"
+            if above
+            else "no method is above what its passes explain"
+        )
+        lines += ["", f"Allowing {100 * NOISE:g} % for the machine, {found}."]
     for name, text in record.failures.items():
         lines += ["", f"{name} was not measured: {text}."]
     missing = [name for name in facts["methods"] if name not in {*record.seconds, *record.failures}]
@@ -275,6 +288,7 @@ def facts_of(options: argparse.Namespace, methods: Sequence[str], words: str) ->
     """Return what a card says of a run."""
     machine = [f"{name} {value}" for name, value in hardware("cpu", None).items() if value]
     shape = _SHAPES[options.shape]
+    keep_bytes = keep_bytes_on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "command": f"python -m benchmarks.methods {words}".strip(),
@@ -284,6 +298,7 @@ def facts_of(options: argparse.Namespace, methods: Sequence[str], words: str) ->
         "pairs": shape.pairs,
         "steps": options.steps,
         "methods": list(methods),
+        "passes": {name: facts_of_passes(BUILT_IN[name], shape, keep_bytes) for name in ON_PAIRS},
         "versions": library_versions(),
     }
 
@@ -336,12 +351,11 @@ def main(arguments: Sequence[str] | None = None, folder: Path = CARDS) -> int:
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
     parser.add_argument("--resume", action="store_true", help="go on with the card of that name")
     options = parser.parse_args(arguments)
-    on_pairs = [name for name, cls in BUILT_IN.items() if not cls.needs.rollout]
-    names = options.methods.split(",") if options.methods else on_pairs
+    names = options.methods.split(",") if options.methods else list(ON_PAIRS)
     for name in names:
-        if name not in on_pairs:
+        if name not in ON_PAIRS:
             raise UserError(
-                f"'{name}' is no method that trains on pairs; choose from {', '.join(on_pairs)}."
+                f"'{name}' is no method that trains on pairs; choose from {', '.join(ON_PAIRS)}."
             )
     if options.resume and not options.name:
         raise UserError("--resume needs --name, the card to go on with.")

@@ -46,12 +46,13 @@ class Shape:
         products of attention, 1 to 3 % at these lengths, are not counted. The count is the same for
         every system, which makes utilisations comparable.
         """
-        body = self.layers * self._block_weights()
+        body = self.layers * self.block_weights()
         head = self.vocabulary * self.width
         tokens = self.pairs * (self.prompt + 2 * self.response)
         return (6 + 2) * (body * tokens + head * self.pairs * 2 * self.response)
 
-    def _block_weights(self) -> int:
+    def block_weights(self) -> int:
+        """Return the number of weights in the matrices of a layer."""
         if self.feed_forward is None:
             return 12 * self.width**2
         attention = 2 * self.width**2

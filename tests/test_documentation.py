@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from sparsepo.methods import BUILT_IN, PAPER
+from tests.small_results import small_result, write_result
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDERS = ("docs", "examples", ".github")
@@ -76,6 +78,38 @@ def test_every_method_has_a_current_page_with_its_traps(name: str) -> None:
     if name not in PAPER:
         assert f"](methods/{name}.md)" in METHODS_PAGE
     assert f": methods/{name}.md" in (REPOSITORY / "properdocs.yml").read_text()
+
+
+def test_pages_have_the_numbers_of_the_published_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written by hand stays; a second time changes nothing; the largest table counts."""
+    pages = tmp_path / "docs" / "methods"
+    shutil.copytree(method_pages.PAGES, pages)
+    monkeypatch.setattr(method_pages, "PAGES", pages)
+    monkeypatch.setattr(method_pages, "PUBLISHED", tmp_path / "results")
+    write_result(tmp_path / "results", small_result(levels={"dpo": 50.0, "mapo": 60.0}))
+    table = small_result(seed=1)
+    file = write_result(tmp_path / "results", table, name="all")
+    write_result(tmp_path / "results", {**small_result(), "profile": "small"}, name="z")
+    before = {page.stem: page.read_text() for page in pages.glob("*.md")}
+    method_pages.main()
+    texts = {page.stem: page.read_text() for page in pages.glob("*.md")}
+    method_pages.main()
+    assert {page.stem: page.read_text() for page in pages.glob("*.md")} == texts
+    for name, text in texts.items():
+        by_hand = before[name].partition(method_pages.RESULT_MARKER)[0].rstrip("\n")
+        assert text.startswith(f"{by_hand}\n\n{method_pages.RESULT_MARKER}\n")
+    (mapo,) = (row["values"]["bbh"] for row in table["rows"] if row["id"] == "mapo")
+    assert f"\n| BBH | {mapo['mean']:.2f}" in texts["mapo"]
+    assert f"]({Path('../..', file.relative_to(tmp_path)).as_posix()})" in texts["mapo"]
+    assert "its result is in [`--table on-policy`](../on_policy.md#" in texts["grpo"]
+    assert "does not give what it needs, a score of each response" in texts["odpo"]
+    assert "None: Table 1 was run without it." in texts["ipo"]
+    # Without a result there is no such section.
+    monkeypatch.setattr(method_pages, "PUBLISHED", tmp_path / "none")
+    method_pages.main()
+    assert method_pages.RESULT_MARKER not in (pages / "mapo.md").read_text()
 
 
 def test_there_are_pages_of_known_methods_only() -> None:

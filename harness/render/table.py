@@ -89,10 +89,14 @@ def blocks(table: Mapping[str, Any]) -> list[Block]:
     return shown
 
 
-def _marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+def marked(table: Mapping[str, Any], part: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Return the comparisons of every row with its baseline, by row and column.
 
     Comparisons with other rows are described in the notes.
+
+    Args:
+        table: a table's JSON.
+        part: the part of it (`parts_of`) whose rows they are.
     """
     baselines = {row_id(row): row.get("baseline", table["baseline"]) for row in part["rows"]}
     return {
@@ -127,7 +131,7 @@ def _block(
         )
         for column in columns
     }
-    compared = _marked(table, part)
+    compared = marked(table, part)
     lines = []
     for row in rows:
         cells: list[Cell | None] = []
@@ -240,7 +244,7 @@ def to_csv(table: Mapping[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
     for part in parts_of(table):
-        compared = _marked(table, part)
+        compared = marked(table, part)
         for row in part["rows"]:
             for column in part["columns"]:
                 value = row["values"].get(column)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import methods
-from benchmarks.methods import Record, explanation, main, markdown, measure
+from benchmarks.methods import ON_PAIRS, Record, main, markdown, measure
+from benchmarks.passes import explanation, facts_of_passes
 from benchmarks.shapes import NARROW
 from sparsepo.errors import UserError
 from sparsepo.methods import BUILT_IN
@@ -25,6 +26,7 @@ FACTS: dict[str, Any] = {
     "shape": "s",
     "pairs": 3,
     "methods": ["simpo", "kto", "ipo"],
+    "passes": {name: facts_of_passes(BUILT_IN[name], SMALL, 2**28) for name in ON_PAIRS},
 }
 
 
@@ -81,6 +83,20 @@ def test_a_method_that_fails_leaves_the_others_measured(timed: Sequence[str]) ->
     assert timed.count("kto") == 1
     card = markdown(FACTS, record)
     assert "kto was not measured: RuntimeError: out of paper." in card
+
+
+def test_the_card_says_what_passes_explain() -> None:
+    record = Record(
+        seconds={"ipo": [1.0], "tdpo1": [1.4], "simpo": [1.1]},
+        ratios={"ipo": [1.04], "tdpo1": [1.4], "simpo": [1.1]},
+    )
+    card = markdown(FACTS, record)
+    # Of DPO's passes it lacks those of the reference, and has no others.
+    assert "| simpo | 1 | 1.100 | 1.10 [1.10, 1.10] | 0.75 | 1 + 1 | 0 | 3, 5 |" in card
+    assert "| tdpo1 | 1 | 1.400 | 1.40 [1.40, 1.40] | 1.44 | 1 + 1 | 1 | 4, 13 |" in card
+    assert "Allowing 5 % for the machine, above what their passes explain: simpo." in card
+    del record.seconds["simpo"]
+    assert "no method is above what its passes explain." in markdown(FACTS, record)
 
 
 def test_what_the_time_does_not_allow_is_left_out(timed: Sequence[str]) -> None:

@@ -41,16 +41,25 @@ def launch(configuration: str, *command: str) -> subprocess.CompletedProcess[str
 
 
 def carried_out(
-    temporary: pytest.TempPathFactory, configuration: str, runs: dict[str, dict[str, Any]]
+    temporary: pytest.TempPathFactory,
+    configuration: str,
+    runs: dict[str, dict[str, Any]],
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Return what each of two processes found in each run, and the folder they worked in.
 
     Where pytest itself runs in several processes, the first that asks launches for all of them.
+
+    Args:
+        temporary: makes the folder.
+        configuration: of accelerate.
+        runs: how to carry out each.
+        name: of the folder, if it is not the configuration's.
     """
     folder = temporary.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    folder = folder / configuration
+    folder = folder / (name or configuration)
     spec, found = folder / "spec.json", folder / "spec.found.json"
     with FileLock(f"{folder}.lock"):
         if not spec.exists():

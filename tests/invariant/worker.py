@@ -1,7 +1,8 @@
 """One of several processes of a test: `accelerate launch … -m tests.invariant.worker SPEC.json`.
 
-The file names runs of curves.py and how to carry them out; the first process writes what all of
-them found beside it, as SPEC.found.json. Everything runs on the CPU, over gloo.
+The file names runs of curves.py and how to carry them out, or methods (`tests.small_methods`); the
+first process writes what all of them found beside it, as SPEC.found.json. Everything runs on the
+CPU, over gloo.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
+from safetensors.torch import save_model
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
@@ -25,6 +27,7 @@ from sparsepo import POTrainer, UserError
 from sparsepo.training.policy import PolicyWithMasks
 from tests.invariant.curves import RUNS, entries
 from tests.invariant.training import StopAt, turned
+from tests.small_methods import in_parts, losses
 from tests.small_models import text_pairs
 
 
@@ -139,6 +142,25 @@ def carry_out(spec: dict[str, Any], output: Path) -> dict[str, Any]:
     return found
 
 
+def train_method(spec: dict[str, Any], output: Path) -> dict[str, Any]:
+    """Train a method, and return its losses, or why it does not train in several processes."""
+    # Each process writes for itself what a method needs beside the pairs.
+    own = output / os.environ["RANK"]
+    own.mkdir(parents=True)
+    try:
+        trainer = in_parts(own, spec["method"], **spec["options"])
+    except UserError as error:
+        return {"error": str(error)}
+    trainer.train()
+    if PartialState().process_index == 0:
+        save_model(trainer.policy, str(output / "policy.safetensors"))
+    return {
+        "wrapped": type(trainer.model_wrapped).__name__,
+        "losses": losses(trainer),
+        "weights": digest(trainer.model),
+    }
+
+
 def main() -> None:
     """Carry out every run of the specification."""
     file = Path(sys.argv[1])
@@ -149,7 +171,8 @@ def main() -> None:
         leave_uncompiled()
     results = []
     for number, spec in enumerate(content["runs"]):
-        found = carry_out(spec, file.parent / str(number))
+        carry = train_method if "method" in spec else carry_out
+        found = carry(spec, file.parent / str(number))
         results.append(gather_object([found]))
     if PartialState().process_index == 0:
         file.with_suffix(".found.json").write_text(json.dumps(results))

@@ -169,12 +169,12 @@ def test_a_model_in_memory_has_its_dtype_and_shape(tmp_path: Path) -> None:
     config = model.config
     assert (config.num_key_value_heads, config.intermediate_size) == (3, 1536)
     counted = sum(weight.numel() for weight in model.parameters() if weight.ndim > 1)
-    assert counted == 2 * shape._block_weights() + 99 * 576
+    assert counted == 2 * shape.block_weights() + 99 * 576
 
 
 def test_the_shape_of_smollm2_has_its_number_of_weights() -> None:
     norms = (2 * LAPTOP.layers + 1) * LAPTOP.width
-    weights = LAPTOP.layers * LAPTOP._block_weights() + LAPTOP.vocabulary * LAPTOP.width + norms
+    weights = LAPTOP.layers * LAPTOP.block_weights() + LAPTOP.vocabulary * LAPTOP.width + norms
     assert weights == 134_515_008
 
 

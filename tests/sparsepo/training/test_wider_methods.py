@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,76 +11,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from sparsepo import POConfig, POTrainer, UserError
+from sparsepo import POConfig, UserError
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.data.pairs import pairs_of_rows
 from sparsepo.methods import BUILT_IN, PAPER
 from sparsepo.training.mismatched import mismatched
 from sparsepo.types import PreferencePair, TokenizedPair
-from tests.small_models import small_model, small_tokenizer, text_pairs
+from tests.small_methods import MAX_LENGTH, ON_PAIRS, judged, trainer_of
+from tests.small_models import small_model, small_tokenizer
 
-ON_PAIRS = [name for name, cls in BUILT_IN.items() if not cls.needs.rollout]
 WIDER = [name for name in ON_PAIRS if name not in PAPER]
 STATEFUL = [name for name in WIDER if BUILT_IN[name]().initial_state()]
-MAX_LENGTH = 64
-
-
-def judged(count: int, seed: int = 0) -> list[PreferencePair]:
-    pairs = text_pairs(count, seed)
-    return [
-        replace(pair, scores=(2.0 + place, 1.0), win_probability=0.8)
-        for place, pair in enumerate(pairs)
-    ]
-
-
-def weights_of(pairs: list[PreferencePair], file: Path) -> Path:
-    tokenized = tokenize_pairs(pairs, small_tokenizer(), max_length=MAX_LENGTH).pairs
-    rows = [
-        {
-            "pair_id": pair.pair_id,
-            "reward_mask": {
-                "chosen": [0.5] * len(pair.chosen_ids),
-                "rejected": [1.5] * len(pair.rejected_ids),
-            },
-        }
-        for pair in tokenized
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
-
-
-def trainer_of(
-    folder: Path,
-    method: str,
-    *,
-    data: list[PreferencePair] | None = None,
-    models: dict[str, Any] | None = None,
-    callbacks: list[TrainerCallback] | None = None,
-    **options: Any,
-) -> POTrainer:
-    data = judged(12) if data is None else data
-    needs = BUILT_IN[method].needs
-    if needs.token_weights:
-        options.setdefault("token_masks", str(weights_of(data, folder / "weights.jsonl")))
-    if models is None:
-        models = {name: small_model("gpt2", seed=5) for name in needs.models}
-    config = POConfig(
-        output_dir=str(folder / "out"),
-        method=method,
-        **{
-            "use_cpu": True, "report_to": "none", "per_device_train_batch_size": 4, "max_steps": 4,
-            "learning_rate": 1e-3, "logging_steps": 1, "save_strategy": "no", "warmup_steps": 0,
-            "disable_tqdm": True, "max_length": MAX_LENGTH, **options,
-        },
-    )  # fmt: skip
-    return POTrainer(
-        small_model("gpt2"),
-        args=config,
-        train_dataset=data,
-        processing_class=small_tokenizer(),
-        callbacks=callbacks,
-        **models,
-    )
 
 
 @pytest.mark.parametrize("method", WIDER)
@@ -140,23 +80,6 @@ def test_a_mean_over_the_tokens_of_a_batch_is_not_split(method: str, tmp_path: P
     with pytest.raises(UserError, match="needs all pairs of a step at once"):
         trainer_of(tmp_path, method, method_args={"nll": "batch"}, gradient_accumulation_steps=2)
     trainer_of(tmp_path, method, gradient_accumulation_steps=2).train()
-
-
-@pytest.mark.parametrize(
-    "method", [n for n in WIDER if not BUILT_IN[n].needs.whole_step and n != "weighted-dpo"]
-)
-def test_accumulated_steps_are_the_large_batch(method: str, tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    options = {"max_steps": 2, "optim": "sgd", "learning_rate": 1e-4}
-    large = trainer_of(tmp_path, method, per_device_train_batch_size=4, **options)
-    large.train()
-    split = trainer_of(
-        tmp_path / "b", method, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-        **options,
-    )  # fmt: skip
-    split.train()
-    pair = [[e["loss"] for e in t.state.log_history if "loss" in e] for t in (large, split)]
-    assert pair[0] == pytest.approx(pair[1], rel=2e-5)
 
 
 @pytest.mark.parametrize("method", ["tis-dpo-kl", "ti-dpo", "kto"])
