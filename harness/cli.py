@@ -1,4 +1,4 @@
-"""The command line: ``python -m harness run | plan | draw | report | leaderboard | list | …``."""
+"""The command line: ``python -m harness run | plan | draw | report | publish | list | …``."""
 
 from __future__ import annotations
 
@@ -70,14 +70,17 @@ def build_parser() -> argparse.ArgumentParser:
     draw = commands.add_parser("draw", help="write a result's files again from its JSON")
     draw.add_argument("files", type=Path, nargs="+", metavar="FILE.json")
     compare = commands.add_parser("compare", help="compare two results of one experiment")
-    compare.add_argument("first", type=Path, metavar="A.json")
-    compare.add_argument("second", type=Path, metavar="B.json")
+    for name, shown in (("first", "A"), ("second", "B")):
+        compare.add_argument(
+            name, type=Path, metavar=shown, help="a JSON file, its folder, or a published run"
+        )
     compare.add_argument("--out", type=Path, metavar="FILE.json", help="write the comparison")
     _add_claims(commands)
     _add_new_method(commands)
     _add_leaderboard(commands)
     _add_passk(commands)
     _add_report(commands)
+    _add_publish(commands)
     listing = commands.add_parser("list", help="experiments, profiles, methods, engines")
     listing.add_argument("--plugin", action="append", default=[], metavar="FILE.py")
     listing.add_argument("--method", metavar="NAME", help="one method's hyper-parameters")
@@ -263,7 +266,46 @@ def _add_report(commands: argparse._SubParsersAction[OneLineParser]) -> None:
     report.add_argument(
         "--profile", metavar="A,B", help="only these profiles (default: all that have results)"
     )
+    report.add_argument(
+        "--published",
+        type=Path,
+        metavar="DIR",
+        help="folder of published runs (default: published in --results)",
+    )
     report.add_argument("--out", type=Path, default=Path("site"), help="default: site")
+
+
+def _add_publish(commands: argparse._SubParsersAction[OneLineParser]) -> None:
+    publish = commands.add_parser(
+        "publish", help="copy a result into the repository, with what it cannot show"
+    )
+    publish.add_argument(
+        "result", type=Path, metavar="RESULT", help="a folder that run wrote, or its JSON"
+    )
+    publish.add_argument(
+        "--as", dest="name", required=True, metavar="NAME", help="such as laptop-figure2"
+    )
+    publish.add_argument(
+        "--limits",
+        type=Path,
+        required=True,
+        metavar="FILE.md",
+        help="what the run cannot show: a few sentences, or a list",
+    )
+    publish.add_argument("--note", type=Path, metavar="FILE.md", help="what the run shows")
+    publish.add_argument(
+        "--without-samples", action="store_true", help="leave out what the models wrote"
+    )
+    publish.add_argument(
+        "--replace", action="store_true", help="replace a published run of the same name"
+    )
+    publish.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help=f"folder that holds the folder of published runs (default: {RESULTS})",
+    )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -338,6 +380,7 @@ def _dispatch(arguments: list[str]) -> int:
         "leaderboard": _leaderboard,
         "passk": _passk,
         "report": _report,
+        "publish": _publish,
         "list": _list,
         "doctor": _doctor,
         "clean": _clean,
@@ -472,9 +515,13 @@ def _draw(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from harness.commands.compare import compare_results, report_lines
+    from harness.commands.publish.record import FOLDER as PUBLISHED
+    from harness.commands.publish.record import result_named
     from harness.graph.files import pretty_json, write_files
 
-    found = compare_results(options.first, options.second)
+    place = RESULTS / PUBLISHED
+    first, second = (result_named(one, place) for one in (options.first, options.second))
+    found = compare_results(first, second)
     if options.out is not None:
         write_files(options.out.parent, {options.out.name: pretty_json(found.as_json())})
     for line in report_lines(found):
@@ -547,12 +594,35 @@ def _report(options: argparse.Namespace) -> int:
     from harness.commands.report import make_report
 
     profiles = _names(options.profile, "profiles, such as --profile tiny,small")
-    report = make_report(options.results, profiles, options.out)
+    report = make_report(options.results, profiles, options.out, options.published)
     for problem in report.left_out:
         print(problem, file=sys.stderr)
     if report.missing:
         print(f"not run yet: {report.missing} experiments; the index has their commands")
-    print(f"written: {report.index} ({len(report.shown)} results)")
+    published = f", {len(report.published)} published" if report.published else ""
+    print(f"written: {report.index} ({len(report.shown)} results{published})")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from harness.commands.publish.command import PublishRequest, publish
+    from harness.commands.publish.record import FOLDER
+
+    made = publish(
+        PublishRequest(
+            result=options.result,
+            name=options.name,
+            limits=options.limits,
+            place=options.results / FOLDER,
+            note=options.note,
+            samples=not options.without_samples,
+            replace=options.replace,
+        )
+    )
+    for remark in made.remarks:
+        print(f"{options.name}: {remark}")
+    state = "unchanged" if made.unchanged else "written"
+    print(f"{state}: {made.folder} ({made.size / 1e6:.1f} MB)")
     return 0
 
 
@@ -625,7 +695,20 @@ def _list(options: argparse.Namespace) -> int:
     print("engines")
     for name in ENGINES:
         print(f"  {name}")
+    _list_published()
     return 0
+
+
+def _list_published() -> None:
+    from harness.commands.publish.record import FOLDER, find_published
+
+    runs, problems = find_published(RESULTS / FOLDER)
+    if runs:
+        print("published runs")
+    for run in runs:
+        print(f"  {run.name:<28}{run.record['heading']}")
+    for problem in problems:
+        print(problem, file=sys.stderr)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -216,6 +216,10 @@ def test_the_source_distribution_can_run_the_experiments_and_the_tests(built: Pa
     assert {"sparsepo", "tasks", "harness", "benchmarks", "configs", "tests", "docs"} <= tops
     assert {"results/paper/table1.json", "tox.ini", "tests/test_packaging.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(".tox")]
-    assert {name for name in names if name.startswith("results/")} == {
-        f"results/paper/{path.name}" for path in (REPOSITORY / "results" / "paper").iterdir()
+    source = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("paper", "published")
+        for path in (REPOSITORY / "results" / folder).rglob("*")
+        if path.is_file()
     }
+    assert {name for name in names if name.startswith("results/")} == source

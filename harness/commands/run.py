@@ -325,16 +325,19 @@ def timings(graph: Graph, store: Store) -> dict[str, Any]:
         store: where they are.
 
     Returns:
-        The duration of each stage in seconds, and the cost of each row's training runs.
+        The duration of each stage in seconds, when the last one ended, and the cost of each row's
+        training runs.
     """
-    records = [
-        store.record(stage.address)
+    made = [
+        stage.address
         for stage in topological(graph.targets)
         if store.folder(stage.address).is_dir()
     ]
+    records = [store.record(address) for address in made]
     return {
         "seconds": {record["name"]: record["seconds"] for record in records},
         "total_seconds": round(sum(record["seconds"] for record in records), 3),
+        "finished": max(map(store.made_at, made), default=None),
         "training": training_costs(graph, store),
     }
 

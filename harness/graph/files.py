@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def sha256_bytes(content: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
@@ -47,6 +53,12 @@ def sha256_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def utc_time(path: Path) -> str:
+    """Return when a file was written, in UTC to the second, such as 2026-01-31T12:00:00Z."""
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return written.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def walk_files(folder: Path) -> Iterator[Path]:

@@ -21,7 +21,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.graph.files import explain_disk_error, pretty_json, sha256_file, walk_files
+from harness.graph.files import (
+    explain_disk_error,
+    pretty_json,
+    sha256_file,
+    utc_time,
+    walk_files,
+)
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 
@@ -155,6 +161,10 @@ class Store:
         text = (self.folder(address) / RECORD).read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
         return record
+
+    def made_at(self, address: str) -> str:
+        """Return when a finished artefact was made, in UTC, such as 2026-01-31T12:00:00Z."""
+        return utc_time(self.folder(address) / RECORD)
 
     def read_json(self, stage: Stage, name: str) -> Any:
         """Return a JSON file of a stage's finished artefact.

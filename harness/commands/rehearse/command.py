@@ -18,6 +18,7 @@ from harness.commands.run_all import describe_all
 from harness.config.assign import has_key
 from harness.config.request import RunRequest
 from harness.domains import get_domain
+from harness.domains.common.provenance import REHEARSAL
 from harness.domains.common.spec import Experiment
 from harness.graph.screen import duration
 from harness.graph.stages import topological
@@ -121,6 +122,7 @@ def _run(one: Prepared, changes: Sequence[str], folder: Path) -> int:
         "HF_DATASETS_CACHE": str(home / "datasets"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
+        REHEARSAL: "1",
     }
     command = [sys.executable, "-m", "harness", "run", *_options(one)]
     changed = [*one.request.assignments, *changes]

@@ -48,17 +48,20 @@ def experiment_view(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def shown_files(folder: Path, id: str) -> list[str]:
+def shown_files(folder: Path, id: str, *, all_of_them: bool = False) -> list[str]:
     """Return the names of the files of a result that the site offers, pictures first.
 
     Args:
         folder: the result's.
         id: the experiment's.
+        all_of_them: with the duration of stages, which are of one machine.
     """
     names = sorted(
         path.name
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.name not in _NOT_SHOWN
+        if path.is_file()
+        and not path.name.startswith(".")
+        and (all_of_them or path.name not in _NOT_SHOWN)
     )
     return sorted(names, key=lambda name: (not name.endswith(".png"), not name.startswith(id)))
 

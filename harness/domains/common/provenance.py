@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from harness.graph.hardware import hardware
 from harness.graph.stages import library_version
 
 _ROOT = Path(__file__).parents[3]
+REHEARSAL = "SPARSEPO_REHEARSAL"
+"""Environment variable of a run whose models and data are stand-ins; its result says so."""
 _VERSIONS = ("sparsepo", "torch", "transformers", "tokenizers", "accelerate", "lm_eval", "numpy")
 
 
@@ -51,6 +54,7 @@ def provenance(profile: Profile, plugins: Mapping[str, Path]) -> dict[str, Any]:
         },
         "plugins": {name: content_hash(path)[:16] for name, path in sorted(plugins.items())},
         "settings": settings,
+        **({"rehearsal": True} if os.environ.get(REHEARSAL) else {}),
     }
 
 

@@ -15,6 +15,11 @@ HOSTILE = (
     '</script><script>document.title = "ran"; alert(1)</script>'
     '<img src="http://example.org/x.png" onerror="alert(2)"><b>bold</b>{{ 7 * 7 }}'
 )
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d4944415478da63fcffff3f030005fe02fea7d6a3e50000000049454e44ae426082"
+)
+"""The smallest PNG: one white pixel."""
 ROWS = {"sft": "SFT", "dpo": "DPO", "tdpo1": "TDPO v1"}
 SCORES = {"win": "win against chosen", "verdict": "verdict on this program"}
 SOURCE = Stage("a stage", "harness.domains.dialogue.work.world:make_world")
@@ -121,13 +126,7 @@ def map_figure() -> dict[str, Any]:
 def write_results(results: Path, count: int = 260) -> None:
     """Write a table with samples, a figure with token maps, and a picture."""
     folder = write_result(results, "table1", small_table())
-    # The smallest PNG: one white pixel.
-    (folder / "table1.png").write_bytes(
-        bytes.fromhex(
-            "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-            "1f15c4890000000d4944415478da63fcffff3f030005fe02fea7d6a3e50000000049454e44ae426082"
-        )
-    )
+    (folder / "table1.png").write_bytes(PIXEL)
     (folder / "timings.json").write_text("{}")
     write_samples_of(folder, "table1", samples(count))
     maps = write_result(results, "figure4", map_figure())

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from harness.commands.publish import command
+from harness.commands.publish.command import PublishRequest, publish
+from harness.commands.publish.record import FOLDER
 from harness.commands.report import make
 from harness.commands.report.boards import BOARDS, Board
 from harness.commands.report.make import make_report
 from tests.browser import Browser
+from tests.harness.commands.publish.runs import Drawing, write_limits, write_run
 from tests.harness.commands.report.folder import (
     CLAIMS,
     HOSTILE,
@@ -30,6 +34,8 @@ PAGES = (
     "tiny/figure4.samples.html",
     "tiny/leaderboard.html",
     "tiny/claims.html",
+    "published/tiny-table1.html",
+    "published/tiny-table1.samples.html",
 )
 VIEWERS = ("tiny/table1.samples.html", "tiny/figure4.samples.html")
 COUNT = 260
@@ -41,8 +47,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_results(folder / "results", COUNT)
     (folder / "results/tiny/table2").mkdir()
     (folder / "results/tiny/table2/table2.json").write_text("{")
+    run = write_run(folder / "made")
+    request = PublishRequest(run, "tiny-table1", write_limits(folder), folder / "results" / FOLDER)
     claims = Board("claims", "The paper's claims", "claims.html", lambda results, profile: CLAIMS)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "get_domain", lambda name: Drawing())
+        publish(request)
         patch.setattr(make, "BOARDS", (*(b for b in BOARDS if b.name != "claims"), claims))
         make_report(folder / "results", None, folder / "site")
     return folder / "site"

@@ -1,0 +1,1 @@
+"""`python -m harness publish`: a result in the repository, with what it cannot show."""
