@@ -19,7 +19,7 @@ from harness.domains.dialogue.settings import (
     RowSettings,
 )
 from tasks.dialogue.world import WorldConfig
-from tasks.judges.settings import TRAINED, JudgeSettings
+from tasks.judges.settings import TRAINED, JudgeSettings, RewardTraining
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 
@@ -201,7 +201,13 @@ def _laptop() -> DialogueProfile:
             temperature=1.0,
             top_p=1.0,
         ),
-        judge=JudgeSettings(kind="reward", model=TRAINED, label_pairs=96, batch_size=8),
+        judge=JudgeSettings(
+            kind="reward",
+            model=TRAINED,
+            train=RewardTraining(learning_rate=2e-5, batch_size=8),
+            label_pairs=96,
+            batch_size=8,
+        ),
         generation=GenerationSettings(batch_size=32),
         seeds=2,
         device="auto",

@@ -9,7 +9,7 @@ from harness.config.profiles import WORLD, Profile, TrainingSettings
 from harness.domains.common.laptop import adapter_training
 from harness.domains.common.method_values import method_values, with_paper_masks
 from harness.domains.common.packaged import SMOLLM2
-from tasks.judges.settings import TRAINED, JudgeSettings
+from tasks.judges.settings import TRAINED, JudgeSettings, RewardTraining
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 from tasks.summarization.filters import LONGEST_DIFFERENCE
@@ -196,7 +196,13 @@ def _laptop() -> SummarizationProfile:
         po=adapters,
         methods=method_values(_PAPER_METHODS),
         sampling=SamplingSettings(new_tokens=48, prompts=24, win_rate_prompts=48),
-        judge=JudgeSettings(kind="reward", model=TRAINED, label_pairs=48, batch_size=8),
+        judge=JudgeSettings(
+            kind="reward",
+            model=TRAINED,
+            train=RewardTraining(learning_rate=2e-5, batch_size=4),
+            label_pairs=48,
+            batch_size=8,
+        ),
         generation=GenerationSettings(batch_size=32),
         seeds=2,
         device="auto",
