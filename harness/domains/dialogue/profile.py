@@ -177,7 +177,7 @@ def _laptop() -> DialogueProfile:
             train_pairs=384,
             test_pairs=96,
             bbh=HUB,
-            # Long prompts and answers of which a model of this size has none right; and gated.
+            # Long prompts and answers; and a gated data set.
             math_hard=None,
             gpqa=None,
             musr=HUB,
