@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from transformers import AutoTokenizer
+
 from harness.domains.common.work.files import MODEL, starting_model
 from harness.graph.stages import StageContext
 from sparsepo.models.adapters import merged
-from sparsepo.training.loading import load_policy, load_tokenizer
+from sparsepo.training.sources import from_source
 
 
 def merge_adapters(context: StageContext) -> None:
@@ -13,7 +17,8 @@ def merge_adapters(context: StageContext) -> None:
 
     Inputs: "model", a run that trained adapters.
     """
-    source = str(starting_model(context))
-    whole = merged(load_policy(source, dtype="float32"))
+    source = starting_model(context)
+    whole = merged(from_source(source, {"dtype": "float32"}))
     whole.save_pretrained(context.work / MODEL)
-    load_tokenizer(source).save_pretrained(context.work / MODEL)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    tokenizer.save_pretrained(context.work / MODEL)
