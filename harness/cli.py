@@ -389,7 +389,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from harness.commands.profile_names import with_profile
     from harness.commands.run import prepare, run_prepared, split_request
+    from harness.commands.terms import check_accepted
 
     request = _request(
         options,
@@ -405,7 +407,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.all:
         _hint_at_store(request.store, options.quiet)
         return _run_all(experiments, request)
+    experiments, left_out = with_profile(experiments, request.profile)
+    for id, reason in left_out.items():
+        print(f"{id} is left out: {reason}", file=sys.stderr)
     wanted = [prepare(*each) for each in split_request(experiments, request)]
+    check_accepted((stage for one in wanted for stage in one.targets), request.accept_terms)
     _hint_at_store(request.store, options.quiet)
     for prepared in wanted:
         result = run_prepared(prepared)

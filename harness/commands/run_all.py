@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.commands.made_before import is_made, record_made
+from harness.commands.profile_names import with_profile
 from harness.commands.run import Prepared, compute_result, describe, prepare, split_request
+from harness.commands.terms import check_accepted
 from harness.config.request import RunRequest
 from harness.domains import get_domain
 from harness.domains.common.spec import Experiment
@@ -24,6 +26,7 @@ from harness.graph.store import Store
 from sparsepo.errors import UserError
 
 MADE, UNCHANGED, FAILED, MISSING = "made", "unchanged", "failed", "missing"
+NO_PROFILE = "no profile"
 SUMMARY = "summary.json"
 
 
@@ -35,7 +38,7 @@ class Outcome:
     title: str
     state: str
     """made: computed now; unchanged: its files were complete; failed: a stage or its numbers;
-    missing: it could not be prepared."""
+    missing: it could not be prepared; no profile: its domain does not have the profile."""
     folder: Path
     reason: str = ""
     """Why there is no result."""
@@ -85,7 +88,12 @@ def run_all(
         UserError: a mistake in the user's own options, before the first stage; without options of
             the user, if no experiment can be prepared.
     """
-    prepared, outcomes = _prepare(experiments, request)
+    known, without = with_profile(experiments, request.profile)
+    prepared, outcomes = _prepare(known, request)
+    for one in experiments:
+        if one.id in without:
+            folder = request.out / request.profile / one.id
+            outcomes[one.id] = Outcome(one.id, one.title, NO_PROFILE, folder, without[one.id])
     store = Store(request.store)
     shown = display or make_whole_display(request.quiet)
     try:
@@ -122,7 +130,7 @@ def describe_all(
         UserError: a mistake in the user's own options, or no experiment can be described.
     """
     described: list[Prepared] = []
-    left_out: dict[str, str] = {}
+    experiments, left_out = with_profile(experiments, request.profile)
     for experiment, own in split_request(experiments, request):
         try:
             if permit:
@@ -170,10 +178,11 @@ def show_summary(outcomes: Sequence[Outcome], request: RunRequest, console: Cons
         )
     console.print(table)
     made = sum(one.state in (MADE, UNCHANGED) for one in outcomes)
+    possible = sum(one.state != NO_PROFILE for one in outcomes)
     console.print(
-        Text(f"{made} of {len(outcomes)} experiments are in {where}; this table: {where / SUMMARY}")
+        Text(f"{made} of {possible} experiments are in {where}; this table: {where / SUMMARY}")
     )
-    if made < len(outcomes):
+    if made < possible:
         console.print("Run the same command again to make what is missing.")
 
 
@@ -194,6 +203,7 @@ def _prepare(
             )
     if not prepared:
         raise UserError(next(iter(left.values())).reason)
+    check_accepted((stage for one in prepared for stage in one.targets), request.accept_terms)
     return prepared, left
 
 

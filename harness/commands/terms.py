@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from harness.config.request import RunRequest
@@ -24,19 +25,12 @@ def require_terms(targets: Iterable[Stage], request: RunRequest) -> None:
 
     Args:
         targets: the run's stages.
-        request: the user's options.
+        request: the user's options; what it accepts beyond these models is not looked at.
 
     Raises:
-        UserError: terms are not agreed to, or `--accept-terms` names none of this run.
+        UserError: terms are not agreed to.
     """
-    named = {
-        str(stage.config["packaged"])
-        for stage in topological(targets)
-        if stage.function == CONVERT and stage.config["packaged"] is not None
-    }
-    models = [one for name, one in PACKAGED.items() if name in named and one.terms is not None]
-    _check_named(request.accept_terms, [one.name for one in models])
-    for model in models:
+    for model in _with_terms(targets):
         terms = model.terms_file()
         if terms is None:
             raise UserError(
@@ -46,7 +40,30 @@ def require_terms(targets: Iterable[Stage], request: RunRequest) -> None:
         _require(model, terms, request)
 
 
-def _check_named(accepted: Iterable[str], needed: list[str]) -> None:
+def with_own_terms(targets: Iterable[Stage], request: RunRequest) -> RunRequest:
+    """Return a request that accepts the terms of a run's own models alone.
+
+    Args:
+        targets: the run's stages.
+        request: the user's options.
+    """
+    own = [model.name for model in _with_terms(targets)]
+    return replace(
+        request, accept_terms=tuple(name for name in request.accept_terms if name in own)
+    )
+
+
+def check_accepted(targets: Iterable[Stage], accepted: Iterable[str]) -> None:
+    """Check that the terms that a user agrees to are those of models that are used.
+
+    Args:
+        targets: the stages of all experiments that are run.
+        accepted: names of models.
+
+    Raises:
+        UserError: no stage uses one of them.
+    """
+    needed = [model.name for model in _with_terms(targets)]
     for name in accepted:
         if name not in needed:
             hint = did_you_mean(name, needed)
@@ -54,6 +71,16 @@ def _check_named(accepted: Iterable[str], needed: list[str]) -> None:
                 f"--accept-terms {name}: this run uses no model of that name with terms of use; "
                 f"leave it out.{hint}"
             )
+
+
+def _with_terms(targets: Iterable[Stage]) -> list[PackagedModel]:
+    """Return the models of stages that have terms of use."""
+    named = {
+        str(stage.config["packaged"])
+        for stage in topological(targets)
+        if stage.function == CONVERT and stage.config["packaged"] is not None
+    }
+    return [one for name, one in PACKAGED.items() if name in named and one.terms is not None]
 
 
 def _require(model: PackagedModel, terms: Path, request: RunRequest) -> None:

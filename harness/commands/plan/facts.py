@@ -151,17 +151,19 @@ class Benchmark:
     """Passes over the prompt per row: one per option whose tokens are more than one."""
     generated: int = 0
     """Tokens that are generated per row, at most."""
+    examples: int = 0
+    """Of the prompt, the same for all rows of a task."""
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     # Rows: counted in BBH's, IFEval's and GPQA's own files; those of MATH (level 5), MuSR and
     # MMLU-Pro are as published, not checked here. Tokens: mean characters of rows, times 1 + the
     # examples that lm-eval shows, over 4; those of MATH and GPQA are assumed.
-    "bbh": Benchmark("SaylorTwift/bbh", 5_761, 24, 370, 4),
-    "math_hard": Benchmark("DigitalLearningGmbH/MATH-lighteval", 1_324, 7, 700, 1, 1_024),
+    "bbh": Benchmark("SaylorTwift/bbh", 5_761, 24, 370, 4, examples=3),
+    "math_hard": Benchmark("DigitalLearningGmbH/MATH-lighteval", 1_324, 7, 700, 1, 1_024, 4),
     "gpqa": Benchmark("Idavidrein/gpqa", 1_192, 3, 250, 4),
     "musr": Benchmark("TAUR-Lab/MuSR", 756, 3, 1_279, 3),
-    "mmlu_pro": Benchmark("TIGER-Lab/MMLU-Pro", 12_032, 1, 892, 1),
+    "mmlu_pro": Benchmark("TIGER-Lab/MMLU-Pro", 12_032, 1, 892, 1, examples=5),
     "ifeval": Benchmark("wis-k/instruction-following-eval", 541, 1, 53, 1, 1_280),
 }
 

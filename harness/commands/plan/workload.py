@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from harness.commands.plan.benchmarks import planned
 from harness.commands.plan.cost_model import (
     FLOAT32,
     HALF,
@@ -20,7 +21,7 @@ from harness.commands.plan.cost_model import (
     training_flops,
     training_memory,
 )
-from harness.commands.plan.facts import BENCHMARKS, WORLD_BENCHMARKS, WORLDS
+from harness.commands.plan.facts import WORLDS
 from harness.commands.plan.sizes import (
     Sizes,
     UnknownSizeError,
@@ -102,6 +103,9 @@ class Workloads:
             "models from GGUF files": {
                 "common.work.convert:convert_gguf": self._converted,
             },
+            "merged models": {
+                "common.work.merge:merge_adapters": self._merged,
+            },
             "sampling": {
                 "common.work.generate:generate": self._responses,
                 "code.work.samples:sample": self._programs,
@@ -173,6 +177,9 @@ class Workloads:
     def _converted(self, stage: Stage) -> Work:
         shape = self.sizes.made(stage)
         return Work(disk=FLOAT32 * shape.parameters, units={"converted weights": shape.parameters})
+
+    def _merged(self, stage: Stage) -> Work:
+        return Work(disk=FLOAT32 * self.sizes.made(stage).parameters)
 
     def _tiny_nli(self, stage: Stage) -> Work:
         return Work(units={"tiny NLI models": 1})
@@ -284,33 +291,18 @@ class Workloads:
     # Evaluation
 
     def _leaderboard(self, stage: Stage) -> Work:
-        config, shape = stage.config, self.sizes.shape(stage)
-        settings = config["settings"]
-        batch = settings["batch_size"]
+        settings, shape = stage.config["settings"], self.sizes.shape(stage)
         size = HALF if settings["dtype"] == "bfloat16" else FLOAT32
-        flops, decoded, requests, unknown = 0.0, _NO_DECODING, 0.0, []
-        for name, source in config["sources"].items():
-            if source is None:
-                continue
-            if source == "world":
-                rows, own = (
-                    stage.inputs["world"].config["rows"].get(name, 0),
-                    WORLD_BENCHMARKS[name],
-                )
-            elif source == "hub":
-                rows, own = BENCHMARKS[name].rows, BENCHMARKS[name]
-            else:
-                unknown.append(name)
-                continue
-            limit = (settings["limit"] or {}).get(name)
-            rows = capped(rows, None if limit is None else limit * own.tasks)
-            count = rows * own.requests
-            flops += forward_flops(shape, count * own.prompt, own.prompt, count)
-            requests += count
-            if own.generated:
+        flops, decoded, requests = 0.0, _NO_DECODING, 0.0
+        benchmarks, unknown = planned(stage)
+        for name, one in benchmarks.items():
+            flops += one.flops(shape)
+            requests += one.requests
+            if one.size.generated:
                 longest = (settings["max_gen_toks"] or {}).get(name)
-                new = min(longest or math.inf, own.generated)
-                decoded += decoding(shape, rows, own.prompt, new, batch, size)
+                new = min(longest or math.inf, one.size.generated)
+                batch = settings["batch_size"]
+                decoded += decoding(shape, one.rows, one.size.prompt, new, batch, size)
         return Work(
             flops,
             _precision(settings["dtype"]),

@@ -15,6 +15,7 @@ from harness.commands.plan.fetched import Fetched, fetched
 from harness.commands.rehearse.reduced import reductions
 from harness.commands.run import Prepared
 from harness.commands.run_all import describe_all
+from harness.commands.terms import check_accepted, with_own_terms
 from harness.config.assign import has_key
 from harness.config.request import RunRequest
 from harness.domains import get_domain
@@ -46,6 +47,7 @@ def rehearse(experiments: Sequence[Experiment], request: RunRequest, out: Path |
         UserError: a mistake in the request, or there is no stand-in for something.
     """
     described, left_out = describe_all(experiments, request)
+    check_accepted((stage for one in described for stage in one.targets), request.accept_terms)
     for id, reason in left_out.items():
         _say(request, f"{id} is left out: {reason}")
     needed = fetched(stage for one in described for stage in topological(one.targets))
@@ -152,7 +154,7 @@ def _options(one: Prepared) -> list[str]:
     ):
         found += [] if value is None else [option, str(value)]
     found += ["--tune"] if request.tune == "profile" else []
-    for model in request.accept_terms:
+    for model in with_own_terms(one.targets, request).accept_terms:
         found += ["--accept-terms", model]
     for file in request.plugins:
         found += ["--plugin", file]

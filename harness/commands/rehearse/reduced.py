@@ -18,6 +18,12 @@ _VALUES: dict[str, Any] = {
     "masks.pairs": 4,
     # Samples.
     "evaluation.limit": 1,
+    "evaluation.limits.bbh": 1,
+    "evaluation.limits.math_hard": 1,
+    "evaluation.limits.gpqa": 1,
+    "evaluation.limits.musr": 1,
+    "evaluation.limits.mmlu_pro": 1,
+    "evaluation.limits.ifeval": 1,
     "evaluation.math_tokens": 8,
     "evaluation.ifeval_tokens": 8,
     "evaluation.win_rate_prompts": 4,
@@ -42,7 +48,12 @@ _VALUES: dict[str, Any] = {
     "po.validation_steps": 1,
     "po.logging_steps": 1,
 }
-_WHERE_SET = ("sft.save_steps", "po.save_steps", "po.validation_steps")
+_WHERE_SET = (
+    *(key for key in _VALUES if key.startswith("evaluation.limits.")),
+    "sft.save_steps",
+    "po.save_steps",
+    "po.validation_steps",
+)
 """Values that are left at none."""
 _SWEEPS = ("sweep.beta", "sweep.simpo_beta", "sweep.simpo_gamma", "tuning.betas", "noise.shares")
 """Values of a sweep: the first and the last are kept, and the one that maps of tokens show."""

@@ -196,6 +196,36 @@ def train_stage(
     )
 
 
+def whole_stage(trained: Stage) -> Stage:
+    """Return the stage with a trained model as a whole, which new adapters can be added to.
+
+    Args:
+        trained: a training run.
+
+    Returns:
+        The run itself, or the stage that merges the adapters that it trained.
+
+    Raises:
+        UserError: they belong to a quantized model.
+    """
+    training = trained.config["training"]
+    if training["lora_r"] is None:
+        return trained
+    if training["load_in_4bit"]:
+        raise UserError(
+            "Adapters of a 4-bit model cannot be merged for what is trained from it; set "
+            "sft.load_in_4bit=false."
+        )
+    return Stage(
+        f"{trained.name}, merged",
+        "harness.domains.common.work.merge:merge_adapters",
+        {},
+        {"model": trained},
+        libraries=TRAINING,
+        seconds_hint=15,
+    )
+
+
 def check_batches(training: TrainingSettings, method: str) -> None:
     """Check that a step consists of whole forward passes.
 

@@ -24,6 +24,7 @@ from harness.domains.common.stages import (
     outside_path,
     outside_start,
     train_stage,
+    whole_stage,
 )
 from harness.domains.common.tuning import (
     Search,
@@ -166,7 +167,8 @@ class Chain:
         self.sources, self.files = sources, files
         self.evaluation_inputs = {"check": self.check, **needs_world}
         self.start = self._start(world)
-        self.sft = self._train(RowSpec("sft", "sft", "SFT"), self.start)
+        self.sft = whole_stage(self._train(RowSpec("sft", "sft", "SFT"), self.start))
+        """The SFT model that preference optimization starts from, without adapters of its own."""
 
     def model(self, row: RowSpec) -> Stage:
         """Return a row's model in this chain, as published."""

@@ -6,107 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.config.profiles import HUB, WORLD, Profile, TrainingSettings, TuningSettings
+from harness.domains.common.laptop import adapter_training
 from harness.domains.common.method_values import method_values, with_paper_masks
+from harness.domains.common.packaged import SMOLLM2
+from harness.domains.dialogue.settings import (
+    DataSettings,
+    EvaluationSettings,
+    LimitSettings,
+    MaskSettings,
+    ModelSettings,
+    PairSource,
+    RowSettings,
+)
 from tasks.dialogue.world import WorldConfig
-from tasks.judges.settings import JudgeSettings
+from tasks.judges.settings import TRAINED, JudgeSettings, RewardTraining
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
 
 TRAIN_FROM_SCRATCH = "tiny-neox"
 """A model's name: train the tiny GPT-NeoX of ``base`` from scratch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowSettings:
-    """Where rows come from: "world", a hub id ("hub" for benchmarks), a file or folder, none."""
-
-    train_pairs: int | None
-    """Cap on training pairs, evenly spaced over the rows; none for all."""
-    test_pairs: int | None
-    """Cap on held-out pairs."""
-    bbh: str | None
-    math_hard: str | None
-    gpqa: str | None
-    musr: str | None
-    mmlu_pro: str | None
-    ifeval: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSettings(RowSettings):
-    """The rows of Table 1."""
-
-    hh_rlhf: str
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """Where preference pairs come from."""
-
-    key: str
-    """The setting that names it."""
-    value: str
-    reader: str
-    """The stage function that reads real pairs of this schema."""
-    file: str
-    """What that function calls a local source."""
-
-    @property
-    def real(self) -> bool:
-        """Whether the pairs are not the embedded world's."""
-        return self.value != WORLD
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskSettings:
-    """How trained masks are measured."""
-
-    pairs: int = 300
-    """Held-out pairs, the first ones."""
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Which models."""
-
-    dialogue: str
-    """What SFT starts from: "tiny-neox", a hub id, or a folder."""
-
-
-@dataclass(frozen=True)
-class LimitSettings:
-    """Caps on the rows of each leaf task of a benchmark; none leaves it to `limit`."""
-
-    bbh: int | None = None
-    math_hard: int | None = None
-    gpqa: int | None = None
-    musr: int | None = None
-    mmlu_pro: int | None = None
-    ifeval: int | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Leaderboard and win rate."""
-
-    limit: int | None
-    """Cap on the rows of each of the leaderboard's leaf tasks, evenly spaced; none for all."""
-    limits: LimitSettings
-    """Caps of single benchmarks, which come before `limit`."""
-    batch_size: int
-    pack_tokens: int | None
-    """Tokens of a row in which prompts share their common prefix; none scores as lm-eval does."""
-    math_tokens: int | None
-    """Cap on generated tokens; none for lm-eval's own."""
-    ifeval_tokens: int | None
-    dtype: str
-    win_rate_prompts: int
-    """Held-out prompts that are answered and judged."""
-    response_tokens: int
-    temperature: float
-    top_p: float
-    seed: int = 0
-    """Of the sampled responses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +166,55 @@ def _tiny() -> DialogueProfile:
     )
 
 
+def _laptop() -> DialogueProfile:
+    """A pretrained model of 135M parameters and real rows, two CPU cores; every value [ours]."""
+    adapters = adapter_training(max_length=320, max_prompt_length=224)
+    return DialogueProfile(
+        name="laptop",
+        description="SmolLM2-135M-Instruct from a package, real HH, LoRA, two cores, a night",
+        data=DataSettings(
+            hh_rlhf="Anthropic/hh-rlhf",
+            train_pairs=384,
+            test_pairs=96,
+            bbh=HUB,
+            # Long prompts and answers; and a gated data set.
+            math_hard=None,
+            gpqa=None,
+            musr=HUB,
+            mmlu_pro=HUB,
+            ifeval=HUB,
+        ),
+        model=ModelSettings(dialogue=SMOLLM2.name),
+        sft=adapters,
+        po=adapters,
+        methods=method_values(_METHODS),
+        evaluation=EvaluationSettings(
+            limit=50,
+            limits=LimitSettings(bbh=8, math_hard=4, gpqa=20, musr=20, mmlu_pro=120, ifeval=60),
+            batch_size=30,
+            pack_tokens=1024,
+            math_tokens=128,
+            ifeval_tokens=256,
+            dtype="float32",
+            win_rate_prompts=64,
+            response_tokens=96,
+            temperature=1.0,
+            top_p=1.0,
+        ),
+        judge=JudgeSettings(
+            kind="reward",
+            model=TRAINED,
+            train=RewardTraining(learning_rate=2e-5, batch_size=8),
+            label_pairs=96,
+            batch_size=8,
+        ),
+        generation=GenerationSettings(batch_size=32),
+        seeds=2,
+        device="auto",
+        workers=2,
+    )
+
+
 def _small() -> DialogueProfile:
     """Hub models of at most 500M parameters on one GPU: the paper's recipe, smaller batches."""
     return DialogueProfile(
@@ -369,4 +336,4 @@ def _paper() -> DialogueProfile:
     )
 
 
-PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}
+PROFILES = {"tiny": _tiny, "laptop": _laptop, "small": _small, "paper": _paper}

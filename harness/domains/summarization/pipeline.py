@@ -24,6 +24,7 @@ from harness.domains.common.stages import (
     outside_path,
     outside_start,
     train_stage,
+    whole_stage,
 )
 from harness.domains.summarization.profile import (
     TINY_NLI,
@@ -144,10 +145,13 @@ class Chain:
         self.sft_pairs = self._sft_pairs(world)
         start = self._start(world)
         self.sft: Stage | None = None
+        self.whole: Stage | None = None
+        """The SFT model that preference optimization starts from, without adapters of its own."""
         if profile.sft is not None:
             pairs = self.sft_pairs or self.pairs
             self.sft = train_stage(profile, RowSpec("sft", "sft", "SFT"), pairs, start, {})
-            start = Start({"model": self.sft})
+            self.whole = whole_stage(self.sft)
+            start = Start({"model": self.whole})
         self.start = start
 
     def model(self, row: RowSpec) -> Stage | None:

@@ -48,7 +48,7 @@ def build_graph(
         chain = Chain(own, plugins)
         answers.append(
             Answers(
-                own.seed, chain.pairs, {row.id: chain.responses(row) for row in rows}, chain.sft
+                own.seed, chain.pairs, {row.id: chain.responses(row) for row in rows}, chain.whole
             )
         )
     return build_winrate(profile.judge, contest, answers, device=profile.device, request=request)

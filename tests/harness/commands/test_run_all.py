@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import harness.domains
 from harness.cli import main
+from harness.commands import profile_names as names
 from harness.commands import run_all as module
 from harness.commands.run import compute_result, prepare
 from harness.domains.catalogue import EXPERIMENTS, load_experiments
@@ -153,6 +156,36 @@ def test_what_cannot_be_prepared_is_missing_with_its_reason(
     shown = capsys.readouterr()
     assert "table97 is left out: The data are not here" in shown.err
     assert [one["state"] for one in summary(tmp_path).values()] == ["missing", "made", "made"]
+
+
+def test_a_domain_without_the_profile_is_named_and_the_others_are_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table 99 is another domain's, which has the profile `tiny` under another name alone."""
+    other = replace(EXPERIMENTS["table99"], domain="others")
+    monkeypatch.setitem(EXPERIMENTS, "table99", other)
+    original = names.get_domain
+
+    def domain_of(name: str) -> Any:
+        return SimpleNamespace(profiles={"vast": None}) if name == "others" else original(name)
+
+    monkeypatch.setattr(names, "get_domain", domain_of)
+    assert run() == 0
+    shown = capsys.readouterr()
+    said = "it has no profile tiny, only vast"
+    assert f"table99 is left out: {said}" in shown.err
+    assert "2 of 2 experiments" in shown.out
+    assert "Run the same command again" not in shown.out
+    found = summary(tmp_path)
+    assert [found[id]["state"] for id in ALL] == ["made", "made", "no profile"]
+    assert found["table99"]["reason"] == said
+    # Several are planned and run alike; nothing may be left to run.
+    kept, left_out = names.with_profile(list(EXPERIMENTS.values()), "tiny")
+    assert [one.id for one in kept] == ["table97", "table98"]
+    assert left_out == {"table99": said}
+    assert names.with_profile([other], "tiny") == ([other], {})
+    with pytest.raises(UserError, match="table99 is left out, and nothing remains: it has no prof"):
+        names.with_profile([other, other], "tiny")
 
 
 def test_a_mistake_in_options_stops_before_the_first_stage(

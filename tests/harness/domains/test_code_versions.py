@@ -36,6 +36,7 @@ TRAINING = {
 }
 LOADS_A_POLICY = {
     "common.work.convert:convert_gguf",
+    "common.work.merge:merge_adapters",
     "common.work.sample_maps:map_responses",
     "dialogue.work.masks:measure_masks",
     "sentiment.work.maps:map_tokens",
@@ -94,6 +95,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[Code, Stage]:
             # A file is read by its stage alone.
             gguf = (f"model.sentiment={folder / 'model.gguf'}", f"data.reviews={rows}")
             asked.append(("laptop", (*gguf, "model.reward=trained"), None))
+        if experiment.id == "table1":
+            gguf = (f"model.dialogue={folder / 'model.gguf'}", f"data.hh_rlhf={rows}")
+            asked.append(("laptop", gguf, None))
         for profile, assignments, tune in asked:
             request = RunRequest(
                 profile=profile,

@@ -8,9 +8,8 @@ from typing import Any
 from harness.config.profiles import WORLD
 from harness.domains.common.method_values import PAPER_MASKS, method_values
 from harness.domains.dialogue.profile import PROFILES as TABLE1
-from harness.domains.dialogue.profile import (
-    AlignmentProfile,
-    DialogueProfile,
+from harness.domains.dialogue.profile import AlignmentProfile, DialogueProfile
+from harness.domains.dialogue.settings import (
     MaskSettings,
     ModelSettings,
     PairSource,

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.cli import main
 from harness.commands.plan.sizes import gguf_shape
-from harness.commands.terms import AGREED, require_terms
+from harness.commands.terms import AGREED, check_accepted, require_terms, with_own_terms
 from harness.config.request import RunRequest
 from harness.domains.common import packaged
 from harness.domains.common.packaged import GEMMA, PACKAGED, SMOLLM2, PackagedModel
@@ -204,10 +204,19 @@ def test_terms_are_agreed_to_once_for_a_store(
     require_terms([started("one")], request)
 
 
-def test_agreement_to_nothing_is_an_error(site: Path, tmp_path: Path) -> None:
-    request = RunRequest(store=tmp_path / "store", accept_terms=("two",))
+def test_agreement_to_nothing_is_an_error(site: Path) -> None:
     with pytest.raises(UserError, match="--accept-terms two: this run uses no model of that name"):
-        require_terms([started("one")], request)
+        check_accepted([started("one")], ["two"])
+
+
+def test_one_of_several_experiments_has_to_use_the_model(site: Path, tmp_path: Path) -> None:
+    request = RunRequest(store=tmp_path / "store", accept_terms=("two",))
+    with_it, without_it = [started("two")], [started("one")]
+    check_accepted([*without_it, *with_it], request.accept_terms)
+    require_terms(without_it, request)
+    require_terms(with_it, request)
+    assert with_own_terms(without_it, request).accept_terms == ()
+    assert with_own_terms(with_it, request) == request
 
 
 # The command
