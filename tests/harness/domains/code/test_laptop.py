@@ -22,7 +22,6 @@ from tests.small_models import small_model, small_tokenizer
 
 TABLE2 = EXPERIMENTS["table2"]
 ROWS = ["base", "sft", "dpo", "sparsepo-common", "sparsepo-independent"]
-PROBLEMS = {"humaneval": 4, "mbpp_test": 5, "mbpp_train": 6, "mbpp_validation": 2}
 
 
 @pytest.fixture
@@ -30,14 +29,10 @@ def folder(tmp_path: Path) -> Path:
     """A model's file, and both benchmarks in their own schemas."""
     model = small_model("llama", max_position_embeddings=512)
     write_gguf(tmp_path / "model.gguf", model, small_tokenizer())
-    write_world(
-        CodeWorldConfig(
-            documents=10,
-            humaneval_problems=PROBLEMS["humaneval"],
-            **{name: count for name, count in PROBLEMS.items() if name != "humaneval"},
-        ),
-        tmp_path,
+    world = CodeWorldConfig(
+        documents=300, humaneval_problems=4, mbpp_test=5, mbpp_train=6, mbpp_validation=2
     )
+    write_world(world, tmp_path)
     return tmp_path
 
 
