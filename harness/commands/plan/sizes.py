@@ -278,14 +278,14 @@ def problem_counts(stage: Stage) -> dict[str, float]:
     for name in stage.config["sets"]:
         benchmark, _, split = name.partition("_")
         source = stage.config["sources"][benchmark]
-        if source == "file":
+        if source == "world":
+            world = stage.inputs["world"].config
+            found = world["humaneval_problems" if not split else f"mbpp_{split}"]
+        elif source == "file":
             try:
                 found = problems_of_file(stage.files[benchmark])[name]
             except UserError as error:
                 raise UnknownSizeError(str(error)) from None
-        elif source == "world":
-            world = stage.inputs["world"].config
-            found = world["humaneval_problems" if not split else f"mbpp_{split}"]
         else:
             data = DATA[MBPP if split else HUMANEVAL]
             found = {"train": data.train, "validation": MBPP_VALIDATION}.get(split, data.test)

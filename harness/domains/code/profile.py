@@ -67,6 +67,8 @@ class SamplingSettings:
     """Programs that one stage runs side by side; none for one per core."""
     limit: int | None = None
     """Cap on the problems of each benchmark, evenly spaced; none for all."""
+    train_limit: int | None = None
+    """Cap on MBPP's training and validation problems, each; none for that of `limit`."""
     seed: int = 0
 
 
@@ -214,6 +216,7 @@ def _laptop() -> CodeProfile:
             train_samples=20,
             test_samples=10,
             limit=164,  # all of HumanEval
+            train_limit=384,  # all of MBPP's, because many give no pair
         ),
         tuning=CodeTuning(betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10),
         generation=GenerationSettings(batch_size=64),

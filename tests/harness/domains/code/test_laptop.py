@@ -14,7 +14,7 @@ from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.code import DOMAIN
 from harness.domains.common.packaged import SMOLLM2
-from harness.graph.stages import topological
+from harness.graph.stages import Stage, topological
 from tasks.code.world import CodeWorldConfig, write_world
 from tests.small_code_table import solutions
 from tests.small_gguf import write_gguf
@@ -69,6 +69,25 @@ def test_a_night_has_few_rows_and_methods_add_the_others(folder: Path) -> None:
     assert other == TABLE2.rows
 
 
+def test_training_problems_have_a_cap_of_their_own(folder: Path) -> None:
+    def stages(*methods: str) -> dict[str, Stage]:
+        graph = describe(TABLE2, requested(folder, methods=methods)).graph
+        return {stage.name: stage for stage in topological(graph.targets)}
+
+    found = stages("base", "dpo")
+    sampling = DOMAIN.get_profile("laptop").sampling
+    test, train = found["problems"], found["training problems"]
+    assert test.config["sets"] == ["humaneval", "mbpp_test"]
+    assert train.config["sets"] == ["mbpp_train", "mbpp_validation"]
+    assert test.config["limit"] == sampling.limit
+    assert train.config["limit"] == sampling.train_limit
+    assert found["preference pairs seed 42"].inputs["problems"] == train
+    for name, stage in found.items():
+        if name.startswith(("samples of", "tuning samples", "verdicts on", "tuning verdicts")):
+            assert stage.inputs["problems"] == (train if "training problems" in name else test)
+    assert "training problems" not in stages("base")
+
+
 def test_figures_and_all_rows_share_one_converted_model(folder: Path) -> None:
     table = describe(TABLE2, requested(folder, seeds=2))
     stages = topological(table.targets)
@@ -77,7 +96,7 @@ def test_figures_and_all_rows_share_one_converted_model(folder: Path) -> None:
     for id in ("figure6", "figure8"):
         figure = describe(EXPERIMENTS[id], requested(folder))
         (runs,) = figure.graph.runs.values()
-        assert list(runs) == list(table.profile.tuning.betas)
+        assert list(runs) == list(DOMAIN.get_profile("laptop").tuning.betas)
         made = {stage.address for stage in stages}
         assert {stage.address for stage in topological(figure.targets)} <= made
 
