@@ -203,7 +203,8 @@ def make_plan_of(
         checkpoint_bytes=_largest((works[stage.address].checkpoints for stage in missing), workers),
         unknown=_unknown(works[stage.address] for stage in missing),
         runs_code=any(
-            get_domain(one.experiment.domain).runs_code and one.profile.device != "cpu"
+            get_domain(one.experiment.domain).runs_code
+            and not getattr(one.profile, "embedded", False)
             for one in described
         )
         and not request.allow_code_execution,

@@ -19,6 +19,7 @@ from harness.commands.plan.facts import (
     WORLDS,
     shape_of_config,
 )
+from harness.commands.plan.problem_files import problems_of_file
 from harness.domains.common.stages import CONVERT
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
@@ -270,23 +271,21 @@ def problem_counts(stage: Stage) -> dict[str, float]:
     """Return the number of problems of each set that a stage reads.
 
     Raises:
-        UnknownSizeError: they come from a file.
+        UnknownSizeError: they come from a file that cannot be read.
     """
     limit = stage.config["limit"]
     counts: dict[str, float] = {}
     for name in stage.config["sets"]:
         benchmark, _, split = name.partition("_")
         source = stage.config["sources"][benchmark]
-        if source == "file":
-            if limit is None:
-                raise UnknownSizeError(
-                    f"the problems of data.{benchmark} are counted when they are read"
-                )
-            counts[name] = limit
-            continue
         if source == "world":
             world = stage.inputs["world"].config
             found = world["humaneval_problems" if not split else f"mbpp_{split}"]
+        elif source == "file":
+            try:
+                found = problems_of_file(stage.files[benchmark])[name]
+            except UserError as error:
+                raise UnknownSizeError(str(error)) from None
         else:
             data = DATA[MBPP if split else HUMANEVAL]
             found = {"train": data.train, "validation": MBPP_VALIDATION}.get(split, data.test)

@@ -148,8 +148,10 @@ class _Chain:
         self._samples: dict[str, Stage] = {}
         if profile.data.answers is not None:
             self._answers = {"answers": existing_path("data.answers", profile.data.answers)}
-        self.problems = self._problems()
+        self.problems = self._training_problems = self._problems()
         if not self._answers:
+            if profile.sampling.train_limit is not None:
+                self._training_problems = self._problems(_TRAINING_SETS)
             samples = self._sample(
                 f"samples of the training problems {self.label}",
                 None,
@@ -158,7 +160,7 @@ class _Chain:
             verdicts = self._judge(
                 f"verdicts on the training problems {self.label}", samples, _TRAINING_SETS
             )
-            self._samples = {"problems": self.problems, "samples": samples, "verdicts": verdicts}
+            self._samples = {**verdicts.inputs, "verdicts": verdicts}
         self.pairs = self._pairs()
 
     def system(self, row: RowSpec) -> System:
@@ -214,7 +216,7 @@ class _Chain:
             )
         samples = self._sample("", trial, {_VALIDATION_SET: tuning.validation_samples})
         verdicts = self._judge("", samples, (_VALIDATION_SET,))
-        problems = self.problems
+        problems = self._training_problems
         if _VALIDATION_SET not in problems.config["sets"]:
             problems = self._problems((_VALIDATION_SET,))
         return measuring_stage(
@@ -316,6 +318,7 @@ class _Chain:
     ) -> Stage:
         values, generation = self.profile.sampling, generation_parts(self.profile)
         start = self.start if model is None else Start({"model": model})
+        problems = self.problems if set(counts) <= set(BENCHMARKS) else self._training_problems
         return Stage(
             name,
             "harness.domains.code.work.samples:sample",
@@ -333,7 +336,7 @@ class _Chain:
                 "model": start.model_id,
                 "generation": generation.config,
             },
-            {"problems": self.problems, **start.inputs},
+            {"problems": problems, **start.inputs},
             start.files,
             libraries=generation.libraries,
             options=generation.options,
@@ -350,12 +353,18 @@ class _Chain:
                 "convention": self.profile.sampling.convention,
                 "programs_at_once": self.profile.sampling.programs_at_once,
             },
-            {"problems": self.problems, "samples": samples},
+            {"problems": samples.inputs["problems"], "samples": samples},
             seconds_hint=1 if name.startswith("tuning") else 5,
         )
 
-    def _problems(self, sets: Sequence[str] | None = None) -> Stage:
-        """Return the stage that reads problems: those that a published row needs, or some sets."""
+    def _problems(self, sets: tuple[str, ...] | None = None) -> Stage:
+        """Return the stage that reads problems.
+
+        Args:
+            sets: some of MBPP's training sets; None for all that a published row needs, without
+                training sets that have a cap of their own.
+        """
+        settings = self.profile.sampling
         sources: dict[str, str] = {}
         files: dict[str, Path] = {}
         for benchmark in ("humaneval", "mbpp"):
@@ -364,14 +373,18 @@ class _Chain:
                 files[benchmark] = existing_path(f"data.{benchmark}", source)
                 source = "file"
             sources[benchmark] = source
-        name = "problems" if sets is None else "validation problems"
+        name, limit = "problems", settings.limit
         if sets is None:
             # Training problems are there to be sampled, unless the user has their solutions.
-            sets = BENCHMARKS if self._answers else (*BENCHMARKS, *_TRAINING_SETS)
+            apart = self._answers or settings.train_limit is not None
+            sets = BENCHMARKS if apart else (*BENCHMARKS, *_TRAINING_SETS)
+        else:
+            name = "training problems" if sets == _TRAINING_SETS else "validation problems"
+            limit = limit if settings.train_limit is None else settings.train_limit
         return Stage(
             name + (f" {self.label}" if WORLD in sources.values() else ""),
             "harness.domains.code.work.problems:make_problems",
-            {"sources": sources, "sets": list(sets), "limit": self.profile.sampling.limit},
+            {"sources": sources, "sets": list(sets), "limit": limit},
             {"world": self.world} if WORLD in sources.values() else {},
             files,
             libraries=("datasets",) if HUB in sources.values() else (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from harness.config.profiles import (
@@ -13,7 +13,9 @@ from harness.config.profiles import (
     TrainingSettings,
     TuningSettings,
 )
+from harness.domains.common.laptop import adapter_training
 from harness.domains.common.method_values import method_values, with_paper_masks
+from harness.domains.common.packaged import SMOLLM2
 from tasks.code.world import CodeWorldConfig
 from tasks.models.base_config import BaseModelConfig
 from tasks.models.generation_settings import GenerationSettings
@@ -42,7 +44,8 @@ class ModelSettings:
     """Which models."""
 
     code: str
-    """What preference optimization starts from: "tiny-bigcode", a hub id, or a folder."""
+    """What preference optimization starts from: "tiny-bigcode", a packaged model ("smollm2" or
+    "gemma"), a GGUF file, a hub id, or a folder."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class SamplingSettings:
     """Programs that one stage runs side by side; none for one per core."""
     limit: int | None = None
     """Cap on the problems of each benchmark, evenly spaced; none for all."""
+    train_limit: int | None = None
+    """Cap on MBPP's training and validation problems, each; none for that of `limit`."""
     seed: int = 0
 
 
@@ -177,6 +182,42 @@ def _tiny() -> CodeProfile:
     )
 
 
+def _laptop() -> CodeProfile:
+    """A pretrained model of 135M parameters, real problems, two CPU cores; every value [ours]."""
+    return CodeProfile(
+        name="laptop",
+        description=(
+            "SmolLM2-135M-Instruct from a package, MBPP and HumanEval, LoRA, two cores, a night"
+        ),
+        data=DataSettings(humaneval=HUB, mbpp=HUB, answers=None, epochs=3),
+        model=ModelSettings(code=SMOLLM2.name),
+        po=replace(
+            adapter_training(max_length=384, max_prompt_length=224),
+            scheduler="linear",
+            order="given",  # one pass over the unrolled epochs of `data.epochs`
+            validation_steps=4,
+            save_steps=None,  # those of the validations
+        ),
+        methods=method_values({"sft": {}, **_METHODS}),
+        sampling=SamplingSettings(
+            temperature=0.6,
+            top_p=1.0,
+            max_new_tokens=128,
+            stop_early=True,
+            dtype="float32",
+            train_samples=20,
+            test_samples=10,
+            limit=164,  # all of HumanEval
+            train_limit=384,  # all of MBPP's, because many give no pair
+        ),
+        tuning=CodeTuning(betas=(0.1, 0.8), simpo_betas=(2.0,), problems=10, samples=10),
+        generation=GenerationSettings(batch_size=64),
+        seeds=1,
+        device="auto",
+        workers=2,
+    )
+
+
 def _small() -> CodeProfile:
     """A hub model of at most 500M parameters on one GPU: the paper's recipe on it."""
     return CodeProfile(
@@ -254,4 +295,4 @@ def _paper_sampling(train_samples: int, test_samples: int) -> SamplingSettings:
     )
 
 
-PROFILES = {"tiny": _tiny, "small": _small, "paper": _paper}
+PROFILES = {"tiny": _tiny, "laptop": _laptop, "small": _small, "paper": _paper}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.config.profiles import (
@@ -12,6 +12,7 @@ from harness.config.profiles import (
     TrainingSettings,
     TuningSettings,
 )
+from harness.domains.common.laptop import adapter_training
 from harness.domains.common.method_values import method_values, with_paper_masks
 from harness.domains.common.packaged import SMOLLM2
 from tasks.models.base_config import Architecture, BaseModelConfig
@@ -262,18 +263,10 @@ def _laptop() -> SentimentProfile:
             test_pairs=32,
         ),
         model=ModelSettings(sentiment=SMOLLM2.name, reward=VADER),
-        po=TrainingSettings(
-            learning_rate=2e-4,
-            epochs=1,
-            batch_size=16,
+        po=replace(
+            adapter_training(max_length=64, max_prompt_length=16),
             device_batch_size=8,
-            max_length=64,
-            max_prompt_length=16,
-            logging_steps=1,
-            lora_r=16,
-            lora_alpha=32,
-            lora_dropout=0.0,
-            lora_targets="q_proj+k_proj+v_proj+o_proj+gate_proj+up_proj+down_proj",
+            save_steps=None,
         ),
         methods=method_values(_METHODS),
         sampling=SamplingSettings(new_tokens=48),
