@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from harness.commands.claims.claim import ALIGNED
 
-Draw = Callable[[str, str], Sequence[float]]
-"""(row, column) → the value of each chain."""
+Draw = Callable[[str, str], ArrayLike]
+"""(row, column) → the value of each chain, (C,)."""
 
 REASONING = ("bbh", "math_hard", "gpqa", "musr", "mmlu_pro", "ifeval_inst", "ifeval_prom", "avg")
 BETAS = (0.05, 0.2, 0.8)
 
 
-def cell(values: Sequence[float], n: int = 100, item_se: float = 1.0) -> dict[str, Any]:
+def cell(values: ArrayLike, n: int = 100, item_se: float = 1.0) -> dict[str, Any]:
     """Return a cell of a result, as far as claims read it."""
+    chains = np.asarray(values, dtype=np.float64)
     return {
-        "mean": float(np.mean(values)),
+        "mean": float(chains.mean()),
         "ci95": [0.0, 0.0],
-        "seeds": len(values),
-        "per_chain": [float(value) for value in values],
+        "seeds": len(chains),
+        "per_chain": chains.tolist(),
         "item_se": item_se,
         "n": n,
     }
@@ -63,7 +64,7 @@ def frontier(draw: Draw) -> dict[str, Any]:
                     "beta": beta,
                     "step": step,
                     "reward": cell(draw(row, f"reward {beta} {step}")),
-                    "kl": cell([math.exp(one / 20.0) for one in draw(row, f"kl {beta} {step}")]),
+                    "kl": cell(np.exp(np.divide(draw(row, f"kl {beta} {step}"), 20.0))),
                     "n": 100,
                 }
                 for beta in BETAS
@@ -82,9 +83,8 @@ def dynamics(id: str, draw: Draw) -> dict[str, Any]:
     for quantity in ("sparsity/reward", "sparsity/kl", "kl"):
         series = []
         for beta in BETAS:
-            at = [draw(quantity, f"{beta} {step}") for step in steps]
-            per_chain = [[float(values[chain]) for values in at] for chain in range(len(at[0]))]
-            series.append({"beta": beta, "steps": steps, "per_chain": per_chain})
+            at = np.stack([draw(quantity, f"{beta} {step}") for step in steps], axis=1)
+            series.append({"beta": beta, "steps": steps, "per_chain": at.tolist()})
         panels.append({"quantity": quantity, "response": "chosen", "series": series})
     return {"id": id, "profile": "tiny", "panels": panels, "provenance": {}}
 

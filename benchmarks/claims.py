@@ -11,20 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from benchmarks.claim_families import verdicts
 from benchmarks.claim_results import all_results
 from harness.commands.claims.claim import MASKED, SCORE_MARGIN
-from harness.commands.claims.evaluate import CONTRADICTED, SUPPORTED, judge
 from harness.commands.claims.predicates import Evaluator
 from harness.commands.claims.statements import CLAIMS
+from tasks.metrics.significance import FloatArray
 
 CARDS = Path(__file__).parent / "cards"
 SCENARIOS = {
@@ -60,28 +62,38 @@ class Counted:
 
 
 class _World:
-    """Values of every row and column, as `benchmarks.claim_results` asks for them."""
+    """Values of every row and column, as `benchmarks.claim_results` asks for them.
 
-    def __init__(self, effect: float, chains: int, generator: np.random.Generator | None) -> None:
-        self.effect, self.chains, self.generator = effect, chains, generator
-        self.common: dict[str, np.ndarray] = {}
-        self.spread: dict[str, float] = {}
+    The chains of all families are drawn side by side: C of the first, C of the second, and so on.
+    """
 
-    def __call__(self, row: str, column: str) -> Sequence[float]:
-        truth = _LEVEL + (self.effect if row in MASKED else 0.0)
+    def __init__(
+        self, effect: float, families: int, chains: int, generator: np.random.Generator | None
+    ) -> None:
+        self.effect, self.shape, self.generator = effect, (families, chains), generator
+        self.common: dict[str, FloatArray] = {}
+        self.spread: dict[str, FloatArray] = {}
+
+    def __call__(self, row: str, column: str) -> FloatArray:
+        truth = np.full(self.shape, _LEVEL + (self.effect if row in MASKED else 0.0))
         if self.generator is None:
-            values: list[float] = [truth] * self.chains
-            return values
+            return truth.ravel()
         if column not in self.common:
-            self.common[column] = _CHAIN_SD * self.generator.normal(size=self.chains)
+            self.common[column] = _CHAIN_SD * self.generator.normal(size=self.shape)
         if row not in self.spread:
-            self.spread[row] = float(self.generator.uniform(*_ROW_SDS))
-        own = self.spread[row] * self.generator.normal(size=self.chains)
-        drawn: list[float] = (truth + self.common[column] + own).tolist()
-        return drawn
+            self.spread[row] = self.generator.uniform(*_ROW_SDS, size=(self.shape[0], 1))
+        own = self.spread[row] * self.generator.normal(size=self.shape)
+        drawn: FloatArray = truth + self.common[column] + own
+        return drawn.ravel()
 
 
-def simulate(scenario: str, chains: int, families: int, seed: int = 0) -> Counted:
+def simulate(
+    scenario: str,
+    chains: int,
+    families: int,
+    seed: int = 0,
+    progress: Callable[[int], object] = lambda judged: None,
+) -> Counted:
     """Count false verdicts in drawn results.
 
     Args:
@@ -89,32 +101,52 @@ def simulate(scenario: str, chains: int, families: int, seed: int = 0) -> Counte
         chains: number of chains of every experiment.
         families: how many times all claims are judged.
         seed: of everything random.
+        progress: told how many more families have been judged.
 
     Returns:
         The counts.
     """
     effect = SCENARIOS[scenario]
-    truth = Evaluator(all_results(_World(effect, 1, None)))
-    true = {c.id: truth.holds(c.predicate) for c in CLAIMS if c.id not in _UNTESTED}
-    counted = Counted(scenario, chains, families, sum(not holds for holds in true.values()))
-    wrong: Counter[str] = Counter()
+    truth = Evaluator(all_results(_World(effect, 1, 1, None)))
+    claims = [claim for claim in CLAIMS if claim.id not in _UNTESTED]
+    true = np.array([truth.holds(claim.predicate) for claim in claims])
+    counted = Counted(scenario, chains, families, int((~true).sum()))
+    wrong = np.zeros(len(claims), dtype=int)
     found_true = 0
-    for family in range(families):
-        generator = np.random.default_rng((seed, chains, family))
-        judged = judge(CLAIMS, all_results(_World(effect, chains, generator)))
-        verdicts = {entry["id"]: entry["verdict"] for entry in judged["claims"]}
-        falsely = [id for id, holds in true.items() if not holds and verdicts[id] == SUPPORTED]
-        wrong.update(falsely)
-        counted.with_false_support += bool(falsely)
-        counted.with_false_contradiction += any(
-            verdicts[id] == CONTRADICTED for id, holds in true.items() if holds
-        )
-        found_true += sum(verdicts[id] == SUPPORTED for id, holds in true.items() if holds)
+    for start in range(0, families, BATCH):
+        count = min(BATCH, families - start)
+        results = drawn_results(scenario, chains, count, (seed, start))
+        supported, contradicted = verdicts(claims, results, count)
+        falsely = supported & ~true[:, None]
+        wrong += falsely.sum(axis=1)
+        counted.with_false_support += int(falsely.any(axis=0).sum())
+        counted.with_false_contradiction += int((contradicted & true[:, None]).any(axis=0).sum())
+        found_true += int((supported & true[:, None]).sum())
+        progress(count)
     counted.true_support = found_true / families
-    counted.by_claim = dict(wrong)
+    counted.by_claim = {
+        claim.id: int(times) for claim, times in zip(claims, wrong, strict=True) if times
+    }
     return counted
 
 
+def drawn_results(
+    scenario: str, chains: int, families: int, seed: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
+    """Draw the results of several families, whose chains follow one another in every cell.
+
+    Args:
+        scenario: a name of `SCENARIOS`.
+        chains: number of chains of each family.
+        families: number of families.
+        seed: of everything random.
+    """
+    generator = np.random.default_rng((*seed, chains))
+    return all_results(_World(SCENARIOS[scenario], families, chains, generator))
+
+
+BATCH = 50
+"""Families that are judged at a time."""
 _UNTESTED = ("F4.kl", "D.domain")
 """Claims that no result can test."""
 
@@ -144,11 +176,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
     options = parser.parse_args(arguments)
-    outcomes = [
-        simulate(scenario, chains, options.families, options.seed)
-        for scenario in SCENARIOS
-        for chains in options.chains
-    ]
+    designs = [(scenario, chains) for scenario in SCENARIOS for chains in options.chains]
+    # Designs that are done are kept for a run of the same name and options that was interrupted.
+    kept = CARDS / f"{options.name}.part.json"
+    made_with = [options.families, options.seed]
+    outcomes = _read_part(kept, made_with) if options.name else []
+    done = [(one.scenario, one.chains) for one in outcomes]
+    with tqdm(total=len(designs) * options.families, unit="family", mininterval=1.0) as bar:
+        bar.update(len(done) * options.families)
+        for scenario, chains in designs:
+            if (scenario, chains) in done:
+                continue
+            outcomes.append(simulate(scenario, chains, options.families, options.seed, bar.update))
+            if options.name:
+                part = {"made_with": made_with, "outcomes": [asdict(one) for one in outcomes]}
+                kept.write_text(json.dumps(part))
     text = markdown(outcomes)
     print(text)
     if options.name:
@@ -165,7 +207,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (CARDS / f"{options.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
         title = f"# Verdicts on claims, simulated, {facts['date']}\n\n```\n{command}\n```\n\n"
         (CARDS / f"{options.name}.md").write_text(title + text)
+        kept.unlink(missing_ok=True)
     return 0
+
+
+def _read_part(file: Path, made_with: Sequence[int]) -> list[Counted]:
+    """Return the designs that an interrupted run has finished with the same options."""
+    if not file.exists():
+        return []
+    part = json.loads(file.read_text())
+    same = part["made_with"] == list(made_with)
+    return [Counted(**one) for one in part["outcomes"]] if same else []
 
 
 if __name__ == "__main__":

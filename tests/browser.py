@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT = 60
 
@@ -21,6 +23,17 @@ WAIT = 60
 def find_browser() -> str | None:
     """Return the path of a Chromium or Chrome, or None."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+def require_browser() -> str:
+    """Return the path of a Chromium or Chrome; without one skip, but fail where CI must have it."""
+    found = find_browser()
+    if found is not None:
+        return found
+    missing = "no Chromium or Chrome is installed (Debian: apt-get install chromium)"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 class Browser:
@@ -98,6 +111,8 @@ class Browser:
             self.errors.append(str(what["exceptionDetails"]))
         elif name == "Log.entryAdded":
             self.errors.append(what["entry"]["text"])
+        elif name == "Runtime.consoleAPICalled" and what["type"] in ("error", "assert", "warning"):
+            self.errors.append(f"console.{what['type']}: {what['args']}")
         elif name == "Page.javascriptDialogOpening":
             self.errors.append(f"a dialog: {what['message']}")
 

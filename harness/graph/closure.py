@@ -44,6 +44,10 @@ errors, say what tuning may vary, describe a saved model or upload it. For a cha
 `harness.graph` that does affect results, increase `harness.graph.stages.FORMAT`."""
 
 _FILE_NAME = re.compile(r"\w[\w.-]*")
+_IN_EXPRESSIONS = (b"import_module", b"__import__", b"__file__", b"resources")
+"""What a file contains if any of its expressions decides on what it imports or reads."""
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Fields of syntax trees that hold statements, or what holds statements."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,9 @@ def _read(name: str, file: Path, modified_ns: int, size: int) -> Source:
         # The stage that imports it will fail with this error.
         return Source(hashlib.sha256(data).hexdigest(), (), ())
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    nodes = list(_executed(tree))
+    # Expressions matter only in the few files that import by a call or use their own location.
+    walk = _executed if any(word in data for word in _IN_EXPRESSIONS) else _executed_statements
+    nodes = list(walk(tree))
     imports = dict.fromkeys(one for node in nodes for one in _imported(node, package))
     return Source(_hash_tree(tree), tuple(imports), tuple(_named_beside(nodes, file)))
 
@@ -196,6 +202,26 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
             waiting.extend(node.orelse)
         else:
             waiting.extend(ast.iter_child_nodes(node))
+
+
+def _executed_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements except those that only a type checker reads, and no expressions."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and _name_of(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(_inner_statements(node))
+
+
+def _inner_statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements, handlers and cases that a statement directly contains."""
+    for name in _BLOCKS:
+        block = getattr(node, name, None)
+        if isinstance(block, list):
+            yield from block
 
 
 def _name_of(node: ast.AST) -> str | None:
@@ -252,11 +278,14 @@ def _hash_file(file: Path) -> str:
 
 def _hash_tree(tree: ast.AST) -> str:
     """Return the hash of a syntax tree without its docstrings."""
-    for node in ast.walk(tree):
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         # Any string that is a statement counts as a docstring, because it has no effect.
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [s for s in body if not _is_docstring(s)]  # type: ignore[attr-defined]
+        waiting.extend(_inner_statements(node))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 

@@ -199,7 +199,7 @@ def chain_values(
     drawn = float(cell.get("item_se") or 0.0) * _signs(place)
     return ChainValues(
         np.array(values, dtype=np.float64),
-        np.tile(drawn, (len(values), 1)),
+        np.broadcast_to(drawn, (len(values), len(drawn))),
         items,
         shares_items(result),
     )
@@ -224,17 +224,27 @@ def plain_values(
             f"the chains of {result['id']} share their items, and how much of this quantity's "
             "error they share is not in the result"
         )
-    return ChainValues(own, np.zeros((len(own), _DRAWS)), items)
+    return ChainValues(own, np.broadcast_to(np.zeros(_DRAWS), (len(own), _DRAWS)), items)
 
 
 def mean_of(values: Sequence[ChainValues]) -> ChainValues:
     """Return the mean of several quantities, chain by chain and replicate by replicate."""
     return ChainValues(
         np.mean([one.values for one in values], axis=0),
-        np.mean([one.replicates for one in values], axis=0),
+        _mean_replicates([one.replicates for one in values]),
         min(one.items for one in values),
         any(one.crossed for one in values),
     )
+
+
+def _mean_replicates(replicates: Sequence[FloatArray]) -> FloatArray:
+    """Return the mean of arrays (C, R), computed once where they are the same in every chain."""
+    found: FloatArray
+    if all(own.strides[0] == 0 for own in replicates):
+        found = np.mean([own[0] for own in replicates], axis=0)
+        return np.broadcast_to(found, replicates[0].shape)
+    found = np.mean(replicates, axis=0)
+    return found
 
 
 def shares_items(result: Mapping[str, Any]) -> bool:

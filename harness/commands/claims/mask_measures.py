@@ -84,15 +84,23 @@ def _curves(result: Mapping[str, Any], quantity: str) -> dict[float, FloatArray]
             raise MissingQuantityError(f"{result['id']} was made without the values of each chain")
         steps = np.array(series["steps"], dtype=np.float64)
         share = (steps - steps[0]) / max(1.0, steps[-1] - steps[0])
-        places = np.linspace(0.0, 1.0, _PLACES)
-        rows = []
-        for chain in series["per_chain"]:
-            there = [place for place, value in enumerate(chain) if value is not None]
-            if not there:
+        values = np.array(series["per_chain"], dtype=np.float64)
+        rows = np.empty((len(values), _PLACES))
+        known = ~np.isnan(values)
+        # Chains that have their values at the same steps are resampled together.
+        for there in np.unique(known, axis=0):
+            if not there.any():
                 raise MissingQuantityError(f"a chain of {result['id']} has no value of {quantity}")
-            rows.append(np.interp(places, share[there], [chain[place] for place in there]))
-        found[float(series["beta"])] = np.array(rows)
+            alike = (known == there).all(axis=1)
+            rows[alike] = values[alike][:, there] @ _resampling(share[there])
+        found[float(series["beta"])] = rows
     return found
+
+
+def _resampling(share: FloatArray) -> FloatArray:
+    """Return what linear interpolation multiplies the values of a curve with, (steps, places)."""
+    places = np.linspace(0.0, 1.0, _PLACES)
+    return np.array([np.interp(places, share, one) for one in np.eye(len(share))])
 
 
 def _slope(log_betas: FloatArray, values: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def _named(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=8)
 def _git(*arguments: str) -> str | None:
+    """Ask git, once for all results of a run, which are made by the code that was imported."""
     try:
         done = subprocess.run(
             ["git", "-C", str(_ROOT), *arguments],

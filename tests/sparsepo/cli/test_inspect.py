@@ -18,7 +18,7 @@ from sparsepo.analysis.page import COLOURS, INK, render_page
 from sparsepo.analysis.trained import load_trained
 from sparsepo.cli import inspect as inspect_command
 from sparsepo.cli.main import main
-from tests.browser import Browser, find_browser
+from tests.browser import Browser, require_browser
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 METHODS = ("dpo", "tdpo1", "sparsepo-common", "sparsepo-independent", "simpo")
@@ -333,10 +333,7 @@ def test_dark_text_is_readable_on_every_colour() -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed (Debian: apt-get install chromium)")
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    started = Browser(require_browser(), tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 

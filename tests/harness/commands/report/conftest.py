@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import Browser, find_browser
+from tests.browser import Browser, require_browser
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed (Debian: apt-get install chromium)")
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    started = Browser(require_browser(), tmp_path_factory.mktemp("profile"))
     yield started
     started.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.commands.publish.record import FOLDER
 from harness.commands.report import make
 from harness.commands.report.boards import BOARDS, Board
 from harness.commands.report.make import make_report
-from tests.browser import Browser
+from tests.browser import WAIT, Browser
 from tests.harness.commands.publish.runs import Drawing, write_limits, write_run
 from tests.harness.commands.report.folder import (
     CLAIMS,
@@ -252,6 +253,27 @@ def test_only_the_needed_pages_are_loaded(page: Any, site: Path) -> None:
     browser.press("End")
     shown_sample(browser, COUNT - 1)
     assert browser.requests[-1].endswith("0003.js")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("console.error('one')", "one"),
+        ("nothing.here()", "nothing is not defined"),
+        ("fetch('http://127.0.0.1:9/two').catch(() => {})", "http://127.0.0.1:9/two"),
+    ],
+)
+def test_an_error_or_a_request_of_a_page_is_noticed(
+    browser: Browser, tmp_path: Path, script: str, said: str
+) -> None:
+    """Otherwise no other test here would tell anything about errors and requests."""
+    file = tmp_path / "page.html"
+    file.write_text(f"<script>{script}</script>")
+    browser.open(file)
+    deadline = time.monotonic() + WAIT
+    while not any(said in text for text in [*browser.errors, *browser.requests[1:]]):
+        assert time.monotonic() < deadline, (script, browser.errors, browser.requests)
+        browser.value("1")  # Events arrive with answers.
 
 
 def test_token_maps_show_values_by_keyboard(page: Any, site: Path) -> None:
