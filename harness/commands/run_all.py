@@ -90,10 +90,10 @@ def run_all(
     """
     known, without = with_profile(experiments, request.profile)
     prepared, outcomes = _prepare(known, request)
-    for one in experiments:
-        if one.id in without:
-            folder = request.out / request.profile / one.id
-            outcomes[one.id] = Outcome(one.id, one.title, NO_PROFILE, folder, without[one.id])
+    for experiment in experiments:
+        id, folder = experiment.id, request.out / request.profile / experiment.id
+        if id in without:
+            outcomes[id] = Outcome(id, experiment.title, NO_PROFILE, folder, without[id])
     store = Store(request.store)
     shown = display or make_whole_display(request.quiet)
     try:
