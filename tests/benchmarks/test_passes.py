@@ -138,8 +138,9 @@ def test_a_step_computes_what_its_passes_say(method: str, workshop: Workshop, pe
     ratio = found.products / peer.products
     # Masks have a few products of their own.
     if (cls.flat and method not in WEIGHTED) or issubclass(cls, MaskedMethod):
-        # Tokens that get no gradient have no backward pass over the vocabulary.
-        assert 4 < found.sweeps <= said and ratio < 1.02 * own / dpo
+        # Tokens that get no gradient have no backward pass over the vocabulary; it is one operation
+        # to take the others' logits.
+        assert 4 < found.sweeps <= said + cls.flat and ratio < 1.02 * own / dpo
     else:
         assert found.sweeps == said and ratio == pytest.approx(own / dpo, rel=0.02)
 
