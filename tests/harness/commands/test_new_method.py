@@ -110,10 +110,16 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_a_strangers_method_and_mask_are_rows_and_on_the_leaderboard(tmp_path: Path) -> None:
+def test_a_strangers_method_and_mask_are_rows_and_on_the_leaderboard_and_the_site(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, options in (("idea", []), ("idea-mask", ["--mask"])):
         assert main(["new-method", name, "--folder", str(tmp_path), *options]) == 0
     plugins = [f"--plugin={tmp_path / file}" for file in ("idea.py", "idea_mask.py")]
+    capsys.readouterr()
+    assert main(["list", *plugins]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert {"idea", "idea-mask"} <= {line.split()[0] for line in listed if line.strip()}
     out = ["--out", str(tmp_path / "out")]
     run = ["run", "--table", "1", "--methods", "sft,dpo,idea,idea-mask", "--seeds", "2"]
     assert main([*run, *plugins, *out, "--quiet", "--set", *SMALL]) == 0
@@ -125,3 +131,9 @@ def test_a_strangers_method_and_mask_are_rows_and_on_the_leaderboard(tmp_path: P
     assert main(["leaderboard", "--results", str(tmp_path / "out")]) == 0
     board = json.loads((tmp_path / "out" / "tiny" / "leaderboard" / "leaderboard.json").read_text())
     assert {"idea", "idea-mask"} <= {entry["id"] for entry in board["entries"]}
+    site = tmp_path / "site"
+    assert main(["report", "--results", str(tmp_path / "out"), "--out", str(site)]) == 0
+    labels = {row["id"]: row["label"] for row in table["rows"]}
+    for page in ("table1.html", "table1.samples.html", "leaderboard.html"):
+        text = (site / "tiny" / page).read_text()
+        assert labels["idea"] in text and labels["idea-mask"] in text, page

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import textwrap
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,13 +54,20 @@ def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     folder.mkdir(parents=True)
     init = FILES["__init__.py"].replace(
         '"toy_stages:number"',
-        '"toy_stages:crash" if row.settings["beta"] == _broken(request) else "toy_stages:number"',
+        '"toy_stages:crash" if row.settings["beta"] == _broken(request) else _function(request)',
+    )
+    init = init.replace(
+        '"trace": trace}', '"trace": trace, "steps": 10 * row.settings["beta"]}, resumable=True'
     )
     init = textwrap.dedent(init) + textwrap.dedent(
         """
         def _broken(request):
             marker = request.out / "broken"
             return int(marker.read_text()) if marker.exists() else None
+
+        def _function(request):
+            slow = (request.out / "slow").exists()
+            return "toy_stages:slow" if slow else "toy_stages:number"
         """
     )
     (folder / "__init__.py").write_text(init)
@@ -213,3 +225,67 @@ def test_an_interrupted_run_goes_on(
     states = [one["state"] for one in summary(tmp_path).values()]
     assert states == ["unchanged", "made", "made"]
     assert len(stages_run(tmp_path)) == 5
+
+
+def started(run: Run, *options: str) -> int:
+    """Run the command in a process of its own, which has imported everything already."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        code = run("--quiet", *options)
+    finally:
+        os._exit(code)
+
+
+def steps_done(store: Path) -> int:
+    """Return how many steps the stages have done, finished or not."""
+    done = 0
+    for state in [*store.glob("*/state.txt"), *store.glob("partial/*/state.txt")]:
+        # A stage may end between the two.
+        with suppress(OSError, ValueError):
+            done += int(state.read_text())
+    return done
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Return what the run has written, but for what tells of durations and of this run."""
+    others = ("timings.json", ".made.json", module.SUMMARY)
+    found = (path for path in (out / "tiny").rglob("*") if path.is_file())
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in found
+        if path.name not in others
+    }
+
+
+def test_killed_at_three_random_moments_it_writes_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    for folder in (out, whole):
+        folder.mkdir(exist_ok=True)
+        (folder / "slow").touch()
+    assert run("--quiet", "--out", str(whole)) == 0
+    total = steps_done(whole / ".store")
+    assert total == 150
+    random = Random(13)
+    for moment in sorted(random.sample(range(1, total - 10), 3)):
+        process = started(run)
+        # Only so that a broken build does not hang.
+        deadline = time.monotonic() + 600
+        while steps_done(out / ".store") < moment:
+            assert time.monotonic() < deadline, "the run does not go on"
+            time.sleep(0.005)
+        time.sleep(random.uniform(0.0, 0.05))
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        assert os.WIFSIGNALED(status), "the run had ended before it was killed"
+    assert not (out / "tiny" / module.SUMMARY).exists()
+    assert run("--quiet") == 0
+    written = files_of(out)
+    assert {f"tiny/{id}/{id}.json" for id in ALL} <= set(written)
+    assert written == files_of(whole)
+    # What had been done was not done again.
+    starts = [line.split() for line in (out / "trace.txt").read_text().splitlines()]
+    assert any(int(line[2]) > 0 for line in starts)
+    assert sum(int(line[2]) == 0 for line in starts) <= 5 + 3
