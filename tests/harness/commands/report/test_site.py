@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pytest
 
@@ -253,6 +254,20 @@ def test_only_the_needed_pages_are_loaded(page: Any, site: Path) -> None:
     browser.press("End")
     shown_sample(browser, COUNT - 1)
     assert browser.requests[-1].endswith("0003.js")
+
+
+def test_a_page_loads_as_little_with_5000_samples(page: Any, tmp_path: Path) -> None:
+    """Less than 0.5 MB, which a browser has shown within a second."""
+    write_results(tmp_path / "results", 5000)
+    make_report(tmp_path / "results", None, tmp_path / "site")
+    for place in (one for one in PAGES if not one.startswith("published")):
+        browser = page(tmp_path / "site", place)
+        files = {unquote(urlparse(url).path) for url in browser.requests}
+        assert sum(Path(file).stat().st_size for file in files) < 500_000, place
+        if place == VIEWERS[0]:
+            position(browser, "1 of 5000")
+            browser.press("End")
+            shown_sample(browser, 4999)
 
 
 @pytest.mark.parametrize(
