@@ -116,7 +116,8 @@ def test_262144_words(tmp_path: Path, method: str, adapters: bool) -> None:
     assert packed[0] == pytest.approx(plain[0], rel=1e-5)
     assert packed[0] != pytest.approx(math.log(2), abs=1e-4)
     assert packed[1] and all(gradient is not None for gradient in packed[1].values())
-    assert_gradients_agree(packed[1], plain[1])
+    # In sums over so many words, single precision differs with the size of the machine's blocks.
+    assert_gradients_agree(packed[1], plain[1], factor=5)
     head = WORDS * 16
     tokens = sum(len(pair.chosen) + len(pair.rejected) for pair in pairs) // 8
     assert plain[2] > tokens * WORDS

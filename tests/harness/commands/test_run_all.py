@@ -7,7 +7,7 @@ import os
 import signal
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ ALL = ("table97", "table98", "table99")
 
 
 @pytest.fixture
-def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A domain of three tables, two of which share a stage; `run(*options)` runs all of them."""
     # Not "toy", which another test imports, with other experiments.
     folder = tmp_path / "domains" / "toys"
@@ -75,16 +75,19 @@ def run(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     places = [*harness.domains.__path__, str(folder.parent)]
     monkeypatch.setattr(harness.domains, "__path__", places)
     monkeypatch.setattr(harness.domains, "DOMAINS", ("toys",))
-    for id in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, id)
-    for id, experiment in load_experiments(["toys"]).items():
-        monkeypatch.setitem(EXPERIMENTS, id, experiment)
+    own = load_experiments(["toys"])
+    # Not item by item, which would be undone in the opposite order.
+    before = dict(EXPERIMENTS)
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(own)
     (tmp_path / "out").mkdir()
 
     def run_it(*options: str) -> int:
         return main(["run", "--all", "--out", str(tmp_path / "out"), "--workers", "1", *options])
 
-    return run_it
+    yield run_it
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(before)
 
 
 def summary(tmp_path: Path) -> dict[str, dict[str, object]]:
