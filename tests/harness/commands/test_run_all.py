@@ -178,7 +178,7 @@ def test_a_domain_without_the_profile_is_named_and_the_others_are_run(
 ) -> None:
     """Table 99 is another domain's, which has the profile `tiny` under another name alone."""
     other = replace(EXPERIMENTS["table99"], domain="others")
-    monkeypatch.setitem(EXPERIMENTS, "table99", other)
+    EXPERIMENTS["table99"] = other
     original = names.get_domain
 
     def domain_of(name: str) -> Any:
