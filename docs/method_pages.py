@@ -14,7 +14,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from harness.render.columns import heading_of, mark, parts_of, row_id
 from harness.render.method_result import method_result
+from harness.render.table import MISSING, marked
 from sparsepo.methods import BUILT_IN, PAPER, Method
 from sparsepo.methods.base import Needs
 from sparsepo.methods.hyper_parameters import HyperParameter, declared
@@ -139,9 +141,51 @@ def page(cls: type[Method]) -> str:
     return start if found is None else f"{start}\n{RESULT_MARKER}\n\n{result(cls, *found)}"
 
 
+COLUMNS = ("avg", "ifeval_inst", "preference_accuracy", "win_rate")
+"""Of the table with all methods."""
+OVERVIEW = re.compile(r"(<!-- All methods: begin -->\n).*?(<!-- All methods: end -->)", re.DOTALL)
+
+
+def overview(table: dict[str, Any]) -> str:
+    """Return a table with a line for each method, as published and tuned."""
+    cells: dict[tuple[str, str], str] = {}
+    for part in parts_of(table):
+        compared = marked(table, part)
+        for row in part["rows"]:
+            for column in part["columns"]:
+                value = row["values"].get(column)
+                found = compared.get((row_id(row), column))
+                sign = "" if found is None else mark(table, found)
+                text = MISSING if value is None else f"{value['mean']:.1f}{sign}"
+                cells[row_id(row), column] = text
+    labels = [heading_of(table, column) for column in COLUMNS]
+    lines = [
+        f"| | {' | '.join([*labels, *(f'tuned: {label}' for label in labels)])} |",
+        "|---" + "|---:" * 2 * len(labels) + "|",
+    ]
+    for id in map(row_id, table["rows"]):
+        if not id.endswith("-tuned"):
+            numbers = [
+                cells.get((one, column), "") for one in (id, f"{id}-tuned") for column in COLUMNS
+            ]
+            lines.append(f"| `{id}` | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_overview(text: str) -> str:
+    """Return docs/methods.md with its table of all methods renewed."""
+    found = published()
+    if found is None:
+        return text
+    return OVERVIEW.sub(lambda parts: f"{parts[1]}\n{overview(found[1])}\n{parts[2]}", text)
+
+
 def main() -> None:
     """Write every page."""
     PAGES.mkdir(exist_ok=True)
+    start = PAGES.with_suffix(".md")
+    if start.is_file():
+        start.write_text(with_overview(start.read_text()))
     for cls in BUILT_IN.values():
         (PAGES / f"{cls.name}.md").write_text(page(cls))
 

@@ -80,6 +80,13 @@ def test_every_method_has_a_current_page_with_its_traps(name: str) -> None:
     assert f": methods/{name}.md" in (REPOSITORY / "properdocs.yml").read_text()
 
 
+def test_the_table_of_all_methods_is_the_published_one() -> None:
+    assert "| `sparsepo-common` | " in METHODS_PAGE
+    assert method_pages.with_overview(METHODS_PAGE) == METHODS_PAGE, (
+        "run `python docs/method_pages.py`"
+    )
+
+
 def test_pages_have_the_numbers_of_the_published_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

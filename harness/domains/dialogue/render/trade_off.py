@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,10 @@ from harness.render.columns import higher_is_better, row_id
 from harness.render.style import arms, new_figure, save, styles
 
 _LOWER = " (lower is better)"
+_NAMES = 22
+"""Names in a column of the legend, which is as high as the figure."""
+_LEGEND = 1.9
+"""Width of such a column, in inches."""
 
 
 def trade_off_png(table: Mapping[str, Any]) -> bytes:
@@ -29,7 +34,11 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
         for column in table["supplement"]["columns"]
         if any(values.get(column) for values in gained.values())
     ]
-    figure = new_figure(1.5 + 4.0 * max(1, len(panels)), 4.2)
+    # One column of names stands beside the panels; more of them widen the figure.
+    legend_columns = max(1, math.ceil(len(table["rows"]) / _NAMES))
+    legend_width = _LEGEND * legend_columns
+    width = 1.5 + 4.0 * max(1, len(panels)) + _LEGEND * (legend_columns - 1)
+    figure = new_figure(width, 4.2)
     axes = figure.subplots(1, max(1, len(panels)), squeeze=False, sharey=True)
     row_styles = styles([row_id(row) for row in table["rows"]])
     for axis, column in zip(axes[0], panels, strict=False):
@@ -67,10 +76,11 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
         axes[0][0].invert_yaxis()
     handles, labels = axes[0][0].get_legend_handles_labels()
     if handles:
-        left = 1 - 1.9 / figure.get_figwidth()
+        left = 1 - legend_width / width
         figure.legend(
             handles,
             labels,
+            ncols=legend_columns,
             loc="center left",
             bbox_to_anchor=(left, 0.5),
             frameon=False,
@@ -82,5 +92,5 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
         "(mean and 95 % interval)",
         fontsize=10,
     )
-    figure.tight_layout(rect=(0, 0, 1 - 1.9 / figure.get_figwidth(), 1))
+    figure.tight_layout(rect=(0, 0, 1 - legend_width / width, 1))
     return save(figure, "png")
