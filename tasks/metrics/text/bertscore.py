@@ -159,7 +159,8 @@ class BertScore:
         # The package gives an empty candidate 0, with a warning for each batch.
         found: dict[Key, float | None] = {key: 0.0 for key in keys if not key[0]}
         given = [key for key in keys if key[0]]
-        vectors = self._vectors([text for pair in given for text in pair])
+        # Without any, the encoder need not be loaded.
+        vectors = self._vectors([text for pair in given for text in pair]) if given else {}
         for start in range(0, len(given), _FORWARD_BATCH):
             batch = given[start : start + _FORWARD_BATCH]
             scores = _matched(batch, vectors, self._encoder.model.device)

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from sparsepo import UserError
+from tasks.metrics.text import bertscore
 from tasks.metrics.text.bertscore import BertScore
 from tests.tasks.metrics.text.texts import CANDIDATES, POST, REFERENCES, digest, real_data
 
@@ -146,6 +147,14 @@ def test_empty_texts_and_other_scripts() -> None:
     }
     multilingual = BertScore(language="any").score(["сестра"], references=["сестра"])
     assert multilingual.values == [pytest.approx(1.0, abs=1e-5)]
+
+
+def test_empty_candidates_need_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: object) -> object:
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr(bertscore, "load_encoder", load)
+    assert BertScore().score(["", " "], references=["a text", "another"]).values == [0.0, 0.0]
 
 
 def test_what_is_not_a_number_is_missing() -> None:
