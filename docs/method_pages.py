@@ -11,12 +11,12 @@ import inspect
 import json
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.render.columns import heading_of, mark, parts_of, row_id
-from harness.render.method_result import method_result
-from harness.render.table import MISSING, marked
+from harness.render.columns import markdown_text
+from harness.render.method_result import all_methods, method_result
 from sparsepo.methods import BUILT_IN, PAPER, Method
 from sparsepo.methods.base import Needs
 from sparsepo.methods.hyper_parameters import HyperParameter, declared
@@ -78,7 +78,7 @@ def _paragraphs(text: str) -> str:
 
 
 def _values(about: HyperParameter) -> str:
-    return about.describe().replace("|", "\\|") or "see below"
+    return markdown_text(about.describe()) or "see below"
 
 
 def _commands(cls: type[Method]) -> list[str]:
@@ -96,9 +96,14 @@ def _commands(cls: type[Method]) -> list[str]:
     return commands
 
 
-def published() -> tuple[Path, dict[str, Any]] | None:
-    """Return the file and JSON of the tiny profile's Table 1 with most rows; None without one."""
-    found = [(file, json.loads(file.read_text())) for file in PUBLISHED.rglob("table1.json")]
+@lru_cache
+def published(place: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the file and JSON of the tiny profile's Table 1 with most rows; None without one.
+
+    Args:
+        place: the folder of published runs, which is read once for all pages.
+    """
+    found = [(file, json.loads(file.read_text())) for file in place.rglob("table1.json")]
     tiny = [(file, table) for file, table in found if table["profile"] == "tiny"]
     return max(tiny, key=lambda one: (len(one[1]["rows"]), str(one[0])), default=None)
 
@@ -137,7 +142,7 @@ def page(cls: type[Method]) -> str:
     below = file.read_text().partition(MARKER)[2] if file.is_file() else "\n"
     by_hand = below.partition(RESULT_MARKER)[0].rstrip("\n") + "\n"
     start = f"{generated(cls)}\n{MARKER}{by_hand}"
-    found = published()
+    found = published(PUBLISHED)
     return start if found is None else f"{start}\n{RESULT_MARKER}\n\n{result(cls, *found)}"
 
 
@@ -146,38 +151,14 @@ COLUMNS = ("avg", "ifeval_inst", "preference_accuracy", "win_rate")
 OVERVIEW = re.compile(r"(<!-- All methods: begin -->\n).*?(<!-- All methods: end -->)", re.DOTALL)
 
 
-def overview(table: dict[str, Any]) -> str:
-    """Return a table with a line for each method, as published and tuned."""
-    cells: dict[tuple[str, str], str] = {}
-    for part in parts_of(table):
-        compared = marked(table, part)
-        for row in part["rows"]:
-            for column in part["columns"]:
-                value = row["values"].get(column)
-                found = compared.get((row_id(row), column))
-                sign = "" if found is None else mark(table, found)
-                text = MISSING if value is None else f"{value['mean']:.1f}{sign}"
-                cells[row_id(row), column] = text
-    labels = [heading_of(table, column) for column in COLUMNS]
-    lines = [
-        f"| | {' | '.join([*labels, *(f'tuned: {label}' for label in labels)])} |",
-        "|---" + "|---:" * 2 * len(labels) + "|",
-    ]
-    for id in map(row_id, table["rows"]):
-        if not id.endswith("-tuned"):
-            numbers = [
-                cells.get((one, column), "") for one in (id, f"{id}-tuned") for column in COLUMNS
-            ]
-            lines.append(f"| `{id}` | {' | '.join(numbers)} |")
-    return "\n".join(lines) + "\n"
-
-
 def with_overview(text: str) -> str:
     """Return docs/methods.md with its table of all methods renewed."""
-    found = published()
+    found = published(PUBLISHED)
     if found is None:
         return text
-    return OVERVIEW.sub(lambda parts: f"{parts[1]}\n{overview(found[1])}\n{parts[2]}", text)
+    return OVERVIEW.sub(
+        lambda parts: f"{parts[1]}\n{all_methods(found[1], COLUMNS)}\n{parts[2]}", text
+    )
 
 
 def main() -> None:

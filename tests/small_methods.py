@@ -46,6 +46,19 @@ def weights_of(pairs: Sequence[PreferencePair], file: Path) -> Path:
     return file
 
 
+def config_of(folder: Path, method: str, **options: Any) -> POConfig:
+    """Return the configuration of a short run on the CPU, logged at every step."""
+    return POConfig(
+        output_dir=str(folder / "out"),
+        method=method,
+        **{
+            "use_cpu": True, "report_to": "none", "per_device_train_batch_size": 4, "max_steps": 4,
+            "learning_rate": 1e-3, "logging_steps": 1, "save_strategy": "no", "warmup_steps": 0,
+            "disable_tqdm": True, "max_length": MAX_LENGTH, **options,
+        },
+    )  # fmt: skip
+
+
 def trainer_of(
     folder: Path,
     method: str,
@@ -64,18 +77,9 @@ def trainer_of(
         models = {
             name: small_model("gpt2", seed=5 + place) for place, name in enumerate(needs.models)
         }
-    config = POConfig(
-        output_dir=str(folder / "out"),
-        method=method,
-        **{
-            "use_cpu": True, "report_to": "none", "per_device_train_batch_size": 4, "max_steps": 4,
-            "learning_rate": 1e-3, "logging_steps": 1, "save_strategy": "no", "warmup_steps": 0,
-            "disable_tqdm": True, "max_length": MAX_LENGTH, **options,
-        },
-    )  # fmt: skip
     return POTrainer(
         small_model("gpt2"),
-        args=config,
+        args=config_of(folder, method, **options),
         train_dataset=data,
         processing_class=small_tokenizer(),
         callbacks=callbacks,

@@ -22,7 +22,7 @@ import ast
 import hashlib
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -186,14 +186,14 @@ def _read(name: str, file: Path, modified_ns: int, size: int) -> Source:
         return Source(hashlib.sha256(data).hexdigest(), (), ())
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     # Expressions matter only in the few files that import by a call or use their own location.
-    walk = _executed if any(word in data for word in _IN_EXPRESSIONS) else _executed_statements
-    nodes = list(walk(tree))
+    whole = any(word in data for word in _IN_EXPRESSIONS)
+    nodes = list(_executed(tree, ast.iter_child_nodes if whole else _inner_statements))
     imports = dict.fromkeys(one for node in nodes for one in _imported(node, package))
     return Source(_hash_tree(tree), tuple(imports), tuple(_named_beside(nodes, file)))
 
 
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes except those that only a type checker reads."""
+def _executed(tree: ast.AST, inner: Callable[[ast.AST], Iterable[ast.AST]]) -> Iterator[ast.AST]:
+    """Yield the nodes that `inner` leads to, except those that only a type checker reads."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -201,19 +201,7 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and _name_of(node.test) == "TYPE_CHECKING":
             waiting.extend(node.orelse)
         else:
-            waiting.extend(ast.iter_child_nodes(node))
-
-
-def _executed_statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements except those that only a type checker reads, and no expressions."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if isinstance(node, ast.If) and _name_of(node.test) == "TYPE_CHECKING":
-            waiting.extend(node.orelse)
-        else:
-            waiting.extend(_inner_statements(node))
+            waiting.extend(inner(node))
 
 
 def _inner_statements(node: ast.AST) -> Iterator[ast.AST]:

@@ -143,6 +143,24 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put a finished folder where another one may be, which is then deleted.
+
+    Args:
+        new: the folder, on the same disk.
+        folder: its place.
+    """
+    # mkdtemp makes folders for their owner alone.
+    new.chmod(0o755)
+    old = None
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+        folder.replace(old)
+    new.rename(folder)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def explain_disk_error(error: BaseException, place: Path) -> UserError | None:
     """Return a one-sentence error for a full or read-only disk, None for any other error.
 

@@ -28,6 +28,21 @@ def parts_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [result, *([supplement] if supplement else []), *result.get("parts", [])]
 
 
+def most_chains(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the largest number of chains of a cell; None if no cell says it.
+
+    Args:
+        rows: of a result's JSON, with `values`.
+    """
+    cells = (cell for row in rows for cell in row["values"].values() if cell)
+    return max((cell["seeds"] for cell in cells), default=None)
+
+
+def markdown_text(text: str) -> str:
+    """Return text that ends no cell of a Markdown table."""
+    return text.replace("|", r"\|")
+
+
 def higher_is_better(table: Mapping[str, Any], column: str) -> bool | None:
     """Return a column's direction; None if neither is better.
 

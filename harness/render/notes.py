@@ -11,6 +11,7 @@ from harness.render.columns import (
     WORSE,
     higher_is_better,
     mark,
+    most_chains,
     row_id,
     saturated,
 )
@@ -129,8 +130,7 @@ def chains_note(table: Mapping[str, Any], items: str) -> str:
         table: a result's JSON.
         items: what a chain is scored on, in the plural.
     """
-    cells = [cell for row in table["rows"] for cell in row["values"].values() if cell is not None]
-    chains = max((cell["seeds"] for cell in cells), default=0)
+    chains = most_chains(table["rows"]) or 0
     if chains < 2:
         return f"95 % intervals of a bootstrap over {items}: one chain, whose luck is not in them."
     single = [

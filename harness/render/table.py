@@ -15,6 +15,7 @@ from harness.render.columns import (
     best,
     heading_of,
     mark,
+    markdown_text,
     parts_of,
     row_id,
 )
@@ -224,7 +225,7 @@ def to_markdown(table: Mapping[str, Any]) -> str:
         ]
         for label, size, cells in block.rows:
             texts = [_markdown_cell(cell) for cell in cells]
-            row = [label.replace("|", r"\|"), *texts, *([size] if sized else [])]
+            row = [markdown_text(label), *texts, *([size] if sized else [])]
             lines.append("| " + " | ".join(row) + " |")
         parts.append("\n".join(lines))
     parts.append("\n".join(f"- {note}" for note in shown_notes(table)))

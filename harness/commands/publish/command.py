@@ -30,7 +30,14 @@ from harness.commands.result_file import read_result_file, shape_problem
 from harness.domains import get_domain
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.samples import samples_name
-from harness.graph.files import explain_disk_error, pretty_json, sha256_bytes, utc_time
+from harness.graph.files import (
+    explain_disk_error,
+    pretty_json,
+    replace_folder,
+    sha256_bytes,
+    utc_time,
+)
+from harness.render.columns import most_chains
 from harness.render.notes import heading
 from sparsepo.errors import UserError
 
@@ -184,7 +191,7 @@ def _record(
         "model": made.get("model"),
         "python": made.get("python"),
         "versions": made.get("versions", {}),
-        "chains": chains_of(result),
+        "chains": most_chains(result.get("rows") or ()),
         # Results of older versions do not say when; their file does, until it is copied.
         "finished": before.get("finished") or timings.get("finished") or utc_time(file),
         "stages": len(seconds),
@@ -204,17 +211,6 @@ def _timings(content: bytes) -> Mapping[str, Any]:
     ):
         raise UserError(f"{TIMINGS} has no durations of stages; run its experiment again.")
     return timings
-
-
-def chains_of(result: Mapping[str, Any]) -> int | None:
-    """Return how many chains a result is of; None if its parts do not say.
-
-    Args:
-        result: an experiment's JSON.
-    """
-    rows = result.get("rows") or ()
-    seeds = [cell["seeds"] for row in rows for cell in row["values"].values() if cell]
-    return max(seeds, default=None)
 
 
 def _published_before(folder: Path) -> Mapping[str, Any]:
@@ -270,13 +266,11 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder.parent))
-        new, old = staging / "new", staging / "old"
+        new = staging / "new"
         new.mkdir()
         for name, content in files.items():
             (new / name).write_bytes(content)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        replace_folder(new, folder)
     except OSError as error:
         raise explain_disk_error(error, folder) or error from None
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.graph.screen import duration
+from harness.render.columns import markdown_text
 
 README = "README.md"
 
@@ -67,14 +68,24 @@ def _lines(record: Mapping[str, Any], files: Sequence[str]) -> Iterator[str]:
     yield "|---|---|"
     for name, value in facts(record):
         shown = f"`{value}`" if name in ("command", "commit") else value
-        yield f"| {name} | {shown.replace('|', chr(92) + '|')} |"
+        yield f"| {name} | {markdown_text(shown)} |"
     yield ""
     yield "Your own result of the same command, compared with this one:"
     yield ""
     yield "```"
-    own = f"results/{record['profile']}/{record['folder']}"
-    yield f"python -m harness compare {record['name']} {own}"
+    yield compare_command(record["name"], record)
     yield "```"
+
+
+def compare_command(name: str, record: Mapping[str, Any]) -> str:
+    """Return the command that compares a reader's own result with a published one.
+
+    Args:
+        name: the published run's.
+        record: its run.json.
+    """
+    own = f"results/{record['profile']}/{record['folder']}"
+    return f"python -m harness compare {name} {own}"
 
 
 def _stages(record: Mapping[str, Any]) -> str:

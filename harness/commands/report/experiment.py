@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.domains.catalogue import EXPERIMENTS
-from harness.render.columns import BETTER, WORSE, heading_of, mark, parts_of, row_id
+from harness.render.columns import (
+    BETTER,
+    WORSE,
+    heading_of,
+    mark,
+    most_chains,
+    parts_of,
+    row_id,
+)
 from harness.render.notes import heading
 from harness.render.table import Block, Cell, blocks
 
@@ -42,7 +50,7 @@ def experiment_view(result: Mapping[str, Any]) -> dict[str, Any]:
             "heading": result.get("heading") or heading(result),
             "domain": "" if known is None else known.domain,
             "rows": len(rows or result.get("methods", ())),
-            "chains": _chains(rows or ()),
+            "chains": most_chains(rows or ()),
             "commit": str(provenance.get("git_commit") or "")[:12],
         },
     }
@@ -102,11 +110,6 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         if provenance.get(name)
     ]
     return facts
-
-
-def _chains(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    seeds = [cell["seeds"] for row in rows for cell in row["values"].values() if cell]
-    return max(seeds, default=None)
 
 
 def _block(block: Block) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from harness.commands.report.templates import Templates
 from harness.commands.result_file import FoundResults, Problem, find_results, read_checked
 from harness.domains.catalogue import EXPERIMENTS
 from harness.domains.common.samples import samples_name
-from harness.graph.files import explain_disk_error
+from harness.graph.files import explain_disk_error, replace_folder
 from harness.render.columns import TUNED
 from sparsepo.errors import UserError
 
@@ -78,7 +78,7 @@ def make_report(
         try:
             site = Site(staging, results, names)
             site.write(runs, damaged)
-            _replace(staging, out)
+            replace_folder(staging, out)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
@@ -128,18 +128,6 @@ def _require_site_or_nothing(out: Path) -> None:
         raise UserError(f"{out} cannot be read: {error.strerror}.") from None
     if taken:
         raise UserError(f"{out} has files that are not of a site; choose another --out.")
-
-
-def _replace(staging: Path, out: Path) -> None:
-    # mkdtemp makes folders for their owner alone.
-    staging.chmod(0o755)
-    old = None
-    if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-        out.replace(old)
-    staging.rename(out)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 class Site:

@@ -10,7 +10,7 @@ from typing import Any
 from harness.commands.compare import compare_results, report_lines
 from harness.commands.leaderboard.checks import outdated
 from harness.commands.leaderboard.costs import TIMINGS
-from harness.commands.publish.readme import facts
+from harness.commands.publish.readme import compare_command, facts
 from harness.commands.publish.record import PublishedRun
 from sparsepo.errors import UserError
 
@@ -23,14 +23,13 @@ def published_view(run: PublishedRun, own: Path | None) -> dict[str, Any]:
         own: the JSON of the user's own result of the same experiment and profile, if there is one.
     """
     record = run.record
-    place = f"results/{record['profile']}/{record['folder']}"
     return {
         "name": run.name,
         "facts": facts(record),
         "limits": list(record["limits"]),
         "note": list(record["note"]),
         "outdated": outdated(run.result),
-        "compare": f"python -m harness compare {run.name} {place}",
+        "compare": compare_command(run.name, record),
         "own": None if own is None else _compared(run.file, own),
         "own_page": None if own is None else f"{record['profile']}/{record['folder']}.html",
         "stages": _stages(run.folder / TIMINGS),

@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparsepo import POConfig, POTrainer, UserError, get_method
+from sparsepo import POTrainer, UserError, get_method
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.cli.main import main
 from sparsepo.methods import BUILT_IN
 from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
+from tests.small_methods import MAX_LENGTH, config_of
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
 UNPAIRED = [name for name, method in BUILT_IN.items() if method.unpaired]
-MAX_LENGTH = 64
 
 
 def split(pairs: Sequence[PreferencePair]) -> list[PreferencePair]:
@@ -50,15 +50,8 @@ def tokenized(pairs: Sequence[PreferencePair]) -> list[TokenizedPair]:
 
 def trainer_of(folder: Path, method: str, data: Any, **options: Any) -> POTrainer:
     eval_dataset = options.pop("eval_dataset", None)
-    config = POConfig(
-        output_dir=str(folder / "out"),
-        method=method,
-        **{
-            "use_cpu": True, "report_to": "none", "per_device_train_batch_size": 6, "max_steps": 3,
-            "learning_rate": 1e-3, "logging_steps": 1, "save_strategy": "no", "warmup_steps": 0,
-            "disable_tqdm": True, "max_length": MAX_LENGTH, **options,
-        },
-    )  # fmt: skip
+    steps = {"per_device_train_batch_size": 6, "max_steps": 3}
+    config = config_of(folder, method, **{**steps, **options})
     return POTrainer(
         small_model("gpt2", seed=1),
         ref_model=small_model("gpt2", seed=0 if not config.check_reference else 1),
