@@ -1,10 +1,11 @@
 """`python -m benchmarks.methods`: the time of a training step of each method, relative to DPO's.
 
-Every method trains a model of random weights on the same pairs, in groups of a few methods between
-two runs of DPO, as often as the time allows. A method's time is the median of its steps after the
-first two; its ratio is to the mean of DPO's before and after its group. Further models are DPO's
-start, and scores and weights are made up: they change no time. What a method computes beyond DPO
-stands beside its ratio, with the largest ratio that its passes explain (`benchmarks.passes`).
+Every method trains a model of random weights on the same pairs, in groups of a few methods with
+DPO, as often as the time allows. A group takes its steps in turn: the ratio of a step is to the
+mean of DPO's steps before and after, so that a machine which is slower for a while slows both.
+Further models are DPO's start, and scores and weights are made up: they change no time. What a
+method computes beyond DPO stands beside its ratio, with the largest ratio that its passes explain
+(`benchmarks.passes`).
 `--name` writes a card, after every group; `--resume` goes on with it.
 """
 
@@ -25,24 +26,20 @@ from statistics import median
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from benchmarks.card import hardware, library_versions
 from benchmarks.coverage import CARDS
-from benchmarks.measure import WARM_UP
-from benchmarks.passes import NOISE, PEER, explanation, facts_of_passes
+from benchmarks.passes import NOISE, explanation, facts_of_passes
 from benchmarks.shapes import NARROW, Shape, write_model, write_pairs
-from sparsepo import POConfig, POTrainer, UserError
-from sparsepo.batches.tokenize import tokenize_pairs
+from benchmarks.steps import steps_in_turn
+from sparsepo import UserError
 from sparsepo.data.pairs import read_pairs
 from sparsepo.errors import first_line
 from sparsepo.fused import keep_bytes_on
 from sparsepo.methods import BUILT_IN
-from sparsepo.training.loading import load_tokenizer
-from sparsepo.types import PreferencePair
 
 GROUP = 4
-"""Methods between two runs of DPO."""
+"""Methods that take their steps in turn with one run of DPO."""
 
 MINUTES = 15.0
 
@@ -55,91 +52,9 @@ class Cost:
 
     method: str
     seconds: float
-    """Median of a step over all runs."""
+    """Median of its steps."""
     ratios: tuple[float, ...]
-    """One per run."""
-
-
-class _Clock(TrainerCallback):
-    """Records the seconds of each step."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._start = 0.0
-
-    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        self._start = _now()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds.append(_now() - self._start)
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def step_seconds(method: str, model: Path, pairs: list[PreferencePair], steps: int) -> list[float]:
-    """Return the seconds of a method's steps after the warm-up.
-
-    Args:
-        method: a built-in method.
-        model: folder of the initial model.
-        pairs: enough for one step, with scores and probabilities.
-        steps: measured steps.
-    """
-    needs = BUILT_IN[method].needs
-    clock = _Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {}
-        if needs.token_weights:
-            options["token_masks"] = str(weights_file(pairs, model, Path(folder) / "weights.jsonl"))
-        trainer = POTrainer(
-            str(model),
-            args=POConfig(
-                output_dir=folder,
-                method=method,
-                per_device_train_batch_size=len(pairs),
-                max_steps=WARM_UP + steps,
-                learning_rate=1e-6,
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                use_cpu=not torch.cuda.is_available(),
-                # NaN and huge values of untrained models are no concern here.
-                logging_steps=10_000,
-                **options,
-            ),
-            train_dataset=pairs,
-            callbacks=[clock],
-            **{name: str(model) for name in needs.models},  # type: ignore[arg-type]
-        )
-        trainer.train()
-    return clock.seconds[WARM_UP:]
-
-
-def weights_file(pairs: Sequence[PreferencePair], model: Path, file: Path) -> Path:
-    """Write the weight 1 for each token of some pairs, and return the file.
-
-    Args:
-        pairs: of a shape.
-        model: folder of the model, for its tokenizer.
-        file: where to.
-    """
-    tokenized = tokenize_pairs(pairs, load_tokenizer(str(model)), max_length=1024).pairs
-    rows = (
-        {
-            "pair_id": pair.pair_id,
-            "reward_mask": {
-                "chosen": [1.0] * len(pair.chosen_ids),
-                "rejected": [1.0] * len(pair.rejected_ids),
-            },
-        }
-        for pair in tokenized
-    )
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    """One per step."""
 
 
 @dataclass
@@ -147,7 +62,7 @@ class Record:
     """What has been measured so far."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Method → the median seconds of a step in each of its runs."""
+    """Method → the seconds of each measured step."""
     ratios: dict[str, list[float]] = field(default_factory=dict)
     """Method → the same, relative to DPO's."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -160,15 +75,15 @@ class Record:
             for name, values in self.seconds.items()
         ]
 
-    def next_group(self, methods: Sequence[str], runs: int) -> list[str]:
-        """Return the methods that were measured least often; none once all have all their runs.
+    def next_group(self, methods: Sequence[str], steps: int) -> list[str]:
+        """Return the methods that were measured least often; none once all have all their steps.
 
         Args:
             methods: built-in methods, in the order in which they are measured.
-            runs: of each method.
+            steps: of each method, over all its runs.
         """
         done = {name: len(self.seconds.get(name, ())) for name in methods}
-        open_ = [name for name in methods if name not in self.failures and done[name] < runs]
+        open_ = [name for name in methods if name not in self.failures and done[name] < steps]
         fewest = min((done[name] for name in open_), default=0)
         return [name for name in open_ if done[name] == fewest][:GROUP]
 
@@ -183,7 +98,7 @@ def measure(
     seconds: float = math.inf,
     save: Callable[[Record], None] = lambda record: None,
 ) -> Record:
-    """Measure methods, each in a group between two runs of DPO.
+    """Measure methods, each in a group that takes its steps in turn with DPO.
 
     Args:
         methods: built-in methods.
@@ -195,7 +110,7 @@ def measure(
         save: called after every group.
     """
     record = Record() if record is None else record
-    started, longest = _now(), 0.0
+    started, longest = time.monotonic(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         model, file = Path(folder) / "model", Path(folder) / "pairs.jsonl"
         write_model(shape, model)
@@ -204,27 +119,18 @@ def measure(
             replace(pair, scores=(2.0, 1.0), win_probability=0.75)
             for pair in read_pairs(file).pairs
         ]
-
-        def peer() -> float:
-            return median(step_seconds(PEER, model, pairs, steps))
-
-        before = peer()
-        while group := record.next_group(methods, runs):
-            began = _now()
+        while group := record.next_group(methods, runs * steps):
+            began = time.monotonic()
             if began - started + longest > seconds:
                 break
-            taken: dict[str, float] = {}
-            for name in group:
-                try:
-                    taken[name] = median(step_seconds(name, model, pairs, steps))
-                except Exception as error:
-                    # The others are measured nevertheless, and the card says what happened.
-                    record.failures[name] = f"{type(error).__name__}: {first_line(error)}"
-            after = peer()
+            taken, ratios, failures = steps_in_turn(group, model, pairs, steps)
             for name, own in taken.items():
-                record.seconds.setdefault(name, []).append(own)
-                record.ratios.setdefault(name, []).append(own / ((before + after) / 2))
-            before, longest = after, max(longest, _now() - began)
+                record.seconds.setdefault(name, []).extend(own)
+                record.ratios.setdefault(name, []).extend(ratios[name])
+            for name, error in failures.items():
+                # The others are measured nevertheless, and the card says what happened.
+                record.failures[name] = f"{type(error).__name__}: {first_line(error)}"
+            longest = max(longest, time.monotonic() - began)
             save(record)
     return record
 
@@ -244,15 +150,15 @@ def markdown(facts: dict[str, Any], record: Record) -> str:
         "```",
         "",
         f"{facts['machine']}; load average {facts['load']}. {facts['shape']}, {facts['pairs']} "
-        "pairs per step. The ratio is to the mean of DPO's steps in the runs before and after; "
-        "median, smallest and largest over the runs.",
+        "pairs per step. Methods and DPO take steps in turn, and a ratio is to the mean of DPO's "
+        "steps before and after; median, smallest and largest over the steps.",
         "",
         "Passes over the layers: the policy's forward and backward, the reference's forward. Over "
         "response tokens × vocabulary: matrix products, and element-wise operations. A step is "
         "made of products, element-wise work on the vocabulary and the rest of the layers; a "
         "ratio is explained if it is at most that of the part that grows most.",
         "",
-        "| method | runs | seconds per step | ratio to DPO | explained | policy | reference "
+        "| method | steps | seconds per step | ratio to DPO | explained | policy | reference "
         "| vocabulary | beyond DPO's step |",
         "|---|---:|---:|---:|---:|---|---|---|---|",
     ]
@@ -345,8 +251,8 @@ def main(arguments: Sequence[str] | None = None, folder: Path = CARDS) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=list(_SHAPES), default="hh")
     parser.add_argument("--methods", help="comma-separated; default: all")
-    parser.add_argument("--runs", type=int, default=3, help="of each method, at most")
-    parser.add_argument("--steps", type=int, default=3, help="measured steps of a run")
+    parser.add_argument("--runs", type=int, default=1, help="of each method, at most")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of a run")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all runs; default: 15")
     parser.add_argument("--name", help="of the card that is written to benchmarks/cards")
     parser.add_argument("--resume", action="store_true", help="go on with the card of that name")

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from benchmarks.gpu.finding import Finding, NotRunError, Place
 from benchmarks.gpu.models import model_of, saved, shape_of, text_pairs, training_shape
-from benchmarks.methods import step_seconds
+from benchmarks.steps import step_seconds
 from sparsepo import POConfig, POTrainer
 from sparsepo.errors import first_line
 from sparsepo.methods import BUILT_IN

@@ -38,11 +38,11 @@ def test_methods_are_measured_in_turn_with_dpo() -> None:
     )
     costs = record.costs()
     assert [cost.method for cost in costs] == names
-    assert all(len(cost.ratios) == 2 and min(cost.ratios) > 0 for cost in costs)
+    assert all(len(cost.ratios) == 4 and min(cost.ratios) > 0 for cost in costs)
     # Saved after every group of each round.
     assert saved == [4, 5, 5, 5]
     card = markdown({**FACTS, "methods": names}, record)
-    assert all(f"| {name} | 2 |" in card for name in names)
+    assert all(f"| {name} | 4 |" in card for name in names)
 
 
 def test_what_a_method_computes_beyond_dpo_is_said() -> None:
@@ -52,35 +52,32 @@ def test_what_a_method_computes_beyond_dpo_is_said() -> None:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Make up every step's time, and a clock that advances by it; return what was run."""
-    run: list[str] = []
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Make up every step's time, and a clock that advances by it; return the groups that ran."""
+    run: list[list[str]] = []
     clock = [0.0]
 
-    def steps(name: str, *_: Any) -> list[float]:
-        run.append(name)
-        if name == "kto":
-            raise RuntimeError("out of paper\nand ink")
-        clock[0] += 10.0
-        # The machine gets slower while DPO and SimPO run.
-        return [2.0 + clock[0] / 10 if name == "dpo" else 6.0]
+    def steps(group: Sequence[str], model: Path, pairs: object, count: int) -> Any:
+        run.append(list(group))
+        taken = [name for name in group if name != "kto"]
+        clock[0] += 10.0 * (1 + len(taken))
+        failures = {"kto": RuntimeError("out of paper\nand ink")} if "kto" in group else {}
+        return (
+            {name: [6.0] * count for name in taken},
+            {name: [1.5] * count for name in taken},
+            failures,
+        )
 
-    monkeypatch.setattr(methods, "step_seconds", steps)
-    monkeypatch.setattr(methods, "_now", lambda: clock[0])
+    monkeypatch.setattr(methods, "steps_in_turn", steps)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr(methods, "_SHAPES", {"hh": SMALL})
     return run
 
 
-def test_the_ratio_is_to_the_mean_of_both_neighbours(timed: Sequence[str]) -> None:
-    record = measure(["simpo"], SMALL, runs=1, steps=1)
-    assert timed == ["dpo", "simpo", "dpo"]
-    assert record.ratios == {"simpo": [6.0 / 4.0]}
-
-
-def test_a_method_that_fails_leaves_the_others_measured(timed: Sequence[str]) -> None:
-    record = measure(["simpo", "kto", "ipo"], SMALL, runs=2, steps=1)
-    assert {name: len(values) for name, values in record.seconds.items()} == {"simpo": 2, "ipo": 2}
-    assert timed.count("kto") == 1
+def test_a_method_that_fails_leaves_the_others_measured(timed: list[list[str]]) -> None:
+    record = measure(["simpo", "kto", "ipo"], SMALL, runs=2, steps=3)
+    assert {name: len(values) for name, values in record.seconds.items()} == {"simpo": 6, "ipo": 6}
+    assert timed == [["simpo", "kto", "ipo"], ["simpo", "ipo"]]
     card = markdown(FACTS, record)
     assert "kto was not measured: RuntimeError: out of paper." in card
 
@@ -99,7 +96,7 @@ def test_the_card_says_what_passes_explain() -> None:
     assert "no method is above what its passes explain." in markdown(FACTS, record)
 
 
-def test_what_the_time_does_not_allow_is_left_out(timed: Sequence[str]) -> None:
+def test_what_the_time_does_not_allow_is_left_out(timed: list[list[str]]) -> None:
     names = ["simpo", "ipo", "cpo", "orpo", "hinge", "nca", "sppo"]
     # The first group takes 50 s, which the second would too.
     record = measure(names, SMALL, runs=1, steps=1, seconds=90)
@@ -109,34 +106,34 @@ def test_what_the_time_does_not_allow_is_left_out(timed: Sequence[str]) -> None:
 
 
 def test_a_card_is_resumed(
-    timed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    timed: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--runs", "1", "--name", "card"]
+    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--steps", "1", "--name", "card"]
     assert main([*arguments, "--minutes", "0.9"], tmp_path) == 0
     assert "Not reached in the time: hinge." in (tmp_path / "card.md").read_text()
     del timed[:]
     assert main([*arguments, "--resume"], tmp_path) == 0
-    assert timed == ["dpo", "hinge", "dpo"]
+    assert timed == [["hinge"]]
     page = (tmp_path / "card.md").read_text()
     assert "Not reached" not in page
     assert page.count("| 1 | 6.000 |") == 5
     assert page in capsys.readouterr().out
-    with pytest.raises(UserError, match="was measured with steps 3, not 4"):
+    with pytest.raises(UserError, match="was measured with steps 1, not 4"):
         main([*arguments, "--resume", "--steps", "4"], tmp_path)
 
 
 def test_an_interruption_keeps_the_card(
-    timed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    timed: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = methods.step_seconds
+    own = methods.steps_in_turn
 
-    def interrupted(name: str, *rest: Any) -> list[float]:
-        if name == "hinge":
+    def interrupted(group: Sequence[str], *rest: Any) -> Any:
+        if "hinge" in group:
             raise KeyboardInterrupt
-        return own(name, *rest)
+        return own(group, *rest)
 
-    monkeypatch.setattr(methods, "step_seconds", interrupted)
-    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--runs", "1", "--name", "card"]
+    monkeypatch.setattr(methods, "steps_in_turn", interrupted)
+    arguments = ["--methods", "simpo,ipo,cpo,orpo,hinge", "--steps", "1", "--name", "card"]
     assert main(arguments, tmp_path) == 130
     record = Record(**json.loads((tmp_path / "card.json").read_text())["record"])
     assert list(record.seconds) == ["simpo", "ipo", "cpo", "orpo"]
@@ -157,5 +154,5 @@ def test_what_cannot_be_done_is_a_users_error(
         main(arguments, tmp_path)
 
 
-def test_a_failure_is_the_exit_code(timed: Sequence[str], tmp_path: Path) -> None:
+def test_a_failure_is_the_exit_code(timed: list[list[str]], tmp_path: Path) -> None:
     assert main(["--methods", "simpo,kto", "--runs", "1"], tmp_path) == 1

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.methods import ON_PAIRS, weights_file
+from benchmarks.methods import ON_PAIRS
 from benchmarks.passes import explained, passes_of, recomputed_share, work
 from benchmarks.shapes import NARROW, write_model, write_pairs
+from benchmarks.steps import weights_file
 from sparsepo import POConfig, POTrainer
 from sparsepo.data.pairs import read_pairs
 from sparsepo.methods import BUILT_IN
