@@ -19,8 +19,8 @@ from harness.render.columns import markdown_text
 from harness.render.method_result import all_methods, method_result
 from sparsepo.methods import BUILT_IN, PAPER, Method
 from sparsepo.methods.base import Needs
+from sparsepo.methods.formula import formula
 from sparsepo.methods.hyper_parameters import HyperParameter, declared
-from sparsepo.training.card import formula
 from sparsepo.training.citations import arxiv_number
 
 PAGES = Path(__file__).parent / "methods"

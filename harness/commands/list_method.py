@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.domains.common.stages import not_provided
+from sparsepo.methods.formula import formula
 from sparsepo.methods.hyper_parameters import declared
 from sparsepo.registry import method_class, method_origin
-from sparsepo.training.card import formula
 
 WIDTH = 100
 

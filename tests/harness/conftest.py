@@ -50,6 +50,13 @@ def noise(context):
     (context.work / "number.txt").write_text(str(random.random()))
 
 
+def surroundings(context):
+    """Writes an environment variable, and the modules that were there before it ran."""
+    import sys
+    lines = [os.environ.get(context.config["name"], ""), *sorted(sys.modules)]
+    (context.work / "lines.txt").write_text("\\n".join(lines))
+
+
 def user_error(context):
     raise UserError("the file x has no column y: rename it")
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
-from harness.cli import main
+from harness.cli import main, upkeep
 from harness.graph.engines.worker import StageError
 from harness.graph.store import Store
 from sparsepo.errors import UserError
@@ -221,7 +220,7 @@ def test_other_endings(
     def fail(options: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_list", fail)
+    monkeypatch.setattr(upkeep, "listing", fail)
     assert main(["list"]) == code
     shown = capsys.readouterr().err
     assert text in shown

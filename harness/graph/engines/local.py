@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -29,20 +29,23 @@ from harness.graph.stages import Stage
 from harness.graph.store import Store
 
 _PROGRESS_EVERY = 0.1
-_DEATH_POLL = 0.5
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     connection: Connection
+    lifeline: Connection
+    """The process ends itself when this end is closed, as it is when this process dies."""
     job: Job | None = None
     slots: int = 0
 
 
 class LocalEngine:
-    """Runs stages in spawned processes that live until the run ends.
+    """Runs stages in processes that live until the run ends.
+
+    On Linux they are forked from one process that has loaded the libraries; where each sees a GPU
+    of its own, and on other systems, every process loads them itself.
 
     Args:
         workers: number of processes, by default one per GPU or core; a stage with several threads
@@ -81,7 +84,7 @@ class LocalEngine:
                 if self._gpus:
                     values["CUDA_VISIBLE_DEVICES"] = self._gpus[index % len(self._gpus)]
                 with _environment(values):
-                    pool.append(_start(store.root))
+                    pool.append(_start(store.root, fork=not self._gpus))
             self._schedule(list(stages), set(finished), pool, store, display)
         finally:
             _stop(pool)
@@ -167,15 +170,25 @@ def _death(worker: _Worker, store: Store) -> StageError:
     return of_stage(error, worker.job.address)
 
 
-def _start(root: Path) -> _Worker:
-    context = multiprocessing.get_context("spawn")
+def _start(root: Path, *, fork: bool) -> _Worker:
+    # A process that has initialised CUDA must not be forked, and importing libraries may do that.
+    if fork and sys.platform == "linux":
+        context: BaseContext = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harness.graph.engines.preloaded"])
+    else:
+        context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(
-        target=_serve, args=(there, str(root), os.getpid()), daemon=True, name="harness-worker"
+    end, lifeline = context.Pipe(duplex=False)
+    process = context.Process(  # type: ignore[attr-defined]
+        target=_serve,
+        args=(there, end, str(root), dict(os.environ)),
+        daemon=True,
+        name="harness-worker",
     )
     process.start()
     there.close()
-    return _Worker(process, here)
+    end.close()
+    return _Worker(process, here, lifeline)
 
 
 def _stop(pool: Sequence[_Worker]) -> None:
@@ -188,13 +201,19 @@ def _stop(pool: Sequence[_Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
+        worker.lifeline.close()
 
 
-def _serve(connection: Connection, root: str, parent: int) -> None:
+def _serve(
+    connection: Connection, lifeline: Connection, root: str, environment: dict[str, str]
+) -> None:
     """Run jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with(parent)
+    # The process that this one was forked from may be older than changes of the environment.
+    os.environ.clear()
+    os.environ.update(environment)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     store = Store(Path(root))
     lock = threading.Lock()
 
@@ -218,18 +237,11 @@ def _serve(connection: Connection, root: str, parent: int) -> None:
         send(*attempt(store, job, progress, lambda: send("waiting")))
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent ends for any reason."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_DEATH_POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _end_with(lifeline: Connection) -> None:
+    """End this process when the other end of the pipe is closed, for any reason."""
+    with suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
 
 
 @contextmanager

@@ -78,12 +78,12 @@ def wait_until(condition: Any, process: subprocess.Popen[str] | None = None) -> 
     raise AssertionError("never happened")
 
 
-def children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
-                found.append(int(entry.name))
+                found += [int(entry.name), *descendants(int(entry.name))]
     return found
 
 
@@ -128,12 +128,34 @@ def test_unseeded_randomness_follows_the_address(tmp_path: Path, recorder: Any) 
     assert len(set(results[0])) == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_workers_are_forked_with_the_libraries_and_todays_environment(
+    store: Store, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("TOY_VARIABLE", value)
+        stage = Stage(value, "toy_stages:surroundings", {"name": "TOY_VARIABLE", "run": value})
+        folder = make_all([stage], store, LocalEngine(1), recorder)[stage.address]
+        seen, *modules = (folder / "lines.txt").read_text().splitlines()
+        assert seen == value
+        assert "sparsepo.training.trainer" in modules
+
+
+def test_a_process_that_sees_a_gpu_loads_its_own_libraries(store: Store, recorder: Any) -> None:
+    name = "CUDA_VISIBLE_DEVICES"
+    stage = Stage("gpu", "toy_stages:surroundings", {"name": name})
+    made = make_all([stage], store, LocalEngine(1, gpus=1), recorder)
+    seen, *modules = (made[stage.address] / "lines.txt").read_text().splitlines()
+    assert seen == "0"
+    assert "sparsepo.training.trainer" not in modules
+
+
 def test_kill_9_then_again(tmp_path: Path) -> None:
     process = start(tmp_path, steps=3000)
     trace, partial = tmp_path / "trace", tmp_path / "store" / "partial"
     wait_until(lambda: len(list(partial.glob("*/state.txt"))) == 2, process)
-    workers = children(process.pid)
-    assert workers
+    workers = descendants(process.pid)
+    assert len(workers) >= 2
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not any(running(pid) for pid in workers))

@@ -16,8 +16,8 @@ from sparsepo.data import PairData, read_pairs
 from sparsepo.data.hub import is_hub_id
 from sparsepo.methods import BUILT_IN, DPO, PAPER
 from sparsepo.methods.base import Method
+from sparsepo.methods.formula import formula, notation
 from sparsepo.registry import register_method
-from sparsepo.training.card import formula, notation
 from sparsepo.training.citations import bibtex
 from tests.small_models import small_model, small_tokenizer, text_pairs
 
