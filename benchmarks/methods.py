@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path = CARDS) -> int:
     def save(record: Record) -> None:
         facts["load"] = f"{load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
         done = sum(map(len, record.seconds.values()))
-        print(f"{done} runs, {len(record.failures)} failures", file=sys.stderr, flush=True)
+        print(f"{done} steps, {len(record.failures)} failures", file=sys.stderr, flush=True)
         if options.name:
             files[0].write_text(markdown(facts, record))
             data = {**facts, "record": asdict(record)}
