@@ -229,11 +229,13 @@ def split_request(
             and (experiment.tunable or not needs_tune(profile, key))
             and (experiment.judged or key.partition(".")[0] != "judge")
             and (isinstance(experiment, DynamicsSpec) or key.partition(".")[0] != "dynamics")
+            and not (experiment.one_chain and key == "seeds")
         )
         unknown -= set(own)
         changed = replace(
             request,
             assignments=own,
+            seeds=None if experiment.one_chain else request.seeds,
             allow_code_execution=request.allow_code_execution and domain.runs_code,
             tune=request.tune if experiment.tunable else None,
             yes=request.yes and experiment.judged,

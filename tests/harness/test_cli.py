@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -96,6 +97,19 @@ def test_list_names_everything(
     for name in ("table1", "tiny", "small", "paper", "sparsepo-independent", "local", "ray"):
         assert f"  {name}" in text
     assert "Mine (file mine.py)" in text
+
+
+def test_a_methods_hyper_parameters_are_shown_without_the_libraries_of_training() -> None:
+    code = (
+        "import sys; from harness.cli import main; main(['list', '--method', 'ppo']); "
+        "sys.exit(any(name in sys.modules for name in ('transformers', 'peft', 'datasets')))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "ppo" in done.stdout
 
 
 def test_a_file_in_the_stores_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ FIGURE6 = DynamicsSpec(
     title="Text-to-code: sparsity of SparsePO's independent masks and token KL, chosen responses",
     rows=method_rows("sparsepo-independent"),
     response="chosen",
+    one_chain=True,
 )
 """Figure 6: sparsity of both masks and token KL during training for each β, chosen responses."""
 
@@ -55,6 +56,7 @@ FIGURE8 = DynamicsSpec(
     title="Text-to-code: sparsity of SparsePO's independent masks and token KL, rejected responses",
     rows=method_rows("sparsepo-independent"),
     response="rejected",
+    one_chain=True,
 )
 """Figure 8: the same as Figure 6 over rejected responses."""
 

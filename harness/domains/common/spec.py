@@ -66,6 +66,8 @@ class Experiment:
     """A hyper-parameter that the experiment varies, and that every row must therefore have."""
     judged: bool = False
     """Whether a judge that the user can choose compares responses."""
+    one_chain: bool = False
+    """Whether it shows runs that exist for one seed only, so that `run --seeds` says nothing."""
     untuned: tuple[str, ...] = ()
     """Ids of the rows that never have a tuned one, because nothing is optimized in them."""
     variant: str = ""

@@ -46,3 +46,14 @@ def test_permission_reaches_only_what_runs_programs() -> None:
 def test_one_experiment_alone_gets_the_request_as_it_is() -> None:
     request = RunRequest(assignments=("nothing.knows=1",), allow_code_execution=True)
     assert split_request(ALL[:1], request) == [(ALL[0], request)]
+
+
+def test_seeds_are_for_the_experiments_that_have_several_chains() -> None:
+    seeds = {
+        experiment.id: own.seeds for experiment, own in split_request(ALL, RunRequest(seeds=2))
+    }
+    assert seeds.pop("figure6") is None
+    assert seeds.pop("figure8") is None
+    assert set(seeds.values()) == {2}
+    own = given(RunRequest(assignments=("seeds=2",)))
+    assert [name for name, texts in own.items() if not texts] == ["figure6", "figure8"]
