@@ -210,7 +210,7 @@ def facts_of(options: argparse.Namespace, methods: Sequence[str], words: str) ->
 
 
 def read_record(file: Path, facts: dict[str, Any]) -> Record:
-    """Return what a card's JSON has measured.
+    """Return what a card's JSON has measured, and add its command and methods to a run's facts.
 
     Args:
         file: the card's JSON.
@@ -232,6 +232,9 @@ def read_record(file: Path, facts: dict[str, Any]) -> Record:
                 f"{file.name} was measured with {name} {data[name]}, not {facts[name]}; choose "
                 "another --name, or leave out --resume."
             )
+    commands = [data["command"], facts["command"]]
+    facts["command"] = "\n".join(dict.fromkeys("\n".join(commands).splitlines()))
+    facts["methods"] = list(dict.fromkeys([*data["methods"], *facts["methods"]]))
     return record
 
 

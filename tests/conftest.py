@@ -1,5 +1,6 @@
 """What tests share: one thread per process, no reaching for a model hub, a clean registry."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 # A loaded machine must not fail a test, and continuous integration tries the same examples twice.
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the libraries out of later collections of garbage, of which every training has some."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

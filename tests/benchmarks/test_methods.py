@@ -118,6 +118,10 @@ def test_a_card_is_resumed(
     assert "Not reached" not in page
     assert page.count("| 1 | 6.000 |") == 5
     assert page in capsys.readouterr().out
+    main(["--methods", "nca", "--steps", "1", "--name", "card", "--resume"], tmp_path)
+    page = (tmp_path / "card.md").read_text()
+    assert page.count("python -m benchmarks.methods") == 3
+    assert page.count("| 1 | 6.000 |") == 6
     with pytest.raises(UserError, match="was measured with steps 1, not 4"):
         main([*arguments, "--resume", "--steps", "4"], tmp_path)
 
