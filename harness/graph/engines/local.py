@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -170,13 +171,23 @@ def _death(worker: _Worker, store: Store) -> StageError:
     return of_stage(error, worker.job.address)
 
 
-def _start(root: Path, *, fork: bool) -> _Worker:
+_forks_for: int | None = None
+"""The process whose workers are forked. A process that is itself a fork of it has none of them."""
+
+
+def _context(fork: bool) -> BaseContext:
+    global _forks_for
+    _forks_for = _forks_for or os.getpid()
     # A process that has initialised CUDA must not be forked, and importing libraries may do that.
-    if fork and sys.platform == "linux":
+    if fork and sys.platform == "linux" and _forks_for == os.getpid():
         context: BaseContext = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["harness.graph.engines.preloaded"])
-    else:
-        context = multiprocessing.get_context("spawn")
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+def _start(root: Path, *, fork: bool) -> _Worker:
+    context = _context(fork)
     here, there = context.Pipe()
     end, lifeline = context.Pipe(duplex=False)
     process = context.Process(  # type: ignore[attr-defined]
@@ -225,6 +236,8 @@ def _serve(
         try:
             job: Job = connection.recv()
         except (EOFError, OSError):
+            # A process that was forked ends without them: sandboxes of stages are closed here.
+            atexit._run_exitfuncs()
             return
         last = [0.0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -139,6 +140,23 @@ def test_workers_are_forked_with_the_libraries_and_todays_environment(
         seen, *modules = (folder / "lines.txt").read_text().splitlines()
         assert seen == value
         assert "sparsepo.training.trainer" in modules
+
+
+def test_a_forked_process_makes_workers_of_its_own(
+    tmp_path: Path, store: Store, recorder: Any
+) -> None:
+    trace = tmp_path / "trace"
+    make_all([number(trace, 1)], store, LocalEngine(1), recorder)
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            make_all([number(trace, 2)], store, LocalEngine(1), recorder)
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_a_process_that_sees_a_gpu_loads_its_own_libraries(store: Store, recorder: Any) -> None:
