@@ -210,7 +210,7 @@ def facts_of(options: argparse.Namespace, methods: Sequence[str], words: str) ->
 
 
 def read_record(file: Path, facts: dict[str, Any]) -> Record:
-    """Return what a card's JSON has measured, and add its command and methods to a run's facts.
+    """Return what a card's JSON has measured; put its command, load and methods before a run's.
 
     Args:
         file: the card's JSON.
@@ -234,6 +234,7 @@ def read_record(file: Path, facts: dict[str, Any]) -> Record:
             )
     commands = [data["command"], facts["command"]]
     facts["command"] = "\n".join(dict.fromkeys("\n".join(commands).splitlines()))
+    facts["load"] = f"{data['load']}, then "
     facts["methods"] = list(dict.fromkeys([*data["methods"], *facts["methods"]]))
     return record
 
@@ -272,10 +273,11 @@ def main(arguments: Sequence[str] | None = None, folder: Path = CARDS) -> int:
     facts = facts_of(options, names, " ".join(given))
     files = [folder / f"{options.name}.{kind}" for kind in ("md", "json")]
     record = read_record(files[1], facts) if options.resume else Record()
-    load = os.getloadavg()[0]
+    load, earlier = os.getloadavg()[0], facts["load"]
 
     def save(record: Record) -> None:
-        facts["load"] = f"{load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
+        now = f"{load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
+        facts["load"] = earlier + now
         done = sum(map(len, record.seconds.values()))
         print(f"{done} steps, {len(record.failures)} failures", file=sys.stderr, flush=True)
         if options.name:
