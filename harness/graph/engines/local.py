@@ -171,23 +171,19 @@ def _death(worker: _Worker, store: Store) -> StageError:
     return of_stage(error, worker.job.address)
 
 
-_forks_for: int | None = None
-"""The process whose workers are forked. A process that is itself a fork of it has none of them."""
-
-
-def _context(fork: bool) -> BaseContext:
-    global _forks_for
-    _forks_for = _forks_for or os.getpid()
-    # A process that has initialised CUDA must not be forked, and importing libraries may do that.
-    if fork and sys.platform == "linux" and _forks_for == os.getpid():
-        context: BaseContext = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["harness.graph.engines.preloaded"])
-        return context
-    return multiprocessing.get_context("spawn")
-
-
 def _start(root: Path, *, fork: bool) -> _Worker:
-    context = _context(fork)
+    # A process that has initialised CUDA must not be forked, and importing libraries may do that.
+    if fork and sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harness.graph.engines.preloaded"])
+        # Its socket needs a place for temporary files with a short name, and its process is the
+        # child of this one, which may itself be a fork of the one that started it.
+        with suppress(OSError):
+            return _start_in(context, root)
+    return _start_in(multiprocessing.get_context("spawn"), root)
+
+
+def _start_in(context: BaseContext, root: Path) -> _Worker:
     here, there = context.Pipe()
     end, lifeline = context.Pipe(duplex=False)
     process = context.Process(  # type: ignore[attr-defined]

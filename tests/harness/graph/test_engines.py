@@ -20,6 +20,7 @@ from harness.graph.engines.worker import Job, make, worker_environment
 from harness.graph.stages import Stage
 from harness.graph.store import Store
 from sparsepo.errors import UserError
+from tests.tasks.sandbox.battery import temporary_files_in
 from tests.tiny_disk import tiny_disk
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -157,6 +158,16 @@ def test_a_forked_process_makes_workers_of_its_own(
             os._exit(code)
     _, status = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_folder_of_temporary_files_may_have_a_long_name(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with temporary_files_in(folder):
+        process = start(tmp_path, steps=1)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.strip() == "3"
 
 
 def test_a_process_that_sees_a_gpu_loads_its_own_libraries(store: Store, recorder: Any) -> None:

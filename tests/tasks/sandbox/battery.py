@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -92,6 +93,8 @@ def filled(text: str, planted: Planted) -> str:
 @contextlib.contextmanager
 def plant(folder: Path) -> Iterator[Planted]:
     """Plant secrets, servers and a sleeping process; take them away afterwards."""
+    servers = [socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
+    _bind_alone(servers[2], "\0sbxcanary")
     home, project = folder / "home", folder / "project"
     (home / ".ssh").mkdir(parents=True)
     project.mkdir()
@@ -101,14 +104,12 @@ def plant(folder: Path) -> Iterator[Planted]:
     os.environ["SBX_SECRET"] = "PLANTED SBX_SECRET"
     inherited = os.open(project / "data.txt", os.O_RDWR)
     os.set_inheritable(inherited, True)
-    servers = [socket.socket(), socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
     datagrams = socket.socket(type=socket.SOCK_DGRAM)
     servers[0].bind(("127.0.0.1", 0))
     port = servers[0].getsockname()[1]
     datagrams.bind(("127.0.0.1", port))
     servers[1].bind(str(project / "sock"))
     (project / "sock").chmod(0o777)
-    servers[2].bind("\0sbxcanary")
     canary = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     planted = Planted(home, project, port, canary)
 
@@ -139,6 +140,35 @@ def plant(folder: Path) -> Iterator[Planted]:
         os.environ.pop("SBX_SECRET", None)
         planted.canary.kill()
         planted.canary.wait()
+
+
+def _bind_alone(server: socket.socket, name: str) -> None:
+    """Take the machine's only socket of a name; another battery's is waited for."""
+    deadline = time.monotonic() + 600
+    while True:
+        try:
+            server.bind(name)
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have this process and its children make their temporary files in a folder."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
 
 
 def processes() -> set[int]:
@@ -181,11 +211,9 @@ def run(
     chosen = rows(names)
     temporary = folder / "temporary"
     temporary.mkdir()
-    os.environ["TMPDIR"] = str(temporary)
-    tempfile.tempdir = None
-    before = processes()
     seen: set[int] = set()
-    with plant(folder) as planted:
+    with temporary_files_in(temporary), plant(folder) as planted:
+        before = processes()
         digest = planted.digest()
         programs = [
             Program(
