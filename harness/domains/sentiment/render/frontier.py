@@ -8,6 +8,9 @@ from typing import Any
 from harness.render.columns import row_id
 from harness.render.style import Style, arms, new_figure, save, styles
 
+_NAMES_BESIDE = 9
+"""Names in one line of the legend."""
+
 
 def frontier_files(result: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw the frontiers; return file name → PNG or PDF.
@@ -28,7 +31,11 @@ def _draw(result: Mapping[str, Any]) -> Any:
     swept = [method for method in methods if method["method"] != "sft"]
     columns = 2 if len(swept) <= 4 else 4
     rows = max(1, -(-len(swept) // columns))
-    figure = new_figure(13.5, 5.6)
+    # Inches: two rows of panels and one of the legend fit into the usual height.
+    legend = -(-len(methods) // _NAMES_BESIDE)
+    names = 0.22 * (legend - 1)
+    height = 5.6 + 1.5 * max(0, rows - 2) + names
+    figure = new_figure(13.5, height)
     grid = figure.add_gridspec(
         rows,
         columns + 2,
@@ -37,10 +44,10 @@ def _draw(result: Mapping[str, Any]) -> Any:
         hspace=0.3,
         left=0.05,
         right=0.995,
-        top=0.85,
-        bottom=0.2,
+        top=round(1 - 0.84 / height, 6),
+        bottom=round((1.12 + names) / height, 6),
     )
-    main = figure.add_subplot(grid[:, 0])
+    main = figure.add_subplot(grid[: min(rows, 4), 0])
     for method in methods:
         style = row_styles[row_id(method)]
         points = [method["points"][index] for index in method["frontier"]]
@@ -83,16 +90,17 @@ def _draw(result: Mapping[str, Any]) -> Any:
         handles,
         labels,
         loc="lower center",
-        ncols=min(9, len(labels)),
+        ncols=min(_NAMES_BESIDE, len(labels)),
         frameon=False,
         fontsize=8.5,
         columnspacing=1.2,
-        bbox_to_anchor=(0.5, 0.01),
+        bbox_to_anchor=(0.5, round(0.056 / height, 6)),
     )
     figure.suptitle(
         f"Sentiment control, Figure 2, {result['profile']} profile: reward against KL over β"
         " (and γ) and training steps, mean and 95 % interval",
         fontsize=10,
+        y=round(1 - 0.112 / height, 6),
     )
     return figure
 

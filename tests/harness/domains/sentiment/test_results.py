@@ -284,3 +284,18 @@ def test_the_notes_say_what_was_found() -> None:
     text = table_files(figure())["figure2.md"]
     assert text.startswith("**Figure 2 (tiny profile). A frontier**")
     assert "| DPO | **60.00**" in text
+
+
+def test_forty_methods_have_room_for_their_names() -> None:
+    result = figure()
+    one = result["methods"][-1]
+    further = [{**one, "id": f"m{i}", "label": f"Method {i}"} for i in range(40)]
+    drawn = _draw({**result, "methods": [*result["methods"], *further]})
+    drawn.canvas.draw()
+    _, *others = drawn.axes
+    texts = [axis.title.get_window_extent() for axis in others]
+    panels = [axis.get_window_extent() for axis in others]
+    assert not any(text.overlaps(panel) for text in texts for panel in panels)
+    labels = [axis.xaxis.get_tightbbox() for axis in drawn.axes]
+    legend = drawn.legends[0].get_window_extent()
+    assert not any(legend.overlaps(label) for label in labels if label is not None)
