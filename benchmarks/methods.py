@@ -232,8 +232,8 @@ def read_record(file: Path, facts: dict[str, Any]) -> Record:
                 f"{file.name} was measured with {name} {data[name]}, not {facts[name]}; choose "
                 "another --name, or leave out --resume."
             )
-    commands = [data["command"], facts["command"]]
-    facts["command"] = "\n".join(dict.fromkeys("\n".join(commands).splitlines()))
+    commands = [*data["command"].splitlines(), facts["command"]]
+    facts["command"] = "\n".join(dict.fromkeys(commands))
     facts["load"] = f"{data['load']}, then "
     facts["methods"] = list(dict.fromkeys([*data["methods"], *facts["methods"]]))
     return record

@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from benchmarks.measure import WARM_UP
 from benchmarks.passes import PEER
@@ -71,7 +71,8 @@ def step_seconds(
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {}
         if needs.token_weights:
-            options["token_masks"] = str(weights_file(pairs, model, Path(folder) / "weights.jsonl"))
+            file = Path(folder) / "weights.jsonl"
+            options["token_masks"] = str(weights_file(pairs, load_tokenizer(str(model)), file))
         trainer = POTrainer(
             str(model),
             args=POConfig(
@@ -139,21 +140,30 @@ def steps_in_turn(
     return seconds, ratios, failures
 
 
-def weights_file(pairs: Sequence[PreferencePair], model: Path, file: Path) -> Path:
-    """Write the weight 1 for each token of some pairs, and return the file.
+def weights_file(
+    pairs: Sequence[PreferencePair],
+    tokenizer: PreTrainedTokenizerBase,
+    file: Path,
+    *,
+    weights: tuple[float, float] = (1.0, 1.0),
+    max_length: int = 1024,
+) -> Path:
+    """Write a weight for each token of some pairs, and return the file.
 
     Args:
-        pairs: of a shape.
-        model: folder of the model, for its tokenizer.
+        pairs: the pairs.
+        tokenizer: the model's.
         file: where to.
+        weights: of every token of chosen and of rejected responses.
+        max_length: of a prompt with a response, in tokens.
     """
-    tokenized = tokenize_pairs(pairs, load_tokenizer(str(model)), max_length=1024).pairs
+    tokenized = tokenize_pairs(pairs, tokenizer, max_length=max_length).pairs
     rows = (
         {
             "pair_id": pair.pair_id,
             "reward_mask": {
-                "chosen": [1.0] * len(pair.chosen_ids),
-                "rejected": [1.0] * len(pair.rejected_ids),
+                "chosen": [weights[0]] * len(pair.chosen_ids),
+                "rejected": [weights[1]] * len(pair.rejected_ids),
             },
         }
         for pair in tokenized

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from benchmarks.steps import weights_file
 from sparsepo import POConfig, POTrainer
-from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.methods import BUILT_IN
 from sparsepo.types import PreferencePair
 from tests.small_models import small_model, small_tokenizer, text_pairs
@@ -31,19 +30,7 @@ def judged(count: int, seed: int = 0) -> list[PreferencePair]:
 
 def weights_of(pairs: Sequence[PreferencePair], file: Path) -> Path:
     """Write a weight for each token: ½ in chosen responses, 1½ in rejected ones."""
-    tokenized = tokenize_pairs(pairs, small_tokenizer(), max_length=MAX_LENGTH).pairs
-    rows = [
-        {
-            "pair_id": pair.pair_id,
-            "reward_mask": {
-                "chosen": [0.5] * len(pair.chosen_ids),
-                "rejected": [1.5] * len(pair.rejected_ids),
-            },
-        }
-        for pair in tokenized
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return weights_file(pairs, small_tokenizer(), file, weights=(0.5, 1.5), max_length=MAX_LENGTH)
 
 
 def config_of(folder: Path, method: str, **options: Any) -> POConfig:

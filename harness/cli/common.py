@@ -26,9 +26,9 @@ def console() -> Console:
     """Return a console for tables; one that is not a terminal is wide enough for them."""
     from rich.console import Console
 
-    console = Console()
+    usual = Console()
     # A pipe has no width; a table must not be wrapped at 80 columns.
-    return console if console.is_terminal else Console(width=170)
+    return usual if usual.is_terminal else Console(width=170)
 
 
 def tell_written(folder: Path, name: str) -> None:

@@ -67,11 +67,11 @@ def plan(options: argparse.Namespace) -> int:
     given = {"compute": options.utilisation, "bandwidth": options.bandwidth_utilisation}
     reached = Utilisation(**{name: share for name, share in given.items() if share is not None})
     request = request_of(options, out=options.results)
-    plan = make_plan_of(experiments_of(options), request, PlanOptions(reached))
+    made = make_plan_of(experiments_of(options), request, PlanOptions(reached))
     if options.out is not None:
-        write_files(options.out.parent, {options.out.name: pretty_json(plan.as_json())})
+        write_files(options.out.parent, {options.out.name: pretty_json(made.as_json())})
     if not options.quiet:
-        show_plan(plan)
+        show_plan(made)
         if options.out is not None:
             print(f"written: {options.out}")
     return 0

@@ -21,11 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run experiments and write their tables")
     _add_request(run)
     run.add_argument("--out", type=Path, help=f"default: {RESULTS}")
-    run.add_argument(
-        "--allow-code-execution",
-        action="store_true",
-        help="allow model-generated programs to run on this machine (sandboxed)",
-    )
+    _add_permission(run)
     run.add_argument(
         "--yes", action="store_true", help="agree to the estimated cost of a judge at an endpoint"
     )
@@ -207,11 +203,7 @@ def _add_passk(commands: argparse._SubParsersAction[OneLineParser]) -> None:
         help="rows with task_id and completion or solution, several per problem; or BigCode's "
         "generations.json",
     )
-    passk.add_argument(
-        "--allow-code-execution",
-        action="store_true",
-        help="allow model-generated programs to run on this machine (sandboxed)",
-    )
+    _add_permission(passk)
     passk.add_argument(
         "--k",
         metavar="1,10,100",
@@ -291,4 +283,12 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         "--store",
         type=Path,
         help="folder for artefacts (default: SPARSEPO_STORE, or .store in --out)",
+    )
+
+
+def _add_permission(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="allow model-generated programs to run on this machine (sandboxed)",
     )

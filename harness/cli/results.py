@@ -71,22 +71,23 @@ def report(options: argparse.Namespace) -> int:
     from harness.commands.report import make_report
 
     profiles = names_of(options.profile, "profiles, such as --profile tiny,small")
-    report = make_report(options.results, profiles, options.out, options.published)
-    for problem in report.left_out:
+    made = make_report(options.results, profiles, options.out, options.published)
+    for problem in made.left_out:
         print(problem, file=sys.stderr)
-    if report.missing:
-        print(f"not run yet: {report.missing} experiments; the index has their commands")
-    published = f", {len(report.published)} published" if report.published else ""
-    print(f"written: {report.index} ({len(report.shown)} results{published})")
+    if made.missing:
+        print(f"not run yet: {made.missing} experiments; the index has their commands")
+    published = f", {len(made.published)} published" if made.published else ""
+    print(f"written: {made.index} ({len(made.shown)} results{published})")
     return 0
 
 
 def publish(options: argparse.Namespace) -> int:
     """Copy a result into the repository."""
-    from harness.commands.publish.command import PublishRequest, publish
+    from harness.commands.publish.command import PublishRequest
+    from harness.commands.publish.command import publish as publish_run
     from harness.commands.publish.record import FOLDER
 
-    made = publish(
+    made = publish_run(
         PublishRequest(
             result=options.result,
             name=options.name,
@@ -121,18 +122,18 @@ def passk(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     try:
-        report = run_passk(request)
+        scored = run_passk(request)
     except (KeyboardInterrupt, Terminated) as stop:
         if options.out is not None:
             raise
         print("Stopped; without --out nothing was saved.", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
     if options.out is None:
-        print(report_text(report), end="")
+        print(report_text(scored), end="")
     if not options.quiet:
         # Without a file, standard output contains the results.
         stream = sys.stderr if options.out is None else sys.stdout
-        for line in summary(report):
+        for line in summary(scored):
             print(line, file=stream)
         if options.out is not None:
             print(f"written: {options.out}")

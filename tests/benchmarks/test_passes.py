@@ -21,6 +21,7 @@ from sparsepo.data.pairs import read_pairs
 from sparsepo.methods import BUILT_IN
 from sparsepo.methods.base import Needs
 from sparsepo.methods.masked import MaskedMethod
+from sparsepo.training.loading import load_tokenizer
 from sparsepo.types import PreferencePair
 
 SHAPE = replace(
@@ -89,7 +90,7 @@ class Workshop:
         options: dict[str, Any] = {}
         if needs.token_weights:
             file = self.folder / "weights.jsonl"
-            options["token_masks"] = str(weights_file(self.pairs, model, file))
+            options["token_masks"] = str(weights_file(self.pairs, load_tokenizer(str(model)), file))
         trainer = POTrainer(
             str(model),
             args=POConfig(

@@ -232,7 +232,7 @@ def _serve(
         try:
             job: Job = connection.recv()
         except (EOFError, OSError):
-            # A process that was forked ends without them: sandboxes of stages are closed here.
+            # A forked process ends without them, and libraries remove temporary folders in them.
             atexit._run_exitfuncs()
             return
         last = [0.0]
