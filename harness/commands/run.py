@@ -56,6 +56,11 @@ class Prepared:
         return [*graph.targets, *get_domain(self.experiment.domain).sample_stages(graph)]
 
     @property
+    def left_out(self) -> str:
+        """Which methods `--methods all` does not add, and why; see `left_out`."""
+        return left_out(self.experiment, self.request.methods)
+
+    @property
     def folder(self) -> Path:
         """The folder for its files; one with tuned rows, or a variant, does not replace another."""
         end = self.experiment.variant + ("" if self.request.tune is None else TUNED)
@@ -141,6 +146,8 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
+        if prepared.left_out:
+            shown.note(prepared.left_out)
         make_all(prepared.targets, store, prepared.engine, shown)
     finally:
         shown.close()
@@ -263,9 +270,41 @@ def further_methods(
     """
     shown = {row.method for row in rows}
     for name, cls in available_methods().items():
-        has = varied is None or varied in {item.name for item in fields(cls)}
-        if name not in shown and has and not_provided(cls) is None:
+        if name not in shown and _lacks(cls, varied) is None:
             yield name, cls
+
+
+def left_out(experiment: Experiment, methods: Sequence[str] | None) -> str:
+    """Say which methods `--methods all` does not add to an experiment, and why.
+
+    Args:
+        experiment: the table or figure.
+        methods: the names that the user gave.
+
+    Returns:
+        One sentence, empty if nothing is left out.
+    """
+    if methods is None or tuple(methods) != (ALL,):
+        return ""
+    shown = {row.method for row in experiment.rows}
+    reasons: dict[str, list[str]] = {}
+    for name, cls in available_methods().items():
+        lacks = None if name in shown else _lacks(cls, experiment.varied)
+        if lacks is not None:
+            reasons.setdefault(lacks, []).append(name)
+    if not reasons:
+        return ""
+    listed = "; ".join(f"{lacks}: {', '.join(names)}" for lacks, names in reasons.items())
+    return f"Methods left out of {experiment.id}: {listed}."
+
+
+def _lacks(cls: type[Method], varied: str | None) -> str | None:
+    """Return why `--methods all` leaves a method out, or None if it does not."""
+    if not_provided(cls) is not None:
+        return "needing what it does not provide (`list --method NAME` says what)"
+    if varied is not None and varied not in {item.name for item in fields(cls)}:
+        return f"without {varied}, which it varies"
+    return None
 
 
 def select_rows(

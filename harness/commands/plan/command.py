@@ -97,6 +97,8 @@ class Plan:
     """Id, stages, and how many of them are in the store."""
     left_out: dict[str, str]
     """Id → why an experiment cannot be planned."""
+    methods_left_out: list[str]
+    """A sentence for each experiment that `--methods all` does not add every method to."""
     kinds: list[KindOfStage]
     fetched: list[Fetched]
     training: list[Training]
@@ -135,6 +137,7 @@ class Plan:
                 for id, stages, stored in self.experiments
             ],
             "left_out": self.left_out,
+            "methods_left_out": self.methods_left_out,
             "stages": [one.as_json() for one in self.kinds],
             "total": self.total.as_json(),
             "processor_hours": self.scheduled_seconds / 3600,
@@ -196,6 +199,7 @@ def make_plan_of(
             for own in [topological(one.targets)]
         ],
         left_out=left_out,
+        methods_left_out=[one.left_out for one in described if one.left_out],
         kinds=_kinds(order, works, stored, options.reached),
         fetched=fetched(missing),
         training=_training(missing, works),

@@ -25,6 +25,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"Plan of {names}, {plan.profile} profile. Nothing was run or fetched."
     for id, reason in plan.left_out.items():
         yield f"Left out: {id}. {reason}"
+    yield from plan.methods_left_out
     if plan.runs_code:
         yield "The run needs --allow-code-execution, because it runs model-generated programs."
     yield ""

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.commands.run import select_rows
+from harness.commands import run
+from harness.commands.plan.command import PlanOptions, make_plan_of
+from harness.commands.plan.show import plan_lines
+from harness.commands.run import left_out, select_rows
+from harness.config.request import RunRequest
 from harness.domains.common.stages import not_provided
 from harness.domains.common.work.files import read_pairs_file, write_pairs
 from harness.domains.common.work.reverse import reverse_pairs
@@ -15,6 +19,8 @@ from harness.domains.dialogue import DOMAIN as DIALOGUE
 from harness.domains.dialogue.experiments import TABLE1
 from harness.domains.dialogue.pipeline import build_graph
 from harness.domains.sentiment.experiments import FIGURE2
+from harness.domains.sentiment.experiments import ON_POLICY as ON_POLICY_TABLE
+from harness.graph.progress import Display
 from harness.graph.stages import StageContext, topological
 from sparsepo import UserError
 from sparsepo.methods import BUILT_IN
@@ -31,6 +37,34 @@ def test_all_adds_every_method_that_can_be_trained() -> None:
     assert {name for name, cls in BUILT_IN.items() if not_provided(cls)} == NOT_HERE
     swept = {row.method for row in select_rows(FIGURE2, ("all",), {})}
     assert "ipo" in swept and "orpo" not in swept and "simper" not in swept
+
+
+def test_methods_that_all_does_not_add_are_named_with_the_reason() -> None:
+    assert left_out(FIGURE2, None) == left_out(FIGURE2, ("dpo",)) == ""
+    for_pairs, without_beta = left_out(FIGURE2, ("all",)).split("; ")
+    assert for_pairs.startswith("Methods left out of figure2: needing what it does not provide")
+    assert set(for_pairs.rpartition(": ")[2].split(", ")) == NOT_HERE
+    assert without_beta == "without beta, which it varies: orpo, simper, repo, sepo."
+    assert "beta" not in left_out(TABLE1, ("all",))
+    # Rows that an experiment has of its own are not left out.
+    assert "grpo" not in left_out(ON_POLICY_TABLE, ("all",))
+
+
+def test_run_and_plan_say_what_all_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise UserError("before the first stage")
+
+    notes: list[str] = []
+    display = Display()
+    monkeypatch.setattr(display, "note", notes.append)
+    monkeypatch.setattr(run, "make_all", stop)
+    request = RunRequest(store=tmp_path / "store", out=tmp_path, methods=("all",))
+    with pytest.raises(UserError, match="before the first"):
+        run.run_experiment(FIGURE2, request, display)
+    assert notes == [left_out(FIGURE2, ("all",))]
+    assert notes[0] in plan_lines(make_plan_of([FIGURE2], request, PlanOptions()))
 
 
 def graph_of(*methods: str) -> list[str]:
