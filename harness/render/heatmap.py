@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.render.style import new_figure, save
-from sparsepo.analysis.maps import QUANTITIES, Quantity
-from sparsepo.analysis.page import COLOURS, INK
+from sparsepo.analysis.quantities import COLOURS, INK, QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

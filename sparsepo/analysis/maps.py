@@ -36,12 +36,10 @@ from sparsepo.types import PreferencePair, TokenizedPair, TokenStats
 
 __all__ = [
     "NOT_FINITE",
-    "QUANTITIES",
     "SCHEMA",
     "Maps",
     "ModelMaps",
     "PairMap",
-    "Quantity",
     "ResponseMap",
     "Sparsity",
     "beta_of",
@@ -56,31 +54,6 @@ SCHEMA = "sparsepo-token-maps-1"
 NOT_FINITE = "values that are not finite"
 
 Values = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A quantity by which tokens are coloured."""
-
-    field: str
-    """The field of a ResponseMap."""
-    label: str
-    signed: bool
-    """Whether the sign matters: positive and negative values have different colours."""
-
-
-QUANTITIES = (
-    Quantity("rewards", "token reward β·r, before the mask", signed=True),
-    Quantity("masked_rewards", "token reward β·m_u·r, after the mask", signed=True),
-    Quantity("weighted_kl", "token KL β·k, before the mask", signed=False),
-    Quantity("masked_kl", "token KL β·m_d·k, after the mask", signed=False),
-    Quantity("reward_mask", "reward mask m_u", signed=False),
-    Quantity("kl_mask", "KL mask m_d", signed=False),
-    Quantity("contributions", "contribution to the pair's margin", signed=True),
-    Quantity("log_ratios", "log-ratio r", signed=True),
-    Quantity("kl", "token KL k", signed=False),
-)
-"""In the order of the page's menu."""
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 
-from sparsepo.analysis.maps import QUANTITIES, ModelMaps, document
+from sparsepo.analysis.quantities import COLOURS, QUANTITIES
 from sparsepo.analysis.rounding import rounded
 
-COLOURS = {"negative": "#e6954a", "zero": "#ffffff", "positive": "#6aa9e0", "high": "#4fb3a1"}
-"""Orange to blue through white, and white to green: distinguishable with all common kinds of colour
-blindness, and light enough for dark text."""
-
-INK = "#111111"
-"""Colour of the text."""
+if TYPE_CHECKING:
+    from sparsepo.analysis.maps import ModelMaps
 
 
 def render_page(models: Sequence[ModelMaps], title: str = "Token maps") -> str:
@@ -30,6 +26,8 @@ def render_page(models: Sequence[ModelMaps], title: str = "Token maps") -> str:
         models: the maps of at least one model.
         title: heading of the page.
     """
+    from sparsepo.analysis.maps import document
+
     return render_document(document(models), title)
 
 

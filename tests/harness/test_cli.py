@@ -16,6 +16,8 @@ from harness.graph.engines.worker import StageError
 from harness.graph.store import Store
 from sparsepo.errors import UserError
 
+RESULTS = Path(__file__).parents[2] / "results"
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,17 +101,33 @@ def test_list_names_everything(
     assert "Mine (file mine.py)" in text
 
 
-def test_a_methods_hyper_parameters_are_shown_without_the_libraries_of_training() -> None:
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("list", "--method", "ppo"), "ppo"),
+        (("report", "--results", str(RESULTS), "--out", "site"), "written: site"),
+        (("leaderboard", "--results", str(RESULTS), "--out", "board"), ""),
+    ],
+    ids=["list", "report", "leaderboard"],
+)
+def test_what_runs_no_stage_starts_without_the_libraries_of_training(
+    command: tuple[str, ...], shown: str, tmp_path: Path
+) -> None:
     code = (
-        "import sys; from harness.cli import main; main(['list', '--method', 'ppo']); "
+        f"import sys; from harness.cli import main; main({list(command)}); "
         "sys.exit(any(name in sys.modules for name in ('transformers', 'peft', 'datasets')))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0
-    assert "ppo" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
 
 
 def test_a_file_in_the_stores_place(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.domains.common.samples import read_samples_file
+from sparsepo.analysis.quantities import COLOURS, QUANTITIES
 
 PAGE_SAMPLES, PAGE_CHARACTERS = 100, 250_000
 """A script ends after as many samples, or characters, whichever comes first."""
@@ -190,10 +191,5 @@ class _Means:
 
 
 def _token_quantities() -> dict[str, Any]:
-    """Return by what tokens can be coloured; imported only where there are token maps."""
-    from dataclasses import asdict
-
-    from sparsepo.analysis.maps import QUANTITIES
-    from sparsepo.analysis.page import COLOURS
-
+    """Return by what tokens can be coloured."""
     return {"quantities": [asdict(one) for one in QUANTITIES], "colours": COLOURS}

@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from harness.render.heatmap import LINE_BREAK, NO_GLYPH, NO_TEXT, SETTINGS, draw, lay_out, pictures
 from sparsepo.analysis.maps import document, token_maps
-from sparsepo.analysis.page import COLOURS
+from sparsepo.analysis.quantities import COLOURS
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.methods import PAPER
 from sparsepo.reference.online import Reference

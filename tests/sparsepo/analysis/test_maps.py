@@ -19,7 +19,6 @@ from sparsepo import POConfig, POTrainer, UserError, get_method, load_plugin
 from sparsepo.analysis.contributions import PROBES, contributions_of
 from sparsepo.analysis.maps import (
     NOT_FINITE,
-    QUANTITIES,
     SCHEMA,
     ModelMaps,
     PairMap,
@@ -27,6 +26,7 @@ from sparsepo.analysis.maps import (
     document,
     token_maps,
 )
+from sparsepo.analysis.quantities import QUANTITIES
 from sparsepo.analysis.token_texts import token_texts
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.pack import pack_pairs

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from sparsepo import POConfig, POTrainer
-from sparsepo.analysis.maps import QUANTITIES, SCHEMA, ModelMaps, PairMap, ResponseMap, token_maps
-from sparsepo.analysis.page import COLOURS, INK, render_page
+from sparsepo.analysis.maps import SCHEMA, ModelMaps, PairMap, ResponseMap, token_maps
+from sparsepo.analysis.page import render_page
+from sparsepo.analysis.quantities import COLOURS, INK, QUANTITIES
 from sparsepo.analysis.trained import load_trained
 from sparsepo.cli import inspect as inspect_command
 from sparsepo.cli.main import main
