@@ -265,6 +265,7 @@ def _laptop() -> SentimentProfile:
         model=ModelSettings(sentiment=SMOLLM2.name, reward=VADER),
         po=replace(
             adapter_training(max_length=64, max_prompt_length=16),
+            learning_rate=1e-3,
             device_batch_size=8,
             save_steps=None,
         ),
