@@ -50,7 +50,7 @@ def masks_variant(
     return replace(
         experiment,
         rows=tuple(common if row.method == INDEPENDENT else row for row in experiment.rows),
-        title=experiment.title.replace("independent masks", "a common mask"),
+        title=experiment.title.replace("independent masks", "common mask"),
         variant="-common",
     )
 

@@ -133,7 +133,7 @@ def test_the_common_mask_is_a_variant_in_a_folder_of_its_own(figure: str) -> Non
     assert isinstance(found, DynamicsSpec)
     assert found.rows[0].method == "sparsepo-common"
     assert found.rows[1:] == EXPERIMENTS[figure].rows[1:]
-    assert "a common mask" in found.title
+    assert "SparsePO's common mask and token KL" in found.title
     prepared = prepare(EXPERIMENTS[figure], RunRequest(assignments=("dynamics.masks=common",)))
     assert prepared.folder == Path("results/tiny") / f"{figure}-common"
     assert {row.method for row in prepared.rows} <= {"sparsepo-common", "dpo"}
