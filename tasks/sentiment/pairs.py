@@ -1,7 +1,8 @@
 """Preference pairs as in the paper: prefixes of reviews, two completions each, and a reward.
 
 Prompts are the first 5 to 8 tokens of reviews. The initial model completes each prompt twice, and
-the completion with the higher ground-truth reward is the chosen response.
+the completion with the higher ground-truth reward is the chosen response. Of more completions, the
+best and the worst are the pair.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from sparsepo.types import PreferencePair
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TIE = "tie: the two completions have the same reward"
+TIE = "tie: the completions have the same reward"
 NO_REWARD = "a completion without a finite reward"
 
 PREFIX_TOKENS = (5, 8)
@@ -100,11 +102,11 @@ def rank_samples(
     rewards: Sequence[Sequence[float | None]],
     name: str = "sample",
 ) -> RankedPairs:
-    """Make one pair per prompt from its first two completions, ordered by reward.
+    """Make one pair per prompt from its completions with the highest and the lowest reward.
 
     Args:
         prompts: the prompts.
-        completions: at least two completions of each prompt.
+        completions: two or more completions of each prompt.
         rewards: their rewards; None if a completion has none.
         name: prefix of the pairs' ids, which are `<name>:<prompt's index>`.
 
@@ -117,19 +119,22 @@ def rank_samples(
     for index, (prompt, texts, scores) in enumerate(
         zip(prompts, completions, rewards, strict=True)
     ):
-        (first, second), (one, two) = texts[:2], scores[:2]
-        if not first.strip() or not second.strip():
+        found = [(text, score) for text, score in zip(texts, scores, strict=True) if text.strip()]
+        scored = [(text, score) for text, score in found if score is not None]
+        if len(found) < 2:
             skipped[EMPTY_RESPONSE] += 1
-        elif first == second:
+        elif len({text for text, _ in found}) < 2:
             skipped[IDENTICAL_RESPONSES] += 1
-        elif one is None or two is None:
+        elif len(scored) < 2:
             skipped[NO_REWARD] += 1
-        elif one == two:
-            skipped[TIE] += 1
         else:
-            chosen, rejected = (first, second) if one > two else (second, first)
+            chosen, best = max(scored, key=itemgetter(1))
+            rejected, worst = min(scored, key=itemgetter(1))
+            if best == worst:
+                skipped[TIE] += 1
+                continue
             pairs.append(PreferencePair(f"{name}:{index}", prompt, chosen, rejected))
-            kept.append((max(one, two), min(one, two)))
+            kept.append((best, worst))
     if not pairs:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise UserError(f"No pair comes of {len(prompts)} prompts: {reasons or 'there are none'}.")

@@ -129,8 +129,8 @@ def read_preferences(source: str | Path, split: str) -> PairData:
     ]
     ranked = rank_samples(
         [prompt for prompt, _ in own],
-        [[text for text, _ in scored] for _, scored in own],
-        [[reward for _, reward in scored] for _, scored in own],
+        [[text for text, _ in scored[:2]] for _, scored in own],
+        [[reward for _, reward in scored[:2]] for _, scored in own],
         f"{Path(source).name.split('.')[0]}:{split}",
     )
     skipped = {**ranked.skipped, **({NO_REWARD: missing} if missing else {})}

@@ -274,8 +274,9 @@ class Workloads:
         config, shape = stage.config, self.sizes.shape(stage)
         count = config["train_prompts"] + config["test_prompts"]
         prompt = sum(config["prefix_tokens"]) / 2
-        flops, decoded = self._decoded(stage, shape, 2 * count, prompt, config["new_tokens"], count)
-        return Work(flops, "float32", decoded, {"responses": 2 * count})
+        drawn = config["completions"] * count
+        flops, decoded = self._decoded(stage, shape, drawn, prompt, config["new_tokens"], count)
+        return Work(flops, "float32", decoded, {"responses": drawn})
 
     def _summaries(self, stage: Stage) -> Work:
         config, shape = stage.config, self.sizes.shape(stage)
@@ -386,7 +387,7 @@ class Workloads:
 
     def _ranked(self, stage: Stage) -> Work:
         samples = stage.inputs["samples"].config
-        count = 2 * (samples["train_prompts"] + samples["test_prompts"])
+        count = samples["completions"] * (samples["train_prompts"] + samples["test_prompts"])
         length = sum(samples["prefix_tokens"]) / 2 + samples["new_tokens"]
         return self._rewarded(stage, count, length)
 

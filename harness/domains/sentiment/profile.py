@@ -73,6 +73,8 @@ class SamplingSettings:
     prefix_tokens: tuple[int, int] = PREFIX_TOKENS
     """[paper] Fewest and most tokens of a prompt."""
     new_tokens: int = 48
+    completions: int = 2
+    """[paper] Completions of each prompt; the best and the worst of them are its pair."""
     dtype: str = "auto"
     seed: int = 0
 
@@ -270,7 +272,7 @@ def _laptop() -> SentimentProfile:
             save_steps=None,
         ),
         methods=method_values(_METHODS),
-        sampling=SamplingSettings(new_tokens=48),
+        sampling=SamplingSettings(new_tokens=48, completions=4),
         sweep=SweepSettings(
             beta=(0.1, 0.8),
             simpo_beta=(2.0, 10.0),

@@ -55,6 +55,8 @@ def check_values(experiment: Experiment, profile: SentimentProfile) -> None:
                 f"sampling.new_tokens={profile.sampling.new_tokens} leaves no room for a prompt in "
                 f"a context of {profile.base.context} tokens (base.context); lower it."
             )
+    if profile.sampling.completions < 2:
+        raise UserError("sampling.completions must be at least 2: a pair has two responses.")
     for name in ("train_prompts", "test_prompts", "test_pairs"):
         if getattr(profile.data, name) < 2:
             raise UserError(f"data.{name} must be at least 2.")

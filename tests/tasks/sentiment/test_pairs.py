@@ -58,7 +58,7 @@ def small_tokenizer_of_bytes() -> Any:
 
 def test_the_better_rewarded_completion_is_chosen_and_the_rest_counted() -> None:
     prompts = ["a", "b", "c", "d", "e"]
-    completions = [[" x", " y"], [" x", " y"], [" x", " x"], ["", " y"], [" x", " y", " z"]]
+    completions = [[" x", " y"], [" x", " y"], [" x", " x"], ["", " y"], [" x", " y"]]
     rewards = [[0.2, 0.8], [0.5, 0.5], [0.5, 0.5], [0.1, 0.9], [0.9, None]]
     found = rank_samples(prompts, completions, rewards, "train")
     (only,) = found.pairs
@@ -73,6 +73,17 @@ def test_the_better_rewarded_completion_is_chosen_and_the_rest_counted() -> None
     }
     with pytest.raises(UserError, match="No pair comes of 1 prompts: 1 tie"):
         rank_samples(["b"], [[" x", " y"]], [[0.5, 0.5]])
+
+
+def test_the_best_and_the_worst_of_several_completions_are_the_pair() -> None:
+    found = rank_samples(
+        ["a", "b", "c"],
+        [[" m", " w", "", " b", " n"], [" x", "", " y"], [" x", " y", " z"]],
+        [[0.4, 0.1, 1.0, 0.9, None], [0.3, 0.0, 0.2], [0.5, 0.5, 0.5]],
+    )
+    assert [(pair.chosen, pair.rejected) for pair in found.pairs] == [(" b", " w"), (" x", " y")]
+    assert found.rewards == [(0.9, 0.1), (0.3, 0.2)]
+    assert found.skipped == {TIE: 1}
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 from harness.domains.common.work.files import evenly_spaced, write_json, write_pairs
@@ -27,10 +28,11 @@ def rank_completions(context: StageContext) -> None:
         own = [row for row in rows if row["split"] == split]
         texts = [row["prompt"] + text for row in own for text in row["completions"]]
         scored = score_texts(reward, texts).scores
+        left = iter(scored)
         found = rank_samples(
             [row["prompt"] for row in own],
             [row["completions"] for row in own],
-            list(zip(scored[::2], scored[1::2], strict=True)),
+            [list(islice(left, len(row["completions"]))) for row in own],
             split,
         )
         cap = context.config["test_pairs"] if split == "test" else None

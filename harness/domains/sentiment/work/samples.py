@@ -14,12 +14,12 @@ from tasks.sentiment.pairs import review_prefixes
 
 
 def sample_completions(context: StageContext) -> None:
-    """Write samples.jsonl: `split`, `prompt` and two `completions` of each prompt; and counts.
+    """Write samples.jsonl: `split`, `prompt` and `completions` of each prompt; and counts.
 
-    Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `seed`,
-    `device`, `dtype`, `model` (a hub id or None), `generation`. Options: those of the generation
-    engine. The test prompts come from the test
-    reviews and differ from all training prompts.
+    Configuration: `train_prompts`, `test_prompts`, `prefix_tokens`, `new_tokens`, `completions`,
+    `seed`, `device`, `dtype`, `model` (a hub id or None), `generation`. Options: those of the
+    generation engine. The test prompts come from the test reviews and differ from all training
+    prompts.
     """
     config = context.config
     model = starting_model(context)
@@ -39,7 +39,7 @@ def sample_completions(context: StageContext) -> None:
     responses = generate_responses(
         model,
         [prompt for _, prompt in rows],
-        samples=2,
+        samples=config["completions"],
         max_new_tokens=config["new_tokens"],
         seed=config["seed"],
         device=config["device"],
@@ -48,9 +48,13 @@ def sample_completions(context: StageContext) -> None:
         journal=journal,
         progress=lambda done, total: context.progress(done, total, "completions"),
     )
-    completions = responses.texts
+    texts, drawn = responses.texts, config["completions"]
     sampled = (
-        {"split": split, "prompt": prompt, "completions": completions[2 * index : 2 * index + 2]}
+        {
+            "split": split,
+            "prompt": prompt,
+            "completions": texts[drawn * index : drawn * (index + 1)],
+        }
         for index, (split, prompt) in enumerate(rows)
     )
     write_jsonl(sampled, context.work / SAMPLES)
