@@ -216,6 +216,7 @@ def test_a_methods_value_moves_its_own_runs() -> None:
         ("on_policy.dpo_beta=0", "dpo_beta must be above 0"),
         ("on_policy.dpo_beta=nan", "dpo_beta=nan: this must be a finite number"),
         ("data.train_prompts=20", "po.batch_size=32 prompts, and data.train_prompts=20"),
+        ("sampling.completions=1", "sampling.completions must be at least 2"),
         ("po.max_length=40", "leaves no room for a prompt in po.max_length=40"),
         ("po.device_batch_size=24", "not a multiple of its device_batch_size"),
         ("sweep.beta=1,1", "different values"),
