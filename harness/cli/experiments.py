@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Say what a run will take."""
-    from harness.commands.plan import PlanOptions, make_plan_of, show_plan
+    from harness.commands.plan.command import PlanOptions, make_plan_of, show_plan
     from harness.commands.plan.cost_model import Utilisation
     from harness.graph.files import pretty_json, write_files
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.commands.judging import check_judge_options, require_agreement
 from harness.commands.made_by import command_of, stage_codes
+from harness.commands.plan.expected import expected_seconds
 from harness.commands.terms import require_terms
 from harness.config.assign import assigned_keys, has_key, parse_assignment
 from harness.config.profiles import Profile, needs_tune
@@ -54,6 +55,10 @@ class Prepared:
         """The stages whose results its numbers and samples are computed from."""
         graph = self.graph
         return [*graph.targets, *get_domain(self.experiment.domain).sample_stages(graph)]
+
+    def expect(self, stages: Sequence[Stage]) -> dict[str, float]:
+        """Return the seconds that stages will take; see `expected_seconds`."""
+        return expected_seconds(stages, self.profile.name, self.profile.device)
 
     @property
     def left_out(self) -> str:
@@ -148,7 +153,7 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     try:
         if prepared.left_out:
             shown.note(prepared.left_out)
-        make_all(prepared.targets, store, prepared.engine, shown)
+        make_all(prepared.targets, store, prepared.engine, shown, prepared.expect)
     finally:
         shown.close()
     result, files = compute_result(prepared, store)

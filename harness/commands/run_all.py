@@ -220,6 +220,7 @@ def _plan(experiments: list[list[Prepared]], store: Store, shown: WholeDisplay) 
     groups = [_Group(own) for own in experiments]
     for group in groups:
         group.plan = make_plan(_targets(group.experiments), store, shown)
+        shown.expect(group.experiments[0].expect(group.plan.missing))
     plans = [group.plan for group in groups if group.plan is not None]
     workers = max(_workers(group) for group in groups)
     shown.plan_whole(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.graph.screen import Bar, Screen, duration, make_screen
 from harness.graph.stages import Stage
@@ -20,7 +20,11 @@ class Display:
         self._screen = screen or Screen()
         self._remaining: dict[str, Stage] = {}
         self._running: dict[str, tuple[Stage, float]] = {}
-        self._seen: dict[str, list[float]] = {}
+        self._expected: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """Function → seconds that its stages took, and those that were expected of them."""
+        self._left: dict[str, tuple[float, float]] = {}
+        """Address → seconds left by its own reports, and when the last one came."""
         self._first: dict[str, tuple[float, float]] = {}
         self._bars: dict[str, Bar] = {}
         self._overall = Bar()
@@ -45,6 +49,10 @@ class Display:
             self._overall = self._screen.bar("all", of_bars=True)
             self.tick()
 
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Set what stages are expected to take, by address; others take their hint."""
+        self._expected.update(seconds)
+
     def resize(self, workers: int) -> None:
         """Set the number of stages that run at once, where it changes while they run."""
         self._workers = max(1, min(workers, len(self._remaining)))
@@ -57,6 +65,8 @@ class Display:
     def progress(self, address: str, done: float, total: float, what: str) -> None:
         """Report the progress of a running stage."""
         left = self.stage_left(address, done, total)
+        if left is not None:
+            self._left[address] = (left, time.monotonic())
         text = f"about {duration(left)} left" if left is not None else ""
         self._bars[address].update(done, total, f"{what} {done:g}/{total:g}", text)
 
@@ -64,11 +74,13 @@ class Display:
         """Report that a stage has ended; ``made`` is False if another run made it."""
         stage = self._remaining.pop(address)
         self._running.pop(address, None)
+        self._left.pop(address, None)
         if address in self._bars:
             self._bars.pop(address).remove()
         self.made += 1
         if made:
-            self._seen.setdefault(stage.function, []).append(seconds)
+            taken, expected = self._seen.get(stage.function, (0.0, 0.0))
+            self._seen[stage.function] = (taken + seconds, expected + self._expectation(stage))
         how = f"done in {duration(seconds)}" if made else "made by another run"
         left = f", about {duration(self.seconds_left())} left" if self._remaining else ""
         self.note(f"[{self.made}/{self.total}] {stage.name}: {how}{left}")
@@ -95,6 +107,7 @@ class Display:
         """Report that a stage has stopped before its end, and will be run again."""
         self._running.pop(address, None)
         self._first.pop(address, None)
+        self._left.pop(address, None)
         if address in self._bars:
             self._bars.pop(address).remove()
 
@@ -112,16 +125,28 @@ class Display:
         self._screen.close()
 
     def seconds_left(self) -> float:
-        """Estimate the time left from the mean duration of stages with the same function."""
+        """Estimate the time left.
+
+        A running stage takes what it reports itself; any other what is expected of it, times what
+        stages with the same function have taken of what was expected of them.
+        """
         now = time.monotonic()
         total = 0.0
         for address, stage in self._remaining.items():
-            seen = self._seen.get(stage.function)
-            expected = sum(seen) / len(seen) if seen else stage.seconds_hint
-            if address in self._running:
-                expected = max(0.0, expected - (now - self._running[address][1]))
-            total += expected * min(stage.threads, self._workers)
+            if address in self._left:
+                left, reported = self._left[address]
+                seconds = max(0.0, left - (now - reported))
+            else:
+                taken, expected = self._seen.get(stage.function, (1.0, 1.0))
+                seconds = self._expectation(stage) * taken / expected
+                if address in self._running:
+                    seconds = max(0.0, seconds - (now - self._running[address][1]))
+            total += seconds * min(stage.threads, self._workers)
         return total / self._workers
+
+    def _expectation(self, stage: Stage) -> float:
+        # Something above 0, for it is divided by.
+        return max(1e-3, self._expected.get(stage.address, stage.seconds_hint))
 
 
 class WholeDisplay(Display):

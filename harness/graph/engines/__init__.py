@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -142,7 +142,11 @@ def make_planned(plan: Plan, store: Store, engine: Engine, display: Display) -> 
 
 
 def make_all(
-    targets: Sequence[Stage], store: Store, engine: Engine, display: Display
+    targets: Sequence[Stage],
+    store: Store,
+    engine: Engine,
+    display: Display,
+    expect: Callable[[Sequence[Stage]], Mapping[str, float]] | None = None,
 ) -> dict[str, Path]:
     """Run all stages that the targets need and the store does not have; see `make_plan`.
 
@@ -151,6 +155,7 @@ def make_all(
         store: the artefacts.
         engine: runs the missing stages.
         display: shows the progress.
+        expect: returns what the stages to run will take, for `Display.expect`.
 
     Returns:
         Address → folder, of the targets.
@@ -159,5 +164,8 @@ def make_all(
         UserError: see Engine.run and Store.find.
         StageError: see Engine.run.
     """
-    make_planned(make_plan(targets, store, display), store, engine, display)
+    plan = make_plan(targets, store, display)
+    if expect is not None:
+        display.expect(expect(plan.missing))
+    make_planned(plan, store, engine, display)
     return {target.address: store.folder(target.address) for target in targets}

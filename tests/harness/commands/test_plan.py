@@ -11,8 +11,7 @@ import pytest
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from harness.cli import main
-from harness.commands.plan import PlanOptions, make_plan_of
-from harness.commands.plan.command import scheduled_seconds
+from harness.commands.plan.command import PlanOptions, make_plan_of, scheduled_seconds
 from harness.commands.plan.cost_model import (
     BLOCK_LOGITS,
     GPUS,
@@ -29,6 +28,7 @@ from harness.commands.plan.cost_model import (
     training_flops,
     training_memory,
 )
+from harness.commands.plan.expected import expected_seconds
 from harness.commands.plan.facts import DATA, MODELS, shape_of_config
 from harness.commands.plan.processor import processor_seconds
 from harness.commands.plan.sizes import Pairs, row_of, short_name
@@ -305,6 +305,19 @@ def test_tuning_and_a_users_file_are_planned(tmp_path: Path) -> None:
     tuned = RunRequest(store=tmp_path, tune=4, methods=("dpo",))
     kinds = make_plan_of([EXPERIMENTS["table1"]], tuned, PlanOptions()).kinds
     assert {one.kind: one.stages for one in kinds}["validation of trials"] == 4 * 5
+
+
+def test_a_run_expects_of_its_stages_what_the_plan_says(tmp_path: Path) -> None:
+    prepared = describe(EXPERIMENTS["table1"], RunRequest(store=tmp_path, methods=("dpo",)))
+    order = topological(prepared.targets)
+    expected = prepared.expect(order)
+    plan = make_plan_of(
+        [EXPERIMENTS["table1"]], RunRequest(store=tmp_path, methods=("dpo",)), PlanOptions()
+    )
+    assert sum(expected.values()) == pytest.approx(plan.total.processor_seconds)
+    assert set(expected) == {stage.address for stage in order}
+    assert expected_seconds(order, "tiny", "cuda") == {}
+    assert expected_seconds(order, "small", "cpu") == {}
 
 
 def test_a_model_that_nobody_knows_is_told_and_not_invented(

@@ -46,6 +46,34 @@ def test_estimate_learns_from_stages_of_the_same_function(clock: Clock) -> None:
     assert display.seconds_left() == pytest.approx(6.0)  # 3 · 4 s over 2 workers
 
 
+def test_expectations_of_unequal_stages_are_scaled_by_what_their_function_has_taken(
+    clock: Clock,
+) -> None:
+    display = Display()
+    made = stages(4)
+    display.expect(dict(zip([one.address for one in made], [10.0, 20.0, 30.0], strict=False)))
+    display.plan(made, made, workers=2)
+    assert display.seconds_left() == pytest.approx(35.0)  # the fourth takes its hint, 10 s
+    display.started(made[0])
+    display.finished(made[0].address, 20.0, True)
+    assert display.seconds_left() == pytest.approx(60.0)  # 2 · (20 + 30 + 10) s over 2 workers
+
+
+def test_a_running_stage_takes_what_it_reports_itself(clock: Clock) -> None:
+    display = Display()
+    made = stages(2)
+    display.plan(made, made, workers=1)
+    display.started(made[0])
+    display.progress(made[0].address, 0, 100, "steps")
+    clock.now = 100.0  # ten times what was expected, and a tenth is done
+    display.progress(made[0].address, 10, 100, "steps")
+    assert display.seconds_left() == pytest.approx(910.0)
+    clock.now = 200.0
+    assert display.seconds_left() == pytest.approx(810.0)
+    display.stopped(made[0].address)
+    assert display.seconds_left() == pytest.approx(20.0)
+
+
 def test_pace_is_measured_from_the_first_report(clock: Clock) -> None:
     display = Display()
     clock.now = 60.0  # a minute of imports
