@@ -245,7 +245,9 @@ def _remarks(
     if samples is None and request.samples and (file.parent / samples_name(result["id"])).exists():
         found.append("no samples: a single one is too large")
     data = result["provenance"]["settings"].get("data", {})
-    real = sorted({str(value) for value in data.values() if value not in (*_SYNTHETIC, None)})
+    real = sorted(
+        {value for value in data.values() if isinstance(value, str) and value not in _SYNTHETIC}
+    )
     if real:
         found.append(
             f"may hold texts of {', '.join(real)}; check that their licence lets you publish them"

@@ -283,7 +283,8 @@ def test_samples_of_which_not_even_one_fits_are_left_out(tmp_path: Path) -> None
 
 
 def test_texts_of_real_data_are_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {"data": {"imdb": "stanfordnlp/imdb", "bbh": "none"}}
+    data = {"imdb": "stanfordnlp/imdb", "bbh": "none", "pairs": None, "train_prompts": 256}
+    settings = {"data": data}
     write_run(clone / "results", publishable(settings=settings))
     assert publish() == 0
     assert "may hold texts of stanfordnlp/imdb; check that their licence" in capsys.readouterr().out
