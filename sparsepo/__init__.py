@@ -6,10 +6,10 @@ not import transformers.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparsepo.errors import UserError
+from sparsepo.lazy import names_on_demand
 
 if TYPE_CHECKING:
     from sparsepo import masks
@@ -68,17 +68,4 @@ _HOME = {
 }
 _MODULES = {"fused", "masks", "methods", "registry", "types"}
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name's module on first use."""
-    if name in _MODULES:
-        return import_module(f"sparsepo.{name}")
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'sparsepo' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+__getattr__, __dir__ = names_on_demand(__name__, _HOME, _MODULES)

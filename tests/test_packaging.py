@@ -163,6 +163,25 @@ def test_every_public_name_is_found_where_the_package_says() -> None:
         _ = sparsepo.Trainer
 
 
+@pytest.mark.parametrize("package", ["sparsepo", "sparsepo.analysis"])
+def test_a_public_name_stays_what_it_is_when_submodules_are_imported(package: str) -> None:
+    code = (
+        f"import inspect, pkgutil, {package} as package; from importlib import import_module\n"
+        "modules = [m.name for m in pkgutil.iter_modules(package.__path__) if m.name[0] != '_']\n"
+        "[import_module(package.__name__ + '.' + name) for name in modules]\n"
+        "public = {*package.__all__} - {'masks'}\n"
+        "print(*[name for name in public if inspect.ismodule(getattr(package, name))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "\n"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling", reason="the development extra builds the package")

@@ -62,8 +62,8 @@ class Prepared:
 
     @property
     def left_out(self) -> str:
-        """Which methods `--methods all` does not add, and why; see `left_out`."""
-        return left_out(self.experiment, self.request.methods)
+        """Which methods `--methods all` does not add, and why; empty without it."""
+        return left_out(self.experiment, self.rows) if _all(self.request.methods) else ""
 
     @property
     def folder(self) -> Path:
@@ -151,8 +151,8 @@ def run_prepared(prepared: Prepared, display: Display | None = None) -> dict[str
     store = Store(prepared.request.store)
     shown = display or make_display(prepared.request.quiet)
     try:
-        if prepared.left_out:
-            shown.note(prepared.left_out)
+        if note := prepared.left_out:
+            shown.note(note)
         make_all(prepared.targets, store, prepared.engine, shown, prepared.expect)
     finally:
         shown.close()
@@ -279,28 +279,29 @@ def further_methods(
             yield name, cls
 
 
-def left_out(experiment: Experiment, methods: Sequence[str] | None) -> str:
-    """Say which methods `--methods all` does not add to an experiment, and why.
+def left_out(experiment: Experiment, rows: Sequence[RowSpec]) -> str:
+    """Say which methods have no row although all were asked for, and why.
 
     Args:
         experiment: the table or figure.
-        methods: the names that the user gave.
+        rows: those that `--methods all` selects.
 
     Returns:
         One sentence, empty if nothing is left out.
     """
-    if methods is None or tuple(methods) != (ALL,):
-        return ""
-    shown = {row.method for row in experiment.rows}
+    shown = {row.method for row in rows}
     reasons: dict[str, list[str]] = {}
     for name, cls in available_methods().items():
-        lacks = None if name in shown else _lacks(cls, experiment.varied)
-        if lacks is not None:
+        if name not in shown and (lacks := _lacks(cls, experiment.varied)) is not None:
             reasons.setdefault(lacks, []).append(name)
     if not reasons:
         return ""
     listed = "; ".join(f"{lacks}: {', '.join(names)}" for lacks, names in reasons.items())
     return f"Methods left out of {experiment.id}: {listed}."
+
+
+def _all(methods: Sequence[str] | None) -> bool:
+    return methods is not None and tuple(methods) == (ALL,)
 
 
 def _lacks(cls: type[Method], varied: str | None) -> str | None:
@@ -334,7 +335,7 @@ def select_rows(
             rows.append(RowSpec(name, name, cls.title))
     if names is None:
         return tuple(rows)
-    if tuple(names) == (ALL,):
+    if _all(names):
         added = further_methods(rows, experiment.varied)
         return (*rows, *(RowSpec(name, name, cls.title) for name, cls in added))
     for name in names:

@@ -100,8 +100,8 @@ def run_all(
         for outcome in outcomes.values():
             shown.note(f"{outcome.id} is left out: {outcome.reason}")
         for one in prepared:
-            if one.left_out:
-                shown.note(one.left_out)
+            if note := one.left_out:
+                shown.note(note)
         groups = _plan(in_order(prepared), store, shown)
         for group in groups:
             _make(group, store, shown)

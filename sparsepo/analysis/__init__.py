@@ -5,8 +5,9 @@ Names are imported when they are first used: drawing a page does not import torc
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparsepo.lazy import names_on_demand
 
 if TYPE_CHECKING:
     from sparsepo.analysis.maps import (
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
         beta_of,
         document,
         token_maps,
-        token_texts,
     )
     from sparsepo.analysis.masks import masks_of
     from sparsepo.analysis.quantities import QUANTITIES, Quantity
+    from sparsepo.analysis.texts import token_texts
 
 __all__ = [
     "NOT_FINITE",
@@ -42,17 +43,11 @@ __all__ = [
     "token_texts",
 ]
 
-_HOME = {"masks_of": "masks", "QUANTITIES": "quantities", "Quantity": "quantities"}
+_HOME = dict.fromkeys(__all__, "sparsepo.analysis.maps") | {
+    "QUANTITIES": "sparsepo.analysis.quantities",
+    "Quantity": "sparsepo.analysis.quantities",
+    "masks_of": "sparsepo.analysis.masks",
+    "token_texts": "sparsepo.analysis.texts",
+}
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name's module on first use."""
-    if name not in __all__:
-        raise AttributeError(f"module 'sparsepo.analysis' has no attribute '{name}'")
-    value = getattr(import_module(f"sparsepo.analysis.{_HOME.get(name, 'maps')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = names_on_demand(__name__, _HOME)

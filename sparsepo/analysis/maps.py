@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparsepo.analysis.contributions import contributions_of
-from sparsepo.analysis.token_texts import token_texts
+from sparsepo.analysis.texts import token_texts
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.pack import pack_pairs, packed_length
 from sparsepo.batches.regroup import batches_by_length
@@ -45,7 +45,6 @@ __all__ = [
     "beta_of",
     "document",
     "token_maps",
-    "token_texts",
 ]
 
 SCHEMA = "sparsepo-token-maps-1"

@@ -127,12 +127,11 @@ def rank_samples(
             skipped[IDENTICAL_RESPONSES] += 1
         elif len(scored) < 2:
             skipped[NO_REWARD] += 1
+        elif len({score for _, score in scored}) < 2:
+            skipped[TIE] += 1
         else:
             chosen, best = max(scored, key=itemgetter(1))
             rejected, worst = min(scored, key=itemgetter(1))
-            if best == worst:
-                skipped[TIE] += 1
-                continue
             pairs.append(PreferencePair(f"{name}:{index}", prompt, chosen, rejected))
             kept.append((best, worst))
     if not pairs:

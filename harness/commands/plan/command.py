@@ -199,7 +199,7 @@ def make_plan_of(
             for own in [topological(one.targets)]
         ],
         left_out=left_out,
-        methods_left_out=[one.left_out for one in described if one.left_out],
+        methods_left_out=[note for one in described if (note := one.left_out)],
         kinds=_kinds(order, works, stored, options.reached),
         fetched=fetched(missing),
         training=_training(missing, works),

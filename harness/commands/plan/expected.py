@@ -8,8 +8,18 @@ from harness.commands.plan.processor import processor_seconds
 from harness.commands.plan.workload import Workloads
 from harness.graph.stages import Stage
 
-ON_CPU = ("tiny", "laptop")
+_FOR_A_PROCESSOR = ("tiny", "laptop")
 """Profiles that are made for a processor, and planned for one where there is no GPU."""
+
+
+def on_processor(profile: str, device: str) -> bool:
+    """Return whether a run is planned for a processor, for which constants have been measured.
+
+    Args:
+        profile: its name.
+        device: where models run, "cpu" or "cuda".
+    """
+    return device == "cpu" and profile in _FOR_A_PROCESSOR
 
 
 def expected_seconds(stages: Iterable[Stage], profile: str, device: str) -> dict[str, float]:
@@ -17,14 +27,14 @@ def expected_seconds(stages: Iterable[Stage], profile: str, device: str) -> dict
 
     Args:
         stages: the stages to run.
-        profile: its name.
-        device: where models run, "cpu" or "cuda".
+        profile: as for `on_processor`.
+        device: as for `on_processor`.
 
     Returns:
-        Address → seconds on one core; without stages whose size is not known, and empty where no
-        constants have been measured: on a GPU, or in a profile that needs one.
+        Address → seconds on one core; without stages whose size is not known, and empty if the run
+        is not planned for a processor.
     """
-    if device != "cpu" or profile not in ON_CPU:
+    if not on_processor(profile, device):
         return {}
     workloads = Workloads()
     works = {stage.address: workloads.of(stage) for stage in stages}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.commands.plan.command import KindOfStage, Plan, Training
 from harness.commands.plan.cost_model import CARDS, GPUS, UTILISATION
-from harness.commands.plan.expected import ON_CPU
+from harness.commands.plan.expected import on_processor
 from harness.commands.plan.fetched import Fetched
 from harness.commands.plan.processor import MEASURED_ON
 from harness.graph.screen import duration
@@ -40,7 +40,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _stages(plan: Plan) -> Iterator[str]:
-    on_cpu = plan.device == "cpu" and plan.profile in ON_CPU
+    on_cpu = on_processor(plan.profile, plan.device)
     times = ["core time"] if on_cpu else [f"{gpu.name} h" for gpu in GPUS]
     head = f"{'stages':<26}{'all':>6}{'stored':>8}{'to run':>8}{'PFLOP':>12}"
     yield head + "".join(f"{name:>12}" for name in times)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -380,7 +381,8 @@ def _lines(path: Path) -> Iterator[str]:
         try:
             with opener(file, "rt", encoding="utf-8") as stream:
                 yield from stream
-        except (OSError, UnicodeDecodeError):
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+            # The stage that reads it says what is wrong; a run that is planned goes that far.
             continue
 
 
@@ -389,7 +391,7 @@ def _lengths(line: str) -> tuple[float, float] | None:
     try:
         row = json.loads(line)
         chosen, rejected = _text(row["chosen"]), _text(row["rejected"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if "prompt" in row:
         prompt = len(_text(row["prompt"]))

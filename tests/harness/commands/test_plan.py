@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -305,6 +306,40 @@ def test_tuning_and_a_users_file_are_planned(tmp_path: Path) -> None:
     tuned = RunRequest(store=tmp_path, tune=4, methods=("dpo",))
     kinds = make_plan_of([EXPERIMENTS["table1"]], tuned, PlanOptions()).kinds
     assert {one.kind: one.stages for one in kinds}["validation of trials"] == 4 * 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(b'{"chosen": "a", "rejected": "b"}\n' * 999)[:40],
+        gzip.compress(b'{"chosen": "a", "rejected": "b"}\n')[:10] + b"damaged" * 9,
+        b"\x1f\x8bnot gzip",
+        b"",
+    ],
+    ids=["cut short", "damaged", "not gzip", "empty"],
+)
+def test_a_file_that_cannot_be_read_stops_no_estimate(content: bytes, tmp_path: Path) -> None:
+    """The stage that reads it says what is wrong, in one line."""
+    file = tmp_path / "pairs.jsonl.gz"
+    file.write_bytes(content)
+    request = RunRequest(store=tmp_path, assignments=(f"data.hh_rlhf={file}",), methods=("dpo",))
+    prepared = describe(EXPERIMENTS["table1"], request)
+    order = topological(prepared.targets)
+    assert set(prepared.expect(order)) < {stage.address for stage in order}
+    assert make_plan_of([EXPERIMENTS["table1"]], request, PlanOptions()).unknown
+
+
+def test_rows_that_are_no_pairs_stop_no_estimate(tmp_path: Path) -> None:
+    rows = [b"\xff\xfe", b"[" * 100_000, b'{"chosen": null, "rejected": 1}', b"[]", b"7"]
+    for row in rows:
+        file = tmp_path / "pairs.jsonl"
+        file.write_bytes(row + b"\n")
+        request = RunRequest(
+            store=tmp_path, assignments=(f"data.hh_rlhf={file}",), methods=("dpo",)
+        )
+        prepared = describe(EXPERIMENTS["table1"], request)
+        order = topological(prepared.targets)
+        assert set(prepared.expect(order)) < {stage.address for stage in order}
 
 
 def test_a_run_expects_of_its_stages_what_the_plan_says(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from sparsepo.analysis.maps import (
     token_maps,
 )
 from sparsepo.analysis.quantities import QUANTITIES
-from sparsepo.analysis.token_texts import token_texts
+from sparsepo.analysis.texts import token_texts
 from sparsepo.analysis.trained import TrainedModel
 from sparsepo.batches.pack import pack_pairs
 from sparsepo.batches.tokenize import LONG_RESPONSE, tokenize_pairs

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.domains.common.work.files import read_pairs_file, starting_model, write_json
 from harness.domains.sentiment.work.common import LABELS
 from harness.graph.stages import StageContext
-from sparsepo.analysis.token_texts import token_texts
+from sparsepo.analysis.texts import token_texts
 from sparsepo.batches.tokenize import tokenize_pairs
 from sparsepo.types import PreferencePair
 from tasks.sentiment.decisive_tokens import label_tokens, word_effects

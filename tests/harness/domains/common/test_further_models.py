@@ -12,6 +12,7 @@ from harness.commands.plan.command import PlanOptions, make_plan_of
 from harness.commands.plan.show import plan_lines
 from harness.commands.run import left_out, select_rows
 from harness.config.request import RunRequest
+from harness.domains.common.spec import Experiment
 from harness.domains.common.stages import not_provided
 from harness.domains.common.work.files import read_pairs_file, write_pairs
 from harness.domains.common.work.reverse import reverse_pairs
@@ -24,6 +25,7 @@ from harness.graph.progress import Display
 from harness.graph.stages import StageContext, topological
 from sparsepo import UserError
 from sparsepo.methods import BUILT_IN
+from sparsepo.registry import load_plugin
 from tests.small_models import text_pairs
 
 ON_POLICY = {"inpo", "grpo", "f-dpg", "ppo", "rto"}
@@ -40,14 +42,37 @@ def test_all_adds_every_method_that_can_be_trained() -> None:
 
 
 def test_methods_that_all_does_not_add_are_named_with_the_reason() -> None:
-    assert left_out(FIGURE2, None) == left_out(FIGURE2, ("dpo",)) == ""
-    for_pairs, without_beta = left_out(FIGURE2, ("all",)).split("; ")
+    for methods in (None, ("dpo",)):
+        assert run.describe(FIGURE2, RunRequest(methods=methods)).left_out == ""
+    for_pairs, without_beta = sentence(FIGURE2).split("; ")
     assert for_pairs.startswith("Methods left out of figure2: needing what it does not provide")
     assert set(for_pairs.rpartition(": ")[2].split(", ")) == NOT_HERE
     assert without_beta == "without beta, which it varies: orpo, simper, repo, sepo."
-    assert "beta" not in left_out(TABLE1, ("all",))
+    assert "beta" not in sentence(TABLE1)
     # Rows that an experiment has of its own are not left out.
-    assert "grpo" not in left_out(ON_POLICY_TABLE, ("all",))
+    assert "grpo" not in sentence(ON_POLICY_TABLE)
+
+
+def test_a_plug_in_has_a_row_and_is_not_called_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sparsepo.registry._plugged_in", {})
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from sparsepo.methods.simper import SimPER\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(SimPER):\n"
+        "    name = 'mine-without-beta'\n"
+        "    title = 'Mine'\n"
+    )
+    for name in load_plugin(tmp_path / "mine.py"):
+        rows = select_rows(FIGURE2, ("all",), {name: tmp_path / "mine.py"})
+        assert name in {row.method for row in rows}
+        assert name not in left_out(FIGURE2, rows)
+
+
+def sentence(experiment: Experiment) -> str:
+    return left_out(experiment, select_rows(experiment, ("all",), {}))
 
 
 def test_run_and_plan_say_what_all_leaves_out(
@@ -63,7 +88,7 @@ def test_run_and_plan_say_what_all_leaves_out(
     request = RunRequest(store=tmp_path / "store", out=tmp_path, methods=("all",))
     with pytest.raises(UserError, match="before the first"):
         run.run_experiment(FIGURE2, request, display)
-    assert notes == [left_out(FIGURE2, ("all",))]
+    assert notes == [sentence(FIGURE2)]
     assert notes[0] in plan_lines(make_plan_of([FIGURE2], request, PlanOptions()))
 
 
