@@ -21,6 +21,7 @@ from harness.domains.common.spec import Experiment
 from harness.graph.engines import Plan, StageError, StageUserError, make_plan, make_planned
 from harness.graph.files import pretty_json, write_files
 from harness.graph.progress import WholeDisplay, make_whole_display
+from harness.graph.remade import remade_note
 from harness.graph.stages import topological
 from harness.graph.store import Store
 from sparsepo.errors import UserError
@@ -223,6 +224,8 @@ def _plan(experiments: list[list[Prepared]], store: Store, shown: WholeDisplay) 
         shown.expect(group.experiments[0].expect(group.plan.missing))
     plans = [group.plan for group in groups if group.plan is not None]
     workers = max(_workers(group) for group in groups)
+    if note := remade_note([stage for plan in plans for stage in plan.missing], store):
+        shown.note(note)
     shown.plan_whole(
         [stage for plan in plans for stage in plan.order],
         [stage for plan in plans for stage in plan.missing],

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from harness.graph.engines.worker import StageError, StageUserError
 from harness.graph.progress import Display
+from harness.graph.remade import remade_note
 from harness.graph.stages import Stage, topological
 from harness.graph.store import Store
 from sparsepo.errors import UserError, did_you_mean
@@ -165,6 +166,8 @@ def make_all(
         StageError: see Engine.run.
     """
     plan = make_plan(targets, store, display)
+    if note := remade_note(plan.missing, store):
+        display.note(note)
     if expect is not None:
         display.expect(expect(plan.missing))
     make_planned(plan, store, engine, display)
