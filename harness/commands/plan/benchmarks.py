@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.commands.plan.cost_model import Shape, forward_flops
 from harness.commands.plan.facts import BENCHMARKS, WORLD_BENCHMARKS, Benchmark
-from harness.commands.plan.sizes import UnknownSizeError, capped
+from harness.commands.plan.model_sizes import UnknownSizeError
+from harness.commands.plan.sizes import capped
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import LEAF_TASKS

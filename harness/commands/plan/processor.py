@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.commands.plan.workload import Work
+from harness.commands.plan.work import Work
 
 MEASURED_ON = "a 2-core AMD EPYC"
 

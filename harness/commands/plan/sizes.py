@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +12,23 @@ from harness.commands.plan.facts import (
     CHARACTERS,
     DATA,
     MBPP_VALIDATION,
-    MODELS,
     PAPER_PROMPTS,
     WORLDS,
-    shape_of_config,
 )
+from harness.commands.plan.model_sizes import (
+    UnknownSizeError,
+    base_shape,
+    folder_shape,
+    gguf_shape,
+    hub_shape,
+)
+from harness.commands.plan.pair_files import pairs_of_file
 from harness.commands.plan.problem_files import problems_of_file
 from harness.domains.common.stages import CONVERT
 from harness.graph.stages import Stage
 from sparsepo.errors import UserError
-from sparsepo.training.gguf import read_header
 
 MBPP, HUMANEVAL = "google-research-datasets/mbpp", "openai/openai_humaneval"
-_LOOKED_AT = 2_000
-"""Rows of a file whose lengths are read; all of them are counted."""
-
-
-class UnknownSizeError(Exception):
-    """A size that cannot be known before the run, in words."""
 
 
 @dataclass(frozen=True)
@@ -189,85 +185,6 @@ def ranked_pairs(stage: Stage) -> Stage:
     return stage
 
 
-def base_shape(config: Mapping[str, Any]) -> Shape:
-    """Return the sizes of a tiny base model from its BaseModelConfig."""
-    names = {"layers": "num_hidden_layers", "width": "hidden_size", "vocabulary_size": "vocab_size"}
-    found = shape_of_config(
-        {
-            "model_type": config["architecture"],
-            "num_attention_heads": config["heads"],
-            "multi_query": config["architecture"] == "gpt_bigcode",
-            **{name: config[key] for key, name in names.items()},
-            **({} if config["architecture"] == "gpt_neox" else {"n_positions": config["context"]}),
-        }
-    )
-    assert found is not None
-    return found
-
-
-def hub_shape(name: str) -> Shape:
-    """Return the sizes of a model on the hub, from the plan's table or the local cache.
-
-    Raises:
-        UnknownSizeError: it is in neither.
-    """
-    if name in MODELS:
-        return MODELS[name].shape
-    import huggingface_hub
-
-    cached = huggingface_hub.try_to_load_from_cache(name, "config.json")
-    if isinstance(cached, str):
-        return folder_shape(Path(cached).parent)
-    raise UnknownSizeError(f"the sizes of {name} are not known here")
-
-
-def folder_shape(folder: Path) -> Shape:
-    """Return the sizes of a model in a folder.
-
-    Raises:
-        UnknownSizeError: its config.json does not say them.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = shape_of_config(config)
-    except (OSError, ValueError, TypeError, AttributeError):
-        found = None
-    if found is None:
-        raise UnknownSizeError(f"the config.json of {folder} does not say its sizes")
-    return found
-
-
-def gguf_shape(file: Path) -> Shape:
-    """Return the sizes of a model in a GGUF file.
-
-    Args:
-        file: the file, or the first of its parts, which holds its header.
-
-    Raises:
-        UnknownSizeError: its header does not say them.
-    """
-    try:
-        header = read_header(file)
-    except UserError as error:
-        raise UnknownSizeError(str(error)) from None
-    layers, width = header.of_model("block_count"), header.of_model("embedding_length")
-    vocabulary = header.lengths.get("tokenizer.ggml.tokens")
-    if not layers or not width or not vocabulary:
-        raise UnknownSizeError(f"the header of {file} does not say its sizes")
-    heads = header.of_model("attention.head_count") or 1
-    of_head = header.of_model("attention.key_length") or width // heads
-    gated = any(name.endswith("ffn_gate.weight") for name in header.tensors)
-    return Shape(
-        layers,
-        width,
-        header.of_model("feed_forward_length") or 4 * width,
-        vocabulary,
-        header.parameters,
-        2 * (header.of_model("attention.head_count_kv") or heads) * of_head,
-        3 if gated else 2,
-    )
-
-
 def problem_counts(stage: Stage) -> dict[str, float]:
     """Return the number of problems of each set that a stage reads.
 
@@ -354,61 +271,15 @@ def _of_hub(source: str, config: Mapping[str, Any]) -> Pairs:
 
 
 def _of_file(path: Path, config: Mapping[str, Any]) -> Pairs:
-    """Count a file's rows and measure its first ones; a row counts for either split."""
+    """Return the pairs of a file; a row counts for either split."""
     train_cap, test_cap = _caps(config)
-    rows, prompt, response, looked = 0, 0.0, 0.0, 0
-    for line in _lines(path):
-        rows += 1
-        lengths = _lengths(line) if looked < _LOOKED_AT else None
-        if lengths is not None:
-            looked += 1
-            prompt, response = prompt + lengths[0], response + lengths[1]
-    if not looked:
+    found = pairs_of_file(path)
+    if found is None:
         raise UnknownSizeError(f"the pairs of {path.name} are counted when they are read")
-    tokens = looked * CHARACTERS
     return Pairs(
-        capped(rows, train_cap), 0, capped(rows, test_cap), prompt / tokens, response / tokens
+        capped(found.rows, train_cap),
+        0,
+        capped(found.rows, test_cap),
+        found.prompt / CHARACTERS,
+        found.response / CHARACTERS,
     )
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of JSON Lines, gzipped or not, of a file or the files of a folder."""
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    for file in files:
-        if not any(file.name.endswith(end) for end in (".jsonl", ".jsonl.gz")):
-            continue
-        opener = gzip.open if file.suffix == ".gz" else open
-        try:
-            with opener(file, "rt", encoding="utf-8") as stream:
-                yield from stream
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            # The stage that reads it says what is wrong; a run that is planned goes that far.
-            continue
-
-
-def _lengths(line: str) -> tuple[float, float] | None:
-    """Return the characters of a row's prompt and of its mean response; None for other rows."""
-    try:
-        row = json.loads(line)
-        chosen, rejected = _text(row["chosen"]), _text(row["rejected"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if "prompt" in row:
-        prompt = len(_text(row["prompt"]))
-    else:
-        prompt = _shared(chosen, rejected)
-        chosen, rejected = chosen[prompt:], rejected[prompt:]
-    return prompt, (len(chosen) + len(rejected)) / 2
-
-
-def _shared(first: str, second: str) -> int:
-    """Return the number of characters that two texts begin with in common."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
-def _text(content: Any) -> str:
-    """Return the text of a string or of chat messages."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(message["content"]) for message in content)

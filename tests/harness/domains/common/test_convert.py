@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.cli import main
-from harness.commands.plan.sizes import gguf_shape
+from harness.commands.plan.model_sizes import gguf_shape
 from harness.commands.terms import AGREED, check_accepted, require_terms, with_own_terms
 from harness.config.request import RunRequest
 from harness.domains.common import packaged

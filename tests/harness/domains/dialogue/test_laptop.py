@@ -12,7 +12,7 @@ from harness.cli import main
 from harness.commands.plan.benchmarks import Planned, rows_of_file
 from harness.commands.plan.cost_model import Shape, forward_flops
 from harness.commands.plan.facts import Benchmark
-from harness.commands.plan.sizes import UnknownSizeError
+from harness.commands.plan.model_sizes import UnknownSizeError
 from harness.commands.rehearse.reduced import reductions
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS

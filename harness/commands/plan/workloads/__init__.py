@@ -1,0 +1,1 @@
+"""The work of every stage function, one file per domain."""
