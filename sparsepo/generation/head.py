@@ -72,7 +72,7 @@ def has_many_words(model: Any) -> bool:
     return weight is not None and len(weight) >= LARGE
 
 
-def find_projection(model: Any) -> Projection | None:
+def find_projection(model: Any, least: int | None = None) -> Projection | None:
     """Return the projection of a model with many words; None if it is computed as it stands.
 
     The model's own forward pass decides: on a few tokens, its logits must be those of the states
@@ -81,6 +81,7 @@ def find_projection(model: Any) -> Projection | None:
 
     Args:
         model: a causal language model in evaluation mode, with or without adapters.
+        least: words from which on a model has many; None for LARGE.
     """
     module = model.get_output_embeddings()
     # A subclass may be quantized, an adapter, or loaded only when it runs.
@@ -92,7 +93,7 @@ def find_projection(model: Any) -> Projection | None:
         return None
     found = Projection(weight, module.bias)
     words, width = weight.shape
-    if not has_many_words(model) or words == width:
+    if words < (LARGE if least is None else least) or words == width:
         return None
     ids = torch.arange(1, _TOKENS + 1, device=model.device)[None]
     with torch.no_grad():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+    from sparsepo.generation.head import Projection
 
 
 def response_kl(policy_logps: ArrayLike, ref_logps: ArrayLike) -> float:
@@ -45,8 +50,8 @@ def sequence_logps(
 ) -> list[float]:
     """Return log π(y|x) = Σ_t log π(y_t | x, y_<t) of each response, in nats.
 
-    Rows are padded on the right, where a causal model cannot see it, and grouped by length; the
-    sums are taken in float64.
+    Rows are padded on the right, where a causal model cannot see it, and grouped by length. Logits
+    exist in blocks, where the model only projects its final states; the sums are taken in float64.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -60,6 +65,8 @@ def sequence_logps(
     """
     import torch
 
+    from sparsepo.generation.head import find_projection, states_for_logits
+
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     context = getattr(model.config, "max_position_embeddings", None)
     if any(not prompt for prompt in prompts):
@@ -68,23 +75,36 @@ def sequence_logps(
         raise ValueError(f"a prompt and its response are longer than the context of {context}")
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     sums = [0.0] * len(rows)
-    device: Any = model.device
+    projection = find_projection(model, least=0)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         length = max(len(rows[index]) for index in chosen)
         ids = torch.zeros(len(chosen), length, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        scored = torch.zeros_like(ids)
+        scored = torch.zeros(len(chosen), length, dtype=torch.bool)
         for place, index in enumerate(chosen):
             row = rows[index]
             ids[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = 1
-            scored[place, len(prompts[index]) : len(row)] = 1
-        ids, mask, scored = ids.to(device), mask.to(device), scored.to(device)
+            scored[place, len(prompts[index]) : len(row)] = True
+        ids, mask, scored = (one.to(model.device) for one in (ids, mask, scored[:, 1:]))
         with torch.no_grad():
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-        logps = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
-        totals = (logps.double() * scored[:, 1:]).sum(-1)
-        for index, total in zip(chosen, totals.tolist(), strict=True):
+            with contextlib.nullcontext() if projection is None else states_for_logits(model):
+                found = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            logps = torch.zeros(scored.shape, dtype=torch.float64, device=ids.device)
+            logps[scored] = _token_logps(found[scored], projection, ids[:, 1:][scored]).double()
+        for index, total in zip(chosen, logps.sum(-1).tolist(), strict=True):
             sums[index] = total
     return sums
+
+
+def _token_logps(
+    found: Float[Tensor, "N _"], projection: Projection | None, targets: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """Return log π(y) from final states and their projection, or from logits without one."""
+    from sparsepo.fused import token_stats
+
+    if projection is None:
+        return found.float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    weight, bias = projection
+    return token_stats(found, weight, None, None, targets, policy_bias=bias).policy_logps

@@ -303,7 +303,10 @@ def _gpt_neox(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrained
 
 
 def _gpt2(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:
-    return GPT2Config(**_learned_positions(config, vocabulary))
+    # GPT-2's own "gelu_new" is the same function in eight operations instead of one.
+    return GPT2Config(
+        **_learned_positions(config, vocabulary), activation_function="gelu_pytorch_tanh"
+    )
 
 
 def _gpt_bigcode(config: BaseModelConfig, vocabulary: dict[str, Any]) -> PreTrainedConfig:

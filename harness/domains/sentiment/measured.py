@@ -27,9 +27,50 @@ def evaluation_values(profile: SentimentProfile, token_pairs: int = 0) -> dict[s
     }
 
 
-def points_stage(profile: SentimentProfile, trained: Stage, pairs: Stage, start: Start) -> Stage:
-    """Return the stage that scores the responses sampled during a run."""
+def start_stage(profile: SentimentProfile, name: str, pairs: Stage, start: Start) -> Stage:
+    """Return the stage that evaluates the model that all runs start from.
+
+    Args:
+        profile: the chain's settings.
+        name: of the stage.
+        pairs: the pairs with the held-out prompts.
+        start: the model.
+    """
+    return Stage(
+        name,
+        f"{WORK}.start:evaluate_start",
+        {
+            "evaluations": evaluation_values(profile),
+            "seed": profile.seed,
+            "device": profile.device,
+            "model": start.model_id,
+        },
+        {"pairs": pairs, **start.inputs},
+        start.files,
+        libraries=TRAINING,
+        options=generation_parts(profile).options,
+        seconds_hint=6,
+    )
+
+
+def points_stage(
+    profile: SentimentProfile,
+    trained: Stage,
+    pairs: Stage,
+    start: Start,
+    first: Stage | None = None,
+) -> Stage:
+    """Return the stage that scores the responses sampled during a run.
+
+    Args:
+        profile: the chain's settings.
+        trained: the run.
+        pairs: the pairs with the held-out prompts.
+        start: the reference.
+        first: the points of the initial model; None if the run is its evaluation.
+    """
     reward = reward_parts(profile)
+    inputs = {} if first is None else {"start": first}
     return Stage(
         f"reward and KL of {trained.name}",
         f"{WORK}.score:score_responses",
@@ -39,7 +80,7 @@ def points_stage(profile: SentimentProfile, trained: Stage, pairs: Stage, start:
             "device": profile.device,
             "model": start.model_id,
         },
-        {"run": trained, "pairs": pairs, **start.inputs, **reward.inputs},
+        {"run": trained, "pairs": pairs, **inputs, **start.inputs, **reward.inputs},
         {**start.files, **reward.files},
         libraries=(*TRAINING, *reward.libraries),
         seconds_hint=2,

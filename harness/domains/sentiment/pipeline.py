@@ -34,7 +34,12 @@ from harness.domains.sentiment.experiments import (
     TransferTable,
     ranks_tokens,
 )
-from harness.domains.sentiment.measured import diversity_stage, evaluation_values, points_stage
+from harness.domains.sentiment.measured import (
+    diversity_stage,
+    evaluation_values,
+    points_stage,
+    start_stage,
+)
 from harness.domains.sentiment.profile import SentimentProfile
 from harness.domains.sentiment.rollout import rollout_stage
 from harness.domains.sentiment.sources import MaskSources, knows_decisive_tokens
@@ -169,6 +174,8 @@ class _Chain:
             ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
         )
         self.experiment = experiment
+        self.begin = start_stage(profile, f"SFT model, seed {profile.seed}", self.pairs, self.start)
+        """The evaluation at step 0, which all runs share."""
         self._searches: dict[str, Search] = {}
         self.labels: Stage | None = None
         if ranks_tokens(experiment) and (
@@ -190,10 +197,13 @@ class _Chain:
         if isinstance(row, OnPolicyRow):
             caches = self._caches.setdefault(0.0, {})
             trained = rollout_stage(profile, row, self.pairs, start, caches)
+            trained = replace(trained, inputs={**trained.inputs, "start": self.begin})
             return self._measured(Run(row, None, None, profile.seed, trained, None, None))
 
         def trained_as(row: RowSpec) -> Stage:
-            return _trained(
+            if row.method == "sft":
+                return self.begin
+            stage = _trained(
                 profile,
                 row,
                 beta,
@@ -204,6 +214,7 @@ class _Chain:
                 plugin,
                 f", {100 * flipped:g} % flipped" if flipped else "",
             )
+            return replace(stage, inputs={**stage.inputs, "start": self.begin})
 
         trained = trained_as(row)
         search = self._search(row, plugin) if row.tuned else None
@@ -225,7 +236,9 @@ class _Chain:
         points = diversity = None
         if isinstance(self.experiment, SCORED):
             # The prompts and held-out pairs are the same, whatever is flipped.
-            points = points_stage(profile, trained, self.pairs, start)
+            points = points_stage(profile, self.begin, self.pairs, start)
+            if trained.address != self.begin.address:
+                points = points_stage(profile, trained, self.pairs, start, points)
         if isinstance(self.experiment, OnPolicyTable):
             diversity = diversity_stage(profile, run.row.method, trained, self.pairs, start)
         return replace(run, points=points, diversity=diversity)
@@ -276,29 +289,12 @@ def _trained(
     plugin: Path | None,
     variant: str,
 ) -> Stage:
-    method, seed = row.method, profile.seed
-    pairs_of_tokens = profile.data.test_pairs if _ranks_tokens(row) else 0
-    evaluations = evaluation_values(profile, pairs_of_tokens)
-    if method == "sft":
-        return Stage(
-            f"{row.label} model, seed {seed}",
-            "harness.domains.sentiment.work.start:evaluate_start",
-            {
-                "evaluations": evaluations,
-                "seed": seed,
-                "device": profile.device,
-                "model": start.model_id,
-            },
-            {"pairs": pairs, **start.inputs},
-            start.files,
-            libraries=TRAINING,
-            options=generation_parts(profile).options,
-            seconds_hint=6,
-        )
+    method = row.method
     if "beta" not in getattr(method_class(method), "__dataclass_fields__", {}):
         raise UserError(
             f"Method '{method}' has no β, which these figures vary; leave it out with --methods."
         )
+    pairs_of_tokens = profile.data.test_pairs if _ranks_tokens(row) else 0
     # A row with a β of its own is one point of its method's sweep.
     owner = method if "beta" in row.settings else row.id
     name = f"{owner} β {beta:g}" + ("" if gamma is None else f" γ {gamma:g}")
@@ -310,13 +306,13 @@ def _trained(
         caches,
         plugin=plugin,
         overrides={"beta": beta, **({} if gamma is None else {"gamma": gamma})},
-        name=f"{name} seed {seed}",
+        name=f"{name} seed {profile.seed}",
         variant=variant,
     )
     return replace(
         stage,
         function="harness.domains.sentiment.work.train:train_and_evaluate",
-        config={**stage.config, "evaluations": evaluations},
+        config={**stage.config, "evaluations": evaluation_values(profile, pairs_of_tokens)},
         options=generation_parts(profile).options,
         seconds_hint=8,
     )

@@ -233,7 +233,7 @@ def _tiny() -> SentimentProfile:
             simpo_gamma=(0.5, 1.0),
             map_beta=0.8,
         ),
-        evaluation=EvaluationSettings(steps=8, batch_size=500),
+        evaluation=EvaluationSettings(steps=8, batch_size=64),
         generation=GenerationSettings(batch_size=500),
         seeds=3,
         device="cpu",

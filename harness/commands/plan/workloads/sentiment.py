@@ -57,7 +57,7 @@ def _evaluated_training(stage: Stage, sizes: Sizes) -> Work:
     trained = trained_on_pairs(stage, sizes)
     steps = trained.units["optimizer steps"]
     every = stage.config["evaluations"]["steps"]
-    times = 1 + steps // every + (1 if steps % every else 0)
+    times = steps // every + (1 if steps % every else 0)
     return _with_evaluations(stage, sizes, trained, times)
 
 
@@ -114,7 +114,8 @@ def _with_evaluations(stage: Stage, sizes: Sizes, work: Work, times: float) -> W
     flops += times * forward_flops(shape, prompts * length, length, prompts * new)
     if values["token_pairs"]:
         row, predicted = pairs.prompt + 2 * pairs.response, 2 * pairs.response
-        count = times * values["token_pairs"]
+        # Tokens are read at the start too, whose responses another stage has sampled.
+        count = (times + 1) * values["token_pairs"]
         flops += 2 * forward_flops(shape, count * row, row, count * predicted)
     units = {**work.units, "responses": times * prompts, "evaluations": times}
     return replace(work, flops=work.flops + flops, decoded=decoded, units=units)

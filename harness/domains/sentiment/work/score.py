@@ -23,7 +23,8 @@ def score_responses(context: StageContext) -> None:
     """Write points.json: reward and log-probabilities of each sampled response, step by step.
 
     Configuration: `reward` (make_reward's arguments), `batch_size`, `device`, `model`. Inputs:
-    "run", "pairs", and "model" (the reference) unless it comes from outside.
+    "run", "pairs", "start" (the points of the initial model, which every run begins with) unless
+    it is the run, and "model" (the reference) unless it comes from outside.
 
     Each point has `step`, `rewards` (of prompt and response as one text; None if the reward model
     gives none), `logps` and `ref_logps` (log π(y|x) and log π_ref(y|x), nats), `truncated_prompts`
@@ -40,6 +41,11 @@ def score_responses(context: StageContext) -> None:
     reward = reward_of(context)
     evaluations = {row["step"]: row for row in read_jsonl(context.inputs["run"] / RESPONSES)}
     points = []
+    if "start" in context.inputs:
+        first = json.loads((context.inputs["start"] / POINTS).read_text(encoding="utf-8"))
+        points += first["points"]
+        for point in points:
+            evaluations.pop(point["step"])
     for done, (step, seen) in enumerate(sorted(evaluations.items())):
         context.progress(done, len(evaluations), "points")
         responses = tokenizer.batch_decode(seen["ids"], skip_special_tokens=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def train_and_evaluate(context: StageContext) -> None:
     prompts, and `unfinished`, the number of responses that reached the longest length) and, if
     token_pairs is above 0, `tokens.npz` (`<step>/<quantity>`, the values of all response tokens of
     the first test pairs in a row, chosen before rejected, and the responses' `lengths`).
+
+    The input "start" has the responses of the initial model, which are not sampled again.
     """
     run_training(context, lambda trainer: Evaluations(context, trainer))
 
@@ -71,7 +74,6 @@ class Evaluations(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the start."""
         if state.global_step == 0:
-            self._file.unlink(missing_ok=True)
             self._evaluate(0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -87,7 +89,12 @@ class Evaluations(TrainerCallback):
         module.eval()
         try:
             with torch.random.fork_rng():
-                write_responses(self.context, trainer.policy, self._tokenizer, self._prompts, step)
+                if step == 0:
+                    shutil.copyfile(self.context.inputs["start"] / RESPONSES, self._file)
+                else:
+                    write_responses(
+                        self.context, trainer.policy, self._tokenizer, self._prompts, step
+                    )
                 if self._reference is not None:
                     self._read_tokens(step, module)
         finally:

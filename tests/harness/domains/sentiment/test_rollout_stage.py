@@ -16,6 +16,7 @@ from harness.domains.common.work.files import write_pairs
 from harness.domains.sentiment.work import rollout
 from harness.domains.sentiment.work.diversity import measure_diversity
 from harness.domains.sentiment.work.rollout import offline_steps, train_on_samples
+from harness.domains.sentiment.work.start import evaluate_start
 from harness.domains.sentiment.work.train import Evaluations
 from harness.graph.stages import StageContext
 from sparsepo.errors import UserError
@@ -39,6 +40,7 @@ PAIRS = 13
 HELD_OUT = ["a plain story is", "a long story is", "a short story is"]
 # Two epochs of three whole steps and a step of a single pair each.
 STEPS = 8
+EVALUATIONS = {"steps": 3, "new_tokens": 8, "batch_size": 16, "seed": 7, "token_pairs": 0}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_pairs(pairs, folder / "pairs/train.jsonl")
     write_pairs([replace(pairs[0], prompt=HELD_OUT[0])], folder / "pairs/test.jsonl")
     (folder / "pairs/prompts.json").write_text(json.dumps(HELD_OUT))
-    return {name: folder / name for name in ("model", "pairs", "oracle")}
+    found = {name: folder / name for name in ("model", "pairs", "oracle")}
+    start = {"evaluations": EVALUATIONS, "seed": 42, "device": "cpu", "model": None}
+    evaluate_start(context(folder / "start", found, start))
+    return {**found, "start": folder / "start"}
 
 
 def context(work: Path, inputs: dict[str, Path], config: Any, progress: Any = None) -> StageContext:
@@ -93,13 +98,11 @@ def train(
             "max_new_tokens": 8,
         },
         "reward": {"model": "vader"},
-        "evaluations": {
-            "steps": 3, "new_tokens": 8, "batch_size": 16, "seed": 7, "token_pairs": 0,
-        },
+        "evaluations": EVALUATIONS,
         "seed": 42,
         "device": "cpu",
         "model": None,
-    }  # fmt: skip
+    }
     given = {name: place for name, place in inputs.items() if name != "oracle" or method == "rto"}
     train_on_samples(context(work, given, config, progress))
     return json.loads((work / "training.json").read_text())
