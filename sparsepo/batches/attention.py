@@ -20,6 +20,7 @@ from torch.utils._triton import has_triton
 from transformers import PreTrainedModel
 
 from sparsepo.batches.pack import PADDING, PROMPT
+from sparsepo.batches.segments import with_segments
 from sparsepo.errors import UserError
 from sparsepo.types import PackedBatch
 
@@ -69,7 +70,10 @@ def attention_mask_for(model: PreTrainedModel, batch: PackedBatch) -> AttentionM
     def make(window: int | None) -> Tensor | BlockMask:
         if name == FLEX:
             return _flex_mask(batch, window)
-        return block_mask(batch, dtype, window)
+        mask = block_mask(batch, dtype, window)
+        if name == "sdpa" and device == "cpu" and window is None:
+            return with_segments(mask, batch)
+        return mask
 
     window = getattr(config, "sliding_window", None)
     if window is None or batch.input_ids.shape[1] <= window:
