@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -94,10 +95,21 @@ def hardware(device: str, threads: int | None) -> dict[str, str]:
         memory = f"{kilobytes / 2**20:.0f} GiB"
     except OSError:
         pass
-    found = {"CPU": cpu, "memory": memory, "threads": str(threads or torch.get_num_threads())}
+    found = {
+        "CPU": cpu,
+        "memory": memory,
+        "threads": str(threads or torch.get_num_threads()),
+        "allocator": _allocator(),
+    }
     if device == "cuda":
         found["GPU"] = torch.cuda.get_device_name()
     return found
+
+
+def _allocator() -> str:
+    """Return what allocates a CPU's memory: a preloaded library, or the C library."""
+    preloaded = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
+    return ", ".join(Path(library).name for library in preloaded) or " ".join(platform.libc_ver())
 
 
 def write_card(card: Card, folder: Path, name: str) -> list[Path]:

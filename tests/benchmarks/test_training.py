@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import training
-from benchmarks.card import Card, Curve, markdown, read_card, write_card
+from benchmarks.card import Card, Curve, hardware, markdown, read_card, write_card
 from benchmarks.measure import Measurement, measure, real_pairs
 from benchmarks.process import BenchmarkError
 from benchmarks.shapes import FULL, NARROW, Shape, write_model, write_pairs, write_real_pairs
@@ -178,3 +179,10 @@ def test_a_card_grows_with_each_measurement(
     assert [found.label for found in kept.measurements] == ["imdb", "hh"]
     assert "stopped" in kept.note
     assert kept.note in (tmp_path / "cut.md").read_text()
+
+
+def test_a_card_names_what_allocates_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    assert hardware("cpu", 1)["allocator"] == " ".join(platform.libc_ver())
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2:libother.so")
+    assert hardware("cpu", 1)["allocator"] == "libjemalloc.so.2, libother.so"
