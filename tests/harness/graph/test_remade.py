@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def change_code(toy: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _of_this_test() -> None:
+def _of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget where the toy module of the test before was."""
+    monkeypatch.delitem(sys.modules, "toy_stages", raising=False)
     find_module.cache_clear()
     code_version.cache_clear()
 

@@ -112,7 +112,7 @@ def test_served_samples_have_the_distribution_of_the_model(served: str, folder: 
 def test_served_responses_are_distributed_as_those_in_this_process(
     served: str, folder: Path
 ) -> None:
-    shared = {"samples": 150, "max_new_tokens": 4, "temperature": 0.75, "top_p": 0.7}
+    shared = {"samples": 150, "max_new_tokens": 4, "temperature": 0.75, "top_p": 0.5}
     own = generate_responses(folder, ["the dog"], seed=1, **shared)
     theirs = generate_responses(
         folder,
@@ -121,7 +121,7 @@ def test_served_responses_are_distributed_as_those_in_this_process(
         settings=GenerationSettings(endpoint=served, model=NAME, concurrency=2),
         **shared,
     )
-    counts = [Counter(text[:2] for text in found.texts) for found in (own, theirs)]
+    counts = [Counter(text[:1] for text in found.texts) for found in (own, theirs)]
     common = [text for text in counts[0] | counts[1] if counts[0][text] + counts[1][text] >= 10]
     table = [[count[text] for text in common] for count in counts]
     for row, count in zip(table, counts, strict=True):
