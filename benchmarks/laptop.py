@@ -178,12 +178,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     words = [word if "/" not in word else Path(word).name for word in (argv or sys.argv[1:])]
     command = shlex.join(["python", "-m", "benchmarks.laptop", *words])
-    found, before = Found(), os.getloadavg()[0]
+    found, before, failed = Found(), os.getloadavg()[0], False
     try:
         run(arguments, found)
     except (BenchmarkError, UserError) as error:
         print(f"\nError: {error}", file=sys.stderr)
-        return 2
+        if not found.steps and not found.samples:
+            return 2
+        # What was measured before is not lost.
+        failed, command = True, command + "  # stopped by an error"
     except KeyboardInterrupt:
         command += "  # stopped early"
     card = {
@@ -199,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / f"{arguments.name}.json").write_text(json.dumps(card, indent=1) + "\n")
         (arguments.out / f"{arguments.name}.md").write_text(page(card, found))
-    return 0
+    return 2 if failed else 0
 
 
 def run(arguments: argparse.Namespace, found: Found) -> None:
@@ -367,10 +370,15 @@ def measure_steps(
                     {n: own[-1]["sparsity"] for n, own in taken.items() if "sparsity" in own[-1]},
                 )
             )
-            for worker in workers:
+            # One at a time, because what is recorded takes several times the memory of a step.
+            workers.sort(key=lambda worker: worker.system.startswith("ours"))
+            while workers:
+                worker = workers[0]
                 if worker.system.startswith("ours"):
                     say(f"{shape.title}: products of {worker.system}")
                     found.shares.append(_shares(worker, shape.title, rounds))
+                worker.close()
+                workers.remove(worker)
         finally:
             for worker in workers:
                 worker.close()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import laptop
+from benchmarks.process import BenchmarkError
 from benchmarks.products import Products
 from sparsepo.errors import UserError
 
@@ -94,6 +95,21 @@ def test_the_card_has_steps_products_and_samples(
         assert text in page
     # A folder on this machine is no part of a card.
     assert str(tmp_path) not in page
+
+
+def test_what_was_measured_before_an_error_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise BenchmarkError("The machine has no memory left.")
+
+    monkeypatch.setattr(laptop, "measure_samples", stopped)
+    command = ["--models", "smollm2", "--systems", "ours:dpo", "--rounds", "1", "--threads", "1"]
+    assert laptop.main([*command, "--name", "card", "--out", str(tmp_path)]) == 2
+    assert "Error: The machine has no memory left." in capsys.readouterr().err
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert len(card["steps"]) == 1 and not card["samples"]
+    assert card["command"].endswith("# stopped by an error")
 
 
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
