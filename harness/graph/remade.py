@@ -22,6 +22,8 @@ def remade_note(missing: Sequence[Stage], store: Store) -> str:
     Returns:
         One sentence, empty if none was made before.
     """
+    if not missing:
+        return ""
     earlier = _Earlier(store)
     found = [changes for stage in missing if (changes := earlier.changes(stage)) is not None]
     if not found:

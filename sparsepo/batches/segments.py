@@ -10,7 +10,6 @@ else is done with it sees an ordinary tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
@@ -46,14 +45,11 @@ class Block(NamedTuple):
         return queries, keys - queries
 
 
-Row = tuple[Block, ...]
-"""What is computed of a row."""
-
-
 class SegmentMask(Tensor):
     """An additive mask that knows the parts of its rows."""
 
-    rows: tuple[Row, ...]
+    blocks: tuple[tuple[Block, slice], ...]
+    """What is computed, each with its rows."""
     edges: dict[tuple[int, int], Tensor]
     """The masks of blocks, by `Block.edge`."""
 
@@ -84,13 +80,19 @@ def with_segments(mask: Float[Tensor, "rows 1 L L"], batch: PackedBatch) -> Tens
     if mask.shape[-1] < SHORTEST or not _has_kernels():
         return mask
     found = mask.as_subclass(SegmentMask)
-    found.rows = tuple(map(_row, batch.pair_index.tolist(), batch.part.tolist()))
-    kinds = {block.edge for row in found.rows for block in row}
+    rows = list(map(_row, batch.pair_index.tolist(), batch.part.tolist()))
+    # Rows with the same parts are computed together.
+    placed = [(row, slice(i, i + 1)) for i, row in enumerate(rows)]
+    if len(set(rows)) == 1:
+        placed = [(rows[0], slice(None))]
+    found.blocks = tuple((block, place) for row, place in placed for block in row)
+    kinds = {block.edge for block, _ in found.blocks}
     found.edges = {kind: _edge(*kind, mask.dtype) for kind in kinds}
     return found
 
 
-def _row(pairs: list[int], parts: list[int]) -> Row:
+def _row(pairs: list[int], parts: list[int]) -> tuple[Block, ...]:
+    """Return the blocks of one row."""
     blocks: list[Block] = []
     end, prompt = 0, (0, 0)
     for (pair, part), cells in groupby(zip(pairs, parts, strict=True)):
@@ -131,7 +133,9 @@ def _attend(
         return None
     if torch.is_autocast_enabled("cpu"):
         return None
-    found: Tensor = _BlockAttention.apply(query, key, value, attn_mask.rows, attn_mask.edges, scale)
+    found: Tensor = _BlockAttention.apply(
+        query, key, value, attn_mask.blocks, attn_mask.edges, scale
+    )
     return found
 
 
@@ -144,22 +148,24 @@ class _BlockAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        rows: tuple[Row, ...],
+        blocks: tuple[tuple[Block, slice], ...],
         edges: dict[tuple[int, int], Tensor],
         scale: float | None,
     ) -> Tensor:
         # In the order in which models read it: rows × length × heads. Nothing reads padding.
         found = torch.zeros_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
         sums = []
-        for block, place in _blocks(rows):
+        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        for block, place in blocks:
             part = slice(*block.queries)
             states = _states(query, key, value, block, place)
-            attended, log_sum = _kernel(*states, attn_mask=edges[block.edge], scale=scale)
+            # The logarithms of the weights' sums are what the backward pass reads.
+            attended, log_sum = attend(*states, attn_mask=edges[block.edge], scale=scale)
             found[place, part] = attended.transpose(1, 2)
             sums.append(log_sum)
         result = found.transpose(1, 2)
         ctx.save_for_backward(query, key, value, result, *sums)
-        ctx.rows, ctx.edges, ctx.scale = rows, edges, scale
+        ctx.blocks, ctx.edges, ctx.scale = blocks, edges, scale
         return result
 
     @staticmethod
@@ -171,13 +177,16 @@ class _BlockAttention(torch.autograd.Function):
             for states in (query, key, value)
         ]
         of_query, *of_keys = (states.transpose(1, 2) for states in grads)
-        for (block, place), log_sum in zip(_blocks(ctx.rows), sums, strict=True):
+        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        for (block, place), log_sum in zip(ctx.blocks, sums, strict=True):
             part = slice(*block.queries)
-            own, *seen = _kernel_backward(
+            own, *seen = attend(
                 grad[place, :, part],
                 *_states(query, key, value, block, place),
                 result[place, :, part],
                 log_sum,
+                0.0,
+                False,
                 attn_mask=ctx.edges[block.edge],
                 scale=ctx.scale,
             )
@@ -188,17 +197,6 @@ class _BlockAttention(torch.autograd.Function):
                     states[place, :, slice(*block.prompt)] += found[:, :, :prompt]
                 states[place, :, slice(*block.own)] += found[:, :, prompt:]
         return of_query, *of_keys, None, None, None
-
-
-def _blocks(rows: tuple[Row, ...]) -> Iterator[tuple[Block, slice]]:
-    """Yield every block with its rows: all of them if they have the same parts."""
-    if len(set(rows)) == 1:
-        for block in rows[0]:
-            yield block, slice(None)
-        return
-    for number, row in enumerate(rows):
-        for block in row:
-            yield block, slice(number, number + 1)
 
 
 def _states(
@@ -219,31 +217,3 @@ def _has_kernels() -> bool:
     """Return whether this torch has the kernels, which it may rename."""
     name = "_scaled_dot_product_flash_attention_for_cpu"
     return hasattr(torch.ops.aten, name) and hasattr(torch.ops.aten, f"{name}_backward")
-
-
-def _kernel(
-    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor, scale: float | None
-) -> tuple[Tensor, Tensor]:
-    """Return attention and the logarithms of its weights' sums, which the backward pass reads."""
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    result: tuple[Tensor, Tensor] = attend(query, key, value, attn_mask=attn_mask, scale=scale)
-    return result
-
-
-def _kernel_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    result: Tensor,
-    log_sum: Tensor,
-    *,
-    attn_mask: Tensor,
-    scale: float | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys and values."""
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    found: tuple[Tensor, Tensor, Tensor] = attend(
-        grad, query, key, value, result, log_sum, 0.0, False, attn_mask=attn_mask, scale=scale
-    )
-    return found

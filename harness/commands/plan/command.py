@@ -10,7 +10,7 @@ from harness.commands.plan.cost_model import CARDS, GPUS, Memory, Utilisation, g
 from harness.commands.plan.fetched import Fetched, fetched
 from harness.commands.plan.processor import own_seconds, processor_seconds
 from harness.commands.plan.work import Work
-from harness.commands.plan.workload import Workloads
+from harness.commands.plan.workloads import Workloads
 from harness.commands.run import Prepared
 from harness.commands.run_all import describe_all
 from harness.config.request import RunRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.commands.plan.processor import processor_seconds
-from harness.commands.plan.workload import Workloads
+from harness.commands.plan.workloads import Workloads
 from harness.graph.stages import Stage
 
 _FOR_A_PROCESSOR = ("tiny", "laptop")

@@ -27,17 +27,16 @@ def evaluation_values(profile: SentimentProfile, token_pairs: int = 0) -> dict[s
     }
 
 
-def start_stage(profile: SentimentProfile, name: str, pairs: Stage, start: Start) -> Stage:
+def start_stage(profile: SentimentProfile, pairs: Stage, start: Start) -> Stage:
     """Return the stage that evaluates the model that all runs start from.
 
     Args:
         profile: the chain's settings.
-        name: of the stage.
         pairs: the pairs with the held-out prompts.
         start: the model.
     """
     return Stage(
-        name,
+        f"SFT model, seed {profile.seed}",
         f"{WORK}.start:evaluate_start",
         {
             "evaluations": evaluation_values(profile),

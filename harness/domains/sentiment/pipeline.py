@@ -174,8 +174,12 @@ class _Chain:
             ready if ready is not None else sampled_pairs_stage(profile, reviews, self.start)
         )
         self.experiment = experiment
-        self.begin = start_stage(profile, f"SFT model, seed {profile.seed}", self.pairs, self.start)
-        """The evaluation at step 0, which all runs share."""
+        # The evaluation at step 0 and its points, which all runs share.
+        self._evaluated_start = start_stage(profile, self.pairs, self.start)
+        self._start_points: Stage | None = None
+        if isinstance(experiment, SCORED):
+            evaluated = self._evaluated_start
+            self._start_points = points_stage(profile, evaluated, self.pairs, self.start)
         self._searches: dict[str, Search] = {}
         self.labels: Stage | None = None
         if ranks_tokens(experiment) and (
@@ -196,13 +200,12 @@ class _Chain:
         profile, start = self.profile, self.start
         if isinstance(row, OnPolicyRow):
             caches = self._caches.setdefault(0.0, {})
-            trained = rollout_stage(profile, row, self.pairs, start, caches)
-            trained = replace(trained, inputs={**trained.inputs, "start": self.begin})
+            trained = self._from_start(rollout_stage(profile, row, self.pairs, start, caches))
             return self._measured(Run(row, None, None, profile.seed, trained, None, None))
 
         def trained_as(row: RowSpec) -> Stage:
             if row.method == "sft":
-                return self.begin
+                return self._evaluated_start
             stage = _trained(
                 profile,
                 row,
@@ -214,7 +217,7 @@ class _Chain:
                 plugin,
                 f", {100 * flipped:g} % flipped" if flipped else "",
             )
-            return replace(stage, inputs={**stage.inputs, "start": self.begin})
+            return self._from_start(stage)
 
         trained = trained_as(row)
         search = self._search(row, plugin) if row.tuned else None
@@ -230,15 +233,17 @@ class _Chain:
             Run(row, beta, gamma, profile.seed, trained, None, ranked, flipped, search=search)
         )
 
+    def _from_start(self, stage: Stage) -> Stage:
+        """Return a training stage that takes the evaluation at step 0 from the shared one."""
+        return replace(stage, inputs={**stage.inputs, "start": self._evaluated_start})
+
     def _measured(self, run: Run) -> Run:
         """Return a run with the stages that measure its responses."""
         profile, start, trained = self.profile, self.start, run.trained
-        points = diversity = None
-        if isinstance(self.experiment, SCORED):
+        points, diversity = self._start_points, None
+        if points is not None and trained is not self._evaluated_start:
             # The prompts and held-out pairs are the same, whatever is flipped.
-            points = points_stage(profile, self.begin, self.pairs, start)
-            if trained.address != self.begin.address:
-                points = points_stage(profile, trained, self.pairs, start, points)
+            points = points_stage(profile, trained, self.pairs, start, points)
         if isinstance(self.experiment, OnPolicyTable):
             diversity = diversity_stage(profile, run.row.method, trained, self.pairs, start)
         return replace(run, points=points, diversity=diversity)

@@ -33,7 +33,7 @@ from harness.commands.plan.expected import expected_seconds
 from harness.commands.plan.facts import DATA, MODELS, shape_of_config
 from harness.commands.plan.processor import processor_seconds
 from harness.commands.plan.sizes import Pairs, row_of, short_name
-from harness.commands.plan.workload import Workloads
+from harness.commands.plan.workloads import Workloads
 from harness.commands.run import describe
 from harness.config.request import RunRequest
 from harness.domains.catalogue import EXPERIMENTS

@@ -177,8 +177,9 @@ def test_an_unpaired_row_has_one_response() -> None:
         TokenizedPair("a", [1, 2], [3, 4, 5], [], label=True),
         TokenizedPair("b", [1, 2, 3], [], [4, 5], label=False),
     ]
-    rows = segmented(pack_pairs(pairs)).rows
-    assert rows == (
-        (((0, 2), (0, 0), (0, 2)), ((2, 5), (0, 2), (2, 5))),
-        (((0, 3), (0, 0), (0, 3)), ((3, 5), (0, 3), (3, 5))),
+    assert segmented(pack_pairs(pairs)).blocks == (
+        (((0, 2), (0, 0), (0, 2)), slice(0, 1)),
+        (((2, 5), (0, 2), (2, 5)), slice(0, 1)),
+        (((0, 3), (0, 0), (0, 3)), slice(1, 2)),
+        (((3, 5), (0, 3), (3, 5)), slice(1, 2)),
     )
