@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock import synchronize
 from benchmarks.process import LineProcess
 from benchmarks.shapes import LORA_TARGETS, Shape, write_model, write_pairs, write_real_pairs
 
@@ -245,8 +246,7 @@ def matmul_flops(device: str, dtype: str, threads: int | None, repeats: int = 20
     for _ in range(repeats):
         started = time.perf_counter()
         left @ right
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * width**3 / best
 

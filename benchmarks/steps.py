@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+from benchmarks.clock import synchronize
 from benchmarks.measure import WARM_UP
 from benchmarks.passes import PEER
 from benchmarks.turns import in_turn
@@ -30,7 +31,7 @@ def now() -> float:
     With one thread on a CPU it is the processor's time, which other programs do not lengthen.
     """
     if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        synchronize("cuda")
     elif torch.get_num_threads() == 1:
         return time.process_time()
     return time.perf_counter()

@@ -23,6 +23,7 @@ from benchmarks.measure import (
     real_pairs,
 )
 from benchmarks.process import BenchmarkError
+from benchmarks.progress import say
 from benchmarks.shapes import FULL, NARROW, Shape
 from sparsepo.errors import UserError
 
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None
         "device": device,
         "dtype": dtype,
         "threads": arguments.threads,
-        "progress": lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True),
+        "progress": say,
     }
     card = Card(
         date=datetime.date.today().isoformat(),
@@ -140,7 +141,7 @@ def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None
             curve.measurements.append(measure(shape, CURVE_SYSTEMS, rounds, label=label, **common))
             curve.values.append(value)
             save(card)
-    print("\r\033[K", end="", file=sys.stderr)
+    say("")
 
 
 def _base(shapes: dict[str, Shape]) -> Shape:

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
+from benchmarks.clock import synchronize
+
 LEARNING_RATE = 1e-6
 MAX_LENGTH = 1024
 
@@ -190,7 +192,7 @@ def _paced(answers: TextIO, base: int, device: str) -> Any:
             self._wait()
 
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            _synchronize(device)
+            synchronize(device)
             seconds = time.perf_counter() - self.started
             if self.recorded is not None and not self.timers:
                 self.recorded.__exit__(None, None, None)
@@ -241,13 +243,6 @@ def _keep_all_blocks(on: bool) -> None:
         setattr(fused, "keep_bytes_on", lambda _device: 2**40)  # noqa: B010
     else:
         setattr(fused, "keep_bytes_on", _kept_before.pop())  # noqa: B010
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
 
 
 def resident_bytes() -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from benchmarks.clock import synchronize
 from benchmarks.gpu.report import Verdict
 
 
@@ -33,8 +33,7 @@ class Place:
 
     def synchronize(self) -> None:
         """Wait until the device has done its work."""
-        if self.cuda:
-            torch.cuda.synchronize()
+        synchronize(self.device)
 
 
 @dataclass(frozen=True)

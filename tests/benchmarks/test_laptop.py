@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import laptop
+from benchmarks.laptop import command, models, samples, steps
+from benchmarks.laptop.found import Samples, Shares
 from benchmarks.process import BenchmarkError
 from benchmarks.products import Products
 from sparsepo.errors import UserError
@@ -26,21 +27,23 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = tuple(
+    small_models = tuple(
         replace(
             model,
             vocabulary=vocabulary,
             pairs=2,
             config={**model.config, **SMALL, **({"head_dim": 8} if "gemma" in model.name else {})},
         )
-        for model, vocabulary in zip(laptop.MODELS, (300, 40_000), strict=True)
+        for model, vocabulary in zip(models.MODELS, (300, 40_000), strict=True)
     )
     work = tuple(
-        replace(one, prompts=2, samples=2, lengths=(3, 5), new_tokens=4) for one in laptop.WORK
+        replace(one, prompts=2, samples=2, lengths=(3, 5), new_tokens=4) for one in samples.WORK
     )
-    monkeypatch.setattr(laptop, "MODELS", models)
-    monkeypatch.setattr(laptop, "LENGTHS", {"hh": ("HH", 6, 5)})
-    monkeypatch.setattr(laptop, "WORK", work)
+    for module in (models, command):
+        monkeypatch.setattr(module, "MODELS", small_models)
+    for module in (command, steps):
+        monkeypatch.setattr(module, "LENGTHS", {"hh": ("HH", 6, 5)})
+    monkeypatch.setattr(samples, "WORK", work)
 
 
 # The products
@@ -76,7 +79,7 @@ def test_the_card_has_steps_products_and_samples(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--systems", "ours:dpo,ours:sparsepo-common", "--rounds", "1", "--threads", "1"]
-    assert laptop.main([*words, "--shapes", "hh", "--name", "card", "--out", str(tmp_path)]) == 0
+    assert command.main([*words, "--shapes", "hh", "--name", "card", "--out", str(tmp_path)]) == 0
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["weights"] == {"SmolLM2 135M": "random", "Gemma 3 270M": "random"}
     assert len(card["steps"]) == 2
@@ -100,12 +103,12 @@ def test_the_card_has_steps_products_and_samples(
 def test_what_was_measured_before_an_error_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
         raise BenchmarkError("The machine has no memory left.")
 
-    monkeypatch.setattr(laptop, "measure_samples", stopped)
-    command = ["--models", "smollm2", "--systems", "ours:dpo", "--rounds", "1", "--threads", "1"]
-    assert laptop.main([*command, "--name", "card", "--out", str(tmp_path)]) == 2
+    monkeypatch.setattr(command, "measure_samples", stopped)
+    words = ["--models", "smollm2", "--systems", "ours:dpo", "--rounds", "1", "--threads", "1"]
+    assert command.main([*words, "--name", "card", "--out", str(tmp_path)]) == 2
     assert "Error: The machine has no memory left." in capsys.readouterr().err
     card = json.loads((tmp_path / "card.json").read_text())
     assert len(card["steps"]) == 1 and not card["samples"]
@@ -113,11 +116,11 @@ def test_what_was_measured_before_an_error_is_kept(
 
 
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
-    first, second = laptop.MODELS
-    laptop.write_laptop_model(first, None, tmp_path)
+    first, second = models.MODELS
+    models.write_laptop_model(first, None, tmp_path)
     with pytest.raises(UserError, match="is not Gemma 3 270M: its vocab_size is 300"):
-        laptop.write_laptop_model(second, str(tmp_path), tmp_path / "other")
-    laptop.write_laptop_model(first, str(tmp_path), tmp_path / "same")
+        models.write_laptop_model(second, str(tmp_path), tmp_path / "other")
+    models.write_laptop_model(first, str(tmp_path), tmp_path / "same")
     assert (tmp_path / "same" / "model.safetensors").exists()
 
 
@@ -133,7 +136,7 @@ def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert laptop.main([*words, "--systems", "ours:dpo"]) == 2
+    assert command.main([*words, "--systems", "ours:dpo"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -142,14 +145,14 @@ def test_bad_input_is_one_line(
 def test_a_peer_that_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(laptop, "find_spec", lambda _name: None)
-    assert laptop.main(["--systems", "trl:dpo"]) == 2
+    monkeypatch.setattr(command, "find_spec", lambda _name: None)
+    assert command.main(["--systems", "trl:dpo"]) == 2
     assert "TRL is not installed" in capsys.readouterr().err
 
 
 def test_shares_and_ratios_are_taken_within_a_round() -> None:
-    shares = laptop.Shares("one", "ours:dpo", [1.0, 2.0, 4.0], [0.5, 1.5, 3.0], [0.9, 1.8, 3.6])
+    shares = Shares("one", "ours:dpo", [1.0, 2.0, 4.0], [0.5, 1.5, 3.0], [0.9, 1.8, 3.6])
     assert shares.share(shares.products) == 0.75
     assert shares.share(shares.with_attention) == 0.9
-    samples: Any = laptop.Samples("one", "two", [30.0, 20.0], [10.0, 10.0])
-    assert samples.ratios == [3.0, 2.0]
+    taken: Any = Samples("one", "two", [30.0, 20.0], [10.0, 10.0])
+    assert taken.ratios == [3.0, 2.0]
