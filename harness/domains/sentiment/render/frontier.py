@@ -70,10 +70,11 @@ def _draw(result: Mapping[str, Any]) -> Any:
             label=method["label"],
         )
     main.set_title("Pareto frontiers", fontsize=10)
-    low, high = _limits(methods)
     main.set_xlabel("KL(π‖π_ref) per response (nats)", fontsize=9)
     main.set_ylabel(f"Ground-truth reward (%), {result['reward_model']}", fontsize=9)
-    main.set_ylim(low, high)
+    costs, rewards = _ranges(methods)
+    main.set_xlim(*costs)
+    main.set_ylim(*rewards)
     main.grid(alpha=0.25)
     for place, method in enumerate(swept):
         axis = figure.add_subplot(
@@ -98,7 +99,7 @@ def _draw(result: Mapping[str, Any]) -> Any:
     )
     figure.suptitle(
         f"Sentiment control, Figure 2, {result['profile']} profile: reward against KL over β"
-        " (and γ) and training steps, mean and 95 % interval",
+        " (and γ) and training steps, mean and 95 % interval (cut at the edge)",
         fontsize=10,
         y=round(1 - 0.112 / height, 6),
     )
@@ -138,11 +139,17 @@ def _draw_points(axis: Any, method: Mapping[str, Any], methods: Any, style: Styl
     axis.grid(alpha=0.25)
 
 
-def _limits(methods: Any) -> tuple[float, float]:
-    """Return the range of rewards of all points and their intervals, with a margin."""
-    bounds = [b for m in methods for point in m["points"] for b in point["reward"]["ci95"]]
-    margin = 0.04 * max(1.0, max(bounds) - min(bounds))
-    return min(bounds) - margin, max(bounds) + margin
+def _ranges(methods: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ranges of KL and reward of all points, with a margin for their intervals.
+
+    The intervals of a few chains can be many times as wide as everything else in the picture; they
+    are cut at its edge.
+    """
+    points = [point for method in methods for point in method["points"]]
+    highest = max(0.1, *(_cost(point) for point in points))
+    rewards = [point["reward"]["mean"] for point in points]
+    margin = 0.15 * max(1.0, max(rewards) - min(rewards))
+    return (-0.05 * highest, 1.1 * highest), (min(rewards) - margin, max(rewards) + margin)
 
 
 def _cost(point: Mapping[str, Any]) -> float:

@@ -269,9 +269,19 @@ def test_the_picture_shows_every_method_and_its_bytes_repeat() -> None:
     # The frontier of TDPO is its start and its one better point.
     lines = {line.get_label(): line for line in main.containers}
     assert list(lines["TDPO v1"][0].get_xdata()) == [0.0, 2.0]
+    rewards = [point["reward"]["mean"] for own in result["methods"] for point in own["points"]]
     low, high = main.get_ylim()
-    assert low < 45.0
-    assert high > 80.0
+    assert low < min(rewards) and high > max(rewards)
+
+
+def test_a_wide_interval_does_not_widen_the_picture() -> None:
+    result = figure()
+    before = [(axis.get_xlim(), axis.get_ylim()) for axis in _draw(result).axes]
+    for method in result["methods"]:
+        for point in method["points"]:
+            point["kl"]["ci95"] = [-500.0, 500.0]
+            point["reward"]["ci95"] = [-900.0, 900.0]
+    assert [(axis.get_xlim(), axis.get_ylim()) for axis in _draw(result).axes] == before
 
 
 def test_the_notes_say_what_was_found() -> None:
