@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.measure import Measurement
@@ -204,7 +205,7 @@ def measurement_table(card: Card, measurement: Measurement, fixed: bool = True) 
         row.append(f"{measurement.peak_bytes[system] / 1e6:.0f}")
         for peer in (card.peer, plain):
             if peer is not None:
-                row += _ratios(measurement, system, peer)
+                row += ratios(measurement, system, peer)
         lines.append("| " + " | ".join(row) + " |")
     if measurement.sparsity:
         zeros = ", ".join(f"{name_of(s)} {v:.0f} %" for s, v in measurement.sparsity.items())
@@ -212,7 +213,13 @@ def measurement_table(card: Card, measurement: Measurement, fixed: bool = True) 
     return [*lines, ""]
 
 
-def _ratios(measurement: Measurement, system: str, peer: str) -> list[str]:
+def spread(found: Sequence[float]) -> str:
+    """Return the median of ratios, with the smallest and the largest, as a card shows them."""
+    return f"{median(found):.2f} [{min(found):.2f}, {max(found):.2f}]"
+
+
+def ratios(measurement: Measurement, system: str, peer: str) -> list[str]:
+    """Return a system's time and memory relative to a peer's; empty texts for the peer itself."""
     if peer not in measurement.seconds or system == peer:
         return ["", ""]
     middle, low, high = measurement.time_ratio(system, peer)

@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.clock import synchronize
-from benchmarks.process import LineProcess
+from benchmarks.process import BenchmarkError, LineProcess
 from benchmarks.shapes import LORA_TARGETS, Shape, write_model, write_pairs, write_real_pairs
 
 MODEL, PAIRS = "model", "pairs.jsonl"
@@ -179,6 +180,7 @@ def system_spec(
     device: str,
     dtype: str,
     threads: int | None = None,
+    lora_targets: Sequence[str] | None = None,
     **further: Any,
 ) -> dict[str, Any]:
     """Return what benchmarks.worker needs to know about a system.
@@ -191,8 +193,10 @@ def system_spec(
         device: "cpu" or "cuda".
         dtype: dtype of the weights.
         threads: CPU threads; None uses PyTorch's default.
-        further: `lora_r`, the rank of adapters, without which the whole model is trained; and
-            `in_memory`, whether the model's folder holds no weights: they are drawn on the device.
+        lora_targets: the projections that get adapters; by default those of LORA_TARGETS.
+        further: `lora_r`, the rank of adapters, without which the whole model is trained;
+            `in_memory`, whether the model's folder holds no weights: they are drawn on the device;
+            and whatever is to replace a value, such as the model's folder.
     """
     own = system.replace(":", "_")
     return {
@@ -206,9 +210,25 @@ def system_spec(
         "output": str(folder / f"output-{own}"),
         "batch_size": shape.pairs,
         "steps": steps,
-        "lora_targets": list(LORA_TARGETS[shape.architecture]),
+        "lora_targets": list(lora_targets or LORA_TARGETS[shape.architecture]),
         **further,
     }
+
+
+def require_peer(systems: Iterable[str]) -> None:
+    """Check that TRL is installed if one of the systems is TRL's.
+
+    Args:
+        systems: the systems to be measured.
+
+    Raises:
+        BenchmarkError: it is not installed.
+    """
+    if any(system.startswith("trl") for system in systems) and find_spec("trl") is None:
+        raise BenchmarkError(
+            "TRL is not installed; run python -m pip install -e .[benchmark], or exclude its "
+            "systems with --systems."
+        )
 
 
 def measurement(shape: Shape, label: str, found: dict[str, list[dict[str, Any]]]) -> Measurement:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.card import hardware, library_versions
+from benchmarks.card import hardware, library_versions, spread
 from benchmarks.shapes import FULL, NARROW, Shape, write_model
 from tasks.models.generation import sample_ids
 
@@ -282,11 +282,10 @@ def load(shape: Shape, device: str) -> tuple[Any, Any]:
 
 def speed_row(one: Comparison) -> str:
     """Return a comparison as a row of the card's table."""
-    ratios = one.ratios
-    spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
     return (
         f"| {one.workload.title} | {one.model} | {one.tokens[0]:,} / {one.tokens[1]:,} "
-        f"| {statistics.median(one.ours):,.0f} | {statistics.median(one.theirs):,.0f} | {spread} |"
+        f"| {statistics.median(one.ours):,.0f} | {statistics.median(one.theirs):,.0f} "
+        f"| {spread(one.ratios)} |"
     )
 
 

@@ -22,9 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
-from benchmarks.card import hardware
+from benchmarks.card import hardware, spread
 from benchmarks.coverage import CARDS
 from tasks.metrics.significance import compare_systems, system_mean
 from tasks.metrics.text.bertscore import BertScore
@@ -190,8 +189,8 @@ def markdown(facts: dict[str, object], timings: Sequence[Timing]) -> str:
         ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
         lines += [
             "",
-            f"BERTScore, processor time of ours / the package's: {median(ratios):.2f} "
-            f"[{min(ratios):.2f}, {max(ratios):.2f}] in {len(ratios)} rounds.",
+            f"BERTScore, processor time of ours / the package's: "
+            f"{spread(ratios)} in {len(ratios)} rounds.",
         ]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.card import Card, Curve, hardware, library_versions, read_card, write_card
@@ -21,6 +20,7 @@ from benchmarks.measure import (
     matmul_flops,
     measure,
     real_pairs,
+    require_peer,
 )
 from benchmarks.process import BenchmarkError
 from benchmarks.progress import say
@@ -103,11 +103,7 @@ def run(arguments: argparse.Namespace, command: str, save: Callable[[Card], None
     systems = arguments.systems.split(",")
     used = [*(systems if wanted else ()), *(REAL_SYSTEMS if real else ())]
     used += CURVE_SYSTEMS if arguments.curves else ()
-    if any(system.startswith("trl") for system in used) and find_spec("trl") is None:
-        raise BenchmarkError(
-            "TRL is not installed; run python -m pip install -e .[benchmark], or exclude its "
-            "systems with --systems."
-        )
+    require_peer(used)
     if arguments.pairs:
         shapes = {n: replace(shape, pairs=arguments.pairs) for n, shape in shapes.items()}
     common = {

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.card import hardware, library_versions
@@ -27,6 +26,7 @@ from benchmarks.laptop.models import LENGTHS, MODELS, write_laptop_model
 from benchmarks.laptop.page import page
 from benchmarks.laptop.samples import measure_samples
 from benchmarks.laptop.steps import measure_steps
+from benchmarks.measure import require_peer
 from benchmarks.process import BenchmarkError
 from benchmarks.progress import say
 from sparsepo.errors import UserError
@@ -107,12 +107,8 @@ def run(arguments: argparse.Namespace, found: Found) -> None:
         unknown = [name for name in given if name not in known]
         if unknown:
             raise BenchmarkError(f"Unknown name '{unknown[0]}'; choose from {', '.join(known)}.")
-    peers = "steps" in parts and any(system.startswith("trl") for system in systems)
-    if peers and find_spec("trl") is None:
-        raise BenchmarkError(
-            "TRL is not installed; run python -m pip install -e .[benchmark], or exclude its "
-            "systems with --systems."
-        )
+    if "steps" in parts:
+        require_peer(systems)
     for name in arguments.models.split(","):
         model = models[name]
         if arguments.pairs:

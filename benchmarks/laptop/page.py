@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from benchmarks.card import name_of
+from benchmarks.card import name_of, ratios, spread
 from benchmarks.laptop.found import Found, Samples, Shares
 from benchmarks.laptop.samples import BATCH
 from benchmarks.laptop.steps import RANK
@@ -80,11 +80,7 @@ def page(card: dict[str, Any], found: Found) -> str:
 def _step_rows(measured: Measurement) -> list[str]:
     rows = []
     for system in measured.seconds:
-        ratio = memory = ""
-        if PEER in measured.seconds and system != PEER:
-            middle, low, high = measured.time_ratio(system, PEER)
-            ratio = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-            memory = f"{measured.memory_ratio(system, PEER):.2f}"
+        ratio, memory = ratios(measured, system, PEER)
         rows.append(
             f"| {measured.label} | {measured.shape.pairs} | {name_of(system)} "
             f"| {measured.median(system):.2f} | {ratio} "
@@ -102,9 +98,7 @@ def _share_row(shares: Shares) -> str:
 
 
 def _sample_row(samples: Samples) -> str:
-    ratios = samples.ratios
-    spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
     return (
         f"| {samples.model} | {samples.title} | {statistics.median(samples.ours):,.0f} "
-        f"| {statistics.median(samples.theirs):,.0f} | {spread} |"
+        f"| {statistics.median(samples.theirs):,.0f} | {spread(samples.ratios)} |"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.laptop.found import Found, Shares
 from benchmarks.laptop.models import LENGTHS, LaptopModel
-from benchmarks.measure import WARM_UP, Measurement, Worker
+from benchmarks.measure import PAIRS, WARM_UP, Worker, measurement, system_spec
 from benchmarks.progress import say
 from benchmarks.shapes import Shape, write_pairs
 
@@ -62,41 +62,29 @@ def measure_steps(
     taken: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
     workers: list[Worker] = []
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "pairs.jsonl"
-        write_pairs(shape, steps * shape.pairs, file)
+        write_pairs(shape, steps * shape.pairs, Path(place) / PAIRS)
         try:
             for system in systems:
                 say(f"{shape.title}: starting {system}")
-                name = system.replace(":", "_")
-                spec = {
-                    "system": system,
-                    "device": "cpu",
-                    "dtype": "float32",
-                    "threads": threads,
-                    "model": str(folder),
-                    "lora_r": RANK,
-                    "lora_targets": PROJECTIONS,
-                    "pairs": str(file),
-                    "cache": str(Path(place) / f"cache-{name}"),
-                    "output": str(Path(place) / f"output-{name}"),
-                    "batch_size": shape.pairs,
-                    "steps": steps,
-                }
+                spec = system_spec(
+                    system,
+                    shape,
+                    Path(place),
+                    steps,
+                    "cpu",
+                    "float32",
+                    threads,
+                    model=str(folder),
+                    lora_r=RANK,
+                    lora_targets=PROJECTIONS,
+                )
                 workers.append(Worker(system, spec, Path(place)))
                 workers[-1].ready()
             for step in range(WARM_UP + rounds):
                 for worker in order.sample(workers, len(workers)):
                     say(f"{shape.title}: step {step + 1} of {WARM_UP + rounds}, {worker.system}")
                     taken[worker.system].append(worker.step())
-            found.steps.append(
-                Measurement(
-                    shape,
-                    shape.title,
-                    {name: [s["seconds"] for s in own[WARM_UP:]] for name, own in taken.items()},
-                    {name: own[-1]["peak"] for name, own in taken.items()},
-                    {n: own[-1]["sparsity"] for n, own in taken.items() if "sparsity" in own[-1]},
-                )
-            )
+            found.steps.append(measurement(shape, shape.title, taken))
             # One at a time, because what is recorded takes several times the memory of a step.
             workers.sort(key=lambda worker: worker.system.startswith("ours"))
             while workers:

@@ -145,7 +145,7 @@ def test_bad_input_is_one_line(
 def test_a_peer_that_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda _name: None)
+    monkeypatch.setattr("benchmarks.measure.find_spec", lambda _name: None)
     assert command.main(["--systems", "trl:dpo"]) == 2
     assert "TRL is not installed" in capsys.readouterr().err
 

@@ -152,7 +152,7 @@ def test_an_unknown_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_missing_peer_is_one_line_with_the_remedy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.measure.find_spec", lambda name: None)
     assert training.main(["--device", "cpu", "--shapes", "imdb"]) == 2
     assert ".[benchmark]" in capsys.readouterr().err
 
@@ -172,7 +172,7 @@ def test_a_card_grows_with_each_measurement(
 
     monkeypatch.setattr(training, "measure", measured)
     monkeypatch.setattr(training, "matmul_flops", lambda *_: 1e11)
-    monkeypatch.setattr(training, "find_spec", lambda name: True)
+    monkeypatch.setattr("benchmarks.measure.find_spec", lambda name: True)
     arguments = ["--device", "cpu", "--out", str(tmp_path), "--name", "cut"]
     assert training.main(arguments) == 130
     kept = read_card(tmp_path / "cut.json")
