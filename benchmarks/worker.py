@@ -59,10 +59,14 @@ def build_ours(spec: dict[str, Any], kind: str, method: str) -> Any:
 
     `ours` uses the defaults, `ours-sdpa` PyTorch's SDPA, `ours-cached` a reference cache,
     `ours-single` one pair per row, and `plain` the reference implementation of the same method.
+
+    Raises:
+        UserError: packed rows are wrong for this model, and the system is not `plain`.
     """
     from sparsepo import POConfig, POTrainer
 
-    own: dict[str, Any] = {"computation": "plain"} if kind == "plain" else {}
+    # With computation=auto a card might show the reference implementation under the other's name.
+    own: dict[str, Any] = {"computation": "plain" if kind == "plain" else "packed"}
     if kind == "ours-cached":
         own["reference_cache"] = spec["cache"]
     if kind == "ours-sdpa":

@@ -25,7 +25,7 @@ from sparsepo.distributed.processes import collected, maximum
 from sparsepo.errors import UserError, first_line
 from sparsepo.methods.base import Method, Needs
 from sparsepo.models.adapters import evaluate_as
-from sparsepo.models.plain import Computation
+from sparsepo.models.plain import Computation, pairwise_sums
 from sparsepo.models.tolerance import tolerance_of
 from sparsepo.reference.online import Reference, unwrap_peft
 from sparsepo.training.diagnosis import Cause, find_cause
@@ -131,7 +131,7 @@ class Subject:
         ).to(self.policy.device if self.accelerator is None else self.accelerator.device)
         self.compute_as(computation)
         try:
-            with torch.no_grad(), autocast():
+            with torch.no_grad(), autocast(), pairwise_sums():
                 states = None
                 if self.reference is not None and needs.ref_logps:
                     states = self.reference.read(batch, self.method, needs)
@@ -261,7 +261,7 @@ def _packed_problem(
     which, model, head = models[0 if "policy_logps" in wrong else -1]
     cause = Cause.PACKED
     if not subject.sharded:
-        with torch.no_grad():
+        with torch.no_grad(), pairwise_sums():
             cause = find_cause(model, head, pairs, subject.tolerance)
     return _sentence(which, model, cause, f"{largest:.2g} nats on a token"), largest
 

@@ -17,6 +17,7 @@ from benchmarks.measure import Measurement, measure, real_pairs
 from benchmarks.process import BenchmarkError
 from benchmarks.shapes import FULL, NARROW, Shape, write_model, write_pairs, write_real_pairs
 from benchmarks.worker import build_ours
+from sparsepo.errors import UserError
 
 SMALL = Shape("small", "small", "gpt2", 2, 16, 2, 200, prompt=6, response=9, pairs=2)
 SYSTEMS = ("ours:sparsepo-common", "ours-cached:dpo", "ours-single:dpo", "plain:sparsepo-common")
@@ -64,20 +65,33 @@ def test_each_system_takes_its_steps_in_a_process_of_its_own(tmp_path: Path) -> 
     assert "small: step 4 of 4" in told
 
 
-@pytest.mark.parametrize("kind", ["ours", "plain"])
-def test_our_systems_have_the_dtype_that_the_peer_is_given(tmp_path: Path, kind: str) -> None:
-    write_model(SMALL, tmp_path / "model")
-    write_pairs(SMALL, 2, tmp_path / "pairs.jsonl")
-    spec = {
-        "model": str(tmp_path / "model"),
-        "pairs": str(tmp_path / "pairs.jsonl"),
-        "output": str(tmp_path / "out"),
+def spec_in(folder: Path, architecture: str, dtype: str) -> dict[str, Any]:
+    """Write a model and pairs; return what benchmarks.worker needs to know of them."""
+    write_model(replace(SMALL, architecture=architecture), folder / "model")
+    write_pairs(SMALL, 2, folder / "pairs.jsonl")
+    return {
+        "model": str(folder / "model"),
+        "pairs": str(folder / "pairs.jsonl"),
+        "output": str(folder / "out"),
         "device": "cpu",
-        "dtype": "bfloat16",
+        "dtype": dtype,
         "batch_size": 2,
         "steps": 1,
     }
+
+
+@pytest.mark.parametrize("kind", ["ours", "plain"])
+def test_our_systems_have_the_dtype_that_the_peer_is_given(tmp_path: Path, kind: str) -> None:
+    spec = spec_in(tmp_path, "gpt2", "bfloat16")
     assert build_ours(spec, kind, "dpo").policy.dtype == torch.bfloat16
+
+
+def test_the_reference_implementation_is_not_measured_under_another_name(tmp_path: Path) -> None:
+    """BLOOM cannot run packed rows, and the trainer by itself would fall back to `plain`."""
+    spec = spec_in(tmp_path, "bloom", "float32")
+    with pytest.raises(UserError, match="set computation=plain, or auto"):
+        build_ours(spec, "ours", "dpo")
+    assert build_ours(spec, "plain", "dpo").model.computation == "plain"
 
 
 def test_a_system_that_stops_is_named_with_its_last_words() -> None:
