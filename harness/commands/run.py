@@ -320,8 +320,8 @@ def select_rows(
 
     Args:
         experiment: the table or figure.
-        names: ids of rows, or methods, which select all of their rows; None for all rows; "all"
-            alone for these and every other method that can be trained here.
+        names: ids of rows, or methods, which select all of their rows; None for all rows but the
+            optional ones; "all" alone for these and every other method that can be trained here.
         plugins: methods that were loaded with --plugin.
 
     Raises:
@@ -338,6 +338,7 @@ def select_rows(
     if _all(names):
         added = further_methods(rows, experiment.varied)
         return (*rows, *(RowSpec(name, name, cls.title) for name, cls in added))
+    rows = [*experiment.optional, *rows]
     for name in names:
         if any(name in (row.id, row.method) for row in rows):
             continue

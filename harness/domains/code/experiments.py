@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.domains.common.rows import method_rows
-from harness.domains.common.spec import DynamicsSpec, RowSpec, TableSpec, percentage
+from harness.domains.common.rows import BASE, method_rows
+from harness.domains.common.spec import DynamicsSpec, TableSpec, percentage
 
 TABLE2 = TableSpec(
     id="table2",
     domain="code",
     title="Text-to-code: pass@k after preference optimization on MBPP",
     rows=(
-        RowSpec("base", "base", "Base model"),
+        BASE,
         *method_rows(
             "dpo", "tdpo1", "tdpo2", "simpo", "mapo", "sparsepo-common", "sparsepo-independent"
         ),
@@ -25,17 +25,17 @@ TABLE2 = TableSpec(
         percentage("mbpp_pass@10", "MBPP pass@10"),
         percentage("mbpp_pass@100", "MBPP pass@100"),
     ),
-    baseline="base",
-    reference="base",
+    baseline=BASE.id,
+    reference=BASE.id,
     tunable=True,
-    untuned=("base",),
+    untuned=(BASE.id,),
     paper_setting="StarCoder 1B, MBPP",
 )
 """Table 2: pass@k on HumanEval and MBPP after preference optimization on MBPP."""
 
 LAPTOP_TABLE2 = replace(
     TABLE2,
-    rows=(TABLE2.rows[0], *method_rows("sft", "dpo", "sparsepo-common", "sparsepo-independent")),
+    rows=(BASE, *method_rows("sft", "dpo", "sparsepo-common", "sparsepo-independent")),
 )
 """Table 2 of the profile `laptop`: what two cores can make in a night, and SFT on the chosen
 programs, which shows what the rejected ones add. `--methods` takes the others too."""

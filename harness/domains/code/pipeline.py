@@ -18,6 +18,7 @@ from harness.config.profiles import HUB, WORLD
 from harness.config.search import Trial
 from harness.domains.code.profile import TRAIN_FROM_SCRATCH, CodeProfile, pass_k
 from harness.domains.common.generation import generation_parts
+from harness.domains.common.rows import BASE
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     Start,
@@ -38,7 +39,6 @@ from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
 
-BASE = "base"
 """The row of the model that preference optimization starts from."""
 BENCHMARKS = ("humaneval", "mbpp_test")
 _VALIDATION_SET = "mbpp_validation"
@@ -108,7 +108,7 @@ def build_table(
     built = [_Chain(chain, plugins or {}) for chain in chains(profile)]
     systems = {row.id: tuple(chain.system(row) for chain in built) for row in rows}
     # The starting model alone needs no pairs.
-    trains = any(row.method != BASE for row in rows)
+    trains = any(row.method != BASE.method for row in rows)
     pairs = {chain.profile.seed: chain.pairs for chain in built if trains}
     return Graph(tuple(chain.problems for chain in built), pairs, {}, systems)
 
@@ -165,7 +165,7 @@ class _Chain:
 
     def system(self, row: RowSpec) -> System:
         """Return a row's model in this chain, with the verdicts on its samples."""
-        if row.method == BASE:
+        if row.method == BASE.method:
             return System(self.profile.seed, None, self._test_verdicts(None))
         if row.tuned:
             found = self._search(row)

@@ -8,6 +8,9 @@ from sparsepo.methods import BUILT_IN, PAPER
 PAPER_METHODS = tuple(PAPER)
 """The nine methods that the paper compares, in its order."""
 
+BASE = RowSpec("base", "base", "Base model")
+"""The model that all training starts from, as it is; "base" is the name of no method."""
+
 
 def method_rows(*methods: str) -> tuple[RowSpec, ...]:
     """Return one row for each built-in method, with the method's title as label.

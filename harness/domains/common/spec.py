@@ -58,6 +58,8 @@ class Experiment:
     domain: str
     """Its folder in harness.domains."""
     rows: tuple[RowSpec, ...]
+    optional: tuple[RowSpec, ...] = ()
+    """Rows that are shown, before the others, only where `run --methods` names them."""
     tunable: bool = False
     """Whether `run --tune` can add tuned rows."""
     group: str | None = None
@@ -79,7 +81,7 @@ class Experiment:
         Raises:
             ValueError: two rows share an id.
         """
-        ids = [row.id for row in self.rows]
+        ids = [row.id for row in (*self.optional, *self.rows)]
         repeated = {row for row in ids if ids.count(row) > 1}
         if repeated:
             raise ValueError(f"{self.id}: several rows are called {', '.join(sorted(repeated))}")

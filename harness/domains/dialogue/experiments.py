@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.domains.common.rows import PAPER_METHODS, method_rows
+from harness.domains.common.rows import BASE, PAPER_METHODS, method_rows
 from harness.domains.common.spec import TableSpec, percentage
 from harness.domains.common.winrate.spec import winrate_table
 
@@ -11,6 +11,7 @@ TABLE1 = TableSpec(
     domain="dialogue",
     title="Helpful and harmless dialogue: Open LLM Leaderboard v2 after preference optimization",
     rows=method_rows(*PAPER_METHODS),
+    optional=(BASE,),
     columns=(
         percentage("bbh", "BBH"),
         percentage("math_hard", "MATH"),
@@ -29,7 +30,7 @@ TABLE1 = TableSpec(
     baseline="dpo",
     reference="sft",
     tunable=True,
-    untuned=("sft",),
+    untuned=(BASE.id, "sft"),
     paper_setting="Pythia 1.4B, HH-RLHF",
 )
 """Table 1: what alignment on HH costs on the Open LLM Leaderboard v2, for nine methods."""

@@ -14,6 +14,7 @@ from harness.config.methods import METHOD_TABLE, check_methods, method_code, wit
 from harness.config.profiles import WORLD
 from harness.config.search import Trial
 from harness.domains.common.generation import generation_parts
+from harness.domains.common.rows import BASE
 from harness.domains.common.spec import RowSpec
 from harness.domains.common.stages import (
     GENERATION,
@@ -50,11 +51,12 @@ _SCORERS = ("math-verify", "langdetect", "sympy", "antlr4-python3-runtime")
 
 @dataclass(frozen=True)
 class System:
-    """The trained model of a row in one chain, and what is measured on it."""
+    """The model of a row in one chain, and what is measured on it."""
 
     seed: int
     """The chain's."""
-    model: Stage
+    model: Stage | None
+    """Its training; None for the base model."""
     leaderboard: Stage
     judged: Stage | None
     search: Search | None = None
@@ -88,7 +90,7 @@ class Graph:
         """What has to be in the store before the table can be made, checks first."""
         stages = [*self.pairs, *self.checks]
         runs = [system for systems in self.systems.values() for system in systems]
-        stages += [system.model for system in runs]
+        stages += [system.model for system in runs if system.model is not None]
         # Leaderboards of different models share what a worker process has loaded.
         stages += [system.leaderboard for system in runs]
         stages += [system.judged for system in runs if system.judged is not None]
@@ -106,7 +108,7 @@ def build_graph(
 
     Args:
         profile: all values.
-        rows: those to be shown.
+        rows: those to be shown; the method "base" is the starting model.
         plugins: method → the file that it was loaded from with --plugin.
         user_benchmarks: the benchmarks whose rows the user named; if there are any, the others
             are missing rather than filled with rows of another origin.
@@ -175,12 +177,19 @@ class Chain:
         return self._train(row, self._start_of(row))
 
     def system(self, row: RowSpec) -> System:
-        """Return a row's model in this chain, and what is measured on it."""
+        """Return a row's model in this chain, and what is measured on it.
+
+        The base model has the leaderboard only: it is no method, and so has no implicit reward.
+        """
+        if row.method == BASE.method:
+            board = self._leaderboard(f"{row.id} {self.label}", self.start)
+            return System(self.profile.seed, None, board, None)
         search = self._search(row, self._start_of(row)) if row.tuned else None
         name = f"{row.id} {self.label}"
         model = self.model(row) if search is None else search.kept(name)
         judged = None if self.real else self._win_rate(model)
-        leaderboard, masks = self._leaderboard(model), self._masks(row, model)
+        leaderboard = self._leaderboard(model.name, Start({"model": model}))
+        masks = self._masks(row, model)
         return System(self.profile.seed, model, leaderboard, judged, search, masks)
 
     def _start_of(self, row: RowSpec) -> Start:
@@ -271,11 +280,11 @@ class Chain:
             )
         return Start({"model": base_stage(self.profile, corpus)})
 
-    def _leaderboard(self, model: Stage) -> Stage:
+    def _leaderboard(self, name: str, model: Start) -> Stage:
         values = self.profile.evaluation
         caps = {"math_hard": values.math_tokens, "ifeval": values.ifeval_tokens}
         return Stage(
-            f"leaderboard of {model.name}",
+            f"leaderboard of {name}",
             "harness.domains.dialogue.work.leaderboard:evaluate",
             {
                 "sources": dict(self.sources),
@@ -292,9 +301,10 @@ class Chain:
                     "device": self.profile.device,
                     "dtype": values.dtype,
                 },
+                "model": model.model_id,
             },
-            {**self.evaluation_inputs, "model": model},
-            self.files,
+            {**self.evaluation_inputs, **model.inputs},
+            {**self.files, **model.files},
             libraries=(*_EVALUATION, *_SCORERS),
             seconds_hint=12,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from harness.domains.common.cells import Cells, mean_cells
@@ -14,6 +13,7 @@ from harness.domains.common.generation import sampled_json
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.table import block_json, column_facts
 from harness.domains.common.tuning import tuning_json
+from harness.domains.common.work.files import MODEL
 from harness.domains.dialogue.cells import leaderboard_cells
 from harness.domains.dialogue.mask_cells import mask_cells
 from harness.domains.dialogue.notes import notes
@@ -44,8 +44,13 @@ def table_json(run: FinishedRun[ProfileT, Graph]) -> dict[str, Any]:
     gained = _merge(
         mean_cells(
             {
-                row: list(map(partial(_accuracies, store), own, graph.pairs))
+                row: [
+                    _accuracies(store, one.model, pairs)
+                    for one, pairs in zip(own, graph.pairs, strict=True)
+                    if one.model is not None
+                ]
                 for row, own in graph.systems.items()
+                if own[0].model is not None
             },
             "preference_accuracy",
             settings,
@@ -88,7 +93,13 @@ def table_json(run: FinishedRun[ProfileT, Graph]) -> dict[str, Any]:
         "paper_setting": spec.paper_setting,
         "supplement": {
             "title": _SUPPLEMENTS[run.profile.measured_masks is not None],
-            **block_json(run.rows, spec.supplement, gained, settings, baselines=baselines),
+            **block_json(
+                [row for row in run.rows if row.id in gained],
+                spec.supplement,
+                gained,
+                settings,
+                baselines=baselines,
+            ),
         },
         **tuning_json(run.profile, graph.searches, store),
         "provenance": {
@@ -113,6 +124,7 @@ def table_json(run: FinishedRun[ProfileT, Graph]) -> dict[str, Any]:
                 ]
                 for row, systems in graph.systems.items()
                 for system in systems[:1]
+                if system.model is not None
             },
         },
     }
@@ -120,9 +132,11 @@ def table_json(run: FinishedRun[ProfileT, Graph]) -> dict[str, Any]:
 
 
 def chat_template(store: Store, graph: Graph) -> str:
-    """Name the chat template that was saved with the first model, by the hash of its text."""
-    first = next(iter(graph.systems.values()))[0]
-    folder = store.folder(first.model.address) / "model"
+    """Name the chat template that was saved with the first trained model, by its text's hash."""
+    models = [own[0].model for own in graph.systems.values() if own[0].model is not None]
+    if not models:
+        return "of the base model"
+    folder = store.folder(models[0].address) / MODEL
     file = folder / "chat_template.jinja"
     if file.is_file():
         template = file.read_text(encoding="utf-8")
@@ -165,8 +179,8 @@ def _merge(*parts: Cells) -> Cells:
     return merged
 
 
-def _accuracies(store: Store, system: System, pairs: Stage) -> dict[str, float]:
-    scores = store.read_json(system.model, "scores.json")
+def _accuracies(store: Store, model: Stage, pairs: Stage) -> dict[str, float]:
+    scores = store.read_json(model, "scores.json")
     # Pairs of two worlds may have the same ids.
     return {
         f"{pairs.address}/{s['pair_id']}": float(s["chosen_reward"] > s["rejected_reward"])

@@ -40,7 +40,7 @@ def dialogue_samples(run: FinishedRun[ProfileT, Graph]) -> SampleSet | None:
     if not judged:
         return None
     return SampleSet(
-        rows={row.id: row.label for row in run.rows},
+        rows={row.id: row.label for row in run.rows if graph.systems[row.id][0].judged},
         scores=SCORES,
         sources=[*graph.pairs, *judged, *dialogue_map_stages(graph)],
         read=lambda: (sample for chain in chains for sample in _samples(store, *chain)),
@@ -66,7 +66,7 @@ def _samples(store: Store, pairs: Stage, systems: dict[str, System]) -> Iterator
 
 def _responses(store: Store, row: str, system: System) -> dict[str, Response]:
     """Return a model's responses by the pair's id."""
-    if system.judged is None:
+    if system.judged is None or system.model is None:
         return {}
     judged = store.read_json(system.judged, "judged.json")
     wins = dict(zip(judged["pair_ids"], judged["scores"], strict=True))

@@ -43,7 +43,8 @@ def trade_off_png(table: Mapping[str, Any]) -> bytes:
     row_styles = styles([row_id(row) for row in table["rows"]])
     for axis, column in zip(axes[0], panels, strict=False):
         for row in table["rows"]:
-            across, up = gained[row_id(row)].get(column), row["values"].get(average)
+            across = gained.get(row_id(row), {}).get(column)
+            up = row["values"].get(average)
             if across is None or up is None:
                 continue
             style = row_styles[row_id(row)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.domains.common.work.files import MODEL, sources
+from harness.domains.common.work.files import sources, starting_model
 from harness.graph.stages import StageContext
 from tasks.leaderboard_v2.evaluate import LeaderboardSettings, evaluate_leaderboard
 
@@ -10,11 +10,11 @@ from tasks.leaderboard_v2.evaluate import LeaderboardSettings, evaluate_leaderbo
 def evaluate(context: StageContext) -> None:
     """Write leaderboard.json.
 
-    Configuration: `sources` (benchmark → "world", "hub", "file" or None) and `settings`
-    (LeaderboardSettings' fields).
+    Configuration: `sources` (benchmark → "world", "hub", "file" or None), `settings`
+    (LeaderboardSettings' fields) and `model` (a hub id, where no stage or folder is the model).
     """
     evaluate_leaderboard(
-        context.inputs["model"] / MODEL,
+        starting_model(context),
         sources(context),
         LeaderboardSettings(**context.config["settings"]),
         context.work,

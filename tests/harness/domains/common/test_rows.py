@@ -54,6 +54,13 @@ def test_a_method_that_is_added_to_the_library_adds_no_row(
         importlib.reload(experiments)
 
 
+def test_the_base_model_of_table_1_is_shown_first_and_only_by_name() -> None:
+    table = experiments.TABLE1
+    assert "base" not in shown(spec=table)
+    assert "base" not in shown("all", spec=table)
+    assert shown("dpo", "base", "sft", spec=table) == ["base", "sft", "dpo"]
+
+
 def test_a_methods_row_is_called_by_the_methods_own_title() -> None:
     for experiment in EXPERIMENTS.values():
         for row in experiment.rows:

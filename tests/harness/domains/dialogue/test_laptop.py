@@ -153,15 +153,17 @@ def test_table_1_of_adapters_on_a_model_from_a_gguf_file(
              # The small model's context has 96 tokens.
              *(f"{part}.{limit}" for part in ("sft", "po")
                for limit in ("max_length=90", "max_prompt_length=60"))]  # fmt: skip
-    command = ["run", "--table", "1", "--profile", "laptop", "--methods", "sft,sparsepo-common",
-               "--seeds", "1", "--quiet", "--set", *settings, *small]  # fmt: skip
+    command = ["run", "--table", "1", "--profile", "laptop", "--seeds", "1", "--quiet",
+               "--methods", "base,sft,sparsepo-common", "--set", *settings, *small]  # fmt: skip
     assert main(command) == 0
     result = json.loads(Path("results/laptop/table1/table1.json").read_text())
-    assert [row["id"] for row in result["rows"]] == ["sft", "sparsepo-common"]
-    values = result["rows"][0]["values"]
-    assert values["bbh"] is not None
-    assert values["ifeval_inst"] is not None
-    assert values["gpqa"] is None
+    assert [row["id"] for row in result["rows"]] == ["base", "sft", "sparsepo-common"]
+    for row in result["rows"]:
+        assert row["values"]["bbh"] is not None
+        assert row["values"]["ifeval_inst"] is not None
+        assert row["values"]["gpqa"] is None
+    # What is not optimized has no implicit reward.
+    assert [row["id"] for row in result["supplement"]["rows"]] == ["sft", "sparsepo-common"]
     assert set(result["missing"]) >= {"math_hard", "gpqa", "win_rate"}
     store = Path("results/.store")
     # SFT and SparsePO leave adapters; the converted and the merged model are whole.

@@ -8,7 +8,7 @@ import pytest
 
 from harness.config.assign import apply_assignments
 from harness.domains.common.paper import PAPER
-from harness.domains.common.rows import method_rows
+from harness.domains.common.rows import BASE, method_rows
 from harness.domains.dialogue import DOMAIN
 from harness.domains.dialogue.pipeline import Graph, build_graph
 from harness.domains.dialogue.profile import DialogueProfile
@@ -46,6 +46,24 @@ def test_names_are_unique_and_the_count_is_right() -> None:
     # Of each of five chains: world, pairs, check, base, reference cache; SFT and two runs, each
     # trained, evaluated, answered, judged.
     assert len(names) == 5 * (5 + 3 * 4)
+
+
+def test_the_base_model_is_evaluated_without_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for model in ("tiny-neox", str(tmp_path), "EleutherAI/pythia-70m"):
+        found = build_graph(tiny(f"model.dialogue={model}"), [BASE])
+        for system in found.systems["base"]:
+            assert system.model is system.judged is system.masks is None
+            own = system.leaderboard
+            if model == "tiny-neox":
+                assert own.inputs["model"].name == f"base model seed {system.seed}"
+            elif model == str(tmp_path):
+                assert own.files["model"] == tmp_path
+            else:
+                assert own.config["model"] == model
+        assert not any(
+            stage.function.endswith(":train_policy") for stage in topological(found.targets)
+        )
 
 
 def test_checks_come_before_training() -> None:
