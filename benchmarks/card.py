@@ -108,9 +108,12 @@ def hardware(device: str, threads: int | None) -> dict[str, str]:
 
 
 def _allocator() -> str:
-    """Return what allocates a CPU's memory: a preloaded library, or the C library."""
+    """Return what allocates a CPU's memory: a preloaded library, or the C library as it is set."""
     preloaded = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
-    return ", ".join(Path(library).name for library in preloaded) or " ".join(platform.libc_ver())
+    if preloaded:
+        return ", ".join(Path(library).name for library in preloaded)
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    return " ".join(platform.libc_ver()) + (f" with {tunables}" if tunables else "")
 
 
 def write_card(card: Card, folder: Path, name: str) -> list[Path]:

@@ -196,7 +196,11 @@ def test_a_card_grows_with_each_measurement(
 
 
 def test_a_card_names_what_allocates_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LD_PRELOAD", raising=False)
-    assert hardware("cpu", 1)["allocator"] == " ".join(platform.libc_ver())
+    library = " ".join(platform.libc_ver())
+    for name in ("LD_PRELOAD", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    assert hardware("cpu", 1)["allocator"] == library
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
+    assert hardware("cpu", 1)["allocator"] == f"{library} with glibc.malloc.tcache_count=0"
     monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2:libother.so")
     assert hardware("cpu", 1)["allocator"] == "libjemalloc.so.2, libother.so"

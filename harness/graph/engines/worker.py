@@ -205,16 +205,23 @@ def limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-_MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""What glibc's allocator keeps, in bytes; other systems ignore the two variables."""
+_MALLOC = {
+    # glibc returns freed tensors to the system and is given them back as empty pages, which the
+    # system has to fill with zeros: 12 to 16 % of the time of training a tiny base model.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    # PyTorch asks for aligned memory, and glibc before 2.39 keeps in these caches what it cuts off
+    # to align it (its bug 30723). A freed tensor then leaves a gap that is a few bytes too small
+    # for the next one of its size: docs/speed.md, "Real models".
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
+}
+"""Settings of glibc's allocator; other systems ignore them."""
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment variables of workers: one thread, no output, freed memory is kept."""
+    """Return the environment variables of workers: one thread, no output, memory is reused."""
     return {
-        # glibc returns freed tensors to the system and is given them back as empty pages, which
-        # the system has to fill with zeros: 12 to 16 % of the time of training a tiny base model.
-        **{name: os.environ.get(name, str(2**30)) for name in _MALLOC},
+        **{name: os.environ.get(name, value) for name, value in _MALLOC.items()},
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

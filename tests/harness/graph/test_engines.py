@@ -375,10 +375,14 @@ def test_ray_says_how_to_install_it(
 
 
 def test_workers_keep_freed_memory_unless_the_user_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    for name in ("MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
 
     environment = worker_environment()
 
     assert environment["MALLOC_MMAP_THRESHOLD_"] == "65536"
     assert int(environment["MALLOC_TRIM_THRESHOLD_"]) > 2**24
+    assert "tcache_count=0" in environment["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert worker_environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
