@@ -212,7 +212,7 @@ _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     # PyTorch asks for aligned memory, and glibc before 2.39 keeps in these caches what it cuts off
     # to align it (its bug 30723). A freed tensor then leaves a gap that is a few bytes too small
-    # for the next one of its size: docs/speed.md, "Real models".
+    # for the next one of its size: docs/speed.md, "The allocator".
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 }
 """Settings of glibc's allocator; other systems ignore them."""
