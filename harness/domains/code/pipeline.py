@@ -39,7 +39,6 @@ from harness.graph.stages import Stage
 from sparsepo.errors import UserError
 from sparsepo.registry import available_methods
 
-"""The row of the model that preference optimization starts from."""
 BENCHMARKS = ("humaneval", "mbpp_test")
 _VALIDATION_SET = "mbpp_validation"
 _TRAINING_SETS = ("mbpp_train", _VALIDATION_SET)
