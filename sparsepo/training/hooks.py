@@ -9,7 +9,7 @@ compares both with the installed transformers, so after an upgrade that test say
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +72,24 @@ READ: Final = {
 }
 """Attribute → why it is read (or set)."""
 
+_PARTS: Final = "parts"
+_COUNTED: Final = ("input_ids", "attention_mask")
+"""What transformers counts the tokens of."""
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a micro-batch of parts, which are computed one after the other.
+
+    Args:
+        parts: inputs of compute_loss.
+    """
+    counted = {
+        name: torch.cat([part[name].flatten() for part in parts])
+        for name in _COUNTED
+        if name in parts[0]
+    }
+    return {_PARTS: list(parts), **counted}
+
 
 class TrainerHooks(Trainer):
     """A transformers.Trainer whose internals call the methods below that start with `hook_`."""
@@ -84,6 +102,8 @@ class TrainerHooks(Trainer):
         self, drawn: list[Any], device: torch.device
     ) -> tuple[list[dict[str, Any]], Tensor | int]:
         """Return a step's micro-batches as inputs of compute_loss, and the number of pairs.
+
+        A micro-batch may be of parts (`joined`).
 
         Args:
             drawn: the data loader's items for the step, one per micro-batch.
@@ -145,6 +165,22 @@ class TrainerHooks(Trainer):
         """
         drawn, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return self.hook_step(drawn, device)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Run a micro-batch, or its parts one after the other, forward and backward.
+
+        compute_loss divides by the pairs of the whole step, so the parts' losses add up.
+        """
+        losses: list[Tensor] = [
+            super(TrainerHooks, self).training_step(model, part, num_items_in_batch)
+            for part in inputs.get(_PARTS, [inputs])
+        ]
+        return torch.stack(losses).sum()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # Called by get_train_dataloader. transformers' LengthGroupedSampler reads lengths from

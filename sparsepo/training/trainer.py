@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from jaxtyping import Float
 from peft import PeftConfig
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from sparsepo.batches.attention import attention_of, use_attention
 from sparsepo.batches.pack import PADDING, packed_length
+from sparsepo.batches.parts import in_parts, tokens_at_once
 from sparsepo.batches.regroup import LengthGrouped, as_drawn, hold, regroup
 from sparsepo.distributed.sharding import (
     check_sharding,
@@ -58,6 +60,7 @@ from sparsepo.training.dataset import (
     to_pairs,
 )
 from sparsepo.training.given_masks import GivenMasks
+from sparsepo.training.hooks import joined
 from sparsepo.training.loading import (
     check_loading,
     from_pretrained_options,
@@ -414,18 +417,44 @@ class POTrainer(ScoringTrainer):
             weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
         samples = []
         for group in self._groups(batches):
-            own = [pairs[item] for item in group]
-            batch = self._pack(own, self.needs.rejected)
-            samples.append({**vars(batch), "weights": weights[group]})
-            if self.needs.mismatched and (others := mismatched(own, self._max_length)):
-                samples[-1][MISMATCHED] = vars(self._pack(others, rejected=True))
-            if self.args.include_num_input_tokens_seen == "non_padding":
-                # transformers counts the tokens of a mask by this name.
-                samples[-1]["attention_mask"] = batch.part != PADDING
+            parts = [self._inputs(pairs, weights, part) for part in self._parts(pairs, group)]
+            samples.append(parts[0] if len(parts) == 1 else joined(parts))
         count = weights.sum().to(device)
         if self.args.world_size > 1:
             count = self.accelerator.gather(count).sum()
         return samples, count
+
+    def _inputs(
+        self, pairs: list[TokenizedPair], weights: Float[Tensor, " pairs"], group: list[int]
+    ) -> dict[str, Any]:
+        """Return what `compute_loss` reads of some of a step's pairs."""
+        own = [pairs[item] for item in group]
+        batch = self._pack(own, self.needs.rejected)
+        inputs = {**vars(batch), "weights": weights[group]}
+        if self.needs.mismatched and (others := mismatched(own, self._max_length)):
+            inputs[MISMATCHED] = vars(self._pack(others, rejected=True))
+        if self.args.include_num_input_tokens_seen == "non_padding":
+            # transformers counts the tokens of a mask by this name.
+            inputs["attention_mask"] = batch.part != PADDING
+        return inputs
+
+    def _parts(self, pairs: list[TokenizedPair], group: list[int]) -> list[list[int]]:
+        """Return the parts of a micro-batch that are computed one after the other."""
+        if self._tokens_at_once is None:
+            return [group]
+        lengths = [packed_length(pairs[item], self.needs.rejected) for item in group]
+        parts = in_parts(lengths, self._tokens_at_once, self._config.tokens_per_row)
+        return [[group[item] for item in part] for part in parts]
+
+    @cached_property
+    def _tokens_at_once(self) -> int | None:
+        """What a CPU computes at once; None for whole micro-batches."""
+        needs_others = self.needs.whole_step or self.needs.mismatched
+        alone = self.accelerator.distributed_type == DistributedType.NO
+        packed = self._module.computation == "packed"
+        if needs_others or not alone or not packed or self.args.device.type != "cpu":
+            return None
+        return tokens_at_once(unwrap_peft(self.policy).config)
 
     def _weights(self, pairs: Sequence[TokenizedPair]) -> Float[Tensor, " pairs"]:
         """Return 1 for each pair that counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Watched(POTrainer):
     seen: list[PackedBatch]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        packed = {name: value for name, value in inputs.items() if name != "weights"}
+        fields = {field.name for field in dataclasses.fields(PackedBatch)}
+        packed = {name: value for name, value in inputs.items() if name in fields}
         self.seen.append(PackedBatch(**packed))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
@@ -93,6 +95,64 @@ def test_long_rows_train_as_short_ones(
     assert_same_curve(long, short)
     rows = [sum(batch.input_ids.shape[0] for batch in t.seen) for t in (long, short)]
     assert rows[0] < rows[1]
+
+
+def in_small_parts(output: Path, monkeypatch: pytest.MonkeyPatch, **run: Any) -> Watched:
+    """Train with parts of at most 60 tokens, as on a CPU with a model that is large enough."""
+    with monkeypatch.context() as patched:
+        patched.setattr("sparsepo.training.trainer.tokens_at_once", lambda _config: 60)
+        return trained(output, **run)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@each_method
+def test_micro_batches_in_parts_train_as_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], accumulated: int
+) -> None:
+    run = {**run, "pairs": text_pairs(22), "per_device_train_batch_size": 8 // accumulated,
+           "gradient_accumulation_steps": accumulated}  # fmt: skip
+    whole = trained(tmp_path, **run)
+    parts = in_small_parts(tmp_path, monkeypatch, **run)
+    assert_same_curve(parts, whole)
+    # The same metrics too, whatever they are.
+    for mine, theirs in zip(steps(parts), steps(whole), strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in mine.keys() - {"grad_norm", "mask_learning_rate"}:
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5), name
+    sizes = [batch.input_ids.numel() for batch in parts.seen]
+    assert len(sizes) > 2 * len(whole.seen)
+    assert all(
+        size <= 60 or len(b.pair_ids) == 1 for size, b in zip(sizes, parts.seen, strict=True)
+    )
+    assert sorted(p for b in parts.seen for p in b.pair_ids) == sorted(
+        p for b in whole.seen for p in b.pair_ids
+    )
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [{"method": "beta-dpo"}, {"method": "kto"}, {"method": "dpo", "computation": "plain"}],
+    ids=lambda run: "-".join(run.values()),
+)
+def test_what_needs_a_whole_step_and_the_reference_implementation_are_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    run = {**whole, "pairs": text_pairs(12), "per_device_train_batch_size": 6}
+    assert [len(b.pair_ids) for b in in_small_parts(tmp_path, monkeypatch, **run).seen] == [6, 6]
+
+
+@pytest.mark.parametrize("which", ["all", "non_padding"])
+def test_tokens_of_parts_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    run = {"method": "dpo", "include_num_input_tokens_seen": which}
+    parts = in_small_parts(tmp_path, monkeypatch, **run)
+    seen = parts.state.num_input_tokens_seen
+    assert seen == sum(
+        b.input_ids.numel() if which == "all" else int((b.part >= 0).sum()) for b in parts.seen
+    )
+    if which == "non_padding":
+        assert seen == trained(tmp_path, **run).state.num_input_tokens_seen
 
 
 @pytest.mark.parametrize("strategy", ["random", "sequential", "group_by_length"])
