@@ -100,7 +100,7 @@ def test_long_rows_train_as_short_ones(
 def in_small_parts(output: Path, monkeypatch: pytest.MonkeyPatch, **run: Any) -> Watched:
     """Train with parts of at most 60 tokens, as on a CPU with a model that is large enough."""
     with monkeypatch.context() as patched:
-        patched.setattr("sparsepo.training.trainer.tokens_at_once", lambda _config: 60)
+        patched.setattr("sparsepo.training.micro_batches.tokens_at_once", lambda _config: 60)
         return trained(output, **run)
 
 
