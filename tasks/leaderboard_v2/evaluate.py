@@ -164,7 +164,8 @@ def evaluate_leaderboard(
 
     Returns:
         What was written: ``tasks`` (per leaf task the benchmark, metric, n, chance, raw and
-        normalised score, per-row scores and row ids), ``columns`` (raw, normalised, n, and ``avg``
+        normalised score, per-row scores and row ids, and of multiple choice the place of each row's
+        right option), ``columns`` (raw, normalised, n, and ``avg``
         over the columns present), ``missing`` (benchmark and reason), ``skipped``,
         ``truncated_prompts``, ``settings``, ``sentence_splitter``, ``versions``.
 
@@ -258,6 +259,8 @@ def _leaf_result(leaf: str, suite: Suite, results: Mapping[str, Any]) -> dict[st
     if leaf in suite.max_gen_toks:
         entry["max_gen_toks"] = suite.max_gen_toks[leaf]
         entry["responses"] = [str(sample["filtered_resps"][0]) for sample in samples]
+    if task.OUTPUT_TYPE == "multiple_choice":
+        entry["right_options"] = [_right_option(task, sample["doc"]) for sample in samples]
     if definition.benchmark == "ifeval":
         followed = [sample["inst_level_strict_acc"] for sample in samples]
         entry["instructions"] = {
@@ -265,6 +268,14 @@ def _leaf_result(leaf: str, suite: Suite, results: Mapping[str, Any]) -> dict[st
             "total": [len(row) for row in followed],
         }
     return entry
+
+
+def _right_option(task: Any, doc: Mapping[str, Any]) -> int | None:
+    """Return the place of a row's right answer among its options; None if it is not among them."""
+    target, options = task.doc_to_target(doc), list(task.doc_to_choice(doc))
+    if isinstance(target, str):
+        return options.index(target) if target in options else None
+    return int(target) if 0 <= int(target) < len(options) else None
 
 
 def _result(

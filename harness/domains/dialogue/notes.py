@@ -52,6 +52,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         missing_note(table),
         _average(table),
         ceiling_note(table),
+        one_answer_note(table["provenance"]["evaluation"]["one_answer"]),
         _chance(table, names, labels),
         detectable_note(table, table["supplement"], labels=labels),
         generation_note(table["provenance"]["sampled"]),
@@ -91,6 +92,21 @@ def _masks(table: Mapping[str, Any]) -> list[str]:
             "mask's values, the smallest, is set to 0 (nothing, where as many are 0 already)."
         )
     return parts
+
+
+def one_answer_note(leaves: Mapping[str, int]) -> str:
+    """Warn of leaf tasks whose right answers are all at one place.
+
+    Args:
+        leaves: leaf task → its rows.
+    """
+    if not leaves:
+        return ""
+    named = [f"{leaf.removeprefix('leaderboard_')} ({n} rows)" for leaf, n in leaves.items()]
+    return (
+        f"In {', '.join(named)} the right answer is at the same place in every row, so that a "
+        "model which always chooses this place scores 100 there."
+    )
 
 
 def _chance(table: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, str]) -> str:

@@ -146,6 +146,23 @@ def chat_template(store: Store, graph: Graph) -> str:
     return f"sha256 {hashlib.sha256(template.encode()).hexdigest()[:12]}"
 
 
+def one_answer(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """Return the leaf tasks whose rows, two or more, all have their right answer at one place.
+
+    Args:
+        boards: row id → the leaderboard.json of each of its chains.
+
+    Returns:
+        Leaf task → its rows. A model that always chooses that place is right in all of them.
+    """
+    return {
+        leaf: task["n"]
+        for board in next(iter(boards.values()))
+        for leaf, task in board["tasks"].items()
+        if task["n"] > 1 and len(set(task.get("right_options", ()))) == 1
+    }
+
+
 def evaluation_facts(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Say how the leaderboard was run, and how many prompts were cut, over all systems."""
     first = next(iter(boards.values()))[0]
@@ -154,6 +171,7 @@ def evaluation_facts(boards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
         "max_length": first["max_length"],
         "truncated_prompts_per_model": sorted(truncated),
         "rows": {leaf: task["n"] for leaf, task in first["tasks"].items()},
+        "one_answer": one_answer(boards),
         "skipped_rows": first["skipped"],
         "settings": first["settings"],
         "sentence_splitter": first["sentence_splitter"],

@@ -72,6 +72,7 @@ def table(**changes: Any) -> dict[str, Any]:
             "data": {"train": {"used": 10}, "test": {"used": 5}},
             "sampled": {"prompts": {"responses": 1200, "unfinished": 7, "truncated_prompts": 2}},
             "evaluation": {
+                "one_answer": {},
                 "truncated_prompts_per_model": [7],
                 "max_length": 128,
                 "sentence_splitter": "punkt",

@@ -101,6 +101,19 @@ def test_a_target_that_is_no_choice_scores_zero(result: dict[str, Any]) -> None:
     assert task["scores"][1] == 0
 
 
+def test_the_place_of_each_right_option_is_recorded(result: dict[str, Any]) -> None:
+    places = {leaf: task.get("right_options") for leaf, task in result["tasks"].items()}
+    assert places["leaderboard_bbh_boolean_expressions"] == [0, 1, 0, 1]
+    assert places["leaderboard_bbh_ruin_names"] == [0, None]
+    assert places["leaderboard_musr_murder_mysteries"] == [0, 1, 0]
+    assert places["leaderboard_musr_object_placements"] == [0, 1, 2]
+    assert len(places["leaderboard_gpqa_main"]) == 5
+    assert set(places["leaderboard_gpqa_main"]) <= {0, 1, 2, 3}
+    assert len(places["leaderboard_mmlu_pro"]) == 4
+    # Not of tasks in which the model writes.
+    assert places["leaderboard_ifeval"] is places["leaderboard_math_algebra_hard"] is None
+
+
 def test_caps_and_splitter_are_recorded(result: dict[str, Any]) -> None:
     for leaf in ("leaderboard_ifeval", "leaderboard_math_algebra_hard"):
         assert result["tasks"][leaf]["max_gen_toks"] == 12

@@ -11,6 +11,8 @@ from harness.domains.common.cells import compare_rows, mean_cells
 from harness.domains.common.paper import paper_numbers
 from harness.domains.common.spec import PERCENT
 from harness.domains.dialogue.cells import leaderboard_cells
+from harness.domains.dialogue.notes import one_answer_note
+from harness.domains.dialogue.results import one_answer
 from sparsepo.errors import UserError
 from tasks.leaderboard_v2.scoring import columns_from_scores
 
@@ -80,6 +82,22 @@ def test_every_chain_may_have_rows_of_its_own() -> None:
     assert leaderboard_cells({"dpo": chains[:1] * 3}, SETTINGS)["dpo"]["bbh"].sample.crossed
     with pytest.raises(ValueError, match="different rows"):
         leaderboard_cells({"dpo": chains, "tdpo1": chains[::-1]}, SETTINGS)
+
+
+def test_tasks_whose_answers_are_all_at_one_place_are_found_and_named() -> None:
+    given = board([1.0, 0.0, 1.0], [1.0] * 3)
+    places = {"leaderboard_bbh_navigate": [0, 0, 0], "leaderboard_gpqa_main": [0, 0, 1]}
+    for leaf, task in given["tasks"].items():
+        task["n"] = 3
+        if leaf in places:
+            task["right_options"] = places[leaf]
+    assert one_answer({"sft": [given], "dpo": [given]}) == {"leaderboard_bbh_navigate": 3}
+    note = one_answer_note({"leaderboard_bbh_navigate": 3, "leaderboard_musr_murder_mysteries": 5})
+    assert note.startswith("In bbh_navigate (3 rows), musr_murder_mysteries (5 rows) the right")
+    assert one_answer_note({}) == ""
+    # One row is no pattern.
+    given["tasks"]["leaderboard_bbh_navigate"] |= {"n": 1, "right_options": [0]}
+    assert one_answer({"sft": [given]}) == {}
 
 
 def test_mean_cells_are_percentages() -> None:
