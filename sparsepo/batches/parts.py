@@ -12,9 +12,9 @@ from typing import Any, Final
 from sparsepo.batches.pack import Rows, cells, plan_rows
 from sparsepo.batches.regroup import regroup
 
-MOST_STATES: Final = 2**22
-"""Tokens × layers × width of a part, for which a Llama with adapters keeps a quarter of a gigabyte.
-It depends on no machine, so that results do not; a small model's micro-batch stays whole."""
+MOST_STATES: Final = 2**23
+"""Tokens × layers × width of a part, for which a Llama with adapters keeps half a gigabyte. It
+depends on no machine, so that results do not; a small model's micro-batch stays whole."""
 
 
 def tokens_at_once(config: Any) -> int | None:

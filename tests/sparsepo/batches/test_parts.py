@@ -46,9 +46,9 @@ def test_parts_are_few_and_put_like_with_like() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (LlamaConfig(num_hidden_layers=30, hidden_size=576), 242),
-        (GPT2Config(n_layer=12, n_embd=768), 455),
-        (GPTBigCodeConfig(n_layer=3, n_embd=96), 14563),
+        (LlamaConfig(num_hidden_layers=30, hidden_size=576), 485),
+        (GPT2Config(n_layer=12, n_embd=768), 910),
+        (GPTBigCodeConfig(n_layer=3, n_embd=96), 29127),
         (LlamaConfig(num_hidden_layers=80, hidden_size=2**17), 1),
     ],
 )
