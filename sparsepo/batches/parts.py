@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sparsepo.batches.pack import Rows, cells, plan_rows
-from sparsepo.batches.regroup import regroup
+from sparsepo.batches.pack import Rows
+from sparsepo.batches.regroup import cells_of, regroup
 
 MOST_STATES: Final = 2**23
 """Tokens × layers × width of a part, for which a Llama with adapters keeps half a gigabyte. It
@@ -51,9 +51,6 @@ def in_parts(lengths: Sequence[int], most: int, tokens_per_row: int | None = Non
         size, larger = divmod(len(lengths), count)
         sizes = [size + 1] * larger + [size] * (count - larger)
         groups = regroup(lengths, sizes, tokens_per_row)
-        if count == len(lengths) or all(
-            cells(plan_rows(own, tokens_per_row), own) <= most
-            for own in ([lengths[item] for item in group] for group in groups)
-        ):
+        if count == len(lengths) or max(cells_of(groups, lengths, tokens_per_row)) <= most:
             return groups
         count += 1

@@ -51,14 +51,26 @@ def regroup(
         return drawn
 
     def cost(groups: Rows) -> tuple[int, int]:
-        taken = []
-        for group in groups:
-            own = [lengths[item] for item in group]
-            taken.append(cells(plan_rows(own, tokens_per_row), own))
+        taken = cells_of(groups, lengths, tokens_per_row)
         return sum(taken), max(taken)
 
     best = min([drawn, split_sorted(lengths, count), level(lengths, count)], key=cost)
     return [sorted(group) for group in best]
+
+
+def cells_of(groups: Rows, lengths: Sequence[int], tokens_per_row: int | None = None) -> list[int]:
+    """Return what each group takes when it is packed: rows × length, with padding.
+
+    Args:
+        groups: items of each group.
+        lengths: tokens of each item.
+        tokens_per_row: see `plan_rows`.
+    """
+    taken = []
+    for group in groups:
+        own = [lengths[item] for item in group]
+        taken.append(cells(plan_rows(own, tokens_per_row), own))
+    return taken
 
 
 def split_sorted(lengths: Sequence[int], count: int) -> Rows:

@@ -50,9 +50,10 @@ class StepTrainer(ScoringTrainer):
         weights = self._weights(pairs)
         if batches:
             weights[len(pairs) - self._repeated(len(batches[-1])) :] = 0
+        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
         samples = []
-        for group in self._groups(batches):
-            parts = [self._inputs(pairs, weights, part) for part in self._parts(pairs, group)]
+        for group in self._groups(lengths, [len(batch) for batch in batches]):
+            parts = [self._inputs(pairs, weights, part) for part in self._parts(lengths, group)]
             samples.append(parts[0] if len(parts) == 1 else joined(parts))
         count = weights.sum().to(device)
         if self.args.world_size > 1:
@@ -73,12 +74,12 @@ class StepTrainer(ScoringTrainer):
             inputs["attention_mask"] = batch.part != PADDING
         return inputs
 
-    def _parts(self, pairs: list[TokenizedPair], group: list[int]) -> list[list[int]]:
+    def _parts(self, lengths: list[int], group: list[int]) -> list[list[int]]:
         """Return the parts of a micro-batch that are computed one after the other."""
         if self._tokens_at_once is None:
             return [group]
-        lengths = [packed_length(pairs[item], self.needs.rejected) for item in group]
-        parts = in_parts(lengths, self._tokens_at_once, self._config.tokens_per_row)
+        own = [lengths[item] for item in group]
+        parts = in_parts(own, self._tokens_at_once, self._config.tokens_per_row)
         return [[group[item] for item in part] for part in parts]
 
     @cached_property
@@ -95,13 +96,10 @@ class StepTrainer(ScoringTrainer):
         """Return 1 for each pair that counts."""
         return torch.ones(len(pairs))
 
-    def _groups(self, batches: list[list[TokenizedPair]]) -> list[list[int]]:
+    def _groups(self, lengths: list[int], sizes: list[int]) -> list[list[int]]:
         """Return which of a step's pairs make up each micro-batch."""
-        sizes = [len(batch) for batch in batches]
         if not self._config.length_bucketed:
             return as_drawn(sizes)
-        pairs = chain.from_iterable(batches)
-        lengths = [packed_length(pair, self.needs.rejected) for pair in pairs]
         return regroup(lengths, sizes, self._config.tokens_per_row)
 
     def _repeated(self, size: int) -> int:
